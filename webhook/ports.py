@@ -1,0 +1,161 @@
+"""What the pipeline needs from the outside, and the errors that say whether trying again can help.
+
+DeliveryError                 a message was not delivered
+├── TemporaryDeliveryError    try again (after `retry_after` seconds, where the provider said so)
+└── PermanentDeliveryError    trying again cannot help: revoked token, archived channel, bad address
+HistoryUnavailable            Prometheus or Alertmanager could not answer
+SummaryRefused                the model's answer was slow, malformed or invented a number
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from webhook.domain.alert import AlertStatus, NotifyReason
+from webhook.domain.severity import Severity
+
+
+class DeliveryError(Exception):
+    """A message was not delivered."""
+
+
+class TemporaryDeliveryError(DeliveryError):
+    """Trying again can help, not before `retry_after` seconds where the provider named a time."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PermanentDeliveryError(DeliveryError):
+    """Trying again cannot help."""
+
+
+class HistoryUnavailable(Exception):  # noqa: N818 - a state of the other side, as requests names its own
+    """Prometheus or Alertmanager could not answer; the caller goes on without."""
+
+
+class SummaryRefused(Exception):  # noqa: N818 - an answer, not a failure of ours
+    """The model's answer was slow, malformed, or named a number that the metrics do not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One claimed outbox row: what to tell whom about one alert, as it stood when the decision was made.
+
+    `metrics` are full-precision values; `thresholds` are the merchant's own where one was configured,
+    else the coarse rule's.
+    """
+
+    notification_id: str
+    alert_id: str
+    account_id: str
+    merchant_name: str
+    alert_type: str
+    severity: Severity
+    status: AlertStatus
+    reason: NotifyReason
+    rule_summary: str
+    metrics: Mapping[str, float]
+    thresholds: Mapping[str, float]
+    occurrence_count: int
+    first_triggered_at: datetime
+    last_triggered_at: datetime
+    resolved_at: datetime | None
+    channel_type: str
+    channel_settings: Mapping[str, Any]
+    retry_count: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a person reads: title ≤ 100 characters, text ≤ 300 words. `source`: `template` or a model's name."""
+
+    title: str
+    text: str
+    suggested_action: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, free of any channel's markup. `facts` are label and value, already formatted for people."""
+
+    alert_id: str
+    severity: Severity
+    reason: NotifyReason
+    title: str
+    text: str
+    suggested_action: str
+    merchant: str
+    facts: Sequence[tuple[str, str]]
+    url: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the provider answered: its own reference (a Slack ts, a message id) and details worth keeping."""
+
+    reference: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Notifier(Protocol):
+    """One channel. `send` delivers text at once; `attach` adds the chart afterwards and never delays the text."""
+
+    channel_type: str
+
+    def send(self, message: Message, settings: Mapping[str, Any]) -> Receipt:
+        """Deliver; raise TemporaryDeliveryError or PermanentDeliveryError."""
+
+    def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
+        """Add the chart to what `send` delivered; raise as `send` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric over time: UTC times and full-precision values, oldest first."""
+
+    metric: str
+    times: Sequence[datetime]
+    values: Sequence[float]
+
+
+class MetricHistory(Protocol):
+    def range(self, metric: str, account_id: str, start: datetime, end: datetime, step: timedelta) -> Series:
+        """`sentinel_<metric>` of one account, the maximum over replicas; raise HistoryUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChartSpec:
+    """A metric against its threshold, with the alert's time shaded. `theme` is what it is looked at on."""
+
+    series: Series
+    threshold: float | None
+    merchant: str
+    alert_start: datetime
+    alert_end: datetime | None
+    now: datetime
+    theme: Literal["light", "dark"] = "light"
+    format: Literal["png", "svg"] = "png"
+
+
+class ChartRenderer(Protocol):
+    def render(self, spec: ChartSpec) -> bytes: ...
+
+
+class Summariser(Protocol):
+    name: str
+
+    def summarise(self, note: Note, timeout: timedelta) -> Summary:
+        """Raise SummaryRefused when the answer cannot be used."""
+
+
+class FiringAlerts(Protocol):
+    def firing(self) -> frozenset[str]:
+        """Fingerprints Alertmanager holds as firing, silenced and inhibited too; raise HistoryUnavailable."""

@@ -1,0 +1,331 @@
+"""The schema, once for SQLite and PostgreSQL. Times are UTC, rates carry no unit, ids are UUID text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from webhook.domain.alert import (
+    AlertStatus,
+    CommentType,
+    NotificationStatus,
+    SessionStatus,
+    TriggerStatus,
+)
+from webhook.domain.severity import Severity
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """Aware UTC datetimes on both databases; SQLite itself keeps no zone."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value!r}: give it a time zone")
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+
+def _id() -> sa.Column[Any]:
+    return sa.Column("id", sa.Uuid(as_uuid=False), primary_key=True)
+
+
+def _alert_id(*, unique: bool = False, nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(
+        "alert_id",
+        sa.Uuid(as_uuid=False),
+        sa.ForeignKey("alert.id", ondelete="CASCADE"),
+        nullable=nullable,
+        unique=unique,
+    )
+
+
+def _common() -> list[sa.Column[Any]]:
+    """The owner's columns for tenancy and data sync."""
+    return [
+        sa.Column("namespace", sa.String(64), nullable=False, server_default="default"),
+        sa.Column("checkpoint", sa.String(64), nullable=False, server_default=""),
+    ]
+
+
+def _time(name: str, *, nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, UtcDateTime, nullable=nullable)
+
+
+def _one_of(column: str, enum: type[StrEnum]) -> sa.CheckConstraint:
+    names = ", ".join(f"'{member.value}'" for member in enum)
+    return sa.CheckConstraint(f"{column} IN ({names})", name=column)
+
+
+alert = sa.Table(
+    "alert",
+    metadata,
+    _id(),
+    sa.Column("account_id", sa.String(255), nullable=False),
+    sa.Column("merchant_name", sa.Text, nullable=False, server_default=""),
+    sa.Column("alert_type", sa.String(64), nullable=False),
+    sa.Column("original_severity", sa.String(2), nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("summary", sa.Text, nullable=False, server_default=""),
+    sa.Column("suggested_action", Json),
+    sa.Column("template_id", sa.Uuid(as_uuid=False), sa.ForeignKey("alert_template.id")),
+    sa.Column("condition_fingerprint", sa.String(32), nullable=False),
+    sa.Column("metrics_data", Json, nullable=False),  # of the first trigger
+    sa.Column("metadata", Json, nullable=False),  # labels, thresholds, generator_url
+    sa.Column("created_by", sa.String(255), nullable=False, server_default="system"),
+    sa.Column("updated_by", sa.String(255), nullable=False, server_default="system"),
+    _time("created_at"),
+    _time("updated_at"),
+    *_common(),
+    _one_of("original_severity", Severity),
+    sa.Index(None, "account_id", "created_at"),
+    sa.Index(None, "created_at"),
+)
+
+alert_dynamic = sa.Table(
+    "alert_dynamic",
+    metadata,
+    _id(),
+    _alert_id(unique=True),
+    sa.Column("condition_fingerprint", sa.String(32), nullable=False),
+    sa.Column("current_severity", sa.String(2), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("occurrence_count", sa.Integer, nullable=False),
+    _time("session_started_at"),
+    _time("session_last_active"),
+    sa.Column("session_status", sa.String(16), nullable=False),
+    _time("first_triggered_at"),
+    _time("last_triggered_at"),
+    sa.Column("latest_metrics", Json, nullable=False),  # of the last counted trigger
+    sa.Column("escalation_history", Json, nullable=False),  # {"escalations": [...]}
+    _time("last_escalated_at", nullable=True),
+    _time("resolved_at", nullable=True),
+    sa.Column("resolved_by", sa.String(255)),
+    sa.Column("resolution_note", sa.Text),
+    _time("last_notified_at", nullable=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    _time("updated_at"),
+    _one_of("current_severity", Severity),
+    _one_of("status", AlertStatus),
+    _one_of("session_status", SessionStatus),
+    sa.CheckConstraint("occurrence_count >= 1", name="occurrence_count"),
+    sa.CheckConstraint("(status = 'ACTIVE') = (resolved_at IS NULL)", name="resolved_at"),
+    sa.CheckConstraint("session_status <> 'ACTIVE' OR status = 'ACTIVE'", name="session_of_active_alert"),
+    # Two deliveries at once cannot open two sessions of one attack.
+    sa.Index(
+        "uq_alert_dynamic_active_session",
+        "condition_fingerprint",
+        unique=True,
+        sqlite_where=sa.text("session_status = 'ACTIVE'"),
+        postgresql_where=sa.text("session_status = 'ACTIVE'"),
+    ),
+    sa.Index(None, "condition_fingerprint", "last_triggered_at"),
+    sa.Index(None, "status", "session_status"),
+    sa.Index(None, "updated_at"),
+)
+
+alert_instance = sa.Table(
+    "alert_instance",
+    metadata,
+    sa.Column("fingerprint", sa.String(128), primary_key=True),
+    sa.Column("starts_at", UtcDateTime, primary_key=True),
+    _alert_id(nullable=True),  # none while every trigger of it was suppressed
+    sa.Column("account_id", sa.String(255), nullable=False),
+    sa.Column("alert_type", sa.String(64), nullable=False),
+    sa.Column("alert_name", sa.String(255), nullable=False),
+    sa.Column("severity", sa.String(2), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    _time("last_heard_at"),
+    _time("last_counted_at", nullable=True),
+    _time("resolved_at", nullable=True),
+    _one_of("status", TriggerStatus),
+    _one_of("severity", Severity),
+    sa.Index(None, "alert_id", "status"),
+    sa.Index(None, "status", "last_heard_at"),
+)
+
+alert_trigger_log = sa.Table(
+    "alert_trigger_log",
+    metadata,
+    _id(),
+    sa.Column("alert_id", sa.Uuid(as_uuid=False), sa.ForeignKey("alert.id", ondelete="SET NULL")),
+    sa.Column("source", sa.String(32), nullable=False),  # alertmanager, sweep
+    sa.Column("fingerprint", sa.String(128), nullable=False),
+    sa.Column("condition_fingerprint", sa.String(32), nullable=False),
+    sa.Column("alert_name", sa.String(255), nullable=False),
+    sa.Column("alert_type", sa.String(64), nullable=False),
+    sa.Column("account_id", sa.String(255), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("severity", sa.String(2), nullable=False),
+    _time("starts_at", nullable=True),
+    _time("ends_at", nullable=True),
+    sa.Column("metrics_data", Json, nullable=False),
+    sa.Column("labels", Json, nullable=False),
+    sa.Column("annotations", Json, nullable=False),
+    sa.Column("verdict", Json, nullable=False),  # Verdict.as_json(); of a rejected trigger: {"error": ...}
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("outcome_reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("notify", sa.String(32), nullable=False, server_default=""),  # reason, or withheld:<why>
+    _time("created_at"),
+    *_common(),
+    sa.Index(None, "alert_id", "created_at"),
+    sa.Index(None, "account_id", "created_at"),
+    sa.Index(None, "created_at"),
+)
+
+alert_relationship = sa.Table(
+    "alert_relationship",
+    metadata,
+    _id(),
+    _alert_id(unique=True),
+    sa.Column("account_id", sa.String(255), nullable=False),
+    sa.Column("account_type", sa.String(32), nullable=False, server_default="merchant"),
+    sa.Column("slack_channel", sa.String(255)),
+    sa.Column("slack_bot", sa.String(255)),
+    sa.Column("metadata", Json, nullable=False),
+    _time("created_at"),
+    *_common(),
+)
+
+alert_comment = sa.Table(
+    "alert_comment",
+    metadata,
+    _id(),
+    _alert_id(),
+    sa.Column("comment_type", sa.String(32), nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("metrics_snapshot", Json),
+    sa.Column("metadata", Json),
+    sa.Column("created_by", sa.String(255), nullable=False, server_default="system"),
+    _time("created_at"),
+    *_common(),
+    _one_of("comment_type", CommentType),
+    sa.Index(None, "alert_id", "created_at"),
+)
+
+alert_template = sa.Table(
+    "alert_template",
+    metadata,
+    _id(),
+    sa.Column("template_name", sa.String(255), nullable=False),
+    sa.Column("alert_type", sa.String(64), nullable=False),
+    sa.Column("prompt_template", sa.Text, nullable=False),
+    sa.Column("default_config", Json, nullable=False),
+    sa.Column("is_active", sa.Boolean, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    _time("created_at"),
+    _time("updated_at"),
+    *_common(),
+    sa.UniqueConstraint("alert_type", "version"),
+)
+
+alert_config = sa.Table(
+    "alert_config",
+    metadata,
+    _id(),
+    sa.Column("account_id", sa.String(255), nullable=False),
+    sa.Column("alert_type", sa.String(64), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("logic", sa.String(3), nullable=False),  # how the conditions combine
+    sa.Column("channel_preferences", Json, nullable=False),
+    sa.Column("notification_settings", Json, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    _time("created_at"),
+    _time("updated_at"),
+    *_common(),
+    sa.UniqueConstraint("account_id", "alert_type"),
+    sa.CheckConstraint("logic IN ('all', 'any')", name="logic"),
+)
+
+trigger_condition = sa.Table(
+    "trigger_condition",
+    metadata,
+    _id(),
+    sa.Column(
+        "config_id",
+        sa.Uuid(as_uuid=False),
+        sa.ForeignKey("alert_config.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("metric_name", sa.String(255), nullable=False),
+    sa.Column("operator", sa.String(16), nullable=False),
+    sa.Column("threshold", Json, nullable=False),  # a number; a list for in / not_in; text for regex
+    sa.Column("time_window", sa.String(16), nullable=False, server_default=""),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("is_active", sa.Boolean, nullable=False),
+    *_common(),
+    sa.CheckConstraint(
+        "operator IN ('>', '>=', '<', '<=', '==', '!=', 'in', 'not_in', 'contains', 'regex')", name="operator"
+    ),
+)
+
+notification = sa.Table(
+    "notification",
+    metadata,
+    _id(),
+    _alert_id(),
+    sa.Column("comment_id", sa.Uuid(as_uuid=False), sa.ForeignKey("alert_comment.id", ondelete="SET NULL")),
+    sa.Column("account_id", sa.String(255), nullable=False),
+    sa.Column("alert_type", sa.String(64), nullable=False),
+    sa.Column("channel_type", sa.String(32), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(16), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),  # rank of the severity: higher is sent first
+    sa.Column("content", Json, nullable=False),  # what is told: severity, metrics, thresholds at this moment
+    sa.Column("metadata", Json, nullable=False),  # what the provider answered
+    _time("created_at"),
+    _time("not_before"),
+    sa.Column("lease_owner", sa.String(64)),
+    _time("lease_until", nullable=True),
+    sa.Column("retry_count", sa.Integer, nullable=False),
+    _time("sent_at", nullable=True),
+    _time("delivered_at", nullable=True),
+    _time("failed_at", nullable=True),
+    sa.Column("error_message", sa.Text),
+    *_common(),
+    _one_of("status", NotificationStatus),
+    sa.CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name="lease"),
+    sa.CheckConstraint("(status = 'FAILED') = (failed_at IS NOT NULL)", name="failed_at"),
+    sa.Index(None, "status", "not_before"),
+    sa.Index(None, "alert_id"),
+    sa.Index(None, "account_id", "alert_type", "created_at"),
+)
+
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    _id(),
+    sa.Column("actor", sa.String(255), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("alert_id", sa.Uuid(as_uuid=False)),
+    sa.Column("details", Json, nullable=False),
+    _time("created_at"),
+    sa.Index(None, "created_at"),
+)
