@@ -231,6 +231,7 @@ def _write(target_dir: Path, configs: Mapping[str, Document], rules: Mapping[str
 @click.option("--webhook-url", default=WEBHOOK_URL, show_default=True)
 @click.option("--credentials-file", type=click.Path(path_type=Path), required=True, help="holds the ingest token")
 def main(
+    *,
     source_dir: Path,
     target_dir: Path,
     speed: float,
