@@ -19,6 +19,7 @@ from demo.promql import format_duration, parse_duration, replace_durations, repl
 EXPORTER_JOB = "sentinel-exporter"
 DEFAULT_SCRAPE_INTERVAL = "1m"  # Prometheus' own, where the file names none
 FLOOR_MS = 1000
+REPEAT_FLOOR_MS = 950  # below the floor of group_interval: a repeat that is due exactly at a flush misses it
 
 WEBHOOK_URL = "http://127.0.0.1:8080/api/v1/alerts/prometheus/webhook"
 
@@ -99,9 +100,9 @@ def _derive_rule(rule: Document, speed: float, range_scale: Scale | None) -> Doc
 
 
 def derive_alertmanager(config: Document, *, speed: float, webhook_url: str, credentials_file: str) -> Document:
-    """Alertmanager's configuration: routes with shorter times, webhooks at `webhook_url` with their own query strings.
+    """Alertmanager's configuration: routes with shorter times, webhooks at `webhook_url`, each with its own query.
 
-    `group_wait` has no floor: it delays the first message, and nothing turns on it.
+    Receivers of other kinds are emptied: a demo writes to nobody.
     """
     derived = {**config, "route": _derive_route(config["route"], speed)}
     if config.get("global"):
@@ -113,7 +114,9 @@ def derive_alertmanager(config: Document, *, speed: float, webhook_url: str, cre
 
 
 def _derive_route(route: Document, speed: float) -> Document:
-    derived = _scaled(_scaled(route, ("group_interval", "repeat_interval"), speed), ("group_wait",), speed, floor_ms=0)
+    derived = _scaled(route, ("group_wait",), speed, floor_ms=0)  # nothing waits for it but the first message
+    derived = _scaled(derived, ("group_interval",), speed)
+    derived = _scaled(derived, ("repeat_interval",), speed, REPEAT_FLOOR_MS)
     if route.get("routes"):
         derived["routes"] = [_derive_route(child, speed) for child in route["routes"]]
     return derived
@@ -126,7 +129,7 @@ def _derive_receiver(receiver: Document, webhook_url: str, credentials_file: str
         http = dict(webhook.get("http_config") or {})
         http["authorization"] = {"type": "Bearer", "credentials_file": credentials_file}
         webhooks.append({**webhook, "url": f"{webhook_url}?{query}" if query else webhook_url, "http_config": http})
-    return {**receiver, "webhook_configs": webhooks}
+    return {"name": receiver["name"], "webhook_configs": webhooks}
 
 
 def _scaled(settings: Mapping[str, Any], keys: Iterable[str], speed: float, floor_ms: int = FLOOR_MS) -> Document:
@@ -179,7 +182,8 @@ def derive(
 
 
 def _derived(path: Path, change: Callable[[Document], T]) -> T:
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    with path.open(encoding="utf-8") as file:
+        document = yaml.safe_load(file)  # of a file, whose errors name it
     if not isinstance(document, dict):
         raise ValueError(f"{path}: not a mapping")  # noqa: TRY004 - wrong content of a file, not a wrong call
     try:
