@@ -63,7 +63,12 @@ def program(*names: str) -> str:
 
 @contextmanager
 def running(
-    command: Sequence[str], *, folder: Path, ready: Callable[[], bool], user: str | None = None
+    command: Sequence[str],
+    *,
+    folder: Path,
+    ready: Callable[[], bool],
+    user: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """Start `command`, wait until it is ready, end it on leaving. A failure to start shows its log."""
     log = folder / "log"
