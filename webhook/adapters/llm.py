@@ -47,6 +47,10 @@ class OpenAiSummariser:
             text = answer.result(timeout.total_seconds())
         except TimeoutError:
             raise SummaryRefused(f"no answer within {timeout.total_seconds():g} s") from None
+        except SummaryRefused:
+            raise
+        except Exception as error:  # a connection that breaks in the middle surfaces as the HTTP library's own
+            raise SummaryRefused(f"model unavailable: {_plain(error)}") from error
         return check_summary(text, note, self.name)
 
     def close(self) -> None:

@@ -85,6 +85,7 @@ class Dispatcher:
     summariser: Summariser | None = None
     chart: AlertChart | None = None
     parallel: int = 8
+    summary_budget: timedelta = SUMMARY_BUDGET
     _senders: Lane = field(init=False)
     _drawers: Lane = field(init=False)
     _paused: dict[str, datetime] = field(init=False, default_factory=dict)
@@ -145,7 +146,7 @@ class Dispatcher:
             return template_summary(note)
         _log(note).info("ai_summary_requested", model=self.summariser.name)
         try:
-            summary = self.summariser.summarise(note, SUMMARY_BUDGET)
+            summary = self.summariser.summarise(note, self.summary_budget)
         except SummaryRefused as refusal:
             _log(note).warning("ai_summary_refused", model=self.summariser.name, why=str(refusal))
             self.meter.summarised(self.summariser.name, "refused")
