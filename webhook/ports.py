@@ -5,19 +5,26 @@ DeliveryError                 a message was not delivered
 └── PermanentDeliveryError    trying again cannot help: revoked token, archived channel, bad address
 HistoryUnavailable            Prometheus or Alertmanager could not answer
 SummaryRefused                the model's answer was slow, malformed or invented a number
+StoreUnavailable              the store did not answer in time, or refuses
+└── StoreConflict             another transaction came first: the same again will see it
+AlertNotFound                 no alert has this id
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
+from webhook.domain.alert import AlertSession, AlertStatus
+from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.message import Message, Note, Summary
 from webhook.domain.summary import SummaryRefused
 
 __all__ = [
+    "AlertNotFound",
+    "AlertStore",
     "ChartRenderer",
     "ChartSpec",
     "DeliveryError",
@@ -30,6 +37,8 @@ __all__ = [
     "PermanentDeliveryError",
     "Receipt",
     "Series",
+    "StoreConflict",
+    "StoreUnavailable",
     "Summariser",
     "Summary",
     "SummaryRefused",
@@ -55,6 +64,18 @@ class PermanentDeliveryError(DeliveryError):
 
 class HistoryUnavailable(Exception):  # noqa: N818 - a state of the other side, as requests names its own
     """Prometheus or Alertmanager could not answer; the caller goes on without."""
+
+
+class StoreUnavailable(Exception):  # noqa: N818 - a state of the other side
+    """The store did not answer in time, or refuses; whoever delivers is to come back."""
+
+
+class StoreConflict(StoreUnavailable):
+    """Another transaction came first: the same again will see what it wrote."""
+
+
+class AlertNotFound(LookupError):  # noqa: N818 - an answer to a person
+    """No alert has this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +140,19 @@ class Summariser(Protocol):
 class FiringAlerts(Protocol):
     def firing(self) -> frozenset[str]:
         """Fingerprints Alertmanager holds as firing, silenced and inhibited too; raise HistoryUnavailable."""
+
+
+class AlertStore(Protocol):
+    """Where alerts live. Each call is one transaction; raises StoreConflict or StoreUnavailable."""
+
+    def ingest(
+        self,
+        delivery: Sequence[Received],
+        settings: IngestSettings,
+        now: datetime,
+        decide: Callable[[Known], Changes],
+    ) -> Changes:
+        """Read under lock what is known of the alerts, decide, write; all of it or nothing."""
+
+    def close(self, alert_id: str, status: AlertStatus, *, note: str, actor: str, now: datetime) -> AlertSession:
+        """Resolve or dismiss one alert; raise AlertNotFound, or IllegalChange where it is not active."""

@@ -79,6 +79,9 @@ class Withheld(StrEnum):
 OPERATIONS_ACCOUNT = "_operations"
 """The account of alerts that name no merchant: they go to the on-call channel."""
 
+SYSTEM = "system"
+"""Who acts when no person does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trigger:

@@ -48,6 +48,12 @@ class Condition:
     operator: str
     threshold: Any
     priority: int = 0
+    compare: Callable[[float, Any], bool] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look the comparison up once: nearly all conditions compare a number with a number."""
+        compare = _COMPARISONS.get(self.operator) if _is_number(self.threshold) else None
+        object.__setattr__(self, "compare", compare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,27 +120,25 @@ def evaluate(
     if not config.conditions:
         return Verdict(True, "no conditions configured: the rule decides", (), config.version)
     results = tuple([_judge(condition, metrics, labels) for condition in config.conditions])
-    met = _combine(config.logic, [result.met for result in results])
+    met = _combine(config.logic, results)
     return Verdict(met is not False, _reason(met, results), results, config.version)
 
 
 def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[str, str]) -> ConditionResult:
-    name, symbol, threshold = condition.metric_name, condition.operator, condition.threshold
-    value: float | str | None = metrics.get(name)
-    if value is None:
-        value = labels.get(name)
-    compare = _COMPARISONS.get(symbol)
-    met: bool | None = None
-    if value is None:
-        pass
-    elif compare is None:
-        met = _text_met(symbol, value, threshold)
-    elif isinstance(value, str) is isinstance(threshold, str) and not isinstance(threshold, list):
-        met = compare(value, threshold)
-    return ConditionResult(name, value, symbol, threshold, met)
+    name, threshold = condition.metric_name, condition.threshold
+    value = metrics.get(name)
+    if value is not None and condition.compare is not None:
+        return ConditionResult(name, value, condition.operator, threshold, condition.compare(value, threshold))
+    text = labels.get(name) if value is None else value
+    met = None if text is None else _other_met(condition.operator, text, threshold)
+    return ConditionResult(name, text, condition.operator, threshold, met)
 
 
-def _text_met(symbol: str, value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401 - number, text or list
+def _other_met(symbol: str, value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401 - number, text or list
+    """All but a number compared with a number, which are told apart: None where they cannot be compared."""
+    if symbol in _COMPARISONS:
+        both_texts = isinstance(value, str) and isinstance(threshold, str)
+        return _COMPARISONS[symbol](value, threshold) if both_texts else None
     if symbol in ("in", "not_in"):
         return (value in threshold) == (symbol == "in") if isinstance(threshold, list) else None
     text = value if isinstance(value, str) else repr(int(value) if value.is_integer() else value)
@@ -143,11 +147,14 @@ def _text_met(symbol: str, value: float | str, threshold: Any) -> bool | None:  
     return _matches(str(threshold), text) if symbol == "regex" else None
 
 
-def _combine(logic: str, met: list[bool | None]) -> bool | None:
+def _combine(logic: str, results: tuple[ConditionResult, ...]) -> bool | None:
     decisive = logic == "any"  # one met condition decides `any`, one that is not met decides `all`
-    if decisive in met:
-        return decisive
-    return None if None in met else not decisive
+    undetermined = False
+    for result in results:
+        if result.met is decisive:
+            return decisive
+        undetermined = undetermined or result.met is None
+    return None if undetermined else not decisive
 
 
 def _reason(met: bool | None, results: tuple[ConditionResult, ...]) -> str:

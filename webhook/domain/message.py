@@ -28,7 +28,8 @@ class Note:
     """One claimed outbox row: what to tell whom about one alert, as it stood when the decision was made.
 
     `metrics` are full-precision values; `thresholds` are the merchant's own where one was configured,
-    else the coarse rule's. `peaks` are the highest values of the whole attack, known when it has ended.
+    else the coarse rule's. When the attack has ended, `resolved_at` is the time of its end, and `peaks` are its
+    highest values where they are known.
     """
 
     notification_id: str
@@ -97,9 +98,13 @@ def merchant_of(note: Note) -> str:
 
 
 def duration_of(note: Note) -> timedelta:
-    """From the first trigger to the last, or to the moment of telling while it goes on."""
-    end = note.last_triggered_at if note.reason is NotifyReason.RESOLVED else note.created_at
+    """From the first trigger to the end, or to the moment of telling while it goes on."""
+    end = ended_at(note) if note.reason is NotifyReason.RESOLVED else note.created_at
     return max(end - note.first_triggered_at, timedelta(0))
+
+
+def ended_at(note: Note) -> datetime:
+    return note.resolved_at or note.last_triggered_at
 
 
 def metric_names(note: Note) -> list[str]:

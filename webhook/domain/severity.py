@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Severity(StrEnum):
@@ -43,6 +44,34 @@ class Escalation:
     reason: str  # occurrence_count_threshold | duration_threshold | rule_severity
     occurrence_count: int
     escalated_at: datetime
+
+    def as_json(self) -> dict[str, str | int]:
+        return {
+            "from_severity": self.from_severity.value,
+            "to_severity": self.to_severity.value,
+            "reason": self.reason,
+            "occurrence_count": self.occurrence_count,
+            "escalated_at": self.escalated_at.isoformat(),
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Escalation:
+        return cls(
+            Severity(entry["from_severity"]),
+            Severity(entry["to_severity"]),
+            entry["reason"],
+            entry["occurrence_count"],
+            datetime.fromisoformat(entry["escalated_at"]),
+        )
+
+    def describe(self) -> str:
+        """One sentence for the alert's history."""
+        because = {
+            "occurrence_count_threshold": f"it occurred {self.occurrence_count} times",
+            "duration_threshold": "of how long it has lasted",
+            "rule_severity": "a graver rule fired",
+        }.get(self.reason, self.reason)
+        return f"Severity rose from {self.from_severity} to {self.to_severity} because {because}"
 
 
 DEFAULT_STEPS = (

@@ -21,6 +21,7 @@ from webhook.domain.message import (
     Note,
     Summary,
     duration_of,
+    ended_at,
     merchant_of,
     metric_names,
     one_line,
@@ -133,7 +134,7 @@ def _opening(note: Note, story: Story) -> str:
         lasted = format_duration(duration_of(note))
         return (
             f"It is over: it lasted {lasted}, from {format_time(note.first_triggered_at)} to "
-            f"{format_time(note.last_triggered_at)}."
+            f"{format_time(ended_at(note))}."
         )
     if note.reason is NotifyReason.ESCALATED:
         return f"This has become graver and is now {note.severity}. {story.meaning}"
@@ -168,13 +169,14 @@ def _since(note: Note) -> str:
 def _peaks(note: Note) -> str:
     sentences = []
     for name in metric_names(note)[:3]:
-        peak = max(note.peaks.get(name, note.metrics[name]), note.metrics[name])
+        words, last = metric_words(name).phrase, format_value(name, note.metrics[name], digits=1)
+        words = words[:1].upper() + words[1:]
         limit = f" (threshold {format_threshold(name, note.thresholds[name])})" if name in note.thresholds else ""
-        words = metric_words(name).phrase
-        sentences.append(
-            f"{words[:1].upper() + words[1:]} peaked at {format_value(name, peak, digits=1)}{limit} "
-            f"and was last {format_value(name, note.metrics[name], digits=1)}."
-        )
+        if name in note.peaks:
+            peak = format_value(name, max(note.peaks[name], note.metrics[name]), digits=1)
+            sentences.append(f"{words} peaked at {peak}{limit} and was last {last}.")
+        else:
+            sentences.append(f"{words} was last {last}{limit}.")
     return " ".join(sentences)
 
 

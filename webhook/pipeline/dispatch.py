@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from webhook.domain.alert import AlertTypes, NotifyReason
-from webhook.domain.message import Message, Note, Summary, chart_metric, compose, merchant_of
+from webhook.domain.message import Message, Note, Summary, chart_metric, compose, ended_at, merchant_of
 from webhook.domain.summary import SummaryRefused, template_summary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.lane import Lane
@@ -202,7 +202,7 @@ class Dispatcher:
             account_id=note.account_id,
             merchant=merchant_of(note),
             start=note.first_triggered_at,
-            end=note.last_triggered_at if ended else None,
+            end=ended_at(note) if ended else None,
             now=self.clock(),
         )
 

@@ -17,7 +17,7 @@ from webhook.domain.message import Note, Summary
 from webhook.domain.severity import Severity
 from webhook.ports import Receipt
 from webhook.storage.database import Database
-from webhook.storage.tables import alert, alert_config, alert_dynamic, alert_relationship, notification
+from webhook.storage.tables import alert, alert_dynamic, notification
 
 MAX_TRIES = 5
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
@@ -192,15 +192,6 @@ def _tell(connection: sa.Connection, note: Note, summary: Summary, now: datetime
 
 def _notes(connection: sa.Connection, ids: Sequence[str]) -> list[Note]:
     n = notification.c
-    joined = (
-        notification.join(alert, alert.c.id == n.alert_id)
-        .join(alert_dynamic, alert_dynamic.c.alert_id == n.alert_id)
-        .outerjoin(alert_relationship, alert_relationship.c.alert_id == n.alert_id)
-        .outerjoin(
-            alert_config,
-            sa.and_(alert_config.c.account_id == n.account_id, alert_config.c.alert_type == n.alert_type),
-        )
-    )
     query = (
         sa.select(
             notification,
@@ -212,10 +203,9 @@ def _notes(connection: sa.Connection, ids: Sequence[str]) -> list[Note]:
             alert_dynamic.c.first_triggered_at,
             alert_dynamic.c.last_triggered_at,
             alert_dynamic.c.resolved_at,
-            alert_relationship.c.slack_channel,
-            alert_config.c.channel_preferences,
         )
-        .select_from(joined)
+        .join(alert, alert.c.id == n.alert_id)
+        .join(alert_dynamic, alert_dynamic.c.alert_id == n.alert_id)
         .where(n.id.in_(ids))
     )
     rows = {row["id"]: row for row in connection.execute(query).mappings()}
@@ -240,23 +230,15 @@ def _note(row: sa.RowMapping) -> Note:
         occurrence_count=int(content.get("occurrence_count", row["occurrence_count"])),
         first_triggered_at=_time(content, row, "first_triggered_at"),
         last_triggered_at=_time(content, row, "last_triggered_at"),
-        resolved_at=row["resolved_at"],
+        resolved_at=_time(content, row, "resolved_at"),
         channel_type=row["channel_type"],
-        channel_settings=_channel_settings(row),
+        channel_settings=content.get("channel_settings") or {},
         retry_count=row["retry_count"],
         created_at=row["created_at"],
         peaks=content.get("peaks") or {},
     )
 
 
-def _time(content: Mapping[str, Any], row: sa.RowMapping, name: str) -> datetime:
+def _time(content: Mapping[str, Any], row: sa.RowMapping, name: str) -> Any:  # noqa: ANN401 - a nullable column
     told = content.get(name)
     return datetime.fromisoformat(told) if told else row[name]
-
-
-def _channel_settings(row: sa.RowMapping) -> dict[str, Any]:
-    """The merchant's own settings of this channel; the channel their account was linked to counts for Slack."""
-    settings = dict((row["channel_preferences"] or {}).get(row["channel_type"]) or {})
-    if row["channel_type"] == "slack" and row["slack_channel"]:
-        settings.setdefault("channel", row["slack_channel"])
-    return settings

@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from webhook.domain.alert import (
+    SYSTEM,
     AlertSession,
     AlertStatus,
     AlertTypes,
@@ -26,9 +27,11 @@ from webhook.domain.alert import (
     SessionStatus,
     TriggerStatus,
 )
+from webhook.domain.ledger import Channels
 from webhook.domain.session import raised
 from webhook.domain.severity import Escalation, Severity
 from webhook.storage.database import Database
+from webhook.storage.sessions import session_of
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log
 from webhook.storage.telling import Telling
 
@@ -47,11 +50,11 @@ class Silent:
 class Sweeping:
     """The store as the sweep sees it."""
 
-    def __init__(self, database: Database, alert_types: AlertTypes, channels: Sequence[str]) -> None:
-        """`channels`: where to tell of an escalation when nobody was told before and nothing is configured."""
+    def __init__(self, database: Database, alert_types: AlertTypes, channels: Channels) -> None:
+        """`channels`: those of merchants who chose no others, with their settings."""
         self._database = database
         self._alert_types = alert_types
-        self._channels = tuple(channels)
+        self._channels = channels
 
     @contextmanager
     def batch(self, now: datetime) -> Iterator[SweepBatch]:
@@ -86,9 +89,7 @@ def by_type(
 class SweepBatch:
     """The changes of one transaction, all dated `now`."""
 
-    def __init__(
-        self, connection: sa.Connection, alert_types: AlertTypes, channels: Sequence[str], now: datetime
-    ) -> None:
+    def __init__(self, connection: sa.Connection, alert_types: AlertTypes, channels: Channels, now: datetime) -> None:
         self._connection = connection
         self._alert_types = alert_types
         self._now = now
@@ -149,7 +150,7 @@ class SweepBatch:
             status=AlertStatus.RESOLVED.value,
             session_status=SessionStatus.RESOLVED.value,
             resolved_at=self._now,
-            resolved_by="system",
+            resolved_by=SYSTEM,
             resolution_note=note,
         )
         self._telling.ended([session.alert_id for session in sessions], note)
@@ -159,7 +160,7 @@ class SweepBatch:
         self._change(
             [session],
             current_severity=after.severity.value,
-            escalation_history={"escalations": [_as_json(entry) for entry in after.escalations]},
+            escalation_history={"escalations": [entry.as_json() for entry in after.escalations]},
             last_escalated_at=self._now,
         )
         self._telling.escalated(session, escalation)
@@ -188,7 +189,7 @@ class SweepBatch:
         )
         if after is not None:
             query = query.where(_COLUMNS.alert_id > after)
-        return [_session(row) for row in self._connection.execute(query).mappings()]
+        return [session_of(row) for row in self._connection.execute(query).mappings()]
 
     def _instances(self, alert_ids: Sequence[str]) -> Mapping[str, list[Instance]]:
         found: defaultdict[str, list[Instance]] = defaultdict(list)
@@ -268,46 +269,4 @@ def _key(instance: Silent) -> dict[str, Any]:
         "of_fingerprint": instance.fingerprint,
         "of_start": instance.starts_at,
         "of_last_heard": instance.last_heard_at,
-    }
-
-
-def _session(row: sa.RowMapping) -> AlertSession:
-    history = (row["escalation_history"] or {}).get("escalations", [])
-    return AlertSession(
-        alert_id=row["alert_id"],
-        account_id=row["account_id"],
-        alert_type=row["alert_type"],
-        condition_fingerprint=row["condition_fingerprint"],
-        severity=Severity(row["current_severity"]),
-        status=AlertStatus(row["status"]),
-        session_status=SessionStatus(row["session_status"]),
-        occurrence_count=row["occurrence_count"],
-        session_started_at=row["session_started_at"],
-        session_last_active=row["session_last_active"],
-        first_triggered_at=row["first_triggered_at"],
-        last_triggered_at=row["last_triggered_at"],
-        last_notified_at=row["last_notified_at"],
-        version=row["version"],
-        escalations=tuple(_escalation(entry) for entry in history),
-        resolved_at=row["resolved_at"],
-    )
-
-
-def _escalation(entry: Mapping[str, Any]) -> Escalation:
-    return Escalation(
-        Severity(entry["from_severity"]),
-        Severity(entry["to_severity"]),
-        entry["reason"],
-        entry["occurrence_count"],
-        datetime.fromisoformat(entry["escalated_at"]),
-    )
-
-
-def _as_json(escalation: Escalation) -> dict[str, Any]:
-    return {
-        "from_severity": escalation.from_severity.value,
-        "to_severity": escalation.to_severity.value,
-        "reason": escalation.reason,
-        "occurrence_count": escalation.occurrence_count,
-        "escalated_at": escalation.escalated_at.isoformat(),
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from webhook.domain.alert import (
+    SYSTEM,
     AlertSession,
     AlertStatus,
     CommentType,
@@ -18,14 +19,16 @@ from webhook.domain.alert import (
     NotifyReason,
     TriggerStatus,
 )
+from webhook.domain.ledger import Channels, channels_of
 from webhook.domain.severity import Escalation, Severity
+from webhook.storage.configs import read_configs
 from webhook.storage.tables import (
     alert,
     alert_comment,
-    alert_config,
     alert_dynamic,
     alert_instance,
     alert_trigger_log,
+    audit_log,
     notification,
 )
 
@@ -33,7 +36,7 @@ from webhook.storage.tables import (
 class Telling:
     """Comments and outbox rows of one transaction, dated `now`."""
 
-    def __init__(self, connection: sa.Connection, channels: Sequence[str], now: datetime) -> None:
+    def __init__(self, connection: sa.Connection, channels: Channels, now: datetime) -> None:
         self._connection = connection
         self._channels = channels
         self._now = now
@@ -43,34 +46,40 @@ class Telling:
         if not alert_ids:
             return
         told, peaks, ends = self._told(alert_ids), self._peaks(alert_ids), self._ends(alert_ids)
-        comments, notifications = [], []
+        comments, notifications, audits = [], [], []
         for row in self._alerts(alert_ids):
             alert_id = row["alert_id"]
-            comment = self._comment(alert_id, CommentType.SYSTEM_LOG, f"Resolved by system: {note}.", None)
+            comment = self._comment(alert_id, CommentType.SYSTEM_LOG, f"Alert resolved by {SYSTEM}: {note}", None)
             comments.append(comment)
+            audits.append(self._audit(alert_id, note))
             ended_at = ends.get(alert_id) or row["last_triggered_at"]
-            extra = {"peaks": peaks[alert_id], "ended_at": ended_at.isoformat()}
+            extra = {"peaks": peaks[alert_id], "resolved_at": ended_at.isoformat()}
             notifications += [
                 self._notification(row, comment, channel, NotifyReason.RESOLVED, {**content, **extra})
                 for channel, content in told[alert_id].items()
             ]
         self._insert(comments, notifications)
+        self._connection.execute(sa.insert(audit_log), audits)
 
     def escalated(self, session: AlertSession, escalation: Escalation) -> None:
-        """A comment, and a message on the channels in use, else on those the merchant chose, else on the default's."""
+        """A comment, and a message on each channel that the merchant has now."""
+        key = (session.account_id, session.alert_type)
+        channels = channels_of(read_configs(self._connection, {key}).get(key), self._channels)
         told = self._told([session.alert_id])[session.alert_id]
         (row,) = self._alerts([session.alert_id])
-        channels: Mapping[str, Any] = told or {name: {} for name in self._preferred(session)}
-        words = "lasted long enough" if escalation.reason == "duration_threshold" else "was counted often enough"
         comment = self._comment(
-            session.alert_id,
-            CommentType.SEVERITY_ESCALATION,
-            f"Severity raised from {escalation.from_severity} to {escalation.to_severity}: the attack {words}.",
-            row["latest_metrics"],
+            session.alert_id, CommentType.SEVERITY_ESCALATION, escalation.describe(), row["latest_metrics"]
         )
+        last: Mapping[str, Any] = next(reversed(told.values()), {})
         notifications = [
-            self._notification(row, comment, channel, NotifyReason.ESCALATED, content)
-            for channel, content in channels.items()
+            self._notification(
+                row,
+                comment,
+                channel,
+                NotifyReason.ESCALATED,
+                {**told.get(channel, last), "channel_settings": dict(settings)},
+            )
+            for channel, settings in channels.items()
         ]
         self._insert([comment], notifications)
 
@@ -129,15 +138,6 @@ class Telling:
         )
         return {row.alert_id: row.ended_at for row in self._connection.execute(query)}
 
-    def _preferred(self, session: AlertSession) -> Iterable[str]:
-        query = sa.select(alert_config.c.channel_preferences).where(
-            alert_config.c.account_id == session.account_id, alert_config.c.alert_type == session.alert_type
-        )
-        preferences: Mapping[str, Mapping[str, Any]] = self._connection.scalar(query) or {}
-        if not preferences:
-            return self._channels
-        return [name for name, settings in preferences.items() if settings.get("enabled", True)]
-
     def _comment(
         self, alert_id: str, kind: CommentType, content: str, metrics: Mapping[str, float] | None
     ) -> dict[str, Any]:
@@ -148,6 +148,16 @@ class Telling:
             "content": content,
             "metrics_snapshot": metrics,
             "metadata": {"source": "sweep"},
+            "created_at": self._now,
+        }
+
+    def _audit(self, alert_id: str, note: str) -> dict[str, Any]:
+        return {
+            "id": str(uuid.uuid4()),
+            "actor": SYSTEM,
+            "action": "alert_resolved",
+            "alert_id": alert_id,
+            "details": {"note": note, "from": AlertStatus.ACTIVE.value, "to": AlertStatus.RESOLVED.value},
             "created_at": self._now,
         }
 
@@ -162,6 +172,11 @@ class Telling:
         """An outbox row: what was told before on this channel, with the alert as it stands now."""
         metadata: Mapping[str, Any] = row["metadata"]
         severity = Severity(row["current_severity"])
+        always = {
+            "merchant_name": row["merchant_name"],
+            "rule_summary": metadata.get("rule_summary", ""),
+            "thresholds": metadata.get("thresholds", {}),
+        }
         now_known = {
             "severity": severity.value,
             "status": AlertStatus(row["status"]).value,
@@ -181,7 +196,7 @@ class Telling:
             "status": NotificationStatus.PENDING.value,
             "reason": reason.value,
             "priority": severity.rank,
-            "content": {"thresholds": metadata.get("thresholds", {}), **content, **now_known},
+            "content": {**always, **content, **now_known},
             "metadata": {},
             "created_at": self._now,
             "not_before": self._now,
