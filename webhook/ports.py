@@ -14,8 +14,27 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from webhook.domain.alert import AlertStatus, NotifyReason
-from webhook.domain.severity import Severity
+from webhook.domain.message import Message, Note, Summary
+from webhook.domain.summary import SummaryRefused
+
+__all__ = [
+    "ChartRenderer",
+    "ChartSpec",
+    "DeliveryError",
+    "FiringAlerts",
+    "HistoryUnavailable",
+    "Message",
+    "MetricHistory",
+    "Note",
+    "Notifier",
+    "PermanentDeliveryError",
+    "Receipt",
+    "Series",
+    "Summariser",
+    "Summary",
+    "SummaryRefused",
+    "TemporaryDeliveryError",
+]
 
 
 class DeliveryError(Exception):
@@ -36,65 +55,6 @@ class PermanentDeliveryError(DeliveryError):
 
 class HistoryUnavailable(Exception):  # noqa: N818 - a state of the other side, as requests names its own
     """Prometheus or Alertmanager could not answer; the caller goes on without."""
-
-
-class SummaryRefused(Exception):  # noqa: N818 - an answer, not a failure of ours
-    """The model's answer was slow, malformed, or named a number that the metrics do not hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One claimed outbox row: what to tell whom about one alert, as it stood when the decision was made.
-
-    `metrics` are full-precision values; `thresholds` are the merchant's own where one was configured,
-    else the coarse rule's.
-    """
-
-    notification_id: str
-    alert_id: str
-    account_id: str
-    merchant_name: str
-    alert_type: str
-    severity: Severity
-    status: AlertStatus
-    reason: NotifyReason
-    rule_summary: str
-    metrics: Mapping[str, float]
-    thresholds: Mapping[str, float]
-    occurrence_count: int
-    first_triggered_at: datetime
-    last_triggered_at: datetime
-    resolved_at: datetime | None
-    channel_type: str
-    channel_settings: Mapping[str, Any]
-    retry_count: int
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a person reads: title ≤ 100 characters, text ≤ 300 words. `source`: `template` or a model's name."""
-
-    title: str
-    text: str
-    suggested_action: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message, free of any channel's markup. `facts` are label and value, already formatted for people."""
-
-    alert_id: str
-    severity: Severity
-    reason: NotifyReason
-    title: str
-    text: str
-    suggested_action: str
-    merchant: str
-    facts: Sequence[tuple[str, str]]
-    url: str
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
