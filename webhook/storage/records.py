@@ -80,6 +80,7 @@ class TriggerRecord:
     starts_at: datetime | None
     metrics: Mapping[str, float]
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
     verdict: Mapping[str, Any]
     outcome: str
     outcome_reason: str

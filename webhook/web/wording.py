@@ -7,22 +7,19 @@ to tell them apart. What comes from outside stays plain text: escaping is the te
 from __future__ import annotations
 
 import math
+import operator
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from webhook.domain.alert import OPERATIONS_ACCOUNT
+from webhook.domain.message import SEVERITY_WORDS, printable
+from webhook.domain.metric import format_duration, format_threshold, format_value, metric_words
 from webhook.domain.severity import Severity
 
-NBSP = "\N{NO-BREAK SPACE}"
-MINUS = "\N{MINUS SIGN}"
-
-SEVERITIES = {
-    Severity.P0: "Critical",
-    Severity.P1: "High",
-    Severity.P2: "Medium",
-    Severity.P3: "Low",
-}
 ALERT_TYPES = {
     "CARD_TESTING": "Card testing",
     "VELOCITY_ATTACK": "Velocity attack",
@@ -36,6 +33,19 @@ SESSIONS = {
     "ACTIVE": "Attack running",
     "EXPIRED": "Quiet: no trigger within the session timeout",
     "RESOLVED": "Ended",
+}
+COMMENTS = {
+    "TRIGGER_EVENT": "Trigger",
+    "SEVERITY_ESCALATION": "Severity rose",
+    "USER_NOTE": "Note",
+    "SYSTEM_LOG": "System",
+}
+DELIVERIES = {
+    "PENDING": "Waiting",
+    "SENDING": "Being sent",
+    "SENT": "Sent",
+    "DELIVERED": "Delivered",
+    "FAILED": "Failed",
 }
 CHANNELS = {"slack": "Slack", "sms": "SMS", "webapp": "Web app", "console": "Console", "email": "E-mail"}
 OUTCOMES = {
@@ -59,10 +69,11 @@ OUTCOME_MEANINGS = {
     "resolved": "Prometheus says the condition no longer holds.",
 }
 REASONS = {
-    "conditions_not_met": "The merchant's own conditions were not met.",
-    "not_met": "The merchant's own conditions were not met.",
+    "conditions met": "The merchant's own conditions were met.",
+    "conditions not met": "The merchant's own conditions were not met.",
+    "no merchant configuration": "The merchant has set no thresholds, so the general rule decides.",
+    "no conditions configured": "The merchant has set no thresholds, so the general rule decides.",
     "disabled": "Alerts of this type are switched off for this merchant.",
-    "no_metrics": "The metrics that the conditions need were missing.",
 }
 NOTIFY_REASONS = {
     "first": "First message",
@@ -92,14 +103,6 @@ OPERATORS = {
     "contains": "contains",
     "regex": "matches",
 }
-METRIC_NAMES = {
-    "failed_auth_rate": "Failed authorisations",
-    "transaction_count": "Transactions",
-    "transaction_rate": "Transactions per second",
-    "unique_card_count": "Distinct cards",
-    "unusual_spend_rate": "Unusual spending",
-    "chargeback_count": "Chargebacks",
-}
 
 
 def humanise(code: str) -> str:
@@ -108,8 +111,35 @@ def humanise(code: str) -> str:
     return words[:1].upper() + words[1:].lower() if words.isupper() else words[:1].upper() + words[1:]
 
 
-def metric_label(name: str) -> str:
-    return METRIC_NAMES.get(name) or humanise(name)
+def type_label(alert_type: str) -> str:
+    return ALERT_TYPES.get(alert_type) or humanise(alert_type)
+
+
+def merchant_label(account_id: str, merchant_name: str) -> str:
+    """The merchant's name on one line, without invisible characters; its account id where there is no name."""
+    if account_id == OPERATIONS_ACCOUNT:
+        return "Operations"
+    return printable(" ".join(merchant_name.split())) or account_id
+
+
+def severity_word(severity: str) -> str:
+    return SEVERITY_WORDS[Severity(severity)]
+
+
+def channel_label(channel: str) -> str:
+    return CHANNELS.get(channel) or humanise(channel)
+
+
+def delivery_word(status: str) -> str:
+    return DELIVERIES.get(status) or humanise(status)
+
+
+def escalation_text(step: Mapping[str, Any]) -> str:
+    """Why the severity rose, e.g. `50 triggers`."""
+    reason = str(step.get("reason", ""))
+    if reason == "occurrence_count_threshold" and step.get("occurrence_count"):
+        return f"{step['occurrence_count']} triggers"
+    return ESCALATION_REASONS.get(reason) or humanise(reason).lower()
 
 
 def outcome_label(outcome: str) -> str:
@@ -118,11 +148,18 @@ def outcome_label(outcome: str) -> str:
 
 def outcome_text(outcome: str, reason: str) -> str:
     """One or two sentences on what became of a trigger, and why."""
-    meaning = OUTCOME_MEANINGS.get(outcome, "")
-    if not reason:
-        return meaning
-    why = REASONS.get(reason) or f"{humanise(reason).rstrip('.')}."
-    return f"{meaning} {why}".strip()
+    return f"{OUTCOME_MEANINGS.get(outcome, '')} {reason_text(reason)}".strip()
+
+
+def verdict_text(outcome: str, reason: str, verdict: Mapping[str, Any]) -> str:
+    """What became of a trigger; the verdict speaks where the outcome has no reason of its own."""
+    return outcome_text(outcome, reason or str(verdict.get("reason") or verdict.get("error") or ""))
+
+
+def reason_text(reason: str) -> str:
+    """A sentence for the reason of an outcome or a verdict; what follows a known one's colon is told elsewhere."""
+    known = REASONS.get(reason.partition(":")[0].strip())
+    return known or (f"{humanise(reason).rstrip('.')}." if reason else "")
 
 
 def notify_text(notify: str) -> str:
@@ -133,46 +170,19 @@ def notify_text(notify: str) -> str:
     return NOTIFY_REASONS.get(kind) or humanise(kind)
 
 
-def _is_share(metric: str) -> bool:
-    return metric.endswith(("_rate", "_share", "_ratio")) and metric != "transaction_rate"
-
-
-def number(metric: str, value: float, digits: int = 1) -> str:
-    """A metric's value with its unit, e.g. `35.0 %`, `1 204`, `0.8 /s`; `digits` after the decimal point."""
-    if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else "infinite"
-    if _is_share(metric):
-        return f"{_grouped(value * 100, digits)}{NBSP}%"
-    text = _grouped(value, 0 if value.is_integer() else digits)
-    return f"{text}{NBSP}/s" if metric == "transaction_rate" else text
-
-
-def _grouped(value: float, digits: int) -> str:
-    if value and abs(value) < 10**-digits / 2:
-        digits = min(8, digits + 2)
-    text = f"{abs(value):,.{digits}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    return f"{MINUS if value < 0 else ''}{text}"
-
-
 def compared(metric: str, value: float, threshold: float) -> tuple[str, str]:
     """Both as text, with enough digits that different numbers look different (up to 8)."""
+    limit = format_threshold(metric, threshold)
     for digits in range(1, 9):
-        pair = number(metric, value, digits), number(metric, threshold, digits)
-        if pair[0] != pair[1] or value == threshold:
-            return pair
-    return pair
+        text = format_value(metric, value, digits=digits)
+        if value == threshold or _bare(text) != _bare(limit):
+            return text, limit
+    return format_value(metric, value, digits=8), format_value(metric, threshold, digits=8)
 
 
-def duration(span: timedelta) -> str:
-    """The two largest units: `45 s`, `12 min`, `2 h 5 min`, `3 d 4 h`."""
-    minutes, seconds = divmod(max(0, int(span.total_seconds())), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
-    first = next((index for index, (count, _) in enumerate(parts) if count), len(parts) - 1)
-    # Seconds say nothing beside minutes.
-    shown = parts[first : first + 2] if days or hours else parts[first : first + 1]
-    return " ".join(f"{count}{NBSP}{unit}" for count, unit in shown if count or unit == "s")
+def _bare(text: str) -> str:
+    """Without the zeros after the point that say nothing."""
+    return re.sub(r"\.?0+(?=\D|$)", "", text) if "." in text else text
 
 
 def ago(at: datetime, now: datetime) -> str:
@@ -180,12 +190,16 @@ def ago(at: datetime, now: datetime) -> str:
     span = now - at
     if abs(span) < timedelta(seconds=10):
         return "just now"
-    return f"{duration(span)} ago" if span > timedelta(0) else f"in {duration(-span)}"
+    return f"{format_duration(span)} ago" if span > timedelta(0) else f"in {format_duration(-span)}"
 
 
 def utc(at: datetime) -> str:
     """`2025-11-19 10:30:05 UTC`."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def clock_time(at: datetime, now: datetime) -> str:
@@ -206,7 +220,7 @@ class Condition:
 
     @property
     def label(self) -> str:
-        return metric_label(self.metric)
+        return metric_words(self.metric).label
 
     @property
     def sign(self) -> str:
@@ -234,35 +248,50 @@ def _plain(metric: str, value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_plain(metric, entry) for entry in value)
     found = as_number(value)
-    return str(value) if found is None else number(metric, found)
+    return str(value) if found is None else format_threshold(metric, found)
 
 
-def conditions(verdict: Mapping[str, Any]) -> list[Condition]:
-    """What the verdict of one trigger compared; empty where nothing was compared."""
+def conditions(
+    verdict: Mapping[str, Any], metrics: Mapping[str, Any], thresholds: Mapping[str, Any]
+) -> list[Condition]:
+    """What one trigger was judged by: the merchant's conditions, else the general rule's thresholds."""
     found = verdict.get("conditions")
     entries = [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+    if not entries:
+        return _rule_conditions(metrics, thresholds)
     return [
         Condition(
-            metric=str(entry.get("metric") or entry.get("metric_name") or "value"),
+            metric=str(entry.get("metric", "")),
             operator=str(entry.get("operator", "")),
             threshold=entry.get("threshold"),
             value=entry.get("value"),
             met=entry.get("met") if isinstance(entry.get("met"), bool) else None,
-            owner=_owner(entry, verdict),
+            owner="merchant",
         )
         for entry in entries
     ]
 
 
-def _owner(entry: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
-    """`merchant` for a configured condition, `rule` for the coarse Prometheus rule's."""
-    for source in (entry.get("source"), verdict.get("source")):
-        if isinstance(source, str) and source:
-            return "rule" if "rule" in source else "merchant"
-    return "rule" if verdict.get("config_version") is None else "merchant"
+def _rule_conditions(metrics: Mapping[str, Any], thresholds: Mapping[str, Any]) -> list[Condition]:
+    rule = []
+    for metric, threshold in thresholds.items():
+        value, limit = as_number(metrics.get(metric)), as_number(threshold)
+        if value is not None and limit is not None:
+            rule.append(Condition(metric, ">", limit, value, value > limit, "rule"))
+    return rule
 
 
-OWNERS = {"merchant": "merchant's own threshold", "rule": "general rule's threshold"}
+def annotated_thresholds(annotations: Mapping[str, str]) -> dict[str, float]:
+    """The general rule's thresholds, as its annotations `threshold_<metric>` carry them."""
+    found = {}
+    for name, text in annotations.items():
+        if name.startswith("threshold_"):
+            with suppress(ValueError):
+                found[name.removeprefix("threshold_")] = float(text)
+    return found
+
+
+OWNERS = {"merchant": "merchant's own threshold", "rule": "general rule"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +307,7 @@ class Reading:
 
     @property
     def label(self) -> str:
-        return metric_label(self.metric)
+        return metric_words(self.metric).label
 
     @property
     def sign(self) -> str:
@@ -298,7 +327,7 @@ class Reading:
     @property
     def _texts(self) -> tuple[str, str]:
         if self.threshold is None:
-            return number(self.metric, self.value), ""
+            return format_value(self.metric, self.value, digits=1), ""
         return compared(self.metric, self.value, self.threshold)
 
     @property
@@ -320,30 +349,21 @@ def _relation(value: float, threshold: float) -> str:
     return ">" if value > threshold else "<"
 
 
-_COMPARISONS = {
-    ">": lambda value, threshold: value > threshold,
-    ">=": lambda value, threshold: value >= threshold,
-    "<": lambda value, threshold: value < threshold,
-    "<=": lambda value, threshold: value <= threshold,
-}
+_COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 
 
 def readings(metrics: Mapping[str, Any], thresholds: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[Reading]:
     """Every metric of an alert, those with a threshold first, the merchant's thresholds before the rule's."""
     limits: dict[str, tuple[float, str, str]] = {}
-    for condition in conditions(verdict):
+    for condition in conditions(verdict, {}, {}) + _rule_conditions(metrics, thresholds):
         limit = as_number(condition.threshold)
         if limit is not None and condition.operator in _COMPARISONS:
             limits.setdefault(condition.metric, (limit, condition.operator, condition.owner))
-    for metric, threshold in thresholds.items():
-        limit = as_number(threshold)
-        if limit is not None:
-            limits.setdefault(metric, (limit, ">", "rule"))
     found = []
     for metric, raw in metrics.items():
         value = as_number(raw)
         if value is not None:
-            limit, operator, owner = limits.get(metric, (None, "", ""))
-            met = limit is not None and _COMPARISONS[operator](value, limit)
-            found.append(Reading(metric, value, limit, operator, owner, met))
+            bound, sign, owner = limits.get(metric, (None, "", ""))
+            met = bound is not None and _COMPARISONS[sign](value, bound)
+            found.append(Reading(metric, value, bound, sign, owner, met))
     return sorted(found, key=lambda reading: (reading.threshold is None, reading.owner != "merchant", not reading.met))
