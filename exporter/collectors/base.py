@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Annotated, Any, Protocol
 
 import polars as pl
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from exporter.environment import Secrets
 from exporter.errors import TimedOut
@@ -19,6 +19,13 @@ from exporter.model import Duration, StrictModel
 
 _DEFAULT_TIMEOUT = 30.0
 _STALE_AFTER_INTERVALS = 5
+
+
+def _not_empty(value: object) -> object:
+    """Beforehand, because a length check would call a list whose only entry is wrong an empty one."""
+    if value == []:
+        raise ValueError("is empty: add at least one")
+    return value
 
 
 class SourceConfig(StrictModel):
@@ -32,7 +39,7 @@ class SourceConfig(StrictModel):
     max_staleness: Duration | None = None
     labels: StaticLabels = Field(default_factory=dict)
     label_defaults: StaticLabels = Field(default_factory=dict)
-    metrics: Annotated[tuple[MetricConfig, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[MetricConfig, ...], BeforeValidator(_not_empty)]
     duplicates: DuplicatePolicy = "error"
     max_rows: Annotated[int, Field(ge=1)] = 1_000_000
     max_series: Annotated[int, Field(ge=1)] = 1_000_000

@@ -74,7 +74,8 @@ class MysqlSession:
 
     def _time_limit(self) -> str:
         left = self._collection.remaining()
-        if "mariadb" in str(self._connection.server_version).lower():
+        server = str(self._connection.get_server_info())  # type: ignore[no-untyped-call] # pymysql's stubs
+        if "mariadb" in server.lower():
             return f"SET SESSION max_statement_time = {left:.3f}"
         return f"SET SESSION max_execution_time = {max(1, int(left * 1000))}"
 
