@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import structlog
 
@@ -50,10 +49,9 @@ class Exporter:
         """Whether every enabled source has been tried once."""
         return self._scheduler.ready
 
-    def metrics(self, *, gzip: bool) -> Iterator[bytes]:
+    def metrics(self, *, gzip: bool) -> list[bytes]:
         """A whole scrape: the sources' blocks, then the exporter's own metrics."""
-        yield from self._exposition.parts(gzip=gzip)
-        yield self._self_metrics.part(gzip=gzip)
+        return self._exposition.page.then(self._self_metrics.block()).parts(gzip=gzip)
 
     def status_page(self) -> str:
         return status_page(

@@ -6,11 +6,11 @@ import platform
 from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 
-from isal import igzip
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from exporter.exposition import Block
 from exporter.scheduler import Clock, Scheduler, SourceState
 
 _SOURCE = ["source"]
@@ -35,9 +35,8 @@ class SelfMetrics:
         )
         build.labels(package_version(), platform.python_version()).set(1)
 
-    def part(self, *, gzip: bool) -> bytes:
-        text = generate_latest(self._registry)
-        return igzip.compress(text, 1) if gzip else text
+    def block(self) -> Block:
+        return Block.of(generate_latest(self._registry))
 
 
 class SourceHealth(Collector):

@@ -23,7 +23,7 @@ class Site(Protocol):
     @property
     def ready(self) -> bool: ...
 
-    def metrics(self, *, gzip: bool) -> Iterable[bytes]: ...
+    def metrics(self, *, gzip: bool) -> list[bytes]: ...
 
     def status_page(self) -> str: ...
 
@@ -63,24 +63,24 @@ class _Handler(BaseHTTPRequestHandler):
         site, path = self.server.site, self.path.partition("?")[0]
         if path == "/metrics":
             gzip = accepts_gzip(self.headers.get("Accept-Encoding", ""))
-            self._send(HTTPStatus.OK, CONTENT_TYPE, tuple(site.metrics(gzip=gzip)), gzip=gzip)
+            self._send(HTTPStatus.OK, CONTENT_TYPE, site.metrics(gzip=gzip), gzip=gzip)
         elif path == "/":
-            self._send(HTTPStatus.OK, "text/html; charset=utf-8", (site.status_page().encode(),))
+            self._send(HTTPStatus.OK, "text/html; charset=utf-8", [site.status_page().encode()])
         elif path == "/-/healthy":
-            self._send(HTTPStatus.OK, _TEXT, (b"healthy\n",))
+            self._send(HTTPStatus.OK, _TEXT, [b"healthy\n"])
         elif path == "/-/ready":
             ready = site.ready
             status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-            self._send(status, _TEXT, (b"ready\n" if ready else b"some sources have not been tried yet\n",))
+            self._send(status, _TEXT, [b"ready\n" if ready else b"some sources have not been tried yet\n"])
         else:
-            self._send(HTTPStatus.NOT_FOUND, _TEXT, (b"not found: there are /, /metrics, /-/healthy and /-/ready\n",))
+            self._send(HTTPStatus.NOT_FOUND, _TEXT, [b"not found: there are /, /metrics, /-/healthy and /-/ready\n"])
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 - http.server's signature
         """No access log: a scrape every few seconds would bury what matters."""
 
-    def _send(self, status: HTTPStatus, content_type: str, parts: tuple[bytes, ...], *, gzip: bool = False) -> None:
+    def _send(self, status: HTTPStatus, content_type: str, parts: list[bytes], *, gzip: bool = False) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(sum(map(len, parts))))
