@@ -1,8 +1,8 @@
 """What is served: immutable blocks of exposition text, joined at a scrape.
 
 A block is one metric family's lines from one source, rendered and compressed when the source was collected. Compressed
-blocks are pieces of a raw deflate stream that end on a byte boundary and refer to nothing before them (a full flush), so
-they can stand one after another in any choice. A scrape puts a gzip header before them and an empty last piece, their
+blocks are pieces of a raw deflate stream that end on a byte boundary and refer to nothing before them (a full flush),
+so any of them can stand one after another. A scrape puts a gzip header before them and an empty last piece, their
 joint CRC and length behind them, and compresses nothing. It is one gzip member: of several, which RFC 1952 allows too,
 curl and browsers show only the first.
 
