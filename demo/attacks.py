@@ -49,7 +49,7 @@ class Target:
 
 @dataclass(frozen=True)
 class AttackType:
-    """`intensity` per second unless somebody asks for another; `send` makes the transactions (none: chargebacks)."""
+    """`intensity` per second unless another is asked for; `send` makes the transactions (none: chargebacks)."""
 
     intensity: float
     about: str
@@ -100,7 +100,9 @@ def _account_takeover(rng: np.random.Generator, target: Target, attack: Attack, 
 ATTACK_TYPES: dict[str, AttackType] = {
     "card_testing": AttackType(20.0, "many stolen cards, tiny amounts, nine in ten fail", _card_testing),
     "velocity": AttackType(300.0, "hundreds of transactions a second on a few cards", _velocity),
-    "account_takeover": AttackType(1.5, "known cards, new devices, amounts × 5 to 8", _account_takeover),
+    "account_takeover": AttackType(
+        1.5, "known cards, new devices, amounts 5 to 8 times the usual", _account_takeover
+    ),
     CHARGEBACK: AttackType(0.5, "banks report earlier transactions back, in bursts", None),
 }
 
@@ -194,7 +196,7 @@ def start_attack(
         "intensity": ATTACK_TYPES[kind].intensity if intensity is None else intensity,
     }
     key = connection.execute(sa.insert(attacks).returning(attacks.c.id), values).scalar_one()
-    return Attack(id=key, **values)  # type: ignore[arg-type]  # the keys are Attack's fields
+    return Attack(id=key, **values)
 
 
 def stop_attacks(

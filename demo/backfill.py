@@ -34,6 +34,7 @@ def has_blocks(tsdb_dir: Path) -> bool:
 def backfill(
     database_url: str,
     tsdb_dir: Path,
+    *,
     job: str,
     instance: str,
     promtool: str,
@@ -42,8 +43,8 @@ def backfill(
 ) -> int:
     """Write blocks of all families up to `until` (epoch seconds) into `tsdb_dir`; returns the number of samples.
 
-    Prometheus must not be running on that folder. Raises DemoError when the folder has data already, when the store
-    has no history, or when promtool fails.
+    Prometheus must not be running on that folder. Raises DemoError when the folder has data already, when the
+    store has no history, or when promtool fails.
     """
     if has_blocks(tsdb_dir):
         raise DemoError(f"{tsdb_dir} has metrics already")
@@ -88,7 +89,13 @@ def _history(store: PaymentsStore, until: float, progress: ProgressLine) -> pl.D
             spent, reported = _rows(connection, merchant["account_id"])
             names = (pl.lit(merchant[name]).alias(name) for name in ("merchant_name", "region"))
             metrics = rolling_metrics(
-                spent, reported, first=last - STEP * (count - 1), step=STEP, count=count, window=window, speed=speed
+                spent,
+                reported,
+                first=last - STEP * (count - 1),
+                step=STEP,
+                count=count,
+                window=window,
+                speed=speed,
             )
             frames.append(metrics.with_columns(*names))
             progress.update(0.6 * done / len(merchants), merchant["account_id"])

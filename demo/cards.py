@@ -9,10 +9,11 @@ from demo.payments import transactions
 
 
 def with_amount_ratio(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add `amount_ratio`: amount / mean of the card's earlier rows; null for its first. Rows are in order of time."""
-    earlier_total = pl.col("amount").cum_sum().over("card_id") - pl.col("amount")
-    earlier_count = pl.int_range(pl.len()).over("card_id")
-    ratio = pl.col("amount") * earlier_count / earlier_total
+    """Rows in order of time, with `amount_ratio`: amount / mean of the card's earlier rows; null for its first."""
+    amount = pl.col("amount")
+    earlier_total = amount.fill_null(0.0).cum_sum().shift(1).over("card_id")
+    earlier_count = amount.is_not_null().cast(pl.Int64).cum_sum().shift(1).over("card_id")
+    ratio = amount * earlier_count / earlier_total
     known = pl.col("card_id").is_not_null() & (earlier_count > 0) & (earlier_total > 0)
     return frame.with_columns(pl.when(known).then(ratio).alias("amount_ratio"))
 

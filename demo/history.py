@@ -1,4 +1,4 @@
-"""A day of ordinary transactions before the first start, so that charts and long rules have something to look at."""
+"""A day of ordinary transactions before the first start: charts and long rules have something to look at."""
 
 from __future__ import annotations
 

@@ -15,15 +15,57 @@ Floats = npt.NDArray[np.float64]
 REGIONS = ("AP", "EU", "US")
 _REGION_HOURS = {"AP": 8.0, "EU": 1.0, "US": -5.0}
 _NAMES = (
-    "Harbour Coffee Roasters,Northwind Outdoor,Lotus Garden Kitchen,Pixel & Pine,Bluebird Books,Atlas Travel,"
-    "Golden Gate Games,Marina Electronics,Juniper Apparel,Cobalt Cycles,Sakura Stationery,Riverside Pharmacy,"
-    "Summit Ski Hire,Velvet Cinema,Oakridge Furniture,Paper Crane Gifts,Silverline Airlines,Corner Bakery,"
-    "Kangaroo Sports,Opal Jewellers,Metro Parking,Greenfield Grocers,Luna Cosmetics,Tidewater Hotels,"
-    "Redwood Hardware,Echo Music Store,Mango Mobile,Polar Ice Cream,Quartz Watches,Sunrise Fitness,"
-    "Tulip Flowers,Umbra Lighting,Vista Optics,Willow Pet Care,Xenon Auto Parts,Yellow Cab Rides,Zephyr Sailing,"
-    "Amber Antiques,Birch Toys,Cedar Saunas,Delta Car Hire,Ember Grill,Fjord Fishmongers,Granite Gym,Hazel Tea House,"
-    "Ivory Dental,Jade Noodle Bar,Koala Kids,Lagoon Diving,Maple Donations"
-).split(",")
+    "Harbour Coffee Roasters",
+    "Northwind Outdoor",
+    "Lotus Garden Kitchen",
+    "Pixel & Pine",
+    "Bluebird Books",
+    "Atlas Travel",
+    "Golden Gate Games",
+    "Marina Electronics",
+    "Juniper Apparel",
+    "Cobalt Cycles",
+    "Sakura Stationery",
+    "Riverside Pharmacy",
+    "Summit Ski Hire",
+    "Velvet Cinema",
+    "Oakridge Furniture",
+    "Paper Crane Gifts",
+    "Silverline Airlines",
+    "Corner Bakery",
+    "Kangaroo Sports",
+    "Opal Jewellers",
+    "Metro Parking",
+    "Greenfield Grocers",
+    "Luna Cosmetics",
+    "Tidewater Hotels",
+    "Redwood Hardware",
+    "Echo Music Store",
+    "Mango Mobile",
+    "Polar Ice Cream",
+    "Quartz Watches",
+    "Sunrise Fitness",
+    "Tulip Flowers",
+    "Umbra Lighting",
+    "Vista Optics",
+    "Willow Pet Care",
+    "Xenon Auto Parts",
+    "Yellow Cab Rides",
+    "Zephyr Sailing",
+    "Amber Antiques",
+    "Birch Toys",
+    "Cedar Saunas",
+    "Delta Car Hire",
+    "Ember Grill",
+    "Fjord Fishmongers",
+    "Granite Gym",
+    "Hazel Tea House",
+    "Ivory Dental",
+    "Jade Noodle Bar",
+    "Koala Kids",
+    "Lagoon Diving",
+    "Maple Donations",
+)
 
 # Transactions a minute of the smallest and the busiest of 50 merchants that make 8 transactions a second together.
 _SLOWEST, _BUSIEST = 2.0, 60.0

@@ -1,7 +1,7 @@
 """What each merchant metric means, written once as SQL for the view and for the metric platform.
 
-All metrics look at the transactions with `since < created_at <= until`. Rates are 0..1, `transaction_rate` is per second
-of data time. A metric is NULL where the columns of the data do not allow it.
+All metrics look at the transactions with `since < created_at <= until`. Rates are 0..1, `transaction_rate` is per
+second of data time. A metric is NULL where the columns of the data do not allow it.
 """
 
 from __future__ import annotations

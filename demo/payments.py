@@ -1,7 +1,7 @@
 """The payments store: merchants, their card transactions and chargebacks, in SQLite or PostgreSQL.
 
-Times are epoch seconds of the wall clock unless a name says otherwise. One process writes transactions and gives them
-their ids; any number read, and start or stop attacks.
+Times are epoch seconds of the wall clock unless a name says otherwise. One process writes transactions and gives
+them their ids; any number read, and start or stop attacks.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class PaymentsStore:
         self._writer = self.engine.execution_options(payments_write=True)
 
     def create(self, *, window: float | None = None) -> None:
-        """Make what is missing: tables, view, settings. `window`: the rate window in wall seconds, kept when None."""
+        """Make what is missing: tables, view, settings. `window`: rate window in wall seconds, kept when None."""
         if self.url.get_backend_name() == "sqlite" and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         with self.write() as connection:

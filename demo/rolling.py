@@ -72,9 +72,8 @@ def _per_instant(rows: pl.DataFrame, first: float, step: float, count: int, wind
     """Each row once for every instant `at` whose window holds it."""
     slot = ((pl.col("created_at") - first) / step).floor().cast(pl.Int64)
     at = first + step * pl.col("slot")
-    inside = (
-        pl.col("slot").is_between(0, count - 1) & (pl.col("created_at") <= at) & (pl.col("created_at") > at - window)
-    )
+    created_at = pl.col("created_at")
+    inside = pl.col("slot").is_between(0, count - 1) & (created_at <= at) & (created_at > at - window)
     frames = [
         rows.with_columns((slot + later).alias("slot")).filter(inside).with_columns(at.alias("at"))
         for later in range(math.ceil(window / step) + 2)

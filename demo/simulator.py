@@ -1,4 +1,4 @@
-"""Writes what happened since the last step. Driven by `now`, so a late tick is caught up and tests need not sleep."""
+"""Writes what happened since the last step. Driven by `now`: a late tick is caught up, tests need not sleep."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from demo.payments import (
 from demo.traffic import CHARGEBACK_SHARE, ordinary
 
 CATCH_UP = 600.0
-"""Seconds that are filled in after a pause; an outage longer than that stays a gap, in the store as in Prometheus."""
+"""Seconds that are filled in after a pause; a longer outage stays a gap, in the store as in Prometheus."""
 _PURGE_EVERY = 60.0
 
 
@@ -59,7 +59,7 @@ class Simulator:
         self._purged_at = now
 
     def step(self, now: float) -> int:
-        """Write everything between the last step and `now` in one transaction; returns the number of transactions."""
+        """Write everything since the last step in one database transaction; returns the number of payments."""
         since = max(self._clock, now - CATCH_UP)
         if now <= since:
             return 0
@@ -115,7 +115,9 @@ def prepare(store: PaymentsStore, config: SimulatorConfig) -> Population:
     population = make_population(config.merchants, config.rate, config.seed)
     with store.write() as connection:
         if load_settings(connection).get("mode") == "replay":
-            raise DemoError("this store holds a replayed file: use another PAYMENTS_DATABASE_URL for the simulator")
+            raise DemoError(
+                "this store holds a replayed file: use another PAYMENTS_DATABASE_URL for the simulator"
+            )
         known = load_merchants(connection)
         if not known:
             insert_merchants(connection, population.frame)
@@ -128,6 +130,9 @@ def prepare(store: PaymentsStore, config: SimulatorConfig) -> Population:
         tempo = sa.update(merchants).where(merchants.c.account_id == sa.bindparam("key"))
         connection.execute(
             tempo.values(tx_per_minute=sa.bindparam("tempo")),
-            [{"key": m["account_id"], "tempo": m["tx_per_minute"]} for m in population.frame.iter_rows(named=True)],
+            [
+                {"key": m["account_id"], "tempo": m["tx_per_minute"]}
+                for m in population.frame.iter_rows(named=True)
+            ],
         )
     return population
