@@ -58,6 +58,11 @@ class Simulator:
         self._clock = now if newest is None else min(now, max(newest, now - CATCH_UP))
         self._purged_at = now
 
+    def typical_merchant(self) -> str:
+        """Account id of the merchant with the median tempo: an attack stands out there at once."""
+        by_tempo = self.population.frame.sort("tx_per_minute")
+        return str(by_tempo["account_id"][by_tempo.height // 2])
+
     def step(self, now: float) -> int:
         """Write everything since the last step in one database transaction; returns the number of payments."""
         since = max(self._clock, now - CATCH_UP)
