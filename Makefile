@@ -1,0 +1,71 @@
+# Sentinel. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: .venv/run.stamp ## start the whole stack with demo payments; TRANSACTIONS=FILE replays your own, OPTIONS="--help" lists more
+	@sh demo/packages.sh prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager
+	@exec $(BIN)/python -m demo.run $(if $(TRANSACTIONS),--transactions '$(TRANSACTIONS)') $(OPTIONS)
+
+.PHONY: attack
+attack: .venv/run.stamp ## attack a merchant of the running demo: MERCHANT=acc_007 TYPE=card_testing [MINUTES=3]
+	@$(BIN)/python -m demo attack start --merchant '$(MERCHANT)' --type '$(TYPE)' $(if $(MINUTES),--minutes $(MINUTES))
+
+.PHONY: attack-stop
+attack-stop: .venv/run.stamp ## stop the attack on MERCHANT=…
+	@$(BIN)/python -m demo attack stop --merchant '$(MERCHANT)'
+
+.PHONY: report
+report: .venv/run.stamp ## what the rules made of a replay: merchants alerted, labelled frauds covered, alerts without fraud
+	@$(BIN)/python -m demo report
+
+.PHONY: clean
+clean: ## forget the demo's data (the virtual environment stays)
+	rm -rf .run
+
+.PHONY: test
+test: lint rules ## everything that is tested: lint, types, imports, rules, and all tests over real servers
+	@$(BIN)/pytest
+
+.PHONY: lint
+lint: .venv/dev.stamp ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: rules
+rules: .venv/dev.stamp test-packages ## check and test the Prometheus rules and the Alertmanager routes
+	promtool check rules prometheus/rules/*.yml
+	promtool test rules prometheus/tests/*.yml
+	amtool check-config alertmanager/alertmanager.yml
+
+.PHONY: test-packages
+test-packages:
+	@sh demo/packages.sh prometheus=prometheus promtool=prometheus \
+	  prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager initdb=postgresql \
+	  mariadbd=mariadb-server redis-server=redis-server chromium=chromium chromedriver=chromium-driver
+
+.PHONY: format
+format: .venv/dev.stamp ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: .venv/dev.stamp ## renew the lock files from pyproject.toml (exact versions, hashes, no addresses)
+	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra demo -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra dev -c requirements.lock -o requirements-dev.lock
+LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-header --no-annotate
+
+.venv/run.stamp: requirements.lock pyproject.toml
+	@[ -e .venv/dev.stamp ] && [ .venv/dev.stamp -nt requirements.lock ] && touch $@ || sh demo/venv.sh requirements.lock $@
+
+.venv/dev.stamp: requirements-dev.lock pyproject.toml
+	@sh demo/venv.sh requirements-dev.lock $@

@@ -1,0 +1,322 @@
+"""`make run`: prepare what the stack needs, start it under one supervisor, say where to look, stop it whole.
+
+Everything it keeps is in one folder (`.run`): secrets, databases, Prometheus' data, and configuration derived from
+the production files with shorter times.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import requests
+import yaml
+from honcho.environ import parse_procfile
+from honcho.manager import Manager
+
+from demo.derive import derive
+from webhook.domain.alert import AlertTypeSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO_SPEED = 20.0
+MIN_SESSION_TIMEOUT_S = 6.0  # shorter than a scrape, a rule evaluation and a group flush, a session could never last
+SECRETS = ("ingest_token", "admin_token", "secret_key", "metric_platform_token")
+STOPPED_BY_A_PERSON = (130, 143)
+
+
+class CannotStart(Exception):  # noqa: N818 - what the person reads
+    """One clear line: what is wrong and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where everything of one run is. `speed` divides every waiting time of the production configuration."""
+
+    folder: Path
+    ports: dict[str, int]
+    speed: float
+    transactions: Path | None
+    payments_options: tuple[str, ...]
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config"
+
+    @property
+    def prometheus_data(self) -> Path:
+        return self.folder / "prometheus"
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def secret(self, name: str) -> str:
+        return (self.folder / "secrets" / name).read_text()
+
+    def environment(self) -> dict[str, str]:
+        """What the processes read; what a person has set already stands."""
+        ours = {
+            "RUN_DIR": str(self.folder),
+            "ALERTMANAGER": alertmanager_program(),
+            "PAYMENTS_OPTIONS": " ".join(self.payments_options),
+            "PAYMENTS_DATABASE_URL": f"sqlite:///{self.folder}/payments.sqlite",
+            "METRIC_PLATFORM_TOKEN": self.secret("metric_platform_token"),
+            "METRIC_PLATFORM_URL": self.url("payments"),
+            "PAYMENTS_INTERVAL": "1s" if self.transactions else "3s",
+            "SENTINEL_DATABASE_URL": f"sqlite:///{self.folder}/sentinel.sqlite",
+            "SENTINEL_PUBLIC_URL": self.url("webhook"),
+            "SENTINEL_PROMETHEUS_URL": self.url("prometheus"),
+            "SENTINEL_ALERTMANAGER_URL": self.url("alertmanager"),
+            "SENTINEL_CONFIG_FILE": str(self.config / "webhook.yaml"),
+            "SENTINEL_CHANNELS": '["console", "slack"]'
+            if os.environ.get("SENTINEL_SLACK_BOT_TOKEN")
+            else '["console"]',
+            **{f"SENTINEL_{name.upper()}_FILE": str(self.folder / "secrets" / name) for name in SECRETS[:3]},
+            **{f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
+        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return {**ours, **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def alertmanager_program() -> str:
+    for name in ("prometheus-alertmanager", "alertmanager"):
+        if shutil.which(name):
+            return name
+    raise CannotStart("alertmanager is not on PATH: install prometheus-alertmanager, or use `docker compose up`")
+
+
+def check_programs() -> None:
+    for name in ("prometheus", "promtool"):
+        if not shutil.which(name):
+            raise CannotStart(f"{name} is not on PATH: install the package prometheus, or use `docker compose up`")
+    alertmanager_program()
+
+
+def check_ports(ports: dict[str, int]) -> None:
+    for name, port in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise CannotStart(
+                    f"port {port}, which {name} needs, is taken ({error.strerror}): stop what listens there, "
+                    f'or choose another: make run OPTIONS="--{name}-port {port + 10000}"'
+                ) from error
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Two stacks on one folder would write the same files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CannotStart(f"the stack in {folder} is running already: stop it first (Ctrl-C there)") from error
+        yield
+
+
+def say(text: str) -> None:
+    click.echo(f"  {text}")
+
+
+def make_secrets(folder: Path) -> None:
+    """Random, once, readable by nobody else."""
+    place = folder / "secrets"
+    place.mkdir(mode=0o700, exist_ok=True)
+    for name in SECRETS:
+        path = place / name
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(24))
+
+
+def check(what: str, command: Sequence[str], environment: dict[str, str]) -> None:
+    """Run a checker; what it complains about first is the one line that a person sees."""
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    if done.returncode:
+        lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
+        wrong = [line for line in lines if any(word in line.lower() for word in ("error", "failed", "invalid", ":"))]
+        first = (wrong or lines or [f"exit code {done.returncode}"])[0]
+        raise CannotStart(f"{what}: {first} (all of it: {' '.join(command)})")
+
+
+def derive_configuration(stack: Stack, environment: dict[str, str]) -> None:
+    """The production files with shorter times, and the webhook's sessions shortened alike."""
+    stack.config.mkdir(exist_ok=True)
+    try:
+        derive(
+            ROOT,
+            stack.config,
+            speed=stack.speed,
+            scale_ranges=stack.transactions is not None,
+            exporter=f"127.0.0.1:{stack.ports['exporter']}",
+            alertmanagers=[f"127.0.0.1:{stack.ports['alertmanager']}"],
+            webhook_url=f"{stack.url('webhook')}/api/v1/alerts/prometheus/webhook",
+            credentials_file=stack.folder / "secrets" / "ingest_token",
+        )
+    except (yaml.YAMLError, ValueError) as error:
+        raise CannotStart(f"prometheus/ or alertmanager/: {' '.join(str(error).split())}") from error
+    (stack.config / "webhook.yaml").write_text(yaml.safe_dump({"alert_types": {"default": shortened(stack.speed)}}))
+    check("demo/exporter-config.yaml", ["sentinel-exporter", "check", "demo/exporter-config.yaml"], environment)
+    check("prometheus/", ["promtool", "check", "config", str(stack.config / "prometheus.yml")], environment)
+    check("alertmanager/", ["amtool", "check-config", str(stack.config / "alertmanager.yml")], environment)
+
+
+def shortened(speed: float) -> dict[str, object]:
+    """The default alert type settings with every time divided by `speed`, as the webhook's configuration wants it."""
+    usual = AlertTypeSettings()
+
+    def seconds(value: float, floor: float = 0.5) -> str:
+        return f"{max(value / speed, floor):.1f}s"
+
+    return {
+        "session_timeout": seconds(usual.session_timeout.total_seconds(), MIN_SESSION_TIMEOUT_S),
+        "occurrence_interval": seconds(usual.occurrence_interval.total_seconds()),
+        "escalation": [
+            {"severity": step.severity.value, "occurrence_count": step.occurrence_count}
+            if step.duration is None
+            else {"severity": step.severity.value, "duration": seconds(step.duration.total_seconds())}
+            for step in usual.escalation
+        ],
+    }
+
+
+def prepare_history(stack: Stack, environment: dict[str, str]) -> None:
+    """24 hours of payments, in the store and in Prometheus, once. What was interrupted is made anew."""
+    done = stack.folder / "history.done"
+    if stack.transactions or done.exists():
+        return
+    for leftover in (*stack.folder.glob("payments.sqlite*"), stack.prometheus_data):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    say("writing 24 hours of payments (only the first time) …")
+    python = [sys.executable, "-m", "demo"]
+    instance = f"127.0.0.1:{stack.ports['exporter']}"
+    for command in (["history"], ["backfill", "--tsdb", str(stack.prometheus_data), "--instance", instance]):
+        if subprocess.run([*python, *command], env=environment, cwd=ROOT, check=False).returncode:
+            raise CannotStart(f"demo {command[0]} failed: see the lines above")
+    done.touch()
+
+
+def forget_earlier_replay(folder: Path) -> None:
+    """A replay starts with empty stores: its merchants and times are its own."""
+    for leftover in folder.iterdir():
+        if leftover.name not in ("lock", "secrets"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def prepare_webhook(stack: Stack, environment: dict[str, str]) -> None:
+    check("webhook", ["sentinel-webhook", "migrate"], environment)
+    if not stack.transactions:
+        check("demo/merchants.yaml", ["sentinel-webhook", "config", "import", "demo/merchants.yaml"], environment)
+
+
+def wait_until_up(stack: Stack, started: float) -> None:
+    """Tell when each service answers, then where to look."""
+    paths = {"payments": "/-/healthy", "exporter": "/-/ready"}
+    waiting = {name: f"{stack.url(name)}{paths.get(name, '/-/ready')}" for name in stack.ports}
+    while waiting:
+        for name, url in list(waiting.items()):
+            try:
+                if requests.get(url, timeout=1).ok:
+                    del waiting[name]
+                    say(f"{name} is up ({stack.url(name)})")
+            except requests.RequestException:
+                continue
+        time.sleep(0.2)
+    login = f"{stack.url('webhook')}/login?token={stack.secret('admin_token')}"
+    what = "your transactions are being replayed" if stack.transactions else "the first attack starts by itself"
+    click.secho(f"\n  All up after {time.monotonic() - started:.0f} s: {what}.", bold=True)
+    click.secho(f"  Open {login}", fg="green", bold=True)
+    click.echo(f"  Metrics {stack.url('exporter')}   Prometheus {stack.url('prometheus')}/alerts")
+    if not stack.transactions:
+        click.echo("  Attack somebody: make attack MERCHANT=acc_007 TYPE=velocity   Stop everything: Ctrl-C\n")
+    else:
+        click.echo("  What the rules made of it, at any time: make report   Stop everything: Ctrl-C\n")
+
+
+def supervise(stack: Stack, environment: dict[str, str]) -> int:
+    """Run the Procfile until a person stops it (0) or one process ends (its exit code, never 0)."""
+    manager = Manager()
+    for name, command in parse_procfile((ROOT / "Procfile").read_text()).processes.items():
+        manager.add_process(name, command, env=environment, cwd=str(ROOT))
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # a closed terminal stops it too
+    threading.Thread(target=wait_until_up, args=(stack, time.monotonic()), daemon=True).start()
+    manager.loop()
+    if manager.returncode in STOPPED_BY_A_PERSON:
+        click.echo("Stopped. `make run` goes on with the same data; `make clean` forgets it.")
+        return 0
+    click.secho("One of the processes ended (see above), so all were stopped.", fg="red", err=True)
+    return int(manager.returncode or 1)
+
+
+def start(stack: Stack) -> int:
+    check_programs()
+    check_ports(stack.ports)
+    with only_one(stack.folder):
+        if stack.transactions:
+            forget_earlier_replay(stack.folder)
+        make_secrets(stack.folder)
+        environment = stack.environment()
+        derive_configuration(stack, environment)
+        prepare_history(stack, environment)
+        prepare_webhook(stack, environment)
+        return supervise(stack, environment)
+
+
+PORTS = {"payments": 8100, "exporter": 8000, "prometheus": 9090, "alertmanager": 9093, "webhook": 8080}
+
+
+def _port_options(command: click.Command) -> click.Command:
+    for name, port in PORTS.items():
+        option = click.Option([f"--{name}-port"], type=int, default=port, show_default=True)
+        command.params.append(option)
+    return command
+
+
+@_port_options
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--transactions", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="replay this file instead"
+)
+@click.option("--speed", type=float, help="how much faster than in production everything waits; of a replay: its speed")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(".run"), show_default=True)
+@click.argument("payments_options", nargs=-1, type=click.UNPROCESSED)
+def main(
+    transactions: Path | None, speed: float | None, folder: Path, payments_options: tuple[str, ...], **ports: int
+) -> None:
+    """Start the whole stack. Further options go to the payments simulator or the replay (python -m demo serve --help)."""
+    options = payments_options
+    if transactions:
+        speed = speed or 2880.0
+        folder = folder / "replay"
+        options = ("--replay", f"'{transactions.resolve()}'", "--speed", f"{speed:g}", *options)
+    stack = Stack(
+        folder=folder.resolve(),
+        ports={name: ports[f"{name}_port"] for name in PORTS},
+        speed=speed or DEMO_SPEED,
+        transactions=transactions,
+        payments_options=options,
+    )
+    try:
+        sys.exit(start(stack))
+    except CannotStart as error:
+        click.secho(f"make run: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

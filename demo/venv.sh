@@ -1,0 +1,24 @@
+#!/bin/sh
+# A virtual environment in .venv from a lock file: venv.sh LOCK STAMP. Nothing but what the lock's hashes allow gets in.
+set -eu
+lock=$1
+stamp=$2
+python=${PYTHON:-python3}
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "Python 3.11 or newer is needed and '$python' is not: install python3 (Debian 12 has 3.11), or make PYTHON=/path/to/python3" >&2
+    exit 1
+fi
+if ! "$python" -c 'import ensurepip' 2>/dev/null; then
+    sh demo/packages.sh no-ensurepip=python3-venv
+fi
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+log=.venv/install.log
+echo "Installing $(grep -c '==' "$lock") Python packages from $lock (a minute or two the first time) …"
+if ! .venv/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r "$lock" >"$log" 2>&1 ||
+    ! .venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . >>"$log" 2>&1; then
+    grep -E 'ERROR|error:' "$log" >&2 || tail -n 15 "$log" >&2
+    echo "could not install $lock: the whole output is in $log" >&2
+    exit 1
+fi
+touch "$stamp"
