@@ -71,9 +71,7 @@ database_option = click.option(
 simulator_options = options(
     click.option("--merchants", default=50, show_default=True, help="Number of merchants."),
     click.option("--rate", default=8.0, show_default=True, help="Transactions per second over all merchants."),
-    click.option(
-        "--seed", default=7, show_default=True, help="The same seed gives the same merchants and habits."
-    ),
+    click.option("--seed", default=7, show_default=True, help="The same seed gives the same merchants and habits."),
     click.option("--keep", type=SECONDS, default="24h", show_default=True, help="How much history is kept."),
 )
 window_option = click.option(
@@ -95,9 +93,7 @@ dataset_options = options(
             ("chargeback", "Column that says whether it was charged back"),
         )
     ),
-    click.option(
-        "--status-value", multiple=True, metavar="VALUE=STATUS", help="e.g. 05=declined; may be repeated."
-    ),
+    click.option("--status-value", multiple=True, metavar="VALUE=STATUS", help="e.g. 05=declined; may be repeated."),
     click.option("--merchant-group", type=int, metavar="N", help="The merchant is id // N."),
     click.option("--chargeback-delay", type=SECONDS, default="7d", show_default=True, help="In data time."),
     click.option("--speed", type=float, help="Data seconds per second (default: a day in about 30 s)."),

@@ -100,9 +100,7 @@ def _account_takeover(rng: np.random.Generator, target: Target, attack: Attack, 
 ATTACK_TYPES: dict[str, AttackType] = {
     "card_testing": AttackType(20.0, "many stolen cards, tiny amounts, nine in ten fail", _card_testing),
     "velocity": AttackType(300.0, "hundreds of transactions a second on a few cards", _velocity),
-    "account_takeover": AttackType(
-        1.5, "known cards, new devices, amounts 5 to 8 times the usual", _account_takeover
-    ),
+    "account_takeover": AttackType(1.5, "known cards, new devices, amounts 5 to 8 times the usual", _account_takeover),
     CHARGEBACK: AttackType(0.5, "banks report earlier transactions back, in bursts", None),
 }
 

@@ -25,8 +25,7 @@ _MISSING = {
     ),
     "amount": "no amount column: unusual_spend_rate cannot be computed, so unusual spend rules cannot fire",
     "chargeback": (
-        "no chargeback column: chargeback_rate and chargeback_count cannot be computed, "
-        "so chargeback rules cannot fire"
+        "no chargeback column: chargeback_rate and chargeback_count cannot be computed, so chargeback rules cannot fire"
     ),
     "label": "no fraud label column: the report cannot say which alerts had a fraud behind them",
 }
@@ -142,9 +141,7 @@ def _merchant_columns(table: pl.DataFrame, choice: Choice, group: int | None) ->
     number = pl.col("group")
     return pl.DataFrame({"group": whole // group}).select(
         pl.format("acc_{}", number.cast(pl.String).str.zfill(3)).alias("account_id"),
-        pl.format("{} {}-{}", pl.lit(choice.column), number * group, number * group + group - 1).alias(
-            "merchant_name"
-        ),
+        pl.format("{} {}-{}", pl.lit(choice.column), number * group, number * group + group - 1).alias("merchant_name"),
     )
 
 
@@ -163,9 +160,7 @@ def _merchants(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _notes(
-    rows: pl.DataFrame, choices: Mapping[str, Choice], dropped: int, reported: pl.DataFrame
-) -> tuple[str, ...]:
+def _notes(rows: pl.DataFrame, choices: Mapping[str, Choice], dropped: int, reported: pl.DataFrame) -> tuple[str, ...]:
     notes = [sentence for role, sentence in _MISSING.items() if choices[role].column is None]
     if dropped:
         notes.append(f"{dropped:,} rows without a time or a merchant are left out")
@@ -175,7 +170,5 @@ def _notes(
             notes.append(f"{empty:,} rows have no {role} that can be understood; they count without one")
     late = reported.filter(pl.col("reported_at") > rows["source_time"][-1]).height
     if late:
-        notes.append(
-            f"{late:,} of {reported.height:,} chargebacks fall after the end of the data and are left out"
-        )
+        notes.append(f"{late:,} of {reported.height:,} chargebacks fall after the end of the data and are left out")
     return tuple(notes)

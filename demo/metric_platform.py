@@ -158,9 +158,7 @@ def _time(arguments: Mapping[str, str], name: str, default: float) -> float:
     if text is None:
         return default
     try:
-        moment = datetime.fromisoformat(
-            text.replace(" ", "+") if "T" in text else text
-        )  # a + that was not encoded
+        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)  # a + that was not encoded
     except ValueError as error:
         raise DemoError(f"{name} must be an ISO 8601 time such as 2025-11-24T10:00:00Z, not {text!r}") from error
     if moment.tzinfo is None:

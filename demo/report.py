@@ -1,7 +1,7 @@
 """What the rules made of a replay: alerts of the webhook's database against the labels of the replayed data.
 
-A transaction is inside an alert when it is of the same merchant and its time lies in [fired - window, ended] of one
-of the alert's firings, in data time. `ended` is when Prometheus said so, else when the firing was last heard of.
+A transaction is inside an alert when it is of the same merchant and its time lies in [fired - window, ended] of
+one of the alert's firings, in data time. `ended` is when Prometheus said so, else when the firing was last heard of.
 """
 
 from __future__ import annotations

@@ -120,9 +120,7 @@ def prepare(store: PaymentsStore, config: SimulatorConfig) -> Population:
     population = make_population(config.merchants, config.rate, config.seed)
     with store.write() as connection:
         if load_settings(connection).get("mode") == "replay":
-            raise DemoError(
-                "this store holds a replayed file: use another PAYMENTS_DATABASE_URL for the simulator"
-            )
+            raise DemoError("this store holds a replayed file: use another PAYMENTS_DATABASE_URL for the simulator")
         known = load_merchants(connection)
         if not known:
             insert_merchants(connection, population.frame)
@@ -135,9 +133,6 @@ def prepare(store: PaymentsStore, config: SimulatorConfig) -> Population:
         tempo = sa.update(merchants).where(merchants.c.account_id == sa.bindparam("key"))
         connection.execute(
             tempo.values(tx_per_minute=sa.bindparam("tempo")),
-            [
-                {"key": m["account_id"], "tempo": m["tx_per_minute"]}
-                for m in population.frame.iter_rows(named=True)
-            ],
+            [{"key": m["account_id"], "tempo": m["tx_per_minute"]} for m in population.frame.iter_rows(named=True)],
         )
     return population
