@@ -280,11 +280,17 @@ def replay(file: Path, database: str, window: float | None, only: str | None, **
 
 
 @cli.command()
-@database_option
+@click.option(
+    "--database",
+    envvar="PAYMENTS_DATABASE_URL",
+    default="sqlite:///.run/replay/payments.sqlite",
+    show_default=True,
+    help="SQLAlchemy URL of the store that the file was replayed into.",
+)
 @click.option(
     "--alerts",
     envvar="SENTINEL_DATABASE_URL",
-    default="sqlite:///.run/sentinel.sqlite",
+    default="sqlite:///.run/replay/sentinel.sqlite",
     show_default=True,
     help="SQLAlchemy URL of the webhook's database.",
 )
@@ -357,9 +363,8 @@ def attack_list(database: str) -> None:
                 state = "running"
             else:
                 state = ("running until " if now < entry.ends_at else "ended ") + _clock(entry.ends_at)
-            print(
-                f"{entry.account_id:<12} {entry.type:<17} {entry.intensity:g}/s since {_clock(entry.started_at)}, {state}"
-            )
+            since = _clock(entry.started_at)
+            print(f"{entry.account_id:<12} {entry.type:<17} {entry.intensity:g}/s since {since}, {state}")
 
 
 def _clock(at: float) -> str:
