@@ -17,11 +17,12 @@ import polars as pl
 import requests
 import servers
 import yaml
+from fakes_slack import SlackStub
+from werkzeug.serving import make_server
+
 from demo.derive import derive
 from demo.metric_platform import create_app
 from demo.payments import TRANSACTION_COLUMNS, PaymentsStore, insert_merchants, insert_transactions, next_transaction_id
-from fakes_slack import SlackStub
-from werkzeug.serving import make_server
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent

@@ -198,9 +198,8 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
     if path := os.environ.get(f"{PREFIX}CONFIG_FILE"):
         given["alert_types"] = _alert_types(Path(path), problems)
     settings = _settings(given, problems)
-    for name in require:
-        if settings is not None and not getattr(settings, name):
-            problems.append(f"{_variable(name)}: must be set")
+    if settings is not None:
+        problems += [f"{_variable(name)}: must be set" for name in require if not getattr(settings, name)]
     if problems or settings is None:
         raise ConfigError(problems)
     return settings

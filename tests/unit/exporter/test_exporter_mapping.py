@@ -122,7 +122,9 @@ def test_integers_are_written_digit_by_digit(integers: list[int]) -> None:
 @given(st.lists(st.text(), unique=True, min_size=1))
 @example(['\\"', "\n", "a\0b", "\ud83d", "💳 é", "", "\\n", "}", '",x="', "\r", "\u2028", "a\x85b"])
 def test_any_label_value_arrives(texts: list[str]) -> None:
-    frame = pl.DataFrame([column("text", texts), column("row", list(range(len(texts)))), column("v", [1.0] * len(texts))])
+    frame = pl.DataFrame(
+        [column("text", texts), column("row", list(range(len(texts)))), column("v", [1.0] * len(texts))]
+    )
     result = render(frame, SeriesSpec((metric("v", labels=["text", "row"]),)))
     arrived = {labels["row"]: labels["text"] for labels, _ in samples(result.families[0].text)}
     for position, text in enumerate(texts):
