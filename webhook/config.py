@@ -46,6 +46,8 @@ class ConfigError(Exception):
 
 def _duration(value: object) -> object:
     """`15m`, `1h30m`, `0.5s`."""
+    if isinstance(value, timedelta):
+        return value
     if not isinstance(value, str):
         raise ValueError("must be a duration with a unit, such as 15m")  # noqa: TRY004 - pydantic collects ValueError
     try:

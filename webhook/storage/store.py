@@ -58,7 +58,7 @@ class AlertStore:
                 yield connection
         except sa.exc.IntegrityError as error:
             raise StoreConflict("another transaction wrote the same alert") from error
-        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        except sa.exc.DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) in _CONFLICTS:
                 raise StoreConflict("the transaction met another one") from error
             raise StoreUnavailable(f"the database refuses: {type(error.orig).__name__}") from error
