@@ -41,13 +41,15 @@ class Condition:
     """`metric_name operator threshold`; lower `priority` is judged, and shown, first.
 
     `threshold` is a number, a list for `in` and `not_in`, text for `contains` and `regex`. A name that is no
-    metric is looked up among the labels, so `region in [AP, EU]` works too.
+    metric is looked up among the labels, so `region in [AP, EU]` works too. `time_window` is for people: the window
+    is the rule's.
     """
 
     metric_name: str
     operator: str
     threshold: Any
     priority: int = 0
+    time_window: str = ""
     compare: Callable[[float, Any], bool] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

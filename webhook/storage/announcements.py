@@ -45,7 +45,7 @@ def announce_end(connection: sa.Connection, session: AlertSession, now: datetime
         )
         .order_by(notification.c.created_at)
     )
-    last = dict(connection.execute(told).tuples().all())
+    last = {row.channel_type: row.content for row in connection.execute(told)}
     state = _state(session, NotifyReason.RESOLVED)
     rows = [
         _row(session, NotifyReason.RESOLVED, channel, {**content, **state}, now) | {"comment_id": None}

@@ -35,6 +35,7 @@ def read_configs(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, 
             t.operator,
             t.threshold,
             t.priority,
+            t.time_window,
         )
         .select_from(alert_config.outerjoin(trigger_condition, sa.and_(t.config_id == c.id, t.is_active == sa.true())))
         .where(
@@ -57,7 +58,7 @@ def _config(rows: Sequence[sa.RowMapping]) -> MerchantConfig:
         enabled=first["enabled"],
         logic=first["logic"],
         conditions=tuple(
-            Condition(row["metric_name"], row["operator"], row["threshold"], row["priority"])
+            Condition(row["metric_name"], row["operator"], row["threshold"], row["priority"], row["time_window"])
             for row in rows
             if row["metric_name"] is not None
         ),
@@ -113,5 +114,6 @@ def _condition(config_id: str, condition: Condition) -> dict[str, Any]:
         "operator": condition.operator,
         "threshold": condition.threshold,
         "priority": condition.priority,
+        "time_window": condition.time_window,
         "is_active": True,
     }

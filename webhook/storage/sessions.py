@@ -131,4 +131,4 @@ def read_last_heard(connection: sa.Connection, alert_ids: list[str]) -> dict[str
         .where(alert_instance.c.alert_id.in_(alert_ids), alert_instance.c.status == TriggerStatus.FIRING.value)
         .group_by(alert_instance.c.alert_id)
     )
-    return dict(connection.execute(query).tuples().all())
+    return {row[0]: row[1] for row in connection.execute(query)}

@@ -1,0 +1,79 @@
+"""The web process, wired: receiver, health, metrics, pages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from flask import Flask, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from webhook.config import ConfigError, Settings
+from webhook.pipeline.ingest import IngestMetrics
+from webhook.storage.database import Database
+from webhook.storage.store import AlertStore
+from webhook.storage.tables import alert_trigger_log
+from webhook.web.receiver import register_receiver
+
+_CONNECTIONS = 20
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Flask:
+    """Build the web application; raise ConfigError where it lacks a setting. `clock` gives the time in UTC."""
+    if not settings.ingest_token:
+        raise ConfigError(["SENTINEL_INGEST_TOKEN: must be set"])
+    app = Flask("webhook", static_folder=None)
+    database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
+    store = AlertStore(database)
+    registry = CollectorRegistry()
+    register_receiver(
+        app,
+        store,
+        settings.ingest,
+        token=settings.ingest_token.get_secret_value(),
+        max_body_bytes=settings.max_body_bytes,
+        metrics=IngestMetrics(registry),
+        clock=clock,
+    )
+    _register_health(app, database)
+    _register_metrics(app, registry)
+    # Pages are registered here: register_pages(app, database, store, settings, clock=clock)
+    app.extensions["sentinel_database"] = database
+    return app
+
+
+def _register_health(app: Flask, database: Database) -> None:
+    def healthy() -> Response:
+        return Response("healthy\n", mimetype="text/plain")
+
+    def ready() -> Response:
+        """200 when the database answers and has been migrated."""
+        try:
+            with database.read() as connection:
+                connection.execute(sa.select(alert_trigger_log.c.id).limit(1))
+        except sa.exc.SQLAlchemyError as error:
+            reason = type(getattr(error, "orig", None) or error).__name__
+            return Response(f"the database cannot be used: {reason}\n", status=503, mimetype="text/plain")
+        return Response("ready\n", mimetype="text/plain")
+
+    app.add_url_rule("/-/healthy", "healthy", healthy)
+    app.add_url_rule("/-/ready", "ready", ready)
+
+
+def _register_metrics(app: Flask, registry: CollectorRegistry) -> None:
+    def metrics() -> Response:
+        """Of all worker processes together, where there are several."""
+        shown = registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            shown = CollectorRegistry()
+            MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+        return Response(generate_latest(shown), content_type=CONTENT_TYPE_LATEST)
+
+    app.add_url_rule("/metrics", "metrics", metrics)
