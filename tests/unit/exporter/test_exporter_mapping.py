@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 import subprocess
 from collections.abc import Sequence
@@ -122,7 +123,9 @@ def test_integers_are_written_digit_by_digit(integers: list[int]) -> None:
 @given(st.lists(st.text(), unique=True, min_size=1))
 @example(['\\"', "\n", "a\0b", "\ud83d", "💳 é", "", "\\n", "}", '",x="', "\r", "\u2028", "a\x85b"])
 def test_any_label_value_arrives(texts: list[str]) -> None:
-    frame = pl.DataFrame([column("text", texts), column("row", list(range(len(texts)))), column("v", [1.0] * len(texts))])
+    frame = pl.DataFrame(
+        [column("text", texts), column("row", list(range(len(texts)))), column("v", [1.0] * len(texts))]
+    )
     result = render(frame, SeriesSpec((metric("v", labels=["text", "row"]),)))
     arrived = {labels["row"]: labels["text"] for labels, _ in samples(result.families[0].text)}
     for position, text in enumerate(texts):
@@ -139,9 +142,9 @@ def test_rows_with_the_same_labels_are_merged_as_told(rows: list[tuple[str, int 
     result = rendered(rows, SeriesSpec((metric(),), duplicates=policy))
     wanted: dict[str, float] = {}
     take = {
-        "first": lambda old, new: old,
-        "last": lambda old, new: new,
-        "sum": lambda old, new: old + new,
+        "first": lambda *both: both[0],
+        "last": lambda *both: both[1],
+        "sum": operator.add,
         "max": max,
     }[policy]
     given_rows = [(key, value) for key, value in rows if value is not None]
