@@ -115,10 +115,10 @@ def gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
         if len(part) < _SMALL:
             small.append(part)
             size += len(part)
-        if small and (len(part) >= _SMALL or size >= _SMALL):
+        if size and (len(part) >= _SMALL or size >= _SMALL):
             yield b"".join(small)
             small, size = [], 0
         if len(part) >= _SMALL:
             yield part
-    if small:
+    if size:
         yield b"".join(small)

@@ -31,7 +31,7 @@ _CHUNK = 256 * 1024
 _LONGEST_CONNECT = 10.0
 _EXCERPT = 80
 _PASSING_STATUS = {408, 425}
-_backoff = tenacity.wait_exponential_jitter(initial=0.5, max=8, jitter=0.25)
+_backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.25)
 
 
 class BearerAuth(AuthBase):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 import subprocess
 from collections.abc import Sequence
@@ -141,9 +142,9 @@ def test_rows_with_the_same_labels_are_merged_as_told(rows: list[tuple[str, int 
     result = rendered(rows, SeriesSpec((metric(),), duplicates=policy))
     wanted: dict[str, float] = {}
     take = {
-        "first": lambda old, new: old,
-        "last": lambda old, new: new,
-        "sum": lambda old, new: old + new,
+        "first": lambda *both: both[0],
+        "last": lambda *both: both[1],
+        "sum": operator.add,
         "max": max,
     }[policy]
     given_rows = [(key, value) for key, value in rows if value is not None]
