@@ -158,6 +158,7 @@ def backfill(database: str, tsdb: Path, job: str, instance: str, promtool: str) 
 @click.option("--attack-minutes", default=3.0, show_default=True)
 @click.option("--no-attack", is_flag=True, help="Start no attack by itself.")
 @click.option("--replay", "file", type=click.Path(path_type=Path), help="Replay FILE instead of simulating.")
+@click.option("--replay-after", type=SECONDS, default="5s", show_default=True, help="So that the stack is up by then.")
 @dataset_options
 def serve(database: str, window: float | None, port: int, file: Path | None, **given: Any) -> None:  # noqa: ANN401 - click passes the options on
     """Write payments as time passes, and serve the metric platform API."""
@@ -175,7 +176,7 @@ def serve(database: str, window: float | None, port: int, file: Path | None, **g
                 thread = WriterThread(*_simulation(store, window, given))
             else:
                 dataset, plan = _planned(file, window, given)
-                replay = Replay(store, dataset, plan, time.time() + 1.0)
+                replay = Replay(store, dataset, plan, time.time() + given["replay_after"])
                 thread = WriterThread(replay, _watch(replay))
         except BaseException:
             server.server_close()
