@@ -303,7 +303,7 @@ def _port_options(command: click.Command) -> click.Command:
 @click.option("--seed", type=int, help="the same seed gives the same merchants and habits")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(".run"), show_default=True)
 @click.argument("payments_options", nargs=-1, type=click.UNPROCESSED)
-def main(
+def main(  # noqa: PLR0917 - click passes by name, one for each option
     transactions: Path | None,
     speed: float | None,
     merchants: int | None,
