@@ -15,7 +15,7 @@ fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 log=.venv/install.log
 echo "Installing $(grep -c '==' "$lock") Python packages from $lock (a minute or two the first time) …"
-if ! .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r "$lock" >"$log" 2>&1 ||
+if ! .venv/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r "$lock" >"$log" 2>&1 ||
     ! .venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . >>"$log" 2>&1; then
     grep -E 'ERROR|error:' "$log" >&2 || tail -n 15 "$log" >&2
     echo "could not install $lock: the whole output is in $log" >&2

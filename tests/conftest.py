@@ -56,6 +56,13 @@ def mariadb_database(mariadb_server: str) -> Iterator[str]:
     execute(f"DROP DATABASE {name}")
 
 
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """URL of a Redis; tests keep to keys of their own."""
+    with servers.redis() as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """SQLAlchemy URL of an empty store, on each database that the webhook supports."""

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -63,13 +63,24 @@ def program(*names: str) -> str:
 
 @contextmanager
 def running(
-    command: Sequence[str], *, folder: Path, ready: Callable[[], bool], user: str | None = None
+    command: Sequence[str],
+    *,
+    folder: Path,
+    ready: Callable[[], bool],
+    user: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """Start `command`, wait until it is ready, end it on leaving. A failure to start shows its log."""
     log = folder / "log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, user=user, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            user=user,
+            env=environment,
+            start_new_session=True,
         )
     try:
         name = Path(command[0]).name
@@ -141,6 +152,26 @@ def mariadb() -> Iterator[str]:
         ]  # fmt: skip
         with running(command, folder=folder, user=user, ready=lambda: listens(port)):
             yield f"mysql://root@127.0.0.1:{port}"
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """Yield `redis://127.0.0.1:PORT`; nothing is written to disk."""
+    port = free_port()
+    with service_folder("redis") as (folder, user):
+        command = [
+            program("redis-server"),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        with running(command, folder=folder, user=user, ready=lambda: listens(port)):
+            yield f"redis://127.0.0.1:{port}"
 
 
 @contextmanager

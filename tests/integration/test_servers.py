@@ -1,6 +1,7 @@
 """The test servers themselves answer, each as the product that the stack runs on."""
 
 import contextlib
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,12 @@ def test_mariadb_database_is_empty(mariadb_database: str) -> None:
     port = int(host.rsplit(":", 1)[1])
     with contextlib.closing(pymysql.connect(host="127.0.0.1", port=port, user="root", database=database)) as connection:
         assert connection.cursor().execute("SHOW TABLES") == 0
+
+
+def test_redis_answers(redis_server: str) -> None:
+    with socket.create_connection(("127.0.0.1", int(redis_server.rsplit(":", 1)[1])), timeout=5) as connection:
+        connection.sendall(b"PING\r\n")
+        assert connection.recv(16) == b"+PONG\r\n"
 
 
 def test_prometheus_and_alertmanager_know_each_other(

@@ -1,0 +1,173 @@
+"""The whole stack on free ports: real Prometheus, two Alertmanagers, exporter, `serve`, `worker`, and a stub Slack."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import requests
+import servers
+import yaml
+from fakes_slack import SlackStub
+from werkzeug.serving import make_server
+
+from demo.derive import derive
+from demo.metric_platform import create_app
+from demo.payments import TRANSACTION_COLUMNS, PaymentsStore, insert_merchants, insert_transactions, next_transaction_id
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+WINDOW_S = 3600.0
+TOKENS = {
+    "INGEST_TOKEN": "ingest-token",
+    "ADMIN_TOKEN": "admin-token",
+    "SECRET_KEY": "0123456789abcdef0123456789abcdef",
+}
+
+MERCHANTS = {"acc_001": "Harbour Books", "acc_002": "Blue Kiosk"}
+OWN_THRESHOLD = {
+    "account_id": "acc_002",
+    "alert_type": "CARD_TESTING",
+    "trigger_conditions": [{"metric_name": "block_rate", "operator": ">", "threshold": 0.6}],
+}
+
+
+@dataclass
+class Stack:
+    payments: PaymentsStore
+    slack: SlackStub
+    webhook: str
+    prometheus: str
+
+    def attack(self, account_id: str, *, approved: int, blocked: int, declined: int) -> None:
+        """Write transactions of this moment, each with a card of its own."""
+        statuses = ["approved"] * approved + ["blocked"] * blocked + ["declined"] * declined
+        with self.payments.write() as connection:
+            first = next_transaction_id(connection)
+            rows = {name: [None] * len(statuses) for name in TRANSACTION_COLUMNS} | {
+                "id": range(first, first + len(statuses)),
+                "account_id": [account_id] * len(statuses),
+                "card_id": [f"card_{first + number}" for number in range(len(statuses))],
+                "amount": [1.5] * len(statuses),
+                "status": statuses,
+                "created_at": [time.time() - 1] * len(statuses),
+            }
+            insert_transactions(connection, pl.DataFrame(rows))
+
+    def let_the_window_pass(self) -> None:
+        """What was written leaves the rate window, as time would have it."""
+        with self.payments.write() as connection:
+            connection.exec_driver_sql(f"UPDATE transactions SET created_at = created_at - {2 * WINDOW_S}")
+
+    def get(self, path: str, **parameters: str) -> Any:
+        headers = {"Authorization": f"Bearer {TOKENS['ADMIN_TOKEN']}"}
+        answer = requests.get(f"{self.webhook}{path}", params=parameters, headers=headers, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def make_payments(url: str) -> PaymentsStore:
+    store = PaymentsStore(url)
+    store.create(window=WINDOW_S)
+    with store.write() as connection:
+        frame = pl.DataFrame({"account_id": list(MERCHANTS), "merchant_name": list(MERCHANTS.values())})
+        insert_merchants(connection, frame.with_columns(region=pl.lit("EU"), tx_per_minute=pl.lit(1.0)))
+    return store
+
+
+@contextmanager
+def metric_platform(store: PaymentsStore, token: str) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, create_app(store, token, time.time), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Stack]:
+    """Everything, with waiting times divided by 60 and one occurrence at most for each firing."""
+    ports = {name: servers.free_port() for name in ("exporter", "webhook", "am1", "am2")}
+    local = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    config, webhook = folder / "config", f"http://{local['webhook']}"
+    token_file = folder / "ingest_token"
+    token_file.write_text(TOKENS["INGEST_TOKEN"])
+    derive(
+        ROOT,
+        config,
+        speed=60,
+        scale_ranges=False,
+        exporter=local["exporter"],
+        alertmanagers=[local["am1"], local["am2"]],
+        webhook_url=f"{webhook}/api/v1/alerts/prometheus/webhook",
+        credentials_file=token_file,
+    )
+    (config / "webhook.yaml").write_text(yaml.safe_dump({"alert_types": {"default": {"session_timeout": "6s"}}}))
+    (config / "merchants.yaml").write_text(yaml.safe_dump([OWN_THRESHOLD]))
+    with ExitStack() as stack:
+        payments = make_payments(payments_url)
+        stack.callback(payments.close)
+        slack = stack.enter_context(SlackStub())
+        platform = stack.enter_context(metric_platform(payments, "platform-token"))
+        prometheus_port = servers.free_port()
+        environment = {
+            **os.environ,
+            **{f"SENTINEL_{name}": value for name, value in TOKENS.items()},
+            "PAYMENTS_DATABASE_URL": payments_url,
+            "PAYMENTS_INTERVAL": "1s",
+            "PAYMENTS_WINDOW": f"{WINDOW_S:g}s",
+            "METRIC_PLATFORM_URL": platform,
+            "METRIC_PLATFORM_TOKEN": "platform-token",
+            "SENTINEL_DATABASE_URL": store_url,
+            "SENTINEL_PUBLIC_URL": webhook,
+            "SENTINEL_PROMETHEUS_URL": f"http://127.0.0.1:{prometheus_port}",
+            "SENTINEL_ALERTMANAGER_URL": f"http://{local['am1']}",
+            "SENTINEL_CONFIG_FILE": str(config / "webhook.yaml"),
+            "SENTINEL_CHANNELS": '["slack"]',
+            "SENTINEL_SLACK_BOT_TOKEN": "xoxb-test",
+            "SENTINEL_SLACK_CHANNEL": "C0FRAUD",
+            "SENTINEL_SLACK_API_URL": slack.url,
+        }
+
+        def run(name: str, *command: str, ready: str | None = None) -> None:
+            place = folder / name
+            place.mkdir()
+            stack.enter_context(
+                servers.running(
+                    [str(BIN / command[0]), *command[1:]],
+                    folder=place,
+                    environment=environment,
+                    ready=lambda: ready is None or servers.answers(ready),
+                )
+            )
+
+        for arguments in (["migrate"], ["config", "import", str(config / "merchants.yaml")]):
+            subprocess.run([BIN / "sentinel-webhook", *arguments], env=environment, check=True, cwd=folder)
+        run("serve", "sentinel-webhook", "serve", "--port", str(ports["webhook"]), ready=f"{webhook}/-/ready")
+        run("worker", "sentinel-webhook", "worker")
+        run(
+            "exporter",
+            "sentinel-exporter",
+            "--config",
+            str(ROOT / "demo" / "exporter-config.yaml"),
+            "--port",
+            str(ports["exporter"]),
+            ready=f"http://{local['exporter']}/-/ready",
+        )
+        for name in ("am1", "am2"):
+            stack.enter_context(servers.alertmanager(config / "alertmanager.yml", port=ports[name]))
+        prometheus = stack.enter_context(servers.prometheus(config / "prometheus.yml", port=prometheus_port))
+        yield Stack(payments=payments, slack=slack, webhook=webhook, prometheus=prometheus)
