@@ -31,7 +31,7 @@ def alerts(stack: Stack, **filters: str) -> list[dict[str, Any]]:
 
 
 def triggers(stack: Stack, account_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = stack.get("/api/v1/triggers", account_id=account_id)["data"]
+    found: list[dict[str, Any]] = stack.get("/api/v1/triggers", merchant_id=account_id)["data"]
     return found
 
 
