@@ -66,7 +66,7 @@ OUTCOME_MEANINGS = {
     "stale": "Older than the recorded end of the same firing, so it reopened nothing.",
     "suppressed": "No alert was raised.",
     "rejected": "It could not be used.",
-    "resolved": "Prometheus says the condition no longer holds.",
+    "resolved": "The condition no longer holds.",
 }
 REASONS = {
     "conditions met": "The merchant's own conditions were met.",
@@ -123,7 +123,7 @@ def merchant_label(account_id: str, merchant_name: str) -> str:
 
 
 def severity_word(severity: str) -> str:
-    return SEVERITY_WORDS[Severity(severity)]
+    return SEVERITY_WORDS[Severity(severity)] if severity in SEVERITY_WORDS else ""
 
 
 def channel_label(channel: str) -> str:
@@ -185,12 +185,18 @@ def _bare(text: str) -> str:
     return re.sub(r"\.?0+(?=\D|$)", "", text) if "." in text else text
 
 
+def span(length: timedelta) -> str:
+    """How long, as coarsely as one says it: `45 s`, `12 min`, `2 h 5 min`, `3 d 4 h`."""
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    return format_duration(length // minute * minute if minute <= length < hour else length)
+
+
 def ago(at: datetime, now: datetime) -> str:
     """`just now`, `3 min ago`, `in 2 min`."""
-    span = now - at
-    if abs(span) < timedelta(seconds=10):
+    past = now - at
+    if abs(past) < timedelta(seconds=10):
         return "just now"
-    return f"{format_duration(span)} ago" if span > timedelta(0) else f"in {format_duration(-span)}"
+    return f"{span(past)} ago" if past > timedelta(0) else f"in {span(-past)}"
 
 
 def utc(at: datetime) -> str:
