@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from flask import Flask
+
 from webhook.domain.alert import AlertStatus
 from webhook.domain.evaluation import Condition, MerchantConfig, evaluate
 from webhook.domain.session import IllegalChange
@@ -53,9 +54,7 @@ class FakeActions:
     def _close(self, alert_id: str, status: AlertStatus, note: str, actor: str, now: datetime) -> None:
         self.asked.append((alert_id, status.value, note, actor))
         with self.database.write() as connection:
-            found = connection.scalar(
-                sa.select(alert_dynamic.c.status).where(alert_dynamic.c.alert_id == alert_id)
-            )
+            found = connection.scalar(sa.select(alert_dynamic.c.status).where(alert_dynamic.c.alert_id == alert_id))
             if found is None:
                 raise AlertNotFound(alert_id)
             if found != AlertStatus.ACTIVE:
@@ -83,7 +82,7 @@ class FakeCharts:
     asked: list[tuple[str, float | None, str, str]] = field(default_factory=list)
 
     def chart(
-        self, alert: AlertRecord, metric: str, *, threshold: float | None, theme: str, image_format: str
+        self, _alert: AlertRecord, metric: str, *, threshold: float | None, theme: str, image_format: str
     ) -> bytes:
         self.asked.append((metric, threshold, theme, image_format))
         if self.away:
@@ -275,7 +274,9 @@ def seed_attack(database: Database, now: datetime) -> str:
     )  # fmt: skip
     own = {"block_rate": 0.3, "failed_auth_rate": 0.5}
     common = {"metrics": metrics, "verdict": verdict_of(metrics, own)}
-    insert_trigger(database, alert_id, at=start, severity="P3", alert_name="CardTestingDetected", notify="first", **common)
+    insert_trigger(
+        database, alert_id, at=start, severity="P3", alert_name="CardTestingDetected", notify="first", **common
+    )
     for minutes in (44, 43.5, 42):
         insert_trigger(database, alert_id, at=_minutes(now, minutes), outcome="duplicate", severity="P3",
                        alert_name="CardTestingDetected", **common)  # fmt: skip
@@ -284,7 +285,9 @@ def seed_attack(database: Database, now: datetime) -> str:
     insert_trigger(database, alert_id, at=_minutes(now, 20), outcome="session_updated", notify="withheld:frequency",
                    metrics={"failed_auth_rate": 0.58}, verdict=verdict_of({"failed_auth_rate": 0.58}, own))  # fmt: skip
     insert_trigger(database, alert_id, at=_minutes(now, 7), outcome="session_updated", notify="escalated", **common)
-    insert_trigger(database, alert_id, at=_minutes(now, 2), outcome="session_updated", notify="withheld:strategy", **common)
+    insert_trigger(
+        database, alert_id, at=_minutes(now, 2), outcome="session_updated", notify="withheld:strategy", **common
+    )
     insert_notification(database, alert_id, at=start, status="DELIVERED")
     insert_notification(database, alert_id, at=start, channel="sms", status="FAILED", retries=3,
                         error="The gateway refused the number: 21211 invalid 'To' phone number")  # fmt: skip
@@ -316,7 +319,8 @@ def seed(database: Database, now: datetime = NOW) -> dict[str, str]:
     )  # fmt: skip
     insert_trigger(database, ids["long"], merchant_name=LONG, account_id="acc_031", at=_minutes(now, 3),
                    metrics={"transaction_rate": 48.73}, thresholds={"transaction_rate": 10.0}, severity="P0",
-                   alert_type="VELOCITY_ATTACK", alert_name="VelocityAttackCritical", outcome="session_updated")  # fmt: skip
+                   alert_type="VELOCITY_ATTACK", alert_name="VelocityAttackCritical",
+                   outcome="session_updated")  # fmt: skip
     ids["resolved"] = insert_alert(
         database, account_id="acc_008", merchant_name="Café Zürich", severity="P2", status="RESOLVED",
         at=_minutes(now, 310), resolved_at=_minutes(now, 250), alert_type="CHARGEBACK_FRAUD", count=9,
@@ -336,7 +340,8 @@ def seed(database: Database, now: datetime = NOW) -> dict[str, str]:
                        verdict=verdict_of(metrics, {"block_rate": 0.3, "failed_auth_rate": 0.5}),
                        outcome_reason="conditions not met: block_rate 0.2412 is not > 0.3")  # fmt: skip
     insert_trigger(database, account_id="acc_033", merchant_name="Osaka Sneakers", outcome="suppressed",
-                   at=_minutes(now, 15), outcome_reason="disabled", verdict=verdict_of(metrics, {}, enabled=False))  # fmt: skip
+                   at=_minutes(now, 15), outcome_reason="disabled",
+                   verdict=verdict_of(metrics, {}, enabled=False))  # fmt: skip
     insert_trigger(database, account_id="acc_034", merchant_name="", outcome="rejected", alert_name="Broken",
                    at=_minutes(now, 16), outcome_reason="severity 'urgent' is none of P0, P1, P2, P3", metrics={},
                    thresholds={}, verdict={"error": "severity"})  # fmt: skip

@@ -153,7 +153,9 @@ def outcome_text(outcome: str, reason: str) -> str:
 
 def verdict_text(outcome: str, reason: str, verdict: Mapping[str, Any]) -> str:
     """What became of a trigger; the verdict speaks where the outcome has no reason of its own."""
-    return outcome_text(outcome, reason or str(verdict.get("reason") or verdict.get("error") or ""))
+    if not reason and was_judged(outcome):
+        reason = str(verdict.get("reason") or verdict.get("error") or "")
+    return outcome_text(outcome, reason)
 
 
 def reason_text(reason: str) -> str:
@@ -170,6 +172,16 @@ def notify_text(notify: str) -> str:
     return NOTIFY_REASONS.get(kind) or humanise(kind)
 
 
+def told_text(notify: str) -> str:
+    """What one trigger had people told, as a phrase."""
+    return notify_text(notify) if ":" in notify else f"Message: {notify_text(notify).lower()}"
+
+
+def was_judged(outcome: str) -> bool:
+    """Whether conditions decided: repeats, late ones and ends are what they are at any value."""
+    return outcome not in ("duplicate", "stale", "resolved")
+
+
 def compared(metric: str, value: float, threshold: float) -> tuple[str, str]:
     """Both as text, with enough digits that different numbers look different (up to 8)."""
     limit = format_threshold(metric, threshold)
@@ -182,7 +194,7 @@ def compared(metric: str, value: float, threshold: float) -> tuple[str, str]:
 
 def _bare(text: str) -> str:
     """Without the zeros after the point that say nothing."""
-    return re.sub(r"\.?0+(?=\D|$)", "", text) if "." in text else text
+    return re.sub(r"\.(?!\d)", "", re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text))
 
 
 def span(length: timedelta) -> str:
@@ -231,6 +243,10 @@ class Condition:
     @property
     def sign(self) -> str:
         return OPERATORS.get(self.operator, self.operator)
+
+    @property
+    def numeric(self) -> bool:
+        return as_number(self.threshold) is not None
 
     @property
     def texts(self) -> tuple[str, str]:
