@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -372,10 +372,10 @@ def _clock(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
-def main() -> None:
-    """Errors that the caller can put right are one plain line and exit code 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Errors that the caller can put right are one plain line and exit code 2. Always ends in SystemExit."""
     try:
-        cli.main(prog_name="python -m demo")
+        cli.main(arguments, prog_name="python -m demo")
     except DemoError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
