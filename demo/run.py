@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -49,6 +50,7 @@ class Stack:
     ports: dict[str, int]
     speed: float
     transactions: Path | None
+    traffic_options: tuple[str, ...]  # of the simulator and of its history alike
     payments_options: tuple[str, ...]
 
     @property
@@ -70,7 +72,7 @@ class Stack:
         ours = {
             "RUN_DIR": str(self.folder),
             "ALERTMANAGER": alertmanager_program(),
-            "PAYMENTS_OPTIONS": " ".join(self.payments_options),
+            "PAYMENTS_OPTIONS": shlex.join((*self.traffic_options, *self.payments_options)),
             "PAYMENTS_DATABASE_URL": f"sqlite:///{self.folder}/payments.sqlite",
             "METRIC_PLATFORM_TOKEN": self.secret("metric_platform_token"),
             "METRIC_PLATFORM_URL": self.url("payments"),
@@ -205,7 +207,10 @@ def prepare_history(stack: Stack, environment: dict[str, str]) -> None:
     say("writing 24 hours of payments (only the first time) …")
     python = [sys.executable, "-m", "demo"]
     instance = f"127.0.0.1:{stack.ports['exporter']}"
-    for command in (["history"], ["backfill", "--tsdb", str(stack.prometheus_data), "--instance", instance]):
+    for command in (
+        ["history", *stack.traffic_options],
+        ["backfill", "--tsdb", str(stack.prometheus_data), "--instance", instance],
+    ):
         if subprocess.run([*python, *command], env=environment, cwd=ROOT, check=False).returncode:
             raise CannotStart(f"demo {command[0]} failed: see the lines above")
     done.touch()
@@ -293,22 +298,34 @@ def _port_options(command: click.Command) -> click.Command:
     "--transactions", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="replay this file instead"
 )
 @click.option("--speed", type=float, help="how much faster than in production everything waits; of a replay: its speed")
+@click.option("--merchants", type=int, help="how many merchants the simulator has")
+@click.option("--rate", type=float, help="transactions per second over all of them")
+@click.option("--seed", type=int, help="the same seed gives the same merchants and habits")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(".run"), show_default=True)
 @click.argument("payments_options", nargs=-1, type=click.UNPROCESSED)
-def main(
-    transactions: Path | None, speed: float | None, folder: Path, payments_options: tuple[str, ...], **ports: int
+def main(  # noqa: PLR0917 - click passes by name, one for each option
+    transactions: Path | None,
+    speed: float | None,
+    merchants: int | None,
+    rate: float | None,
+    seed: int | None,
+    folder: Path,
+    payments_options: tuple[str, ...],
+    **ports: int,
 ) -> None:
-    """Start the whole stack. Further options go to the payments simulator or the replay (python -m demo serve --help)."""
+    """Start the whole stack. Further options go to the simulator or the replay (python -m demo serve --help)."""
     options = payments_options
+    traffic = {"--merchants": merchants, "--rate": rate, "--seed": seed}
     if transactions:
         speed = speed or 2880.0
         folder = folder / "replay"
-        options = ("--replay", f"'{transactions.resolve()}'", "--speed", f"{speed:g}", *options)
+        options = ("--replay", str(transactions.resolve()), "--speed", f"{speed:g}", *options)
     stack = Stack(
         folder=folder.resolve(),
         ports={name: ports[f"{name}_port"] for name in PORTS},
         speed=speed or DEMO_SPEED,
         transactions=transactions,
+        traffic_options=tuple(str(part) for option in traffic.items() if option[1] is not None for part in option),
         payments_options=options,
     )
     try:

@@ -5,17 +5,45 @@ DeliveryError                 a message was not delivered
 └── PermanentDeliveryError    trying again cannot help: revoked token, archived channel, bad address
 HistoryUnavailable            Prometheus or Alertmanager could not answer
 SummaryRefused                the model's answer was slow, malformed or invented a number
+StoreUnavailable              the store did not answer in time, or refuses
+└── StoreConflict             another transaction came first: the same again will see it
+AlertNotFound                 no alert has this id
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from webhook.domain.alert import AlertStatus, NotifyReason
-from webhook.domain.severity import Severity
+from webhook.domain.alert import AlertSession, AlertStatus
+from webhook.domain.ledger import Changes, IngestSettings, Known, Received
+from webhook.domain.message import Message, Note, Summary
+from webhook.domain.summary import SummaryRefused
+
+__all__ = [
+    "AlertNotFound",
+    "AlertStore",
+    "ChartRenderer",
+    "ChartSpec",
+    "DeliveryError",
+    "FiringAlerts",
+    "HistoryUnavailable",
+    "Message",
+    "MetricHistory",
+    "Note",
+    "Notifier",
+    "PermanentDeliveryError",
+    "Receipt",
+    "Series",
+    "StoreConflict",
+    "StoreUnavailable",
+    "Summariser",
+    "Summary",
+    "SummaryRefused",
+    "TemporaryDeliveryError",
+]
 
 
 class DeliveryError(Exception):
@@ -38,63 +66,16 @@ class HistoryUnavailable(Exception):  # noqa: N818 - a state of the other side, 
     """Prometheus or Alertmanager could not answer; the caller goes on without."""
 
 
-class SummaryRefused(Exception):  # noqa: N818 - an answer, not a failure of ours
-    """The model's answer was slow, malformed, or named a number that the metrics do not hold."""
+class StoreUnavailable(Exception):  # noqa: N818 - a state of the other side
+    """The store did not answer in time, or refuses; whoever delivers is to come back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One claimed outbox row: what to tell whom about one alert, as it stood when the decision was made.
-
-    `metrics` are full-precision values; `thresholds` are the merchant's own where one was configured,
-    else the coarse rule's.
-    """
-
-    notification_id: str
-    alert_id: str
-    account_id: str
-    merchant_name: str
-    alert_type: str
-    severity: Severity
-    status: AlertStatus
-    reason: NotifyReason
-    rule_summary: str
-    metrics: Mapping[str, float]
-    thresholds: Mapping[str, float]
-    occurrence_count: int
-    first_triggered_at: datetime
-    last_triggered_at: datetime
-    resolved_at: datetime | None
-    channel_type: str
-    channel_settings: Mapping[str, Any]
-    retry_count: int
-    created_at: datetime
+class StoreConflict(StoreUnavailable):
+    """Another transaction came first: the same again will see what it wrote."""
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a person reads: title ≤ 100 characters, text ≤ 300 words. `source`: `template` or a model's name."""
-
-    title: str
-    text: str
-    suggested_action: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message, free of any channel's markup. `facts` are label and value, already formatted for people."""
-
-    alert_id: str
-    severity: Severity
-    reason: NotifyReason
-    title: str
-    text: str
-    suggested_action: str
-    merchant: str
-    facts: Sequence[tuple[str, str]]
-    url: str
-    created_at: datetime
+class AlertNotFound(LookupError):  # noqa: N818 - an answer to a person
+    """No alert has this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +140,19 @@ class Summariser(Protocol):
 class FiringAlerts(Protocol):
     def firing(self) -> frozenset[str]:
         """Fingerprints Alertmanager holds as firing, silenced and inhibited too; raise HistoryUnavailable."""
+
+
+class AlertStore(Protocol):
+    """Where alerts live. Each call is one transaction; raises StoreConflict or StoreUnavailable."""
+
+    def ingest(
+        self,
+        delivery: Sequence[Received],
+        settings: IngestSettings,
+        now: datetime,
+        decide: Callable[[Known], Changes],
+    ) -> Changes:
+        """Read under lock what is known of the alerts, decide, write; all of it or nothing."""
+
+    def close(self, alert_id: str, status: AlertStatus, *, note: str, actor: str, now: datetime) -> AlertSession:
+        """Resolve or dismiss one alert; raise AlertNotFound, or IllegalChange where it is not active."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from webhook.domain.severity import DEFAULT_STEPS, EscalationStep, Severity
+from webhook.domain.severity import DEFAULT_STEPS, Escalation, EscalationStep, Severity
 
 
 class AlertStatus(StrEnum):
@@ -73,10 +73,14 @@ class Withheld(StrEnum):
     FREQUENCY = "frequency"
     STRATEGY = "strategy"
     SNOOZED = "snoozed"
+    NO_CHANNEL = "no_channel"
 
 
 OPERATIONS_ACCOUNT = "_operations"
 """The account of alerts that name no merchant: they go to the on-call channel."""
+
+SYSTEM = "system"
+"""Who acts when no person does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ class Instance:
     last_heard_at: datetime
     last_counted_at: datetime | None
     resolved_at: datetime | None = None
+    closed_by_person: bool = False  # its alert was resolved or dismissed by a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,13 @@ class AlertSession:
     last_triggered_at: datetime
     last_notified_at: datetime | None = None
     version: int = 1
+    escalations: tuple[Escalation, ...] = ()
+    resolved_at: datetime | None = None
+
+    def lasted(self, now: datetime) -> timedelta:
+        """Length of the session: an expired one ended with its last activity, whatever joined it later."""
+        end = now if self.session_status is SessionStatus.ACTIVE else self.session_last_active
+        return end - self.session_started_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any, Protocol
 
 
 class Severity(StrEnum):
@@ -43,6 +45,34 @@ class Escalation:
     occurrence_count: int
     escalated_at: datetime
 
+    def as_json(self) -> dict[str, str | int]:
+        return {
+            "from_severity": self.from_severity.value,
+            "to_severity": self.to_severity.value,
+            "reason": self.reason,
+            "occurrence_count": self.occurrence_count,
+            "escalated_at": self.escalated_at.isoformat(),
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Escalation:
+        return cls(
+            Severity(entry["from_severity"]),
+            Severity(entry["to_severity"]),
+            entry["reason"],
+            entry["occurrence_count"],
+            datetime.fromisoformat(entry["escalated_at"]),
+        )
+
+    def describe(self) -> str:
+        """One sentence for the alert's history."""
+        because = {
+            "occurrence_count_threshold": f"it occurred {self.occurrence_count} times",
+            "duration_threshold": "of how long it has lasted",
+            "rule_severity": "a graver rule fired",
+        }.get(self.reason, self.reason)
+        return f"Severity rose from {self.from_severity} to {self.to_severity} because {because}"
+
 
 DEFAULT_STEPS = (
     EscalationStep(Severity.P2, occurrence_count=10),
@@ -50,3 +80,36 @@ DEFAULT_STEPS = (
     EscalationStep(Severity.P1, duration=timedelta(hours=2)),
     EscalationStep(Severity.P0, duration=timedelta(hours=6)),
 )
+
+
+class Escalating(Protocol):
+    """The part of a session that decides how grave it is."""
+
+    @property
+    def severity(self) -> Severity: ...
+    @property
+    def occurrence_count(self) -> int: ...
+    def lasted(self, now: datetime) -> timedelta:
+        """How long the attack has been going on."""
+
+
+def escalate(session: Escalating, steps: tuple[EscalationStep, ...], now: datetime) -> Escalation | None:
+    """The gravest step that the session has reached and that is graver than its severity; None if there is none.
+
+    Of several steps to the same severity the first one listed is named as the reason.
+    """
+    best: EscalationStep | None = None
+    for step in steps:
+        if _reached(step, session, now) and step.severity.rank > (best or session).severity.rank:
+            best = step
+    if best is None:
+        return None
+    by_count = best.occurrence_count is not None and session.occurrence_count >= best.occurrence_count
+    reason = "occurrence_count_threshold" if by_count else "duration_threshold"
+    return Escalation(session.severity, best.severity, reason, session.occurrence_count, now)
+
+
+def _reached(step: EscalationStep, session: Escalating, now: datetime) -> bool:
+    if step.occurrence_count is not None and session.occurrence_count >= step.occurrence_count:
+        return True
+    return step.duration is not None and session.lasted(now) >= step.duration

@@ -8,6 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+_LONGEST_WAIT_S = 5
+"""For a lock or a free connection: whoever delivers comes back, rather than waiting in a queue that grows."""
+
+_POSTGRESQL: dict[str, Any] = {
+    "pool_pre_ping": True,
+    "pool_timeout": _LONGEST_WAIT_S,
+    "connect_args": {"options": f"-c lock_timeout={_LONGEST_WAIT_S}s", "connect_timeout": _LONGEST_WAIT_S},
+}
+
 
 class Database:
     """SQLite (WAL) or PostgreSQL behind one URL, e.g. `sqlite:///sentinel.db`, `postgresql+psycopg://user@host/db`."""
@@ -15,8 +24,9 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = sa.make_url(url)
         sqlite = self.url.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {} if sqlite else {"pool_size": pool_size, "pool_pre_ping": True}
-        self.engine = sa.create_engine(self.url, **options)
+        options: dict[str, Any] = {} if sqlite else {"pool_size": pool_size, **_POSTGRESQL}
+        # Values stay out of error messages: they are merchants' data.
+        self.engine = sa.create_engine(self.url, hide_parameters=True, **options)
         if sqlite:
             sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -43,7 +53,12 @@ class Database:
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - a DBAPI connection has no type
     connection.isolation_level = None  # pysqlite would begin by itself
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        f"busy_timeout={_LONGEST_WAIT_S * 1000}",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -1,0 +1,409 @@
+"""Deliveries against both databases: what is stored, and what resends, races and restarts make of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry
+
+from webhook.domain.alert import AlertSession, AlertTypes, AlertTypeSettings
+from webhook.domain.evaluation import Condition, MerchantConfig
+from webhook.domain.ledger import Changes, IngestSettings
+from webhook.domain.payload import parse_payload
+from webhook.domain.session import IllegalChange
+from webhook.pipeline.actions import dismiss, resolve
+from webhook.pipeline.ingest import IngestMetrics, ingest
+from webhook.ports import AlertNotFound
+from webhook.storage.configs import save_configs
+from webhook.storage.database import Database
+from webhook.storage.migrations import upgrade
+from webhook.storage.store import AlertStore
+from webhook.storage.tables import (
+    alert,
+    alert_comment,
+    alert_dynamic,
+    alert_instance,
+    alert_relationship,
+    alert_trigger_log,
+    audit_log,
+    notification,
+)
+
+START = datetime(2026, 1, 5, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def firing(
+    account: str | None = "acc_001",
+    *,
+    status: str = "firing",
+    starts_at: datetime = START,
+    name: str = "CardTestingDetected",
+    severity: str = "P3",
+    block_rate: str = "0.35038363171355497",
+) -> dict[str, Any]:
+    labels = {"alertname": name, "alert_type": "CARD_TESTING", "severity": severity, "merchant_name": "Kahn & Co"}
+    if account is not None:
+        labels["account_id"] = account
+    return {
+        "status": status,
+        "labels": labels,
+        "annotations": {"summary": "cards are tested", "block_rate": block_rate, "threshold_block_rate": "0.2"},
+        "startsAt": starts_at.isoformat(),
+        "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "http://prometheus/graph",
+        "fingerprint": f"{name}/{account}",
+    }
+
+
+class Shop:
+    """One store with its settings and a clock that tests advance."""
+
+    def __init__(self, url: str) -> None:
+        upgrade(url)
+        self.database = Database(url)
+        self.store = AlertStore(self.database)
+        self.settings = IngestSettings()
+        self.registry = CollectorRegistry()
+        self.metrics = IngestMetrics(self.registry)
+        self.now = START
+
+    def deliver(self, *alerts: object, after: timedelta = timedelta(0), urgent: bool = False) -> Changes:
+        self.now += after
+        received = parse_payload({"alerts": list(alerts)}, urgent=urgent)
+        return ingest(self.store, received, self.settings, self.now, metrics=self.metrics)
+
+    def outcomes(self, *alerts: object, after: timedelta = timedelta(0)) -> list[str]:
+        return [entry.label for entry in self.deliver(*alerts, after=after).entries]
+
+    def rows(self, table: sa.Table, **where: object) -> list[dict[str, Any]]:
+        query = sa.select(table).filter_by(**where)
+        for order in ("created_at", "updated_at", "starts_at"):
+            if order in table.c:
+                query = query.order_by(table.c[order])
+                break
+        with self.database.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"{name}_total", labels) or 0
+
+
+@pytest.fixture
+def shop(store_url: str) -> Iterator[Shop]:
+    shop = Shop(store_url)
+    yield shop
+    shop.database.close()
+
+
+def test_a_new_alert_is_stored_whole_and_a_message_is_due(shop: Shop) -> None:
+    assert shop.outcomes(firing()) == ["created"]
+
+    (stored,) = shop.rows(alert)
+    assert stored["metrics_data"] == {"block_rate": 0.35038363171355497}
+    assert stored["account_id"] == "acc_001"
+    (state,) = shop.rows(alert_dynamic)
+    assert (state["status"], state["session_status"], state["occurrence_count"]) == ("ACTIVE", "ACTIVE", 1)
+    (told,) = shop.rows(notification)
+    assert (told["channel_type"], told["status"], told["reason"]) == ("console", "PENDING", "first")
+    assert told["content"]["metrics"] == {"block_rate": 0.35038363171355497}
+    assert told["content"]["thresholds"] == {"block_rate": 0.2}
+    assert told["not_before"] == shop.now
+    (relationship,) = shop.rows(alert_relationship)
+    assert relationship["account_type"] == "merchant"
+    (row,) = shop.rows(alert_trigger_log)
+    assert (row["outcome"], row["notify"], row["alert_id"]) == ("created", "first", stored["id"])
+    assert row["verdict"]["reason"] == "no merchant configuration: the rule decides"
+
+
+def test_a_resend_and_a_second_alertmanager_change_no_count(shop: Shop) -> None:
+    shop.deliver(firing())
+    assert shop.outcomes(firing(), after=timedelta(seconds=2)) == ["duplicate"]
+    assert shop.outcomes(firing(), after=2 * MINUTE) == ["duplicate"]
+    assert shop.rows(alert_dynamic)[0]["occurrence_count"] == 1
+    assert shop.rows(alert_instance)[0]["last_heard_at"] == shop.now
+
+    assert shop.outcomes(firing(), after=3 * MINUTE) == ["session_updated"]
+    assert shop.outcomes(firing(), after=timedelta(seconds=20)) == ["duplicate"]
+    assert shop.rows(alert_dynamic)[0]["occurrence_count"] == 2
+    assert [row["comment_type"] for row in shop.rows(alert_comment)] == ["TRIGGER_EVENT"]
+
+
+def test_rules_of_one_type_are_one_session_with_the_gravest_severity(shop: Shop) -> None:
+    outcomes = shop.outcomes(firing(), firing(name="CardTestingSevere", severity="P1"), firing(name="Mild"))
+    assert outcomes == ["created", "session_updated", "session_updated"]
+    (state,) = shop.rows(alert_dynamic)
+    assert (state["current_severity"], state["occurrence_count"]) == ("P1", 3)
+    (rise,) = state["escalation_history"]["escalations"]
+    assert (rise["from_severity"], rise["to_severity"], rise["reason"]) == ("P3", "P1", "rule_severity")
+    assert [row["reason"] for row in shop.rows(notification)] == ["first", "escalated"]
+    escalated = next(row for row in shop.rows(notification) if row["reason"] == "escalated")
+    comments = {row["id"]: row["comment_type"] for row in shop.rows(alert_comment)}
+    assert comments[escalated["comment_id"]] == "SEVERITY_ESCALATION"
+
+
+def test_ten_occurrences_raise_to_p2_and_are_told(shop: Shop) -> None:
+    for _ in range(10):
+        shop.deliver(firing(), after=5 * MINUTE)
+    (state,) = shop.rows(alert_dynamic)
+    assert (state["current_severity"], state["occurrence_count"]) == ("P2", 10)
+    assert [row["reason"] for row in shop.rows(notification)] == ["first", "escalated"]
+
+
+def test_two_hours_raise_to_p1(shop: Shop) -> None:
+    for _ in range(9):
+        shop.deliver(firing(), after=14 * MINUTE)
+    (state,) = shop.rows(alert_dynamic)
+    assert shop.now - state["session_started_at"] < timedelta(hours=2)
+    assert state["current_severity"] == "P3"
+    shop.deliver(firing(), after=14 * MINUTE)
+    (state,) = shop.rows(alert_dynamic)
+    assert state["current_severity"] == "P1"
+    assert state["escalation_history"]["escalations"][-1]["reason"] == "duration_threshold"
+
+
+def test_a_session_that_timed_out_takes_comments_for_a_day_then_a_new_alert_begins(shop: Shop) -> None:
+    shop.deliver(firing())
+    assert shop.outcomes(firing(starts_at=START + MINUTE), after=16 * MINUTE) == ["comment_added"]
+    (state,) = shop.rows(alert_dynamic)
+    assert (state["session_status"], state["occurrence_count"], state["status"]) == ("EXPIRED", 2, "ACTIVE")
+
+    assert shop.outcomes(firing(starts_at=START + 2 * MINUTE), after=MINUTE) == ["comment_added"]
+    assert shop.outcomes(firing(), after=timedelta(hours=25)) == ["created"]
+    assert Counter(row["session_status"] for row in shop.rows(alert_dynamic)) == {"EXPIRED": 1, "ACTIVE": 1}
+
+
+def test_without_a_sweep_a_forgotten_session_makes_room(shop: Shop) -> None:
+    shop.deliver(firing())
+    assert shop.outcomes(firing(), after=timedelta(hours=25)) == ["created"]
+    states = shop.rows(alert_dynamic)
+    assert Counter(row["session_status"] for row in states) == {"EXPIRED": 1, "ACTIVE": 1}
+
+
+def test_a_session_whose_instance_was_heard_stays_open(shop: Shop) -> None:
+    shop.settings = IngestSettings(AlertTypes(AlertTypeSettings(occurrence_interval=timedelta(hours=1))))
+    shop.deliver(firing())
+    for _ in range(4):
+        assert shop.outcomes(firing(), after=10 * MINUTE) == ["duplicate"]
+    assert shop.outcomes(firing(name="CardTestingSevere"), after=10 * MINUTE) == ["session_updated"]
+
+
+def test_resolved_ends_the_instance_and_a_late_firing_is_stale(shop: Shop) -> None:
+    shop.deliver(firing())
+    assert shop.outcomes(firing(status="resolved"), after=MINUTE) == ["resolved"]
+    (instance,) = shop.rows(alert_instance)
+    assert (instance["status"], instance["resolved_at"]) == ("RESOLVED", shop.now)
+    assert shop.outcomes(firing(), after=MINUTE) == ["stale"]
+    assert shop.outcomes(firing(status="resolved"), after=MINUTE) == ["resolved"]
+    assert shop.rows(alert_instance)[0]["resolved_at"] == START + MINUTE
+    assert shop.rows(alert_dynamic)[0]["status"] == "ACTIVE"
+
+    assert shop.outcomes(firing(), after=20 * MINUTE) == ["comment_added"]
+    assert shop.rows(alert_instance)[0]["status"] == "FIRING"
+
+
+def test_a_resolve_that_was_never_heard_firing_is_recorded_only(shop: Shop) -> None:
+    assert shop.outcomes(firing(status="resolved")) == ["resolved"]
+    assert shop.rows(alert) == []
+    assert shop.outcomes(firing(), after=MINUTE) == ["stale"]
+
+
+@pytest.mark.parametrize("close", ["resolve", "dismiss"])
+def test_what_a_person_closed_stays_closed_until_it_fires_anew(shop: Shop, close: str) -> None:
+    (entry,) = shop.deliver(firing()).entries
+    assert entry.alert_id is not None
+    shop.now += MINUTE
+    if close == "resolve":
+        resolve(shop.store, entry.alert_id, note="blocked", actor="ana", now=shop.now)
+    else:
+        dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", now=shop.now)
+    assert shop.outcomes(firing(), after=5 * MINUTE) == ["stale"]
+    assert shop.outcomes(firing(), after=timedelta(hours=30)) == ["stale"]
+    assert shop.outcomes(firing(starts_at=shop.now)) == ["created"]
+
+
+def test_resolving_tells_who_was_told_and_leaves_a_trail(shop: Shop) -> None:
+    shop.settings = IngestSettings(channels={"console": {}, "slack": {"channel": "#fraud"}})
+    (entry,) = shop.deliver(firing()).entries
+    assert entry.alert_id is not None
+    session = resolve(shop.store, entry.alert_id, note="blocked", actor="ana", now=shop.now + MINUTE)
+
+    assert (session.status, session.session_status) == ("RESOLVED", "RESOLVED")
+    (state,) = shop.rows(alert_dynamic)
+    assert (state["resolved_by"], state["resolution_note"]) == ("ana", "blocked")
+    ends = [row for row in shop.rows(notification) if row["reason"] == "resolved"]
+    assert {row["channel_type"]: row["content"]["channel_settings"] for row in ends} == {
+        "console": {},
+        "slack": {"channel": "#fraud"},
+    }
+    assert all(row["content"]["status"] == "RESOLVED" for row in ends)
+    assert shop.rows(audit_log)[0]["actor"] == "ana"
+    assert shop.rows(alert_comment)[-1]["content"] == "Alert resolved by ana: blocked"
+    with pytest.raises(IllegalChange):
+        dismiss(shop.store, entry.alert_id, reason="", actor="bo", now=shop.now)
+    with pytest.raises(AlertNotFound):
+        resolve(shop.store, "11111111-1111-4111-8111-111111111111", note="", actor="bo", now=shop.now)
+
+
+def test_dismissing_tells_nobody(shop: Shop) -> None:
+    (entry,) = shop.deliver(firing()).entries
+    assert entry.alert_id is not None
+    dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", now=shop.now)
+    assert [row["reason"] for row in shop.rows(notification)] == ["first"]
+
+
+def test_a_merchants_own_threshold_suppresses_and_says_why(shop: Shop) -> None:
+    condition = Condition("block_rate", ">", 0.4)
+    save_configs(shop.database, [MerchantConfig("acc_001", "CARD_TESTING", conditions=(condition,))], START)
+    (label,) = shop.outcomes(firing(), after=MINUTE)
+    assert label.startswith("suppressed:conditions not met: block_rate 0.35038363171355497 is not > 0.4")
+    (row,) = shop.rows(alert_trigger_log)
+    assert row["verdict"]["conditions"][0]["met"] is False
+    assert row["verdict"]["config_version"] == 1
+    assert (shop.rows(alert), shop.rows(notification)) == ([], [])
+
+    # Judged anew at each delivery, not held back by the occurrence interval.
+    assert shop.outcomes(firing(block_rate="0.5"), after=timedelta(seconds=10)) == ["created"]
+    (told,) = shop.rows(notification)
+    assert told["content"]["thresholds"] == {"block_rate": 0.4}
+
+
+def test_disabled_suppresses_and_preferences_choose_the_channels(shop: Shop) -> None:
+    preferences = {"slack": {"enabled": True, "channel": "#a"}, "console": {"enabled": False}}
+    off = MerchantConfig("acc_001", "CARD_TESTING", enabled=False, channel_preferences=preferences)
+    save_configs(shop.database, [off], START)
+    assert shop.outcomes(firing()) == ["suppressed:disabled"]
+    assert save_configs(shop.database, [replace(off, enabled=True)], START) == {"updated": 1}
+    assert save_configs(shop.database, [replace(off, enabled=True)], START) == {"unchanged": 1}
+    shop.deliver(firing(), after=MINUTE)
+    (told,) = shop.rows(notification)
+    assert (told["channel_type"], told["content"]["channel_settings"]) == ("slack", {"channel": "#a"})
+    assert shop.rows(alert_trigger_log)[-1]["verdict"]["config_version"] == 2
+
+
+def test_the_hourly_limit_holds_across_the_merchants_alerts(shop: Shop) -> None:
+    settings = {"frequency_control": {"max_alerts_per_hour": 2}}
+    config = MerchantConfig("acc_001", "CARD_TESTING", notification_settings=settings)
+    save_configs(shop.database, [config], START)
+    shop.settings = IngestSettings(AlertTypes(AlertTypeSettings(fingerprint_fields=("alertname",))))
+    shop.deliver(firing(name="A"), firing(name="B"), firing(name="C"))
+    assert [row["notify"] for row in shop.rows(alert_trigger_log)].count("withheld:frequency") == 1
+    shop.deliver(firing(name="D"), after=MINUTE)
+    assert len(shop.rows(notification)) == 2
+    # What was withheld is still owed.
+    shop.deliver(firing(name="D"), after=61 * MINUTE)
+    assert len(shop.rows(notification)) == 3
+
+
+def test_an_alert_without_account_goes_to_operations(shop: Shop) -> None:
+    shop.deliver(firing(None))
+    assert shop.rows(alert)[0]["account_id"] == "_operations"
+    assert shop.rows(alert_relationship)[0]["account_type"] == "operations"
+
+
+def test_bad_alerts_harm_no_other_and_are_logged(shop: Shop) -> None:
+    nasty = firing("acc_002", name="nul\x00\ud800")
+    late = {**firing("acc_003"), "startsAt": "yesterday"}
+    assert shop.outcomes(nasty, 7, {"labels": {}}, late, firing()) == [
+        "created",
+        "rejected:the alert is not an object",
+        "rejected:`startsAt` is not a time",
+        "rejected:`startsAt` is not a time",
+        "created",
+    ]
+    rows = shop.rows(alert_trigger_log)
+    assert len(rows) == 5
+    assert "yesterday" in next(row["verdict"]["raw"] for row in rows if "acc_003" in str(row["verdict"]))
+
+
+def test_counters_add_up(shop: Shop) -> None:
+    shop.deliver(firing(), firing(), 7, firing(status="resolved"))
+    assert shop.count("sentinel_alerts_received") == 4
+    by_outcome = {
+        sample.labels["outcome"]: sample.value
+        for metric in shop.registry.collect()
+        for sample in metric.samples
+        if sample.name == "sentinel_alert_outcomes_total"
+    }
+    assert by_outcome == {"created": 1, "duplicate": 1, "rejected": 1, "resolved": 1}
+
+
+def test_eight_clients_deliver_the_same_new_alerts_at_once(shop: Shop) -> None:
+    alerts = [firing(f"acc_{number:03}") for number in range(5)]
+    barrier = threading.Barrier(8)
+
+    def client() -> Changes:
+        barrier.wait()
+        return shop.deliver(*alerts)
+
+    total = sum((changes.outcomes() for changes in in_parallel(8, client)), Counter())
+    assert total == {"created": 5, "duplicate": 35}
+    assert len(shop.rows(alert)) == 5
+    assert [row["occurrence_count"] for row in shop.rows(alert_dynamic)] == [1] * 5
+    assert len(shop.rows(notification)) == 5
+    assert len(shop.rows(alert_trigger_log)) == 40
+
+
+def test_eight_clients_repeat_one_occurrence_and_bring_eight_instances(shop: Shop) -> None:
+    shop.deliver(firing())
+    shop.now += 5 * MINUTE
+    barrier = threading.Barrier(8)
+    numbers = iter(range(8))
+
+    def client() -> Changes:
+        own = firing(name=f"Rule{next(numbers)}")
+        barrier.wait()
+        return shop.deliver(firing(), own)
+
+    results = in_parallel(8, client)
+    total = sum((changes.outcomes() for changes in results), Counter())
+    assert total == {"session_updated": 9, "duplicate": 7}
+    (state,) = shop.rows(alert_dynamic)
+    assert (state["occurrence_count"], state["current_severity"]) == (10, "P2")
+
+
+def test_a_resolve_by_a_person_meets_deliveries(shop: Shop) -> None:
+    (entry,) = shop.deliver(firing()).entries
+    alert_id = entry.alert_id or ""
+    shop.now += 5 * MINUTE
+    barrier = threading.Barrier(8)
+    turns = iter(range(8))
+
+    def client() -> AlertSession | Changes:
+        turn = next(turns)
+        barrier.wait()
+        if turn == 0:
+            return resolve(shop.store, alert_id, note="", actor="ana", now=shop.now)
+        return shop.deliver(firing())
+
+    in_parallel(8, client)
+    (state,) = shop.rows(alert_dynamic)
+    assert state["status"] == "RESOLVED"
+    assert state["occurrence_count"] in (1, 2)
+
+
+def in_parallel(threads: int, work: Callable[[], Any]) -> list[Any]:
+    results: list[Any] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - told by the test's thread
+            errors.append(error)
+
+    running = [threading.Thread(target=run) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results

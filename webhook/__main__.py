@@ -1,0 +1,111 @@
+"""The command line: serve, worker, migrate, config import."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from webhook.config import ConfigError, Settings, load_settings
+
+
+@click.group()
+def main() -> None:
+    """Sentinel's webhook: receives alerts, decides, and tells the merchants. Settings: SENTINEL_* variables."""
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
+@click.option("--threads", default=16, show_default=True, type=click.IntRange(1), help="Per process.")
+def serve(host: str, port: int, workers: int, threads: int) -> None:
+    """Receive alerts and show the pages."""
+    settings = _settings(require=("ingest_token", "admin_token", "secret_key"))
+    listener = _listen(host, port)
+    if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="sentinel-metrics-")
+    from webhook.server import run  # noqa: PLC0415 - prometheus_client reads the variable above when it is imported
+
+    run(settings, listener, workers=workers, threads=threads)
+
+
+@main.command()
+def worker() -> None:
+    """Send notifications and settle sessions."""
+    settings = _settings()
+    from webhook.worker import run  # noqa: PLC0415 - charts and channels are heavy, other commands do without
+
+    run(settings)
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    settings = _settings()
+    import sqlalchemy as sa  # noqa: PLC0415 - `--help` answers at once
+
+    from webhook.storage.migrations import upgrade  # noqa: PLC0415 - as above
+
+    try:
+        upgrade(settings.database_url.get_secret_value())
+    except sa.exc.OperationalError as error:
+        _fail(["the database cannot be used: " + " ".join(str(error.orig).split())])
+    print("the database is up to date")
+
+
+@main.group()
+def config() -> None:
+    """Merchant configurations."""
+
+
+@config.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+def import_(file: Path) -> None:
+    """Take the merchant configurations of a YAML FILE; what it does not name stays as it is."""
+    settings = _settings()
+    import sqlalchemy as sa  # noqa: PLC0415 - `--help` answers at once
+
+    from webhook.storage.config_file import ConfigFileError, read_config_file  # noqa: PLC0415 - as above
+    from webhook.storage.configs import save_configs  # noqa: PLC0415 - as above
+    from webhook.storage.database import Database  # noqa: PLC0415 - as above
+
+    try:
+        configs = read_config_file(file)
+        changes = save_configs(Database(settings.database_url.get_secret_value()), configs, datetime.now(UTC))
+    except ConfigFileError as error:
+        _fail(error.problems)
+    except sa.exc.OperationalError as error:
+        _fail(["the database cannot be used: " + " ".join(str(error.orig).split())])
+    print(", ".join(f"{changes[kind]} {kind}" for kind in ("created", "updated", "unchanged")))
+
+
+def _settings(require: Iterable[str] = ()) -> Settings:
+    try:
+        return load_settings(require=require)
+    except ConfigError as error:
+        _fail(error.problems)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        _fail([f"cannot listen on {host}:{port}: {error.strerror}"])
+
+
+def _fail(problems: Iterable[str]) -> NoReturn:
+    for line in problems:
+        print(f"sentinel-webhook: {line}", file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""Settings from `SENTINEL_*` variables, checked as a whole. Secrets may come from `SENTINEL_<NAME>_FILE` instead."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import durationpy
+import sqlalchemy as sa
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    PlainValidator,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from webhook.domain.alert import AlertTypes, AlertTypeSettings
+from webhook.domain.ledger import IngestSettings
+from webhook.domain.severity import EscalationStep, Severity
+
+PREFIX = "SENTINEL_"
+SECRETS = ("database_url", "ingest_token", "admin_token", "secret_key", "slack_bot_token", "llm_api_key")
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; `problems` has one line for each reason and shows no value."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def _duration(value: object) -> object:
+    """`15m`, `1h30m`, `0.5s`."""
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be a duration with a unit, such as 15m")  # noqa: TRY004 - pydantic collects ValueError
+    try:
+        return durationpy.from_str(value)
+    except durationpy.DurationError as error:
+        raise ValueError("must be a duration with a unit, such as 15m") from error
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
+
+
+def _url(value: object) -> str:
+    text = str(value).rstrip("/")
+    TypeAdapter(HttpUrl).validate_python(text)
+    return text
+
+
+Url = Annotated[str, PlainValidator(_url)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class StepEntry(_Strict):
+    """One escalation step: `{severity: P2, occurrence_count: 10}` or `{severity: P1, duration: 2h}`."""
+
+    severity: Severity
+    occurrence_count: Annotated[int, Field(ge=1)] | None = None
+    duration: Duration | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> StepEntry:
+        if self.occurrence_count is None and self.duration is None:
+            raise ValueError("an escalation step wants occurrence_count or duration")
+        return self
+
+
+class AlertTypeEntry(_Strict):
+    """What a type does not say, the default says."""
+
+    session_timeout: Duration | None = None
+    window: Duration | None = None
+    occurrence_interval: Duration | None = None
+    escalation: list[StepEntry] | None = None
+    fingerprint_fields: list[str] | None = None
+    default_metric: str | None = None
+
+    def over(self, base: AlertTypeSettings) -> AlertTypeSettings:
+        steps = self.escalation
+        fields = self.fingerprint_fields
+        return AlertTypeSettings(
+            session_timeout=self.session_timeout or base.session_timeout,
+            window=self.window or base.window,
+            occurrence_interval=self.occurrence_interval or base.occurrence_interval,
+            escalation=base.escalation
+            if steps is None
+            else tuple(EscalationStep(step.severity, step.occurrence_count, step.duration) for step in steps),
+            fingerprint_fields=base.fingerprint_fields if fields is None else tuple(fields),
+            default_metric=self.default_metric or base.default_metric,
+        )
+
+
+class ConfigFile(_Strict):
+    """The file that SENTINEL_CONFIG_FILE names: `alert_types: {default: {...}, CARD_TESTING: {...}}`."""
+
+    alert_types: dict[str, AlertTypeEntry] = {}
+
+    def types(self) -> AlertTypes:
+        """Velocity attacks come in slower waves: twice the default timeout unless the file says otherwise."""
+        default = self.alert_types.get("default", AlertTypeEntry()).over(AlertTypeSettings())
+        base = {"VELOCITY_ATTACK": replace(default, session_timeout=2 * default.session_timeout)}
+        named = {name: entry.over(base.get(name, default)) for name, entry in self.alert_types.items()}
+        return AlertTypes(default, {name: types for name, types in {**base, **named}.items() if name != "default"})
+
+
+class Settings(BaseSettings):
+    """All that the processes are told from outside."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True)
+
+    database_url: SecretStr = SecretStr("sqlite:///sentinel.db")
+    ingest_token: SecretStr | None = None
+    admin_token: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    slack_bot_token: SecretStr | None = None
+    llm_api_key: SecretStr | None = None
+    public_url: Url = "http://127.0.0.1:8080"
+    prometheus_url: Url = "http://127.0.0.1:9090"
+    alertmanager_url: Url = "http://127.0.0.1:9093"
+    channels: Annotated[list[str], NoDecode] = ["console"]
+    slack_channel: str | None = None
+    slack_api_url: Url = "https://slack.com/api"
+    llm_base_url: Url | None = None
+    llm_model: str | None = None
+    llm_timeout: Duration = timedelta(seconds=5)
+    config_file: Path | None = None
+    max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
+    alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        """`console,slack` or a JSON list."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [name.strip() for name in value.split(",") if name.strip()]
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: SecretStr) -> SecretStr:
+        """PostgreSQL through psycopg whatever the URL calls it."""
+        try:
+            url = sa.make_url(value.get_secret_value())
+        except sa.exc.ArgumentError as error:
+            raise ValueError("is not a database URL") from error
+        if url.drivername in ("postgres", "postgresql"):
+            url = url.set(drivername="postgresql+psycopg")
+        if url.get_backend_name() not in ("sqlite", "postgresql"):
+            raise ValueError("must be a sqlite or postgresql URL")
+        return SecretStr(url.render_as_string(hide_password=False))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment; there is no .env file and no secrets folder."""
+        return init_settings, env_settings
+
+    @property
+    def ingest(self) -> IngestSettings:
+        """What the alert core needs of this."""
+        return IngestSettings(self.alert_types, {channel: {} for channel in self.channels})
+
+
+def load_settings(*, require: Iterable[str] = ()) -> Settings:
+    """Read the environment and the files that it names; raise ConfigError with everything that is wrong.
+
+    `require` names settings that the caller cannot do without.
+    """
+    problems: list[str] = []
+    given: dict[str, Any] = _secrets_from_files(os.environ, problems)
+    if path := os.environ.get(f"{PREFIX}CONFIG_FILE"):
+        given["alert_types"] = _alert_types(Path(path), problems)
+    settings = _settings(given, problems)
+    if settings is not None:
+        problems += [f"{_variable(name)}: must be set" for name in require if not getattr(settings, name)]
+    if problems or settings is None:
+        raise ConfigError(problems)
+    return settings
+
+
+def _settings(given: Mapping[str, Any], problems: list[str]) -> Settings | None:
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        for detail in error.errors(include_input=False, include_url=False):
+            name, *rest = detail["loc"]
+            place = _variable(str(name)) + "".join(f"[{part}]" for part in rest)
+            problems.append(f"{place}: {_message(detail['msg'])}")
+        return None
+
+
+def _secrets_from_files(environment: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """Secrets by name; what the file is for must not be given directly as well."""
+    secrets: dict[str, str] = {}
+    for name in SECRETS:
+        path = environment.get(f"{_variable(name)}_FILE")
+        if not path:
+            continue
+        if environment.get(_variable(name)):
+            problems.append(f"{_variable(name)}: is given directly and by {_variable(name)}_FILE")
+            continue
+        try:
+            secrets[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            problems.append(f"{_variable(name)}_FILE: {path}: {reason}")
+    return secrets
+
+
+def _alert_types(path: Path, problems: list[str]) -> AlertTypes:
+    try:
+        return ConfigFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {}).types()
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problems.append(f"{path}: {' '.join(str(error).split())}")
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)
+        problems += [f"{path}: {'.'.join(map(str, detail['loc']))}: {_message(detail['msg'])}" for detail in details]
+    return AlertTypes()
+
+
+def _message(message: str) -> str:
+    return " ".join(message.removeprefix("Value error, ").split())
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()

@@ -1,0 +1,226 @@
+"""The merchant's own thresholds, applied to one trigger.
+
+A condition whose metric is missing or whose text cannot be judged is undetermined, and `all`/`any` are three-valued:
+what stays undetermined passes and says which metric is missing, because a gap in the data must not hide an attack.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+NO_CONFIGURATION = "no merchant configuration: the rule decides"
+DISABLED = "disabled"
+
+_LONGEST_TEXT = 128
+_LONGEST_PATTERN = 256
+_COSTS = {"*": 7, "+": 7, "{": 7, "?": 2, "|": 2}  # bits: a repeat can end at each of 128 characters
+_MOST_COSTLY = 21
+
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+OPERATORS = (*_COMPARISONS, "in", "not_in", "contains", "regex")
+
+
+class BadPattern(ValueError):  # noqa: N818 - a value that is refused, as the standard library names its own
+    """A regular expression that does not compile, or that could take very long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`metric_name operator threshold`; lower `priority` is judged, and shown, first.
+
+    `threshold` is a number, a list for `in` and `not_in`, text for `contains` and `regex`. A name that is no
+    metric is looked up among the labels, so `region in [AP, EU]` works too. `time_window` is for people: the window
+    is the rule's.
+    """
+
+    metric_name: str
+    operator: str
+    threshold: Any
+    priority: int = 0
+    time_window: str = ""
+    compare: Callable[[float, Any], bool] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look the comparison up once: nearly all conditions compare a number with a number."""
+        compare = _COMPARISONS.get(self.operator) if _is_number(self.threshold) else None
+        object.__setattr__(self, "compare", compare)
+
+
+@dataclass(frozen=True, slots=True)
+class MerchantConfig:
+    """What one merchant wants to hear about one alert type."""
+
+    account_id: str
+    alert_type: str
+    enabled: bool = True
+    logic: Literal["all", "any"] = "all"
+    conditions: tuple[Condition, ...] = ()
+    version: int = 1
+    channel_preferences: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notification_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ordered = tuple(sorted(self.conditions, key=lambda condition: condition.priority))
+        object.__setattr__(self, "conditions", ordered)
+
+    def thresholds(self) -> dict[str, float]:
+        """The merchant's own numeric thresholds by metric name."""
+        return {c.metric_name: float(c.threshold) for c in reversed(self.conditions) if _is_number(c.threshold)}
+
+
+class ConditionResult(NamedTuple):
+    """One condition judged; `met` is None where it could not be."""
+
+    metric: str
+    value: float | str | None
+    operator: str
+    threshold: Any
+    met: bool | None
+
+
+class Verdict(NamedTuple):
+    """Whether a trigger passes, why, and on which version of the merchant's configuration (None: there is none)."""
+
+    passed: bool
+    reason: str
+    conditions: tuple[ConditionResult, ...] = ()
+    config_version: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "reason": self.reason,
+            "conditions": [result._asdict() for result in self.conditions],
+            "config_version": self.config_version,
+        }
+
+
+_NO_LABELS: Mapping[str, str] = {}
+_COARSE = Verdict(passed=True, reason=NO_CONFIGURATION)
+
+
+def evaluate(
+    config: MerchantConfig | None, metrics: Mapping[str, float], labels: Mapping[str, str] = _NO_LABELS
+) -> Verdict:
+    """Judge full-precision `metrics` (and `labels`, for conditions on text) by the merchant's configuration."""
+    if config is None:
+        return _COARSE
+    if not config.enabled:
+        return Verdict(False, DISABLED, (), config.version)
+    if not config.conditions:
+        return Verdict(True, "no conditions configured: the rule decides", (), config.version)
+    results = tuple([_judge(condition, metrics, labels) for condition in config.conditions])
+    met = _combine(config.logic, results)
+    return Verdict(met is not False, _reason(met, results), results, config.version)
+
+
+def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[str, str]) -> ConditionResult:
+    name, threshold = condition.metric_name, condition.threshold
+    value = metrics.get(name)
+    if value is not None and condition.compare is not None:
+        return ConditionResult(name, value, condition.operator, threshold, condition.compare(value, threshold))
+    text = labels.get(name) if value is None else value
+    met = None if text is None else _other_met(condition.operator, text, threshold)
+    return ConditionResult(name, text, condition.operator, threshold, met)
+
+
+def _other_met(symbol: str, value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401 - number, text or list
+    """All but a number compared with a number, which are told apart: None where they cannot be compared."""
+    if symbol in _COMPARISONS:
+        both_texts = isinstance(value, str) and isinstance(threshold, str)
+        return _COMPARISONS[symbol](value, threshold) if both_texts else None
+    if symbol in ("in", "not_in"):
+        return (value in threshold) == (symbol == "in") if isinstance(threshold, list) else None
+    text = value if isinstance(value, str) else repr(int(value) if value.is_integer() else value)
+    if symbol == "contains":
+        return str(threshold) in text
+    return _matches(str(threshold), text) if symbol == "regex" else None
+
+
+def _combine(logic: str, results: tuple[ConditionResult, ...]) -> bool | None:
+    decisive = logic == "any"  # one met condition decides `any`, one that is not met decides `all`
+    undetermined = False
+    for result in results:
+        if result.met is decisive:
+            return decisive
+        undetermined = undetermined or result.met is None
+    return None if undetermined else not decisive
+
+
+def _reason(met: bool | None, results: tuple[ConditionResult, ...]) -> str:
+    if met is None:
+        names = ", ".join(dict.fromkeys(result.metric for result in results if result.met is None))
+        return f"undetermined, so it passes: no usable value for {names}"
+    if met:
+        return "conditions met"
+    failed = [f"{r.metric} {r.value} is not {r.operator} {r.threshold}" for r in results if r.met is False]
+    return "conditions not met: " + ", ".join(failed)
+
+
+def _matches(pattern: str, text: str) -> bool | None:
+    """Search; None where the pattern is refused or the text is too long to be searched safely."""
+    if len(text) > _LONGEST_TEXT:
+        return None
+    try:
+        return compile_pattern(pattern).search(text) is not None
+    except BadPattern:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Compile a merchant's pattern; raise BadPattern where it is wrong or could be made to run very long.
+
+    `re` has no time limit. A repeated group whose content varies takes exponential time: refused. Repeats,
+    options and alternatives side by side multiply the ways to match: their product is bounded.
+    """
+    if len(pattern) > _LONGEST_PATTERN:
+        raise BadPattern(f"longer than {_LONGEST_PATTERN} characters")
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise BadPattern(f"not a regular expression: {error}") from error
+    cost, nested = _cost(pattern)
+    if nested:
+        raise BadPattern("repeats a group that itself holds a repeat or an alternative")
+    if cost > _MOST_COSTLY:
+        raise BadPattern("holds too many repeats or alternatives")
+    return compiled
+
+
+_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\((?:\?[^)(|*+?{])?|\{[^}]*\}\??|[*+?]\??|.", re.DOTALL)
+
+
+def _cost(pattern: str) -> tuple[int, bool]:
+    """About the binary logarithm of the ways to match, and whether a group with varying content is repeated."""
+    cost, nested, group_varies = 0, False, False
+    open_groups = [False]  # for each open group: does its content vary?
+    for part in _PART.findall(pattern):
+        kind = part[0]
+        cost += _COSTS.get(kind, 0)
+        nested = nested or (group_varies and kind in "*+{")
+        if kind in _COSTS:
+            open_groups[-1] = True
+        group_varies = False
+        if kind == "(":
+            open_groups.append(False)
+        elif kind == ")" and len(open_groups) > 1:
+            group_varies = open_groups.pop()
+            open_groups[-1] = open_groups[-1] or group_varies
+    return cost, nested
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,262 @@
+"""All alerts of one delivery, decided in order: each gets exactly one outcome, and sees what came before it.
+
+Pure: what the store knew goes in, what it is to write comes out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from webhook.domain import session as sessions
+from webhook.domain.alert import (
+    AlertSession,
+    AlertTypes,
+    CommentType,
+    Instance,
+    NotifyReason,
+    Outcome,
+    SessionStatus,
+    Trigger,
+    TriggerStatus,
+    Withheld,
+)
+from webhook.domain.evaluation import MerchantConfig, Verdict, evaluate
+from webhook.domain.occurrence import Delivery, classify
+from webhook.domain.payload import Rejected
+from webhook.domain.throttle import NotificationPolicy, decide_notification
+
+Channels = Mapping[str, Mapping[str, Any]]
+"""Settings by channel type, e.g. {"slack": {"channel": "#fraud"}}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One alert of a delivery with its condition fingerprint (empty where it was rejected)."""
+
+    item: Trigger | Rejected
+    condition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store holds about the alerts of one delivery, all of it locked against other writers.
+
+    `sessions`: the latest session of an active alert, by condition fingerprint. `last_heard`: when an instance of an
+    alert was last heard to be firing, by alert. `notified`: when people were told, by account and alert type.
+    """
+
+    sessions: Mapping[str, AlertSession] = field(default_factory=dict)
+    instances: Mapping[tuple[str, datetime], Instance] = field(default_factory=dict)
+    last_heard: Mapping[str, datetime] = field(default_factory=dict)
+    configs: Mapping[tuple[str, str], MerchantConfig] = field(default_factory=dict)
+    notified: Mapping[tuple[str, str], Sequence[datetime]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of one alert received: one row of the trigger log. `notify` is a reason, or `withheld:<why>`."""
+
+    received: Received
+    outcome: Outcome
+    reason: str = ""
+    alert_id: str | None = None
+    verdict: Verdict | None = None
+    notify: str = ""
+
+    @property
+    def label(self) -> str:
+        """The outcome as it is told: `created`, `suppressed:disabled`, ..."""
+        with_reason = self.outcome in (Outcome.SUPPRESSED, Outcome.REJECTED)
+        return f"{self.outcome}:{self.reason}" if with_reason else str(self.outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """One line of an alert's history. `metrics` is the snapshot of the trigger that caused it."""
+
+    id: str
+    alert_id: str
+    type: CommentType
+    content: str
+    metrics: Mapping[str, float]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """People are told about one alert, on each of `channels`; `thresholds` are the merchant's, else the rule's."""
+
+    session: AlertSession
+    trigger: Trigger
+    reason: NotifyReason
+    thresholds: Mapping[str, float]
+    channels: Channels
+    comment_id: str | None = None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What to write. `opened` are new alerts by id; `sessions` holds the final state of new and known ones alike."""
+
+    entries: list[Entry] = field(default_factory=list)
+    expired: list[AlertSession] = field(default_factory=list)
+    opened: dict[str, Trigger] = field(default_factory=dict)
+    sessions: dict[str, AlertSession] = field(default_factory=dict)
+    metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    instances: dict[tuple[str, datetime], tuple[Instance, Trigger]] = field(default_factory=dict)
+    comments: list[Comment] = field(default_factory=list)
+    announcements: list[Announcement] = field(default_factory=list)
+
+    def outcomes(self) -> Counter[Outcome]:
+        return Counter(entry.outcome for entry in self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSettings:
+    """How triggers become sessions, and which channels hear of them unless a merchant has chosen others."""
+
+    types: AlertTypes = field(default_factory=AlertTypes)
+    channels: Channels = field(default_factory=lambda: {"console": {}})
+
+
+def decide(
+    delivery: Iterable[Received], known: Known, settings: IngestSettings, now: datetime, new_id: Callable[[], str]
+) -> Changes:
+    """Decide every alert of one delivery; as many entries as alerts, in their order."""
+    ledger = _Ledger(known, settings, now, new_id)
+    for received in delivery:
+        ledger.changes.entries.append(ledger.enter(received))
+    return ledger.changes
+
+
+class _Ledger:
+    """The state of one fold over a delivery."""
+
+    def __init__(self, known: Known, settings: IngestSettings, now: datetime, new_id: Callable[[], str]) -> None:
+        self._known = known
+        self._settings = settings
+        self._now = now
+        self._new_id = new_id
+        self._sessions = dict(known.sessions)
+        self._instances = dict(known.instances)
+        self._notified = {key: list(times) for key, times in known.notified.items()}
+        self.changes = Changes()
+
+    def enter(self, received: Received) -> Entry:
+        trigger = received.item
+        if isinstance(trigger, Rejected):
+            return Entry(received, Outcome.REJECTED, trigger.reason)
+        instance = self._instances.get(trigger.key)
+        if trigger.status is TriggerStatus.RESOLVED:
+            return self._resolved(received, trigger, instance)
+        delivery, why = classify(instance, self._settings.types[trigger.alert_type], self._now)
+        alert_id = instance.alert_id if instance is not None else None
+        if delivery is Delivery.STALE:
+            return Entry(received, Outcome.STALE, why, alert_id)
+        if delivery is Delivery.DUPLICATE:
+            self._hear(trigger, alert_id)
+            return Entry(received, Outcome.DUPLICATE, why, alert_id)
+        config = self._known.configs.get((trigger.account_id, trigger.alert_type))
+        verdict = evaluate(config, trigger.metrics, trigger.labels)
+        if not verdict.passed:
+            self._hear(trigger, alert_id)
+            return Entry(received, Outcome.SUPPRESSED, verdict.reason, alert_id, verdict)
+        return self._count(received, trigger, config, verdict)
+
+    def _resolved(self, received: Received, trigger: Trigger, instance: Instance | None) -> Entry:
+        """The end of an instance, known or not; its alert ends when the session is settled."""
+        if instance is not None and instance.status is TriggerStatus.RESOLVED:
+            return Entry(received, Outcome.RESOLVED, "already recorded", instance.alert_id)
+        known = instance or Instance(trigger.fingerprint, trigger.starts_at, trigger.status, None, self._now, None)
+        ended = replace(known, status=TriggerStatus.RESOLVED, last_heard_at=self._now, resolved_at=self._now)
+        self._keep(ended, trigger)
+        return Entry(received, Outcome.RESOLVED, "" if instance else "never heard firing", known.alert_id)
+
+    def _hear(self, trigger: Trigger, alert_id: str | None, *, counted: bool = False) -> None:
+        known = self._instances.get(trigger.key)
+        last_counted = self._now if counted else known.last_counted_at if known is not None else None
+        heard = Instance(
+            trigger.fingerprint, trigger.starts_at, TriggerStatus.FIRING, alert_id, self._now, last_counted
+        )
+        self._keep(heard, trigger)
+
+    def _keep(self, instance: Instance, trigger: Trigger) -> None:
+        self._instances[trigger.key] = instance
+        self.changes.instances[trigger.key] = (instance, trigger)
+
+    def _count(self, received: Received, trigger: Trigger, config: MerchantConfig | None, verdict: Verdict) -> Entry:
+        """One more occurrence: of a new alert, of a session, or of an alert whose session expired."""
+        settings = self._settings.types[trigger.alert_type]
+        before = self._sessions.get(received.condition)
+        last_heard = self._known.last_heard.get(before.alert_id) if before is not None else None
+        outcome = sessions.place(before, last_heard, settings, self._now)
+        if outcome is Outcome.CREATED or before is None:
+            after = self._open(received.condition, trigger, before)
+            before = None
+        else:
+            after = sessions.joined(before, trigger, outcome, settings, self._now)
+        comment_id = self._comment(before, after, trigger)
+        after, notify = self._notify(before, after, trigger, config, comment_id)
+        self._sessions[received.condition] = self.changes.sessions[after.alert_id] = after
+        self.changes.metrics[after.alert_id] = trigger.metrics
+        self._hear(trigger, after.alert_id, counted=True)
+        return Entry(received, outcome, "", after.alert_id, verdict, notify)
+
+    def _open(self, condition: str, trigger: Trigger, overdue: AlertSession | None) -> AlertSession:
+        """A new session; one that should have expired long ago makes room for it."""
+        if overdue is not None and overdue.session_status is SessionStatus.ACTIVE:
+            self.changes.expired.append(sessions.expired(overdue))
+        opened = sessions.opened(trigger, self._new_id(), condition, self._now)
+        self.changes.opened[opened.alert_id] = trigger
+        return opened
+
+    def _comment(self, before: AlertSession | None, after: AlertSession, trigger: Trigger) -> str | None:
+        """Record the occurrence and each rise in severity; return the id of the last rise, if there is one."""
+        if before is None:
+            return None
+        alert_id, last_rise = after.alert_id, None
+        content = f"{trigger.alert_name} fired, occurrence {after.occurrence_count}"
+        event = Comment(self._new_id(), alert_id, CommentType.TRIGGER_EVENT, content, trigger.metrics)
+        self.changes.comments.append(event)
+        for rise in after.escalations[len(before.escalations) :]:
+            last_rise = self._new_id()
+            kind, told = CommentType.SEVERITY_ESCALATION, rise.describe()
+            self.changes.comments.append(Comment(last_rise, alert_id, kind, told, trigger.metrics, rise.as_json()))
+        return last_rise
+
+    def _notify(
+        self,
+        before: AlertSession | None,
+        after: AlertSession,
+        trigger: Trigger,
+        config: MerchantConfig | None,
+        comment_id: str | None,
+    ) -> tuple[AlertSession, str]:
+        """The session as told (or not), and what the trigger log says about it."""
+        recent = self._notified.setdefault((trigger.account_id, trigger.alert_type), [])
+        reason = decide_notification(before, after, NotificationPolicy.of(config), recent, self._now)
+        channels = channels_of(config, self._settings.channels)
+        if isinstance(reason, NotifyReason) and not channels:
+            reason = Withheld.NO_CHANNEL
+        if isinstance(reason, Withheld):
+            return after, f"withheld:{reason}"
+        recent.append(self._now)
+        after = replace(after, last_notified_at=self._now)
+        thresholds = {**trigger.thresholds, **(config.thresholds() if config is not None else {})}
+        self.changes.announcements.append(Announcement(after, trigger, reason, thresholds, channels, comment_id))
+        return after, str(reason)
+
+
+def channels_of(config: MerchantConfig | None, default: Channels) -> Channels:
+    """The default channels, with those that the merchant enabled added and those it disabled taken away."""
+    channels = dict(default)
+    for name, preference in (config.channel_preferences if config is not None else {}).items():
+        if preference.get("enabled", True):
+            channels[name] = {**default.get(name, {}), **{k: v for k, v in preference.items() if k != "enabled"}}
+        else:
+            channels.pop(name, None)
+    return channels

@@ -1,0 +1,40 @@
+"""Which deliveries count: Alertmanager resends whole groups, repeats, retries, and runs as a cluster."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from webhook.domain.alert import AlertTypeSettings, Instance, TriggerStatus
+
+
+class Delivery(StrEnum):
+    """What a firing delivery is, seen against what is recorded of the same (fingerprint, starts_at)."""
+
+    COUNTED = "counted"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+
+
+def classify(instance: Instance | None, settings: AlertTypeSettings, now: datetime) -> tuple[Delivery, str]:
+    """What a firing delivery is, and why.
+
+    It counts once an `occurrence_interval`. That is just below the repeat interval of the routes (4 min 30 s and
+    5 min by default), so every repeat of one Alertmanager counts, and what a second one sends in between, clustered
+    or not, changes no count.
+
+    A firing that arrives within a `session_timeout` of the recorded resolve of the same start was overtaken on its
+    way and is stale; a later one is believed, because Prometheus restores the start of an alert after an outage.
+    What a person has closed stays closed: every later delivery of the same start is stale.
+    """
+    if instance is None:
+        return Delivery.COUNTED, ""
+    if instance.closed_by_person:
+        return Delivery.STALE, "the alert was closed by a person"
+    if instance.status is TriggerStatus.RESOLVED:
+        if instance.resolved_at is not None and now - instance.resolved_at <= settings.session_timeout:
+            return Delivery.STALE, "the same firing was already resolved"
+        return Delivery.COUNTED, ""
+    if instance.last_counted_at is not None and now - instance.last_counted_at < settings.occurrence_interval:
+        return Delivery.DUPLICATE, "counted within the occurrence interval"
+    return Delivery.COUNTED, ""

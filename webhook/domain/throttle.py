@@ -1,0 +1,112 @@
+"""Whether people are told, and why or why not. Pure; the sliding windows are given as times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from webhook.domain.alert import AlertSession, NotifyReason, Withheld
+from webhook.domain.evaluation import MerchantConfig
+from webhook.domain.severity import Severity
+
+LONGEST_WINDOW = timedelta(hours=24)
+"""How far back `decide_notification` looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationPolicy:
+    """How often one merchant wants to hear of one alert type: when to speak (strategy), and at most how often.
+
+    `first`: when an alert opens. `thresholds`: when its count reaches one of them. `interval`: again while it
+    lasts. Limits are sliding windows over all alerts of the account and type.
+    """
+
+    first: bool = True
+    thresholds: tuple[int, ...] = ()
+    interval: timedelta | None = timedelta(hours=1)
+    max_per_hour: int = 5
+    max_per_day: int = 20
+    min_interval: timedelta = timedelta(0)
+    snoozed_until: datetime | None = None
+
+    @classmethod
+    def of(cls, config: MerchantConfig | None) -> NotificationPolicy:
+        """From `notification_settings`: {frequency_control, notification_strategy, snooze_until}, each optional."""
+        if config is None:
+            return DEFAULT_POLICY
+        settings = config.notification_settings
+        limits: Mapping[str, Any] = settings.get("frequency_control") or {}
+        strategy: Mapping[str, Any] = settings.get("notification_strategy") or {}
+        minutes = strategy.get("interval_minutes", 60)
+        return cls(
+            first=bool(strategy.get("first", True)),
+            thresholds=tuple(strategy.get("thresholds", ())),
+            interval=timedelta(minutes=minutes) if minutes else None,
+            max_per_hour=limits.get("max_alerts_per_hour", DEFAULT_POLICY.max_per_hour),
+            max_per_day=limits.get("max_alerts_per_day", DEFAULT_POLICY.max_per_day),
+            min_interval=timedelta(minutes=limits.get("min_interval_minutes", 0)),
+            snoozed_until=_time(settings.get("snooze_until")),
+        )
+
+
+def decide_notification(
+    before: AlertSession | None,
+    after: AlertSession,
+    policy: NotificationPolicy,
+    recent: Sequence[datetime],
+    now: datetime,
+) -> NotifyReason | Withheld:
+    """Why people are told of this occurrence, or why not.
+
+    `before` is None for a new alert; `recent` are the times at which people were told about this account and alert
+    type within the last 24 h, of an end excepted. An escalation always passes. At P0 no limit, snooze or sparser
+    strategy holds: people hear of it at once and then every hour (or as often as the strategy says).
+    """
+    if before is not None and after.severity.rank > before.severity.rank:
+        return NotifyReason.ESCALATED
+    if after.severity is Severity.P0:
+        return _due(before, after, policy, now) or _due(before, after, DEFAULT_POLICY, now) or Withheld.STRATEGY
+    if policy.snoozed_until is not None and now < policy.snoozed_until:
+        return Withheld.SNOOZED
+    reason = _due(before, after, policy, now)
+    if reason is None:
+        return Withheld.STRATEGY
+    return Withheld.FREQUENCY if _limited(policy, recent, now) else reason
+
+
+def _due(
+    before: AlertSession | None, after: AlertSession, policy: NotificationPolicy, now: datetime
+) -> NotifyReason | None:
+    """What the strategy says. A first message that was withheld is still owed at the next occurrence."""
+    if policy.first and after.last_notified_at is None:
+        return NotifyReason.FIRST
+    count = before.occurrence_count if before is not None else 0
+    if any(count < threshold <= after.occurrence_count for threshold in policy.thresholds):
+        return NotifyReason.THRESHOLD
+    last = after.last_notified_at or after.first_triggered_at
+    if policy.interval is not None and now - last >= policy.interval:
+        return NotifyReason.INTERVAL
+    return None
+
+
+def _limited(policy: NotificationPolicy, recent: Sequence[datetime], now: datetime) -> bool:
+    def since(age: timedelta) -> int:
+        return sum(now - time < age for time in recent)
+
+    return (
+        since(timedelta(hours=1)) >= policy.max_per_hour
+        or since(LONGEST_WINDOW) >= policy.max_per_day
+        or since(policy.min_interval) > 0
+    )
+
+
+def _time(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    time = datetime.fromisoformat(value)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
+DEFAULT_POLICY = NotificationPolicy()

@@ -1,0 +1,135 @@
+"""Slack through slack-sdk: one message as blocks, the chart in its thread.
+
+Errors: rate limits, 5xx, timeouts and broken connections are temporary; what Slack answers as a fault of the token,
+the channel or the message is permanent. Slack's own retries are off: the outbox decides.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.error import HTTPError
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError, SlackClientError
+
+from webhook.domain.message import Message
+from webhook.notifiers.slack_blocks import blocks, fallback_text
+from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
+
+_TEMPORARY = frozenset(
+    {
+        "accesslimited",
+        "fatal_error",
+        "internal_error",
+        "rate_limited",
+        "ratelimited",
+        "request_timeout",
+        "service_unavailable",
+        "team_added_to_org",
+    }
+)
+_SERVER_ERROR, _TOO_MANY = 500, 429
+_DEFAULT_WAIT = 30.0  # seconds, when a rate limit names no time
+
+
+class SlackOptions(BaseModel):
+    """`channel`: where messages go for merchants without a channel of their own. `timeout` in seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: SecretStr
+    channel: str | None = None
+    api_url: str = "https://slack.com/api/"
+    timeout: int = Field(default=10, gt=0)
+
+
+@contextmanager
+def _delivery_errors() -> Iterator[None]:
+    """Every failure of a call as a DeliveryError that says whether trying again can help."""
+    try:
+        yield
+    except SlackApiError as error:
+        raise _delivery_error(error) from None
+    except HTTPError as error:
+        with error:
+            raise _by_status(error.code, error.headers.get("Retry-After"), f"HTTP {error.code}") from None
+    except (SlackClientError, OSError, http.client.HTTPException, UnicodeDecodeError) as error:
+        raise TemporaryDeliveryError(f"Slack: {type(error).__name__}: {error}") from None
+
+
+class Slack:
+    """Posts as a bot with the scopes chat:write and files:write."""
+
+    channel_type = "slack"
+
+    def __init__(self, options: SlackOptions) -> None:
+        self._channel = options.channel
+        self._client = WebClient(
+            token=options.token.get_secret_value(),
+            base_url=options.api_url,
+            timeout=options.timeout,
+            retry_handlers=[],
+        )
+
+    def send(self, message: Message, settings: Mapping[str, Any]) -> Receipt:
+        """Post the text. The receipt's reference is the message's `ts`; its details name the channel's id."""
+        channel = settings.get("channel") or self._channel
+        if not channel:
+            raise PermanentDeliveryError("Slack: neither the merchant nor the default names a channel")
+        with _delivery_errors():
+            answer = self._client.chat_postMessage(
+                channel=str(channel),
+                text=fallback_text(message),
+                blocks=blocks(message),
+                mrkdwn=False,
+                parse="none",
+                link_names=False,
+                unfurl_links=False,
+                unfurl_media=False,
+            )
+        return Receipt(str(answer["ts"]), {"channel": answer["channel"]})
+
+    def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:  # noqa: ARG002 - the receipt knows the channel's id, which uploads need
+        """Upload the chart into the message's thread."""
+        with _delivery_errors():
+            self._client.files_upload_v2(
+                channel=receipt.details["channel"],
+                thread_ts=receipt.reference,
+                content=chart_png,
+                filename="chart.png",
+                title=f"Chart: {message.title}",
+                alt_txt=f"Chart of the alert: {message.title}",
+            )
+
+
+def _delivery_error(error: SlackApiError) -> DeliveryError:
+    response = error.response
+    data = response.data if isinstance(response.data, dict) else {}
+    name = str(data.get("error") or "no error named")
+    if response.status_code == _TOO_MANY or name in {"ratelimited", "rate_limited"}:
+        return _by_status(_TOO_MANY, _header(response.headers, "Retry-After"), "rate limited")
+    if response.status_code >= _SERVER_ERROR or name in _TEMPORARY:
+        return TemporaryDeliveryError(f"Slack: HTTP {response.status_code}, {name[:200]}")
+    if not name.replace("_", "").isalnum():  # slack-sdk's own words for an answer that is no JSON
+        return TemporaryDeliveryError(f"Slack: unexpected answer: {name[:200]}")
+    return PermanentDeliveryError(f"Slack: {name}")
+
+
+def _by_status(status: int, retry_after: str | None, words: str) -> DeliveryError:
+    if status == _TOO_MANY:
+        wait = float(retry_after) if retry_after and retry_after.isdigit() else _DEFAULT_WAIT
+        return TemporaryDeliveryError(f"Slack: {words}, wait {wait:g} s", retry_after=wait)
+    if status >= _SERVER_ERROR:
+        return TemporaryDeliveryError(f"Slack: {words}")
+    return PermanentDeliveryError(f"Slack: {words}")
+
+
+def _header(headers: Mapping[str, Any], name: str) -> str | None:
+    for key, value in headers.items():
+        if key.lower() == name.lower():
+            return str(value[0] if isinstance(value, list) else value)
+    return None

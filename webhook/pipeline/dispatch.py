@@ -1,0 +1,214 @@
+"""Delivery: claim → summarise → send → record → chart. Text first: nothing waits for a picture.
+
+Each notification is handled in a thread of a small pool, so that a slow provider or model does not hold the others;
+charts are drawn and attached in a pool of their own, after the text was recorded as sent.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from webhook.domain.alert import AlertTypes, NotifyReason
+from webhook.domain.message import Message, Note, Summary, chart_metric, compose, ended_at, merchant_of
+from webhook.domain.summary import SummaryRefused, template_summary
+from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.lane import Lane
+from webhook.ports import (
+    DeliveryError,
+    HistoryUnavailable,
+    Notifier,
+    PermanentDeliveryError,
+    Receipt,
+    Summariser,
+    TemporaryDeliveryError,
+)
+
+LEASE = timedelta(seconds=60)
+"""Longer than the slowest summary and send together: a lease must not end while its worker is still busy."""
+
+SUMMARY_BUDGET = timedelta(seconds=5)
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=15)
+GIVE_UP_AFTER = timedelta(hours=24)
+"""A provider that keeps asking to wait is believed for a day."""
+
+log = structlog.get_logger()
+
+
+class Outbox(Protocol):
+    """What dispatch needs of `webhook.storage.outbox.Outbox`."""
+
+    def claim(
+        self, limit: int, owner: str, now: datetime, lease: timedelta, *, without: Collection[str] = ()
+    ) -> list[Note]: ...
+    def record_sent(self, note: Note, owner: str, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
+    def record_failed(
+        self, note: Note, owner: str, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
+    ) -> bool: ...
+    def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None: ...
+
+
+class Meter(Protocol):
+    """Where deliveries are counted."""
+
+    def sent(self, note: Note, now: datetime) -> None: ...
+    def failed(self, note: Note, *, permanent: bool) -> None: ...
+    def summarised(self, source: str, outcome: str) -> None: ...
+    def chart(self, outcome: str) -> None: ...
+
+
+def retry_wait(tries: int, spread: float) -> timedelta:
+    """Time before the next try after `tries` (≥ 1) failed ones: 5 s, 20 s, 80 s, …, at most 15 min.
+
+    `spread` in 0..1 takes away up to half of it, so that many failures do not come back in one moment.
+    """
+    longest = min(FIRST_WAIT * 4.0 ** min(tries - 1, 10), LONGEST_WAIT)
+    return longest * (1 - spread / 2)
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Sends what is in the outbox. `clock` gives the time of recording, after a call of unknown length."""
+
+    outbox: Outbox
+    notifiers: Mapping[str, Notifier]
+    public_url: str
+    owner: str
+    clock: Callable[[], datetime]
+    meter: Meter
+    alert_types: AlertTypes = field(default_factory=AlertTypes)
+    summariser: Summariser | None = None
+    chart: AlertChart | None = None
+    parallel: int = 8
+    summary_budget: timedelta = SUMMARY_BUDGET
+    _senders: Lane = field(init=False)
+    _drawers: Lane = field(init=False)
+    _paused: dict[str, datetime] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._senders, self._drawers = Lane("send", self.parallel), Lane("chart", 2)
+
+    def run_once(self, now: datetime) -> int:
+        """Claim what free threads can take and start sending it; return how many were claimed."""
+        free = self._senders.free
+        if not free:
+            return 0
+        paused = [channel for channel, until in self._paused.copy().items() if until > now]
+        notes = self.outbox.claim(free, self.owner, now, LEASE, without=paused)
+        for note in notes:
+            self._senders.submit(self._deliver, note)
+        return len(notes)
+
+    def finish(self, timeout: float | None = None) -> None:
+        """Wait for the texts, then for the charts, each at most `timeout` seconds."""
+        self._senders.finish(timeout)
+        self._drawers.finish(timeout)
+
+    def close(self) -> None:
+        """Finish the texts; charts that were not begun are left out."""
+        self._senders.close()
+        self._drawers.close(drop_queued=True)
+
+    def _deliver(self, note: Note) -> None:
+        notifier = self.notifiers.get(note.channel_type)
+        if notifier is None:
+            self._failed(note, PermanentDeliveryError(f"channel {note.channel_type!r} is not configured"))
+            return
+        summary = self._summarise(note)
+        message = compose(note, summary, self.public_url)
+        try:
+            receipt = notifier.send(message, note.channel_settings)
+        except DeliveryError as error:
+            self._failed(note, error)
+            return
+        now = self.clock()
+        if not self.outbox.record_sent(note, self.owner, receipt, summary, now):
+            _log(note).warning("notification_lease_lost")
+        self.meter.sent(note, now)
+        _log(note).info(
+            "notification_sent",
+            channel=note.channel_type,
+            reason=note.reason,
+            severity=note.severity,
+            try_=note.retry_count + 1,
+        )
+        if self.chart is not None:
+            self._drawers.submit(self._attach, note, message, notifier, receipt)
+
+    def _summarise(self, note: Note) -> Summary:
+        """The model's words where one is configured and its answer holds, else the template's."""
+        if self.summariser is None:
+            return template_summary(note)
+        _log(note).info("ai_summary_requested", model=self.summariser.name)
+        try:
+            summary = self.summariser.summarise(note, self.summary_budget)
+        except SummaryRefused as refusal:
+            _log(note).warning("ai_summary_refused", model=self.summariser.name, why=str(refusal))
+            self.meter.summarised(self.summariser.name, "refused")
+            return template_summary(note)
+        _log(note).info("ai_summary_generated", model=summary.source)
+        self.meter.summarised(summary.source, "generated")
+        return summary
+
+    def _failed(self, note: Note, error: DeliveryError) -> None:
+        now = self.clock()
+        counted, retry_at = True, None
+        if isinstance(error, TemporaryDeliveryError):
+            pause = timedelta(seconds=error.retry_after or 0)
+            counted = not pause or now - note.created_at > GIVE_UP_AFTER
+            spread = random.random()  # noqa: S311 - spreads load, guards nothing
+            retry_at = now + max(pause, retry_wait(note.retry_count + 1, spread) if counted else pause)
+            if pause:
+                self._paused[note.channel_type] = now + pause
+        self.outbox.record_failed(note, self.owner, str(error), now, retry_at=retry_at, counted=counted)
+        self.meter.failed(note, permanent=retry_at is None)
+        _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)
+
+    def _attach(self, note: Note, message: Message, notifier: Notifier, receipt: Receipt) -> None:
+        """Draw and attach; whatever happens here, the text has gone out."""
+        try:
+            image = self._draw(note)
+            if image is None:
+                return
+            notifier.attach(message, receipt, image, note.channel_settings)
+        except (HistoryUnavailable, DeliveryError) as error:
+            self._without_chart(note, str(error))
+        except Exception as error:
+            self._without_chart(note, repr(error))
+            raise
+        else:
+            self.outbox.record_chart(note, {"bytes": len(image)})
+            self.meter.chart("attached")
+
+    def _without_chart(self, note: Note, error: str) -> None:
+        self.outbox.record_chart(note, {"error": error})
+        self.meter.chart("failed")
+        _log(note).warning("chart_failed", error=error)
+
+    def _draw(self, note: Note) -> bytes | None:
+        default = self.alert_types[note.alert_type].default_metric
+        metric = chart_metric(list(note.metrics), note.thresholds, default)
+        if metric is None or self.chart is None:
+            return None
+        ended = note.reason is NotifyReason.RESOLVED
+        return self.chart.draw(
+            metric=metric,
+            threshold=note.thresholds.get(metric),
+            account_id=note.account_id,
+            merchant=merchant_of(note),
+            start=note.first_triggered_at,
+            end=ended_at(note) if ended else None,
+            now=self.clock(),
+        )
+
+
+def _log(note: Note) -> structlog.stdlib.BoundLogger:
+    bound: structlog.stdlib.BoundLogger = log.bind(
+        alert_id=note.alert_id, notification_id=note.notification_id, merchant_id=note.account_id
+    )
+    return bound

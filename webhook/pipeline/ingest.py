@@ -1,0 +1,106 @@
+"""One delivery: parsed alerts in, one committed outcome for each out. No network call but the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from uuid import uuid4
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from webhook.domain.alert import Outcome, Trigger, condition_fingerprint
+from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide
+from webhook.domain.payload import Rejected
+from webhook.ports import AlertStore, StoreConflict
+
+log = structlog.get_logger(__name__)
+
+_TRIES = 5
+_LONGEST_PAUSE = 0.05  # seconds, random, between tries
+
+
+class IngestMetrics:
+    """Counters of what was received and what became of it: the outcomes add up to the alerts received."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.received = Counter("sentinel_alerts_received", "Alerts received, resent ones too.", registry=registry)
+        self.outcomes = Counter(
+            "sentinel_alert_outcomes", "What became of the alerts received.", ["outcome"], registry=registry
+        )
+        self.decisions = Counter(
+            "sentinel_notify_decisions", "Whether people are told, and why.", ["decision"], registry=registry
+        )
+        self.conflicts = Counter(
+            "sentinel_ingest_conflicts", "Deliveries tried again after another came first.", registry=registry
+        )
+        self.seconds = Histogram("sentinel_ingest_seconds", "Time to store one delivery.", registry=registry)
+
+    def count(self, changes: Changes) -> None:
+        self.received.inc(len(changes.entries))
+        for outcome, number in changes.outcomes().items():
+            self.outcomes.labels(outcome.value).inc(number)
+        for entry in changes.entries:
+            if entry.notify:
+                self.decisions.labels(entry.notify).inc()
+
+
+def ingest(
+    store: AlertStore,
+    received: Sequence[Trigger | Rejected],
+    settings: IngestSettings,
+    now: datetime,
+    *,
+    metrics: IngestMetrics | None = None,
+) -> Changes:
+    """Decide and store one delivery; raise StoreUnavailable when that is not possible now.
+
+    Another delivery that comes first with the same alerts makes this one start over, and then see what that wrote.
+    """
+    delivery = [Received(item, _condition(item, settings)) for item in received]
+
+    def decide_delivery(known: Known) -> Changes:
+        return decide(delivery, known, settings, now, lambda: str(uuid4()))
+
+    tries = Retrying(
+        retry=retry_if_exception_type(StoreConflict),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_random(0, _LONGEST_PAUSE),
+        before_sleep=lambda _: metrics.conflicts.inc() if metrics is not None else None,
+        reraise=True,
+    )
+    changes = tries(partial(store.ingest, delivery, settings, now, decide_delivery))
+    if metrics is not None:
+        metrics.count(changes)
+    _log_changes(changes)
+    return changes
+
+
+def _condition(item: Trigger | Rejected, settings: IngestSettings) -> str:
+    if isinstance(item, Rejected):
+        return ""
+    return condition_fingerprint(item, settings.types[item.alert_type].fingerprint_fields)
+
+
+def _log_changes(changes: Changes) -> None:
+    """One line per delivery, and one for each alert that people may ask about later."""
+    outcomes = {outcome.value: number for outcome, number in changes.outcomes().items()}
+    log.info("alert_received", received=len(changes.entries), outcomes=outcomes)
+    for entry in changes.entries:
+        if isinstance(entry.received.item, Rejected):
+            log.warning("alert_rejected", reason=entry.reason)
+        else:
+            _log_entry(entry, entry.received.item)
+
+
+def _log_entry(entry: Entry, trigger: Trigger) -> None:
+    about = {"account_id": trigger.account_id, "alert_type": trigger.alert_type, "alert_id": entry.alert_id}
+    if entry.verdict is not None and (not entry.verdict.passed or entry.verdict.config_version is not None):
+        verdict = entry.verdict
+        log.info("trigger_condition_evaluated", passed=verdict.passed, reason=verdict.reason, **about)
+    if entry.outcome is Outcome.CREATED:
+        log.info("alert_created", severity=trigger.severity.value, **about)
+    if entry.notify == "withheld:frequency":
+        log.info("frequency_check_rejected", **about)

@@ -1,0 +1,50 @@
+"""A few threads for work of one kind, whose failures are logged and stay their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import ParamSpec
+
+import structlog
+
+P = ParamSpec("P")
+log = structlog.get_logger()
+
+
+class Lane:
+    """At most `width` pieces of work run at once; more are queued."""
+
+    def __init__(self, name: str, width: int) -> None:
+        self._name, self._width = name, width
+        self._threads = ThreadPoolExecutor(width, thread_name_prefix=name)
+        self._open: set[Future[None]] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def free(self) -> int:
+        """How many more pieces would begin at once."""
+        with self._lock:
+            return max(0, self._width - len(self._open))
+
+    def submit(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        with self._lock:
+            future = self._threads.submit(work, *args, **kwargs)
+            self._open.add(future)
+        future.add_done_callback(self._done)
+
+    def finish(self, timeout: float | None = None) -> None:
+        """Wait until nothing is running or queued, `timeout` seconds at most."""
+        with self._lock:
+            waiting = set(self._open)
+        wait(waiting, timeout)
+
+    def close(self, *, drop_queued: bool = False) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=drop_queued)
+
+    def _done(self, future: Future[None]) -> None:
+        with self._lock:
+            self._open.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            log.error("work_failed", lane=self._name, error=repr(error), exc_info=error)

@@ -1,0 +1,51 @@
+"""gunicorn, embedded: no configuration file and no second command."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from prometheus_client.multiprocess import mark_process_dead
+
+from webhook.app import create_app
+from webhook.config import Settings
+from webhook.logs import configure_logging
+
+
+def run(settings: Settings, listener: socket.socket, *, workers: int, threads: int) -> None:
+    """Serve on an open socket until told to stop; requests under way are finished first."""
+    configure_logging("webhook")
+    options = {
+        "bind": f"fd://{listener.fileno()}",
+        "workers": workers,
+        "threads": threads,
+        "worker_class": "gthread",
+        "graceful_timeout": 10,
+        "keepalive": 75,  # longer than Alertmanager's pauses between the groups of one route
+        "loglevel": "warning",
+        "proc_name": "sentinel-webhook",
+        "child_exit": _forget,
+    }
+    _Server(settings, options).run()
+
+
+def _forget(_arbiter: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
+    def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
+        self._settings = settings
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return create_app(self._settings)

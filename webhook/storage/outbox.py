@@ -1,0 +1,283 @@
+"""The outbox: notification rows are claimed with a lease, sent by the caller, then recorded.
+
+PENDING → SENDING (lease) → SENT, or back to PENDING until a later time, or FAILED (dead letter). A worker that dies
+while it holds a lease leaves the row claimable when the lease ends, so a message may go out twice, never not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from webhook.domain.alert import AlertStatus, NotificationStatus, NotifyReason
+from webhook.domain.message import Note, Summary
+from webhook.domain.severity import Severity
+from webhook.ports import Receipt
+from webhook.storage.database import Database
+from webhook.storage.tables import alert, alert_dynamic, notification
+
+MAX_TRIES = 5
+_PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
+_DIED = "the worker died or hung while sending"
+
+
+class Outbox:
+    """Any number of workers, each under its own `owner` name, may claim from one store."""
+
+    def __init__(self, database: Database, *, max_tries: int = MAX_TRIES) -> None:
+        self._database = database
+        self._max_tries = max_tries
+
+    def claim(
+        self, limit: int, owner: str, now: datetime, lease: timedelta, *, without: Collection[str] = ()
+    ) -> list[Note]:
+        """Lease up to `limit` due notifications to `owner`: the gravest first, then the oldest.
+
+        Of one alert and channel only the earliest unsent one can be claimed, so order is kept. Channels in
+        `without` are left alone.
+        """
+        due = self._due(now, without).limit(limit)
+        with self._database.read() as connection:
+            if connection.execute(due.limit(1)).first() is None:
+                return []
+        with self._database.write() as connection:
+            claimed = connection.scalars(due.with_for_update(skip_locked=True, of=notification)).all()
+            if not claimed:
+                return []
+            connection.execute(
+                sa.update(notification)
+                .where(notification.c.id.in_(claimed))
+                .values(
+                    status=_SENDING,
+                    lease_owner=owner,
+                    lease_until=now + lease,
+                    retry_count=notification.c.retry_count + sa.case((notification.c.status == _SENDING, 1), else_=0),
+                )
+            )
+            notes = _notes(connection, claimed)
+            self._bury_unreadable(connection, set(claimed) - {note.notification_id for note in notes}, now)
+            return notes
+
+    def record_sent(self, note: Note, owner: str, receipt: Receipt, summary: Summary, now: datetime) -> bool:
+        """Status SENT, the provider's answer, when people were last told, and the words they got.
+
+        False when the lease was lost meanwhile; then another worker answers for the row.
+        """
+        details = {"reference": receipt.reference, **receipt.details}
+        with self._database.write() as connection:
+            ours = _finish(
+                connection, note, owner, {"provider": details}, status=NotificationStatus.SENT.value, sent_at=now
+            )
+            if ours:
+                _tell(connection, note, summary, now)
+        return ours
+
+    def record_failed(
+        self, note: Note, owner: str, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
+    ) -> bool:
+        """Due again at `retry_at`; None, or the last try: FAILED, a dead letter that can be replayed.
+
+        `counted` is False where the provider only asked to wait. False is returned when the lease was lost.
+        """
+        tries = note.retry_count + (1 if counted else 0)
+        if retry_at is None or tries >= self._max_tries:
+            changes: dict[str, Any] = {"status": NotificationStatus.FAILED.value, "failed_at": now}
+        else:
+            changes = {"status": _PENDING, "not_before": retry_at}
+        with self._database.write() as connection:
+            return _finish(connection, note, owner, {}, error_message=error, retry_count=tries, **changes)
+
+    def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None:
+        """What became of the chart, beside the provider's answer; the text's status stays as it is."""
+        with self._database.write() as connection:
+            kept = _metadata(connection, note.notification_id)
+            connection.execute(
+                sa.update(notification)
+                .where(notification.c.id == note.notification_id)
+                .values({"metadata": {**kept, "chart": dict(outcome)}})
+            )
+
+    def release_expired(self, now: datetime) -> int:
+        """Give up leases that ran out: due again at once, or FAILED after the last try. Return how many."""
+        expired = sa.and_(notification.c.status == _SENDING, notification.c.lease_until < now)
+        last_try = notification.c.retry_count + 1 >= self._max_tries
+        freed = {
+            "lease_owner": None,
+            "lease_until": None,
+            "retry_count": notification.c.retry_count + 1,
+            "error_message": _DIED,
+        }
+        with self._database.read() as connection:
+            if connection.execute(sa.select(notification.c.id).where(expired).limit(1)).first() is None:
+                return 0
+        with self._database.write() as connection:
+            dead = connection.execute(
+                sa.update(notification)
+                .where(expired, last_try)
+                .values(status=NotificationStatus.FAILED.value, failed_at=now, **freed)
+            )
+            again = connection.execute(sa.update(notification).where(expired).values(status=_PENDING, **freed))
+            return dead.rowcount + again.rowcount
+
+    def depth(self) -> dict[str, int]:
+        """How many notifications there are in each status that is not an end, and dead letters."""
+        open_ones = (_PENDING, _SENDING, NotificationStatus.FAILED.value)
+        query = (
+            sa.select(notification.c.status, sa.func.count())
+            .where(notification.c.status.in_(open_ones))
+            .group_by(notification.c.status)
+        )
+        with self._database.read() as connection:
+            return {**dict.fromkeys(open_ones, 0), **dict(connection.execute(query).tuples().all())}
+
+    def _bury_unreadable(self, connection: sa.Connection, ids: Collection[str], now: datetime) -> None:
+        """Rows that nobody can read do not hold up the others."""
+        if ids:
+            connection.execute(
+                sa.update(notification)
+                .where(notification.c.id.in_(ids))
+                .values(
+                    status=NotificationStatus.FAILED.value,
+                    failed_at=now,
+                    lease_owner=None,
+                    lease_until=None,
+                    error_message="the content of this row cannot be read",
+                )
+            )
+
+    def _due(self, now: datetime, without: Collection[str]) -> sa.Select[str]:
+        n, earlier = notification.c, notification.alias("earlier")
+        ready = sa.or_(
+            sa.and_(n.status == _PENDING, n.not_before <= now),
+            sa.and_(n.status == _SENDING, n.lease_until < now, n.retry_count + 1 < self._max_tries),
+        )
+        unsent_before = sa.exists().where(
+            earlier.c.alert_id == n.alert_id,
+            earlier.c.channel_type == n.channel_type,
+            earlier.c.status.in_((_PENDING, _SENDING)),
+            # Told in one instant: the milder first, as severity rises.
+            sa.tuple_(earlier.c.created_at, earlier.c.priority, earlier.c.id)
+            < sa.tuple_(n.created_at, n.priority, n.id),
+        )
+        return (
+            sa.select(n.id)
+            .where(ready, ~unsent_before, n.channel_type.not_in(list(without)))
+            .order_by(n.priority.desc(), n.created_at, n.id)
+        )
+
+
+def _finish(
+    connection: sa.Connection,
+    note: Note,
+    owner: str,
+    metadata: Mapping[str, Any],
+    **changes: Any,  # noqa: ANN401 - column values
+) -> bool:
+    """End the lease of `owner` on this row; False when it was not held any more."""
+    kept = _metadata(connection, note.notification_id)
+    result = connection.execute(
+        sa.update(notification)
+        .where(
+            notification.c.id == note.notification_id,
+            notification.c.status == _SENDING,
+            notification.c.lease_owner == owner,
+        )
+        .values({"lease_owner": None, "lease_until": None, "metadata": {**kept, **metadata}, **changes})
+    )
+    return result.rowcount == 1
+
+
+def _metadata(connection: sa.Connection, notification_id: str) -> dict[str, Any]:
+    query = sa.select(notification.c.metadata).where(notification.c.id == notification_id).with_for_update()
+    return dict(connection.scalar(query) or {})
+
+
+def _tell(connection: sa.Connection, note: Note, summary: Summary, now: datetime) -> None:
+    """Keep what people were told last, for the pages. An alert that ended keeps the title of the attack."""
+    connection.execute(
+        sa.update(alert_dynamic)
+        .where(alert_dynamic.c.alert_id == note.alert_id)
+        .values(last_notified_at=now, updated_at=now)
+    )
+    query = sa.select(alert.c.metadata).where(alert.c.id == note.alert_id).with_for_update()
+    kept = dict(connection.scalar(query) or {})
+    decided_at = note.created_at.isoformat()
+    if decided_at < kept.get("summary_of", ""):
+        return  # a slower channel tells late what another has told long ago
+    words: dict[str, Any] = {
+        "summary": summary.text,
+        "suggested_action": summary.suggested_action,
+        "metadata": {**kept, "summary_source": summary.source, "summary_of": decided_at},
+        "updated_at": now,
+    }
+    if note.reason is not NotifyReason.RESOLVED:
+        words["title"] = summary.title
+    connection.execute(sa.update(alert).where(alert.c.id == note.alert_id).values(words))
+
+
+def _notes(connection: sa.Connection, ids: Sequence[str]) -> list[Note]:
+    n = notification.c
+    query = (
+        sa.select(
+            notification,
+            alert.c.merchant_name,
+            alert_dynamic.c.current_severity,
+            alert_dynamic.c.status.label("alert_status"),
+            alert_dynamic.c.latest_metrics,
+            alert_dynamic.c.occurrence_count,
+            alert_dynamic.c.first_triggered_at,
+            alert_dynamic.c.last_triggered_at,
+            alert_dynamic.c.resolved_at,
+        )
+        .join(alert, alert.c.id == n.alert_id)
+        .join(alert_dynamic, alert_dynamic.c.alert_id == n.alert_id)
+        .where(n.id.in_(ids))
+    )
+    rows = {row["id"]: row for row in connection.execute(query).mappings()}
+    return [note for id_ in ids if id_ in rows and (note := _note(rows[id_])) is not None]
+
+
+def _note(row: sa.RowMapping) -> Note | None:
+    try:
+        return _read(row)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _read(row: sa.RowMapping) -> Note:
+    """The content as it was decided; what it does not say is read from the alert as it stands."""
+    content: Mapping[str, Any] = row["content"]
+    return Note(
+        notification_id=row["id"],
+        alert_id=row["alert_id"],
+        account_id=row["account_id"],
+        merchant_name=content.get("merchant_name") or row["merchant_name"],
+        alert_type=row["alert_type"],
+        severity=Severity(content.get("severity", row["current_severity"])),
+        status=AlertStatus(content.get("status", row["alert_status"])),
+        reason=NotifyReason(row["reason"]),
+        rule_summary=str(content.get("rule_summary") or ""),
+        metrics=_numbers(content.get("metrics", row["latest_metrics"])),
+        thresholds=_numbers(content.get("thresholds")),
+        occurrence_count=int(content.get("occurrence_count", row["occurrence_count"])),
+        first_triggered_at=_time(content, row, "first_triggered_at"),
+        last_triggered_at=_time(content, row, "last_triggered_at"),
+        resolved_at=_time(content, row, "resolved_at"),
+        channel_type=row["channel_type"],
+        channel_settings=content.get("channel_settings") or {},
+        retry_count=row["retry_count"],
+        created_at=row["created_at"],
+        peaks=_numbers(content.get("peaks")),
+    )
+
+
+def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (values or {}).items()}
+
+
+def _time(content: Mapping[str, Any], row: sa.RowMapping, name: str) -> Any:  # noqa: ANN401 - a nullable column
+    told = content.get(name)
+    return datetime.fromisoformat(told) if told else row[name]

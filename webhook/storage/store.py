@@ -1,0 +1,123 @@
+"""The alert store: a delivery is read, decided and written in one transaction, with statements over the whole set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from webhook.domain.alert import AlertSession, AlertStatus, SessionStatus, Trigger, TriggerStatus
+from webhook.domain.ledger import Changes, IngestSettings, Known, Received
+from webhook.domain.occurrence import Delivery, classify
+from webhook.domain.throttle import LONGEST_WINDOW
+from webhook.ports import AlertNotFound, StoreConflict, StoreUnavailable
+from webhook.storage.closing import close_alert
+from webhook.storage.configs import read_configs
+from webhook.storage.database import Database
+from webhook.storage.recording import record
+from webhook.storage.sessions import lock_sessions, read_instances, read_last_heard
+from webhook.storage.tables import alert_dynamic, notification
+
+_CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
+
+
+class AlertStore:
+    """What the pipeline writes to. Failures come as StoreConflict or StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def ingest(
+        self,
+        delivery: Sequence[Received],
+        settings: IngestSettings,
+        now: datetime,
+        decide: Callable[[Known], Changes],
+    ) -> Changes:
+        """Read what is known of the alerts, decide, write; all of it or nothing."""
+        with self._transaction() as connection:
+            changes = decide(_read(connection, delivery, settings, now))
+            record(connection, changes, now)
+        return changes
+
+    def close(self, alert_id: str, status: AlertStatus, *, note: str, actor: str, now: datetime) -> AlertSession:
+        """Resolve or dismiss one alert; raise AlertNotFound or IllegalChange."""
+        with self._transaction() as connection:
+            found = lock_sessions(connection, alert_dynamic.c.alert_id == alert_id)
+            if not found:
+                raise AlertNotFound(alert_id)
+            return close_alert(connection, found[0], status, note=note, actor=actor, now=now)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._database.write() as connection:
+                yield connection
+        except sa.exc.IntegrityError as error:
+            raise StoreConflict("another transaction wrote the same alert") from error
+        except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) in _CONFLICTS:
+                raise StoreConflict("the transaction met another one") from error
+            raise StoreUnavailable(f"the database refuses: {type(error.orig).__name__}") from error
+        except sa.exc.TimeoutError as error:
+            raise StoreUnavailable("no connection to the database became free in time") from error
+
+
+def _read(connection: sa.Connection, delivery: Sequence[Received], settings: IngestSettings, now: datetime) -> Known:
+    """Sessions first, under lock: what is read after them is what the last writer of the same alert left."""
+    triggers = [received.item for received in delivery if isinstance(received.item, Trigger)]
+    if not triggers:
+        return Known()
+    conditions = sorted({received.condition for received in delivery if received.condition})
+    where = (alert_dynamic.c.condition_fingerprint.in_(conditions), alert_dynamic.c.status == AlertStatus.ACTIVE.value)
+    sessions = {session.condition_fingerprint: session for session in lock_sessions(connection, *where)}
+    instances = read_instances(connection, (trigger.key for trigger in triggers))
+    judged = {
+        (trigger.account_id, trigger.alert_type)
+        for trigger in triggers
+        if trigger.status is TriggerStatus.FIRING
+        and classify(instances.get(trigger.key), settings.types[trigger.alert_type], now)[0] is Delivery.COUNTED
+    }
+    quiet = [session.alert_id for session in sessions.values() if _quiet(session, settings, now)]
+    return Known(
+        sessions=sessions,
+        instances=instances,
+        last_heard=read_last_heard(connection, quiet) if quiet else {},
+        configs=read_configs(connection, judged) if judged else {},
+        notified=_read_notified(connection, judged, now) if judged else {},
+    )
+
+
+def _quiet(session: AlertSession, settings: IngestSettings, now: datetime) -> bool:
+    """Only of these does it matter when they were last heard."""
+    active = session.session_status is SessionStatus.ACTIVE
+    return active and now - session.session_last_active >= settings.types[session.alert_type].session_timeout
+
+
+def _read_notified(
+    connection: sa.Connection, keys: set[tuple[str, str]], now: datetime
+) -> dict[tuple[str, str], list[datetime]]:
+    """When people were told, one time per decision however many channels it took; ends are not counted."""
+    columns: tuple[sa.Column[Any], ...] = (
+        notification.c.account_id,
+        notification.c.alert_type,
+        notification.c.alert_id,
+        notification.c.created_at,
+    )
+    query = (
+        sa.select(*columns)
+        .where(
+            notification.c.account_id.in_(sorted({account for account, _ in keys})),
+            notification.c.alert_type.in_(sorted({alert_type for _, alert_type in keys})),
+            notification.c.created_at > now - LONGEST_WINDOW,
+            notification.c.reason != "resolved",
+        )
+        .distinct()
+    )
+    notified: dict[tuple[str, str], list[datetime]] = {}
+    for account_id, alert_type, _, created_at in connection.execute(query):
+        notified.setdefault((account_id, alert_type), []).append(created_at)
+    return notified
