@@ -171,7 +171,7 @@ def test_own_data_is_replayed_and_reported_on(
 ) -> None:
     file, port = own_file(tmp_path), free_port()
     speed = ("--speed", "28800")  # two days in six seconds
-    plan = json.loads(demo("replay", str(file), *speed, "--plan-json").stdout)
+    plan = json.loads(demo("serve", "--replay", str(file), *speed, "--plan-json").stdout)
     assert (plan["window"], plan["wall_window"]) == (43_200.0, 1.5)
     shown = demo("replay", str(file), *speed, "--plan").stdout
     assert "time        ts" in shown
