@@ -51,7 +51,7 @@ def test_one_merchant_is_told_of_its_attack_and_of_its_end_and_another_is_not(st
 
     stack.let_the_window_pass()
     wait_for(lambda: alerts(stack, status="RESOLVED"), timeout=90, what="the alert is resolved")
-    wait_for(lambda: told(stack, "resolved") or told(stack, "Resolved"), timeout=30, what="a resolved message")
+    wait_for(lambda: told(stack, "has ended"), timeout=30, what="a resolved message")
     assert_both_ended(stack)
 
 
