@@ -7,6 +7,7 @@ the production files with shorter times.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 import shlex
@@ -223,6 +224,15 @@ def forget_earlier_replay(folder: Path) -> None:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
+def replay_window(environment: dict[str, str]) -> str:
+    """The store's rate window on the wall clock, which the exporter asks the metric platform for too."""
+    command = [sys.executable, "-m", "demo", "serve", *shlex.split(environment["PAYMENTS_OPTIONS"]), "--plan-json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    if done.returncode:
+        raise CannotStart((done.stderr.strip().splitlines() or ["the file cannot be replayed"])[-1])
+    return f"{json.loads(done.stdout)['wall_window']:.3f}s"
+
+
 def prepare_webhook(stack: Stack, environment: dict[str, str]) -> None:
     check("webhook", ["sentinel-webhook", "migrate"], environment)
     if not stack.transactions:
@@ -276,6 +286,8 @@ def start(stack: Stack) -> int:
             forget_earlier_replay(stack.folder)
         make_secrets(stack.folder)
         environment = stack.environment()
+        if stack.transactions:
+            environment.setdefault("PAYMENTS_WINDOW", replay_window(environment))
         derive_configuration(stack, environment)
         prepare_history(stack, environment)
         prepare_webhook(stack, environment)

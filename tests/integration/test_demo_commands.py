@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 
+from demo.__main__ import main
 from demo.metric_platform import PATH
 from demo.payments import PaymentsStore
 from demo.report import load_alerts
@@ -37,9 +39,28 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "demo", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def demo(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """`demo("attack", "list")`: the command line in this process."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        return Outcome(int(ended.value.code or 0), *capfd.readouterr())
+
+    return run
 
 
 @contextmanager
@@ -78,7 +99,7 @@ def metrics(port: int) -> dict[str, dict[str, float]]:
 
 
 def test_the_first_attack_starts_by_itself_and_stops_on_command(
-    environment: dict[str, str], free_port: Callable[[], int]
+    environment: dict[str, str], demo: Callable[..., Outcome], free_port: Callable[[], int]
 ) -> None:
     port = free_port()
     with serving(
@@ -86,41 +107,44 @@ def test_the_first_attack_starts_by_itself_and_stops_on_command(
     ) as process:
         wait(lambda: metrics(port).get("acc_002", {}).get("transaction_count", 0) > 100)
         assert metrics(port)["acc_002"]["failed_auth_rate"] > 0.7
-        listed = run(environment, "attack", "list").stdout
+        listed = demo("attack", "list").stdout
         assert "acc_002      card_testing" in listed
         assert "running until" in listed
-        begun = run(environment, "attack", "start", "--merchant", "lotus", "--type", "velocity", "--minutes", "1")
+        begun = demo("attack", "start", "--merchant", "lotus", "--type", "velocity", "--minutes", "1")
         assert begun.stdout == "velocity attack on acc_003: 300 a second for 1 min\n"
         wait(lambda: metrics(port).get("acc_003", {}).get("transaction_count", 0) > 500)
-        stopped = run(environment, "attack", "stop").stdout
+        stopped = demo("attack", "stop").stdout
         assert "stopped: card_testing attack on acc_002" in stopped
         assert "stopped: velocity attack on acc_003" in stopped
-        other = run(environment, "serve", "--port", str(port), "--merchants", "5", "--no-attack")
-        assert (other.returncode, other.stderr) == (2, f"port {port} is taken; choose another with --port\n")
+        other = demo("serve", "--port", str(port), "--merchants", "5", "--no-attack")
+        assert (other.code, other.stderr) == (2, f"port {port} is taken; choose another with --port\n")
     assert process.returncode == 0
 
 
-def test_mistakes_get_one_plain_line_and_exit_code_2(environment: dict[str, str]) -> None:
-    early = run(environment, "attack", "start", "--merchant", "acc_001", "--type", "velocity")
-    assert (early.returncode, "start the demo first" in early.stderr) == (2, True)
+def test_mistakes_get_one_plain_line_and_exit_code_2(
+    demo: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = demo("attack", "start", "--merchant", "acc_001", "--type", "velocity")
+    assert (early.code, "start the demo first" in early.stderr) == (2, True)
     short = ("--merchants", "2", "--rate", "0.5", "--keep", "10m")
-    assert run(environment, "history", *short).returncode == 0
+    assert demo("history", *short).code == 0
     for arguments, words in (
         (("--merchant", "nobody", "--type", "velocity"), "there are: acc_001 Harbour Coffee Roasters, acc_002"),
         (("--merchant", "acc_001", "--type", "ddos"), "there are: card_testing, velocity, account_takeover"),
     ):
-        refused = run(environment, "attack", "start", *arguments)
-        assert refused.returncode == 2
+        refused = demo("attack", "start", *arguments)
+        assert refused.code == 2
         assert words in refused.stderr
         assert refused.stderr.count("\n") == 1
-    begun = run(environment, "attack", "start", "--merchant", "acc_001", "--type", "velocity")
+    begun = demo("attack", "start", "--merchant", "acc_001", "--type", "velocity")
     assert "the demo's server does not run" in begun.stdout
-    silent = run({**environment, "METRIC_PLATFORM_TOKEN": ""}, "serve")
-    assert (silent.returncode, "METRIC_PLATFORM_TOKEN is not set" in silent.stderr) == (2, True)
-    assert run(environment, "report").stderr == (
+    monkeypatch.setenv("METRIC_PLATFORM_TOKEN", "")
+    silent = demo("serve")
+    assert (silent.code, "METRIC_PLATFORM_TOKEN is not set" in silent.stderr) == (2, True)
+    assert demo("report").stderr == (
         "the webhook's database cannot be read: (sqlite3.OperationalError) no such table: alert\n"
     )
-    assert "acc_002" in run(environment, "merchants").stdout
+    assert "acc_002" in demo("merchants").stdout
 
 
 def own_file(folder: Path) -> Path:
@@ -143,13 +167,13 @@ def own_file(folder: Path) -> Path:
 
 
 def test_own_data_is_replayed_and_reported_on(
-    environment: dict[str, str], free_port: Callable[[], int], tmp_path: Path
+    environment: dict[str, str], demo: Callable[..., Outcome], free_port: Callable[[], int], tmp_path: Path
 ) -> None:
     file, port = own_file(tmp_path), free_port()
     speed = ("--speed", "28800")  # two days in six seconds
-    plan = json.loads(run(environment, "replay", str(file), *speed, "--plan-json").stdout)
-    assert (plan["window"], plan["wall_window"]) == (36_000.0, 1.25) or plan["window"] == 43_200.0
-    shown = run(environment, "replay", str(file), *speed, "--plan").stdout
+    plan = json.loads(demo("serve", "--replay", str(file), *speed, "--plan-json").stdout)
+    assert (plan["window"], plan["wall_window"]) == (43_200.0, 1.5)
+    shown = demo("replay", str(file), *speed, "--plan").stdout
     assert "time        ts" in shown
     assert "no chargeback column" in shown
     with serving(environment, port, "--replay", str(file), *speed, "--replay-after", "1s"):
@@ -157,10 +181,10 @@ def test_own_data_is_replayed_and_reported_on(
         assert metrics(port)["a"].keys() >= {"failed_auth_rate", "transaction_count"}
         assert "chargeback_rate" not in metrics(port)["a"]
         wait(lambda: store_count(environment) == 48 * 20)
-        refused = run(environment, "attack", "start", "--merchant", "a", "--type", "velocity")
-        assert (refused.returncode, "replays a file" in refused.stderr) == (2, True)
+        refused = demo("attack", "start", "--merchant", "a", "--type", "velocity")
+        assert (refused.code, "replays a file" in refused.stderr) == (2, True)
     alert_during_second_morning(environment)
-    text = run(environment, "report").stdout
+    text = demo("report").stdout
     assert "1 alerts on 1 merchants" in text
     assert "labelled frauds covered: 60 of 60 (100.0%)" in text
     assert "alerts with no labelled fraud inside: 0 of 1" in text

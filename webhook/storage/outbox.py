@@ -126,12 +126,12 @@ class Outbox:
         """How many notifications there are in each status that is not an end, and dead letters."""
         open_ones = (_PENDING, _SENDING, NotificationStatus.FAILED.value)
         query = (
-            sa.select(notification.c.status, sa.func.count())
+            sa.select(notification.c.status, sa.func.count().label("number"))
             .where(notification.c.status.in_(open_ones))
             .group_by(notification.c.status)
         )
         with self._database.read() as connection:
-            return {**dict.fromkeys(open_ones, 0), **dict(connection.execute(query).tuples().all())}
+            return dict.fromkeys(open_ones, 0) | {row.status: row.number for row in connection.execute(query)}
 
     def _bury_unreadable(self, connection: sa.Connection, ids: Collection[str], now: datetime) -> None:
         """Rows that nobody can read do not hold up the others."""

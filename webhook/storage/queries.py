@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import AlertStatus, NotificationStatus, Outcome, SessionStatus, TriggerStatus
+from webhook.domain.alert import AlertStatus, NotificationStatus, Outcome, SessionStatus
 from webhook.domain.severity import Severity
 from webhook.storage.records import (
     AlertFilter,
@@ -221,12 +221,7 @@ def list_triggers(connection: sa.Connection, wanted: TriggerFilter, limit: int =
     if wanted.account:
         statement = statement.where(_account_condition(connection, wanted.account))
     statement = statement.order_by(log.created_at.desc(), log.id.desc()).limit(limit)
-    return [
-        TriggerRecord(
-            **{**row, "status": TriggerStatus(row["status"]), "severity": Severity(row["severity"])},
-        )
-        for row in connection.execute(statement).mappings()
-    ]
+    return [TriggerRecord(**row) for row in connection.execute(statement).mappings()]
 
 
 def statistics(connection: sa.Connection, day_start: datetime) -> Statistics:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from webhook.domain.alert import AlertStatus, NotificationStatus, Outcome, SessionStatus, TriggerStatus
+from webhook.domain.alert import AlertStatus, NotificationStatus, Outcome, SessionStatus
 from webhook.domain.severity import Severity
 
 
@@ -67,7 +67,10 @@ class AlertRecord:
 
 @dataclass(frozen=True, slots=True)
 class TriggerRecord:
-    """One received alert and what became of it. `outcome_reason` says why, `notify` what was told."""
+    """One received alert and what became of it. `outcome_reason` says why, `notify` what was told.
+
+    Of a rejected one, texts are empty where they could not be read: `status` and `severity` too.
+    """
 
     id: str
     alert_id: str | None
@@ -75,8 +78,8 @@ class TriggerRecord:
     alert_name: str
     alert_type: str
     account_id: str
-    status: TriggerStatus
-    severity: Severity
+    status: str
+    severity: str
     starts_at: datetime | None
     metrics: Mapping[str, float]
     labels: Mapping[str, str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,11 +15,11 @@ from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 
 from webhook.domain.alert import AlertStatus
 from webhook.domain.session import IllegalChange
-from webhook.ports import HistoryUnavailable
+from webhook.ports import AlertNotFound, HistoryUnavailable
 from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord, NotificationRecord, TriggerRecord
-from webhook.web.contracts import Actions, Charts, ImageFormat, UnknownAlert
+from webhook.web.contracts import Actions, Charts, ImageFormat
 from webhook.web.parameters import (
     AlertQuery,
     ChartQuery,
@@ -30,6 +29,7 @@ from webhook.web.parameters import (
     TriggerQuery,
     cursor,
 )
+from webhook.web.problems import problem
 from webhook.web.wording import Reading, readings
 
 CHART_SECONDS = 15
@@ -49,19 +49,14 @@ class Api:
     charts: Charts | None
 
 
-def problem(status: int, detail: str, **more: Any) -> Response:  # noqa: ANN401 - JSON members of the problem
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
-    return Response(json.dumps(body), status, mimetype="application/problem+json")
-
-
 def http_problem(error: HTTPException) -> Response:
-    """Any HTTP error as a problem, with the headers it carries (Retry-After, Allow, WWW-Authenticate)."""
-    status = error.code or 500
+    """Any HTTP error as a problem, with the headers it carries (Retry-After, Allow)."""
+    status = HTTPStatus(error.code or 500)
     response = problem(status, error.description or "")
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
-    if status == HTTPStatus.UNAUTHORIZED:
+    if status is HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="sentinel"'
     return response
 
@@ -71,7 +66,8 @@ def _invalid(error: ValidationError) -> Response:
         {"field": ".".join(str(part) for part in entry["loc"]), "message": entry["msg"]}
         for entry in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-    return problem(400, "; ".join(f"{entry['field']}: {entry['message']}" for entry in errors), errors=errors)
+    detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in errors)
+    return problem(HTTPStatus.BAD_REQUEST, detail, {"errors": errors})
 
 
 def _body(model: type[P]) -> P:
@@ -92,8 +88,8 @@ def api_blueprint(api: Api) -> Blueprint:
     _add_actions(pages, api)
     _add_charts(pages, api)
     pages.register_error_handler(ValidationError, _invalid)
-    pages.register_error_handler(UnknownAlert, lambda _: problem(404, "There is no such alert."))
-    pages.register_error_handler(IllegalChange, lambda error: problem(409, f"{error}."))
+    pages.register_error_handler(AlertNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "There is no such alert."))
+    pages.register_error_handler(IllegalChange, lambda error: problem(HTTPStatus.CONFLICT, f"{error}."))
     return pages
 
 
@@ -126,7 +122,7 @@ def _add_reads(pages: Blueprint, api: Api) -> None:
         with api.database.read() as connection:
             record = queries.alert_by_id(connection, str(alert_id))
             if record is None:
-                raise UnknownAlert
+                raise AlertNotFound
             shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])
             notifications = queries.notifications_of(connection, record.id)
         return jsonify(_alert_detail(record, shown, notifications))
@@ -168,7 +164,7 @@ def _add_charts(pages: Blueprint, api: Api) -> None:
         with api.database.read() as connection:
             record = queries.alert_by_id(connection, str(alert_id))
             if record is None:
-                raise UnknownAlert
+                raise AlertNotFound
             shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])
         wanted = [reading for reading in shown if reading.metric == asked.metric or not asked.metric]
         if api.charts is None or not wanted:
@@ -182,9 +178,11 @@ def _add_charts(pages: Blueprint, api: Api) -> None:
                 image_format=image_format,
             )
         except HistoryUnavailable:
-            response = problem(503, "The history of this metric cannot be read now.")
-            response.headers["Retry-After"] = str(CHART_SECONDS)
-            return response
+            return problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "The history of this metric cannot be read now.",
+                Retry_After=str(CHART_SECONDS),
+            )
         response = Response(image, mimetype=IMAGE_TYPES[image_format])
         response.headers["Cache-Control"] = f"private, max-age={CHART_SECONDS}"
         return response

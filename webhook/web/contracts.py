@@ -1,8 +1,9 @@
-"""What the pages and the API need from the rest of the application.
+"""What the pages and the API need from the rest of the application. Errors are the domain's and the ports'.
 
-UnknownAlert       there is no such alert (404)
-IllegalChange      of the domain: the alert is not in a state for this change (409)
-HistoryUnavailable of the ports: there is no chart to be had now (503)
+AlertNotFound       404
+IllegalChange       409: the alert is not in a state for this change
+StoreUnavailable    503
+HistoryUnavailable  503: there is no chart to be had now
 """
 
 from __future__ import annotations
@@ -16,12 +17,8 @@ Theme = Literal["light", "dark"]
 ImageFormat = Literal["png", "svg"]
 
 
-class UnknownAlert(LookupError):  # noqa: N818 - an answer to a person, not a failure of ours
-    """There is no alert of this id."""
-
-
 class Actions(Protocol):
-    """What a person can do to an alert. Raises UnknownAlert or webhook.domain.session.IllegalChange."""
+    """What a person can do to an alert. Raises AlertNotFound, IllegalChange or StoreUnavailable."""
 
     def resolve(self, alert_id: str, *, note: str, actor: str, now: datetime) -> None: ...
 
@@ -34,5 +31,5 @@ class Charts(Protocol):
     ) -> bytes:
         """The metric around the time of the alert; `threshold` as the page shows it.
 
-        Raise webhook.ports.HistoryUnavailable.
+        Raise HistoryUnavailable.
         """

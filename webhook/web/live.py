@@ -26,7 +26,7 @@ HEARTBEAT = timedelta(seconds=15)
 STREAM_LIFETIME = timedelta(minutes=10)
 RECONNECT = timedelta(seconds=2)
 FULL_RETRY = timedelta(seconds=30)
-DEFAULT_SUBSCRIBERS = 16
+DEFAULT_SUBSCRIBERS = 8
 QUEUED_EVENTS = 8
 OVERLAP = timedelta(seconds=15)
 """A transaction commits after the time it wrote: looking back this far finds those that overtook each other."""

@@ -17,19 +17,22 @@ from flask import Blueprint, Flask, flash, redirect, render_template, request, u
 from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response
 
 from webhook.domain.alert import AlertStatus, Outcome
+from webhook.domain.message import printable
 from webhook.domain.session import IllegalChange
 from webhook.domain.severity import Severity
+from webhook.ports import AlertNotFound, StoreUnavailable
 from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord, TriggerRecord
 from webhook.web import wording
-from webhook.web.api import Api, action_text, api_blueprint, http_problem, problem, readings_of
+from webhook.web.api import Api, action_text, api_blueprint, http_problem, readings_of
 from webhook.web.auth import Gate, login_blueprint, require_credentials, require_login, secure_application
-from webhook.web.contracts import Actions, Charts, UnknownAlert
+from webhook.web.contracts import Actions, Charts
 from webhook.web.live import DEFAULT_SUBSCRIBERS, Broadcaster, live_blueprint
 from webhook.web.parameters import (
     PAGE_SIZE,
@@ -43,6 +46,7 @@ from webhook.web.parameters import (
     cursor,
     day_start,
 )
+from webhook.web.problems import problem
 
 ACTOR = "admin"
 TIMELINE = 100
@@ -111,7 +115,8 @@ def register_pages(
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(OperationalError, _database_away)
+    for away in (OperationalError, PoolTimeout, StoreUnavailable):
+        app.register_error_handler(away, _database_away)
     return broadcaster
 
 
@@ -136,6 +141,7 @@ def _add_template_words(app: Flask, assets: Blueprint, gate: Gate, clock: Callab
         return url_for("assets.static", filename=name, v=versions[name])
 
     app.jinja_env.globals.update(asset=asset, words=wording, Severity=Severity, AlertStatus=AlertStatus)
+    app.jinja_env.filters["plain"] = printable
 
     @app.context_processor
     def context() -> dict[str, Any]:
@@ -164,11 +170,9 @@ def _http_error(error: HTTPException) -> Response | tuple[str, int] | HTTPExcept
     return response
 
 
-def _database_away(_error: OperationalError) -> Response | tuple[str, int]:
+def _database_away(_error: Exception) -> Response | tuple[str, int]:
     if _wants_problem():
-        response = problem(503, "The database cannot be reached.")
-        response.headers["Retry-After"] = "5"
-        return response
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached.", Retry_After="5")
     return render_template("error.html", code=503, title="Service unavailable", text=ERRORS[503]), 503
 
 
@@ -312,7 +316,7 @@ def _act(
         return _confirm(site, alert_id, typed), 200
     try:
         act(form)
-    except UnknownAlert:
+    except AlertNotFound:
         raise NotFound from None
     except IllegalChange as error:
         flash(f"Nothing was changed: {error}.", "problem")

@@ -51,7 +51,7 @@ def register_receiver(
         try:
             changes = ingest(store, received, settings, clock(), metrics=metrics)
         except StoreUnavailable as error:
-            log.error("store_unavailable", reason=str(error), alerts=len(received))
+            log.warning("store_unavailable", reason=str(error), alerts=len(received))
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), Retry_After=_RETRY_AFTER)
         return Response(json.dumps(_answer(changes)), mimetype="application/json")
 

@@ -66,7 +66,7 @@ OUTCOME_MEANINGS = {
     "stale": "Older than the recorded end of the same firing, so it reopened nothing.",
     "suppressed": "No alert was raised.",
     "rejected": "It could not be used.",
-    "resolved": "Prometheus says the condition no longer holds.",
+    "resolved": "The condition no longer holds.",
 }
 REASONS = {
     "conditions met": "The merchant's own conditions were met.",
@@ -123,7 +123,7 @@ def merchant_label(account_id: str, merchant_name: str) -> str:
 
 
 def severity_word(severity: str) -> str:
-    return SEVERITY_WORDS[Severity(severity)]
+    return SEVERITY_WORDS[Severity(severity)] if severity in SEVERITY_WORDS else ""
 
 
 def channel_label(channel: str) -> str:
@@ -153,7 +153,9 @@ def outcome_text(outcome: str, reason: str) -> str:
 
 def verdict_text(outcome: str, reason: str, verdict: Mapping[str, Any]) -> str:
     """What became of a trigger; the verdict speaks where the outcome has no reason of its own."""
-    return outcome_text(outcome, reason or str(verdict.get("reason") or verdict.get("error") or ""))
+    if not reason and was_judged(outcome):
+        reason = str(verdict.get("reason") or verdict.get("error") or "")
+    return outcome_text(outcome, reason)
 
 
 def reason_text(reason: str) -> str:
@@ -170,6 +172,16 @@ def notify_text(notify: str) -> str:
     return NOTIFY_REASONS.get(kind) or humanise(kind)
 
 
+def told_text(notify: str) -> str:
+    """What one trigger had people told, as a phrase."""
+    return notify_text(notify) if ":" in notify else f"Message: {notify_text(notify).lower()}"
+
+
+def was_judged(outcome: str) -> bool:
+    """Whether conditions decided: repeats, late ones and ends are what they are at any value."""
+    return outcome not in ("duplicate", "stale", "resolved")
+
+
 def compared(metric: str, value: float, threshold: float) -> tuple[str, str]:
     """Both as text, with enough digits that different numbers look different (up to 8)."""
     limit = format_threshold(metric, threshold)
@@ -182,15 +194,21 @@ def compared(metric: str, value: float, threshold: float) -> tuple[str, str]:
 
 def _bare(text: str) -> str:
     """Without the zeros after the point that say nothing."""
-    return re.sub(r"\.?0+(?=\D|$)", "", text) if "." in text else text
+    return re.sub(r"\.(?!\d)", "", re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text))
+
+
+def span(length: timedelta) -> str:
+    """How long, as coarsely as one says it: `45 s`, `12 min`, `2 h 5 min`, `3 d 4 h`."""
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    return format_duration(length // minute * minute if minute <= length < hour else length)
 
 
 def ago(at: datetime, now: datetime) -> str:
     """`just now`, `3 min ago`, `in 2 min`."""
-    span = now - at
-    if abs(span) < timedelta(seconds=10):
+    past = now - at
+    if abs(past) < timedelta(seconds=10):
         return "just now"
-    return f"{format_duration(span)} ago" if span > timedelta(0) else f"in {format_duration(-span)}"
+    return f"{span(past)} ago" if past > timedelta(0) else f"in {span(-past)}"
 
 
 def utc(at: datetime) -> str:
@@ -225,6 +243,10 @@ class Condition:
     @property
     def sign(self) -> str:
         return OPERATORS.get(self.operator, self.operator)
+
+    @property
+    def numeric(self) -> bool:
+        return as_number(self.threshold) is not None
 
     @property
     def texts(self) -> tuple[str, str]:

@@ -103,7 +103,7 @@ def test_account_takeover_spends_a_multiple_on_known_cards(store: PaymentsStore)
         frauds = connection.execute(sent).all()
         cards = set(connection.execute(known).scalars())
     assert all(row.new_device for row in frauds)
-    assert sum(row.card_id in cards for row in frauds) > 0.9 * len(frauds)
+    assert sum(row.card_id in cards for row in frauds) > 0.7 * len(frauds)
 
 
 def test_chargebacks_are_reported_on_earlier_approved_transactions_once(store: PaymentsStore) -> None:

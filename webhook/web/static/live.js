@@ -27,7 +27,7 @@ function duration(milliseconds) {
   if (first < 0 || first === 3) return `${seconds} s`;
   const [size, unit] = spans[first];
   const [smaller, restUnit] = spans[first + 1];
-  const rest = Math.floor((seconds % size) / smaller);
+  const rest = first < 2 ? Math.floor((seconds % size) / smaller) : 0; // seconds say nothing beside minutes
   const whole = `${Math.floor(seconds / size)} ${unit}`;
   return rest ? `${whole} ${rest} ${restUnit}` : whole;
 }
@@ -241,4 +241,9 @@ setInterval(() => showTimes(document), RELATIVE_EVERY);
 if (streamUrl) {
   remember();
   listen();
+  addEventListener("pageshow", (event) => {
+    if (!event.persisted) return; // shown again from the browser's memory: the stream was closed then
+    refresh();
+    listen();
+  });
 }
