@@ -46,6 +46,8 @@ class ConfigError(Exception):
 
 def _duration(value: object) -> object:
     """`15m`, `1h30m`, `0.5s`."""
+    if isinstance(value, timedelta):
+        return value
     if not isinstance(value, str):
         raise ValueError("must be a duration with a unit, such as 15m")  # noqa: TRY004 - pydantic collects ValueError
     try:
@@ -198,9 +200,8 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
     if path := os.environ.get(f"{PREFIX}CONFIG_FILE"):
         given["alert_types"] = _alert_types(Path(path), problems)
     settings = _settings(given, problems)
-    for name in require:
-        if settings is not None and not getattr(settings, name):
-            problems.append(f"{_variable(name)}: must be set")
+    if settings is not None:
+        problems += [f"{_variable(name)}: must be set" for name in require if not getattr(settings, name)]
     if problems or settings is None:
         raise ConfigError(problems)
     return settings
