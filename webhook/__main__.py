@@ -48,7 +48,10 @@ def worker() -> None:
     settings = _settings()
     from webhook.worker import run  # noqa: PLC0415 - charts and channels are heavy, other commands do without
 
-    run(settings)
+    try:
+        run(settings)
+    except ConfigError as error:
+        _fail(error.problems)
 
 
 @main.command()
