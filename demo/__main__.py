@@ -199,7 +199,8 @@ def _simulation(
     if not given["no_attack"]:
         wanted = given["attack_merchant"] or simulator.typical_merchant()
         with store.write() as connection:
-            attacks.stop_attacks(connection, now)  # a last run's attack must not meet this one's
+            # The last run's may go on still; what a person started is left alone.
+            attacks.stop_attacks(connection, now, merchant=wanted, kind=given["attack_type"])
             attack = attacks.start_attack(
                 connection,
                 wanted,
