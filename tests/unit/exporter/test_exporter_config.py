@@ -109,9 +109,23 @@ def test_names_and_families_must_agree_between_sources() -> None:
     assert "label region is both static and in sentinel_rate" in problems(both)[0]
 
 
-def test_two_sources_may_feed_one_family() -> None:
-    config = parse(SOURCE + SOURCE.replace("data_sources:\n", "").replace("payments", "others"), "c.yaml")
+def test_two_sources_may_feed_one_family_and_are_told_when_samples_could_be_alike() -> None:
+    text = SOURCE + SOURCE.replace("data_sources:\n", "").replace("payments", "others")
+    config = parse(text, "c.yaml")
     assert [source.name for source in config.enabled] == ["payments", "others"]
+    (notice,) = notices(config, {"PAYMENTS_URL": "x"})
+    assert notice.startswith("sources payments and others give sentinel_rate the same labels: ")
+    apart = parse(text.replace("name: others", "name: others\n    labels: {region: EU}"), "c.yaml")
+    assert notices(apart, {"PAYMENTS_URL": "x"}) == []
+
+
+def test_no_value_of_a_variable_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISPLACED", "s3cret-value")
+    text = SOURCE.replace("name: payments", "name: payments\n    interval: ${MISPLACED}\n    duplicates: ${MISPLACED}")
+    assert [line.partition(": ")[2] for line in problems(text)] == [
+        "data_sources[0].interval: '***' is no duration: write a number with its unit, such as 30s, 5m, 1h30m or 1d",
+        "data_sources[0].duplicates: '***' is not possible: use one of error, first, last, sum, max",
+    ]
 
 
 def test_environment_in_values_is_read_when_loading_and_in_connections_when_collecting(
@@ -150,6 +164,7 @@ def test_time_window_and_placeholders_belong_together() -> None:
         ("data_sources: !!python/name:os.system x", "no valid YAML"),
         ("a: \x00", "no valid YAML"),
         ("{a: 1}: 2", "a key must be text"),
+        ("[" * 5000, "nested too deeply"),
         ("exporter: 5\ndata_sources: 5", "exporter: must be a mapping"),
     ],
 )
