@@ -223,7 +223,7 @@ def _wall_window(window: float | None) -> float | None:
 
 
 def _planned(
-    file: Path, window: float | None, given: dict[str, Any], stream: TextIO = sys.stdout
+    file: Path, window: float | None, given: dict[str, Any], stream: TextIO | None = None
 ) -> tuple[Dataset, ReplayPlan]:
     """Load, plan and tell. Raises DemoError where file or options do not fit."""
     pairs = [item.partition("=") for item in given["status_value"]]
