@@ -1,0 +1,110 @@
+"""Command line of the exporter: `sentinel-exporter --config FILE`, `sentinel-exporter check FILE`.
+
+Exit codes: 0 done or stopped, 1 the configuration has errors, 2 the address is taken or the command is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exporter import logs
+from exporter.app import Exporter
+from exporter.config import ExporterConfig, load, notices
+from exporter.errors import AddressTaken, ConfigError
+from exporter.self_metrics import package_version
+
+_options = (
+    click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        envvar="SENTINEL_EXPORTER_CONFIG",
+        help="The configuration file.",
+        show_envvar=True,
+    ),
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        envvar="SENTINEL_EXPORTER_PORT",
+        help="Listen on this port instead of the configuration's.",
+        show_envvar=True,
+    ),
+)
+
+
+def _with_options(command: Any) -> Any:  # noqa: ANN401 - click's decorators
+    for option in reversed(_options):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True)
+@click.version_option(package_version(), prog_name="sentinel-exporter")
+@_with_options
+@click.pass_context
+def main(context: click.Context, config_file: Path | None, port: int | None) -> None:
+    """Pull business data from where it lives and serve it to Prometheus."""
+    if context.invoked_subcommand is None:
+        _run(config_file, port)
+    else:
+        context.obj = config_file, port
+
+
+@main.command()
+@_with_options
+@click.pass_context
+def run(context: click.Context, config_file: Path | None, port: int | None) -> None:
+    """Run until stopped (the default)."""
+    outer_file, outer_port = context.obj
+    _run(config_file or outer_file, outer_port if port is None else port)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Check a configuration: all errors at once, exit code 1 if there are any."""
+    config = _loaded(file)
+    for notice in notices(config, os.environ):
+        click.echo(f"warning: {notice}")
+    metrics = sum(len(source.metrics) for source in config.enabled)
+    off = len(config.sources) - len(config.enabled)
+    click.echo(f"{file}: ok, {len(config.enabled)} sources, {metrics} metrics" + (f", {off} disabled" if off else ""))
+
+
+def _loaded(file: Path) -> ExporterConfig:
+    try:
+        return load(file)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+def _run(file: Path | None, port: int | None) -> None:
+    if file is None:
+        raise click.UsageError("--config FILE is missing")
+    config = _loaded(file)
+    if port is not None:
+        config = config.listening_on(port)
+    logs.configure(config.server.log_level)
+    try:
+        exporter = Exporter(config)
+    except AddressTaken as error:
+        click.echo(f"sentinel-exporter: {error}", err=True)
+        sys.exit(2)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    exporter.start()
+    stopped.wait()
+    exporter.stop()
+
+
+if __name__ == "__main__":
+    main()

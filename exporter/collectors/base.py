@@ -1,0 +1,123 @@
+"""What every source type shares: its common configuration, one collection's context, and the Collector protocol."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
+from typing import Annotated, Any, Protocol
+
+import polars as pl
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from exporter.environment import Secrets
+from exporter.errors import TimedOut
+from exporter.mapping.spec import DataWarning, DuplicatePolicy, MetricConfig, SeriesSpec, StaticLabels
+from exporter.model import Duration, StrictModel
+
+_DEFAULT_TIMEOUT = 30.0
+_STALE_AFTER_INTERVALS = 5
+
+
+def _not_empty(value: object) -> object:
+    """Beforehand, because a length check would call a list whose only entry is wrong an empty one."""
+    if value == []:
+        raise ValueError("is empty: add at least one")
+    return value
+
+
+class SourceConfig(StrictModel):
+    """Keys that every source has. Durations are in seconds once loaded."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=200)]
+    type: str
+    enabled: bool = True
+    interval: Duration = 60.0
+    timeout: Duration | None = None
+    max_staleness: Duration | None = None
+    labels: StaticLabels = Field(default_factory=dict)
+    label_defaults: StaticLabels = Field(default_factory=dict)
+    metrics: Annotated[tuple[MetricConfig, ...], BeforeValidator(_not_empty)]
+    duplicates: DuplicatePolicy = "error"
+    max_rows: Annotated[int, Field(ge=1)] = 1_000_000
+    max_series: Annotated[int, Field(ge=1)] = 1_000_000
+
+    @property
+    def run_timeout(self) -> float:
+        """Seconds that one collection may take."""
+        return self.timeout or _DEFAULT_TIMEOUT
+
+    @property
+    def stale_after(self) -> float:
+        """Seconds after which data that could not be renewed is no longer served."""
+        return self.max_staleness or _STALE_AFTER_INTERVALS * self.interval
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that a metric reads, as value or as label, each once."""
+        values = [metric.source_field for metric in self.metrics]
+        return tuple(dict.fromkeys([*values, *(c for metric in self.metrics for c in metric.labels.values())]))
+
+    @property
+    def series(self) -> SeriesSpec:
+        return SeriesSpec(self.metrics, self.labels, self.label_defaults, self.duplicates, self.max_series)
+
+    def needs(self) -> tuple[str, ...]:
+        """Names of the environment variables that a collection reads; told by `check` when they are not set."""
+        return ()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> SourceConfig:
+        names = [metric.prometheus_name for metric in self.metrics]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"metric {', '.join(repeated)} stands twice in this source: name each once")
+        for metric in self.metrics:
+            both = sorted(self.labels.keys() & metric.labels.keys())
+            if both:
+                raise ValueError(f"label {', '.join(both)} is both static and in {metric.prometheus_name}: remove one")
+        unknown = sorted(self.label_defaults.keys() - {name for metric in self.metrics for name in metric.labels})
+        if unknown:
+            raise ValueError(f"label_defaults names {', '.join(unknown)}, which is no label of this source's metrics")
+        return self
+
+
+@dataclass(slots=True)
+class Collection:
+    """One run of one source. `now` is aware; `deadline` is on the clock that `clock` reads, in seconds."""
+
+    now: datetime
+    deadline: float
+    secrets: Secrets = field(default_factory=Secrets)
+    warnings: list[DataWarning] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = monotonic
+
+    def remaining(self) -> float:
+        """Seconds left, more than 0; TimedOut when there are none or the run was cancelled."""
+        left = self.deadline - self.clock()
+        if left <= 0 or self.cancelled.is_set():
+            raise TimedOut("the source's timeout passed before its answer was complete")
+        return left
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until the run is cancelled."""
+        self.cancelled.wait(seconds)
+
+    def warn(self, reason: str, count: int, detail: str) -> None:
+        if count:
+            self.warnings.append(DataWarning(reason, count, detail))
+
+
+class Collector(Protocol):
+    """Reads one source. `collect` runs in the source's own thread, `cancel` in any other."""
+
+    def __init__(self, config: Any) -> None: ...  # noqa: ANN401 - each type has its own configuration model
+
+    def collect(self, collection: Collection) -> pl.DataFrame:
+        """The source's rows, at least the columns its metrics read. Raises CollectError."""
+
+    def cancel(self) -> None:
+        """Make a running `collect` end soon, whatever it waits for; harmless when none runs."""

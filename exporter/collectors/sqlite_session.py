@@ -1,0 +1,61 @@
+"""SQLite: the file is opened read-only, and a query is interrupted at the deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from exporter.collectors.base import Collection
+from exporter.collectors.sql_session import Rows, Target, no_rows, one_line
+from exporter.errors import CollectError, QueryRefused, TimedOut, Unreachable
+
+_STEPS_BETWEEN_CHECKS = 10_000  # of SQLite's virtual machine: some hundred microseconds
+_LONGEST_WAIT_FOR_LOCK = 5.0
+_PASSING = ("locked", "busy", "unable to open", "disk i/o")
+
+
+class SqliteSession:
+    """One connection to a file that another program writes."""
+
+    def __init__(self, target: Target, collection: Collection) -> None:
+        self._path = target.database
+        wait = min(collection.remaining(), _LONGEST_WAIT_FOR_LOCK)
+        try:
+            self._connection = sqlite3.connect(
+                f"file:{quote(target.database)}?mode=ro", uri=True, timeout=wait, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
+        self._connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        self._connection.set_progress_handler(
+            lambda: collection.cancelled.is_set() or collection.clock() > collection.deadline, _STEPS_BETWEEN_CHECKS
+        )
+
+    def fetch(self, query: str, *, limit: int) -> Rows:
+        try:
+            cursor = self._connection.execute(query)
+            if cursor.description is None:
+                raise no_rows()
+            return [column[0] for column in cursor.description], cursor.fetchmany(limit)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise self._failure(error) from None
+
+    def cancel(self) -> None:
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed meanwhile
+            self._connection.interrupt()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _failure(self, error: Exception) -> CollectError:
+        message = one_line(error)
+        if "interrupted" in message:
+            return TimedOut("the query was cancelled at the source's timeout")
+        if "unable to open" in message and not Path(self._path).is_file():
+            return Unreachable(f"there is no database file {self._path}")
+        if any(text in message.lower() for text in _PASSING):
+            return Unreachable(f"SQLite: {message} ({self._path})")
+        return QueryRefused(f"SQLite: {message}")

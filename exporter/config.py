@@ -1,0 +1,222 @@
+"""The configuration file: read, checked as a whole, and turned into models. All problems are told at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from exporter.collectors.base import SourceConfig
+from exporter.collectors.registry import SOURCE_TYPES, config_model, supported
+from exporter.environment import Secrets
+from exporter.errors import ConfigError, Problem
+from exporter.located import Located
+from exporter.mapping.spec import MetricConfig
+from exporter.model import StrictModel
+
+Model = TypeVar("Model", bound=BaseModel)
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
+]
+
+
+class ServerConfig(StrictModel):
+    """`exporter:`, where it listens and how much it logs."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    log_level: LogLevel = "INFO"
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterConfig:
+    """A whole, valid configuration. `sources` are in the order of the file, disabled ones included."""
+
+    server: ServerConfig
+    sources: tuple[SourceConfig, ...]
+
+    @property
+    def enabled(self) -> tuple[SourceConfig, ...]:
+        return tuple(source for source in self.sources if source.enabled)
+
+    def listening_on(self, port: int) -> ExporterConfig:
+        """The same configuration on another port."""
+        return replace(self, server=self.server.model_copy(update={"port": port}))
+
+
+def load(path: Path) -> ExporterConfig:
+    """Read and check a file; ConfigError with every problem."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError([Problem(str(path), 1, "", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([Problem(str(path), 1, "", "is no UTF-8 text: save it as UTF-8")]) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, file: str) -> ExporterConfig:
+    """Check a configuration's text; `file` is its name in messages."""
+    document = Located(text, file)
+    data = document.data
+    if not isinstance(data, dict):
+        raise ConfigError([Problem(file, 1, "", "is empty or no mapping: it needs `exporter:` and `data_sources:`")])
+    problems = list(document.problems)
+    top = ("exporter", "data_sources")
+    problems += [document.problem([key], _unknown(key, top)) for key in data if key not in top]
+    server = _validated(ServerConfig, data.get("exporter") or {}, ["exporter"], document, problems)
+    sources = _sources(data.get("data_sources"), document, problems)
+    problems += _conflicts(sources, document)
+    if problems or server is None:
+        secrets = Secrets()
+        secrets.hide_references(text)
+        raise ConfigError([replace(problem, message=secrets.redact(problem.message)) for problem in problems])
+    return ExporterConfig(server, tuple(sources.values()))
+
+
+def notices(config: ExporterConfig, environ: Mapping[str, str]) -> list[str]:
+    """What is valid but will not work, here or yet: unsupported types, and variables that are not set."""
+    found = []
+    for source in config.enabled:
+        if not supported(source.type):
+            found.append(
+                f"source {source.name}: this version checks sources of type {source.type} but cannot collect them yet"
+            )
+            continue
+        missing = [name for name in dict.fromkeys(source.needs()) if name not in environ]
+        if missing:
+            found.append(f"source {source.name}: needs {', '.join(missing)}, which is not set in this environment")
+    return found + _overlaps(config)
+
+
+def _overlaps(config: ExporterConfig) -> list[str]:
+    """Sources that feed one family with the same labels, of which Prometheus would take only one sample each."""
+    found = []
+    first: dict[tuple[str, frozenset[str], frozenset[tuple[str, str]]], str] = {}
+    for source in config.enabled:
+        for metric in source.metrics:
+            key = metric.prometheus_name, frozenset(metric.labels), frozenset(source.labels.items())
+            other = first.setdefault(key, source.name)
+            if other != source.name:
+                message = f"sources {other} and {source.name} give {metric.prometheus_name} the same labels"
+                found.append(f"{message}: if samples can be alike, give each source a static label of its own")
+    return found
+
+
+def _sources(data: object, document: Located, problems: list[Problem]) -> dict[int, SourceConfig]:
+    """Valid sources by their position in the file."""
+    if not isinstance(data, list) or not data:
+        what = "is no list" if data else "has no sources"
+        problems.append(document.problem(["data_sources"], f"{what}: list at least one source, each starting with -"))
+        return {}
+    sources: dict[int, SourceConfig] = {}
+    for position, item in enumerate(data):
+        path: list[str | int] = ["data_sources", position]
+        kind = item.get("type") if isinstance(item, dict) else None
+        if not isinstance(item, dict):
+            problems.append(document.problem(path, "is no mapping: a source has name, type, metrics and more"))
+        elif not isinstance(kind, str):
+            problems.append(document.problem([*path, "type"], f"type is missing: use one of {', '.join(SOURCE_TYPES)}"))
+        elif kind not in SOURCE_TYPES:
+            problems.append(document.problem([*path, "type"], _not_one_of(kind, tuple(SOURCE_TYPES))))
+        else:
+            source = _validated(config_model(kind), item, path, document, problems)
+            if source is not None:
+                sources[position] = source
+    return sources
+
+
+def _validated(
+    model: type[Model], data: object, path: list[str | int], document: Located, problems: list[Problem]
+) -> Model | None:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            at = [*path, *(part for part in details["loc"] if part != "[key]")]
+            problems.append(document.problem(at, _explain(details, model)))
+    return None
+
+
+def _explain(details: ErrorDetails, model: type[BaseModel]) -> str:
+    """A problem in words that say what to do. Shows no value that could be a secret."""
+    kind, context, key = details["type"], details.get("ctx", {}), details["loc"][-1] if details["loc"] else ""
+    if kind == "extra_forbidden":
+        return _unknown(str(key), _keys(model, details["loc"][:-1]))
+    if kind == "literal_error":
+        return _not_one_of(
+            details["input"], str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        )
+    if kind == "value_error":
+        return str(context["error"])
+    words = {
+        "missing": f"is missing: add {key}",
+        "string_type": "must be text: put it in quotes",
+        "string_pattern_mismatch": "has characters that are not allowed: use letters, digits and _ . : -",
+        "string_too_short": "is empty: fill it in",
+        "int_type": "must be a whole number",
+        "int_parsing": "must be a whole number",
+        "bool_parsing": "must be true or false",
+        "bool_type": "must be true or false",
+        "tuple_type": "must be a list, each entry starting with -",
+        "list_type": "must be a list, each entry starting with -",
+        "dict_type": "must be a mapping of keys to values",
+        "model_type": "must be a mapping of keys to values",
+        "model_attributes_type": "must be a mapping of keys to values",
+    }
+    return words.get(kind, details["msg"])
+
+
+def _keys(model: type[BaseModel], path: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The keys that the model at `path` below `model` has."""
+    fields: Mapping[str, Any] = model.model_fields
+    for part in path:
+        if isinstance(part, str) and part in fields:
+            inner = _inner_model(fields[part].annotation)
+            fields = inner.model_fields if inner else {}
+    return tuple(fields)
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - whatever a field is annotated with
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_inner_model(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((inner for inner in found if inner), None)
+
+
+def _unknown(key: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"remove it; known here: {', '.join(known)}"
+    return f"unknown key: {hint}"
+
+
+def _not_one_of(value: object, choices: list[str] | tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f", did you mean {near[0]}" if near else ""
+    return f"{value!r} is not possible{hint}: use one of {', '.join(choices)}"
+
+
+def _conflicts(sources: Mapping[int, SourceConfig], document: Located) -> list[Problem]:
+    """Names that stand twice, and sources that disagree about one metric family."""
+    problems = []
+    names: dict[str, int] = {}
+    families: dict[str, tuple[str, MetricConfig]] = {}
+    for position, source in sources.items():
+        path: list[str | int] = ["data_sources", position]
+        if source.name in names:
+            line = document.line(["data_sources", names[source.name]])
+            message = f"another source, in line {line}, has the name {source.name}: names must differ"
+            problems.append(document.problem([*path, "name"], message))
+        names.setdefault(source.name, position)
+        for index, metric in enumerate(source.metrics):
+            other, first = families.setdefault(metric.prometheus_name, (source.name, metric))
+            if first.type != metric.type:
+                message = f"{metric.prometheus_name} is a {first.type} in source {other} and a {metric.type} here"
+                problems.append(document.problem([*path, "metrics", index, "type"], f"{message}: make them agree"))
+    return problems

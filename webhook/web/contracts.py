@@ -1,0 +1,35 @@
+"""What the pages and the API need from the rest of the application. Errors are the domain's and the ports'.
+
+AlertNotFound       404
+IllegalChange       409: the alert is not in a state for this change
+StoreUnavailable    503
+HistoryUnavailable  503: there is no chart to be had now
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, Protocol
+
+from webhook.storage.records import AlertRecord
+
+Theme = Literal["light", "dark"]
+ImageFormat = Literal["png", "svg"]
+
+
+class Actions(Protocol):
+    """What a person can do to an alert. Raises AlertNotFound, IllegalChange or StoreUnavailable."""
+
+    def resolve(self, alert_id: str, *, note: str, actor: str, now: datetime) -> None: ...
+
+    def dismiss(self, alert_id: str, *, reason: str, actor: str, now: datetime) -> None: ...
+
+
+class Charts(Protocol):
+    def chart(
+        self, alert: AlertRecord, metric: str, *, threshold: float | None, theme: Theme, image_format: ImageFormat
+    ) -> bytes:
+        """The metric around the time of the alert; `threshold` as the page shows it.
+
+        Raise HistoryUnavailable.
+        """

@@ -1,0 +1,218 @@
+"""Server-sent events: pages learn that something changed and fetch themselves anew.
+
+One thread per process polls the store while anybody listens, whoever wrote the change: any `serve` or `worker`.
+An event names the alerts that changed, or says that they were many; it carries no data of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from flask import Blueprint, Response, request
+from sqlalchemy.exc import SQLAlchemyError
+
+from webhook.storage.changes import changed_alerts, last_trigger_at, open_notifications
+from webhook.storage.database import Database
+
+POLL_INTERVAL = timedelta(seconds=0.8)
+HEARTBEAT = timedelta(seconds=15)
+STREAM_LIFETIME = timedelta(minutes=10)
+RECONNECT = timedelta(seconds=2)
+FULL_RETRY = timedelta(seconds=30)
+DEFAULT_SUBSCRIBERS = 8
+QUEUED_EVENTS = 8
+OVERLAP = timedelta(seconds=15)
+"""A transaction commits after the time it wrote: looking back this far finds those that overtook each other."""
+WATCHED = 500
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`alerts` are ids; empty with `many` set when there are too many to name, or when only triggers came."""
+
+    cursor: datetime
+    alerts: frozenset[str] = frozenset()
+    triggers: bool = False
+    many: bool = False
+
+    def as_event(self) -> str:
+        data = {"alerts": sorted(self.alerts), "triggers": self.triggers, "many": self.many}
+        return f"id: {self.cursor:%Y-%m-%dT%H:%M:%S.%fZ}\nevent: change\ndata: {json.dumps(data)}\n\n"
+
+
+class ChangeFeed:
+    """Compares the store with what it saw the last time; not shared between threads."""
+
+    def __init__(self, database: Database, since: datetime) -> None:
+        self._database = database
+        self.cursor = since
+        self._seen: dict[str, datetime] = {}
+        self._notifications: dict[str, tuple[str, str]] = {}
+        self._last_trigger: datetime | None = None
+        self._look()  # what is there already is no change
+
+    def poll(self) -> Change | None:
+        """What changed since the last call; None for nothing. Raises SQLAlchemyError."""
+        alerts, triggers, many = self._look()
+        if not (alerts or triggers or many):
+            return None
+        return Change(self.cursor, frozenset() if many else frozenset(alerts), triggers, many)
+
+    def _look(self) -> tuple[set[str], bool, bool]:
+        with self._database.read() as connection:
+            rows = changed_alerts(connection, self.cursor - OVERLAP, WATCHED)
+            notifications = open_notifications(connection, WATCHED)
+            last_trigger = last_trigger_at(connection)
+        updated = dict(rows)
+        alerts = {alert_id for alert_id, at in updated.items() if self._seen.get(alert_id) != at}
+        moved = notifications.items() ^ self._notifications.items()
+        alerts |= {alert_id for _, (alert_id, _) in moved}
+        triggers = last_trigger != self._last_trigger
+        self._seen, self._notifications, self._last_trigger = updated, notifications, last_trigger
+        self.cursor = max([self.cursor, *updated.values()])
+        return alerts, triggers, len(rows) >= WATCHED and bool(alerts)
+
+
+class Broadcaster:
+    """Hands each change to every subscriber. The polling thread lives as long as there are subscribers."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime], limit: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._subscribers: set[queue.Queue[Change | None]] = set()
+        self._stop: threading.Event | None = None
+        self._closed = False
+
+    @property
+    def subscribers(self) -> int:
+        return len(self._subscribers)
+
+    def subscribe(self) -> queue.Queue[Change | None] | None:
+        """A queue of changes that ends with None; None when there are subscribers enough, or after `close`."""
+        with self._lock:
+            if self._closed or len(self._subscribers) >= self._limit:
+                return None
+            if self._stop is None:
+                # Looked at here and not in the thread: nothing written from now on is missed.
+                feed = ChangeFeed(self._database, self._clock())
+                self._stop = threading.Event()
+                threading.Thread(target=self._run, args=(feed, self._stop), name="live", daemon=True).start()
+            changes: queue.Queue[Change | None] = queue.Queue(QUEUED_EVENTS)
+            self._subscribers.add(changes)
+            return changes
+
+    def unsubscribe(self, changes: queue.Queue[Change | None]) -> None:
+        with self._lock:
+            self._subscribers.discard(changes)
+            if not self._subscribers and self._stop is not None:
+                self._stop.set()
+                self._stop = None
+
+    def close(self) -> None:
+        """End every stream, for a graceful shutdown; their pages connect again elsewhere."""
+        with self._lock:
+            self._closed = True
+            for changes in self._subscribers:
+                _put(changes, None)
+
+    def publish(self, change: Change) -> None:
+        with self._lock:
+            for changes in self._subscribers:
+                _put(changes, change)
+
+    def _run(self, feed: ChangeFeed, stop: threading.Event) -> None:
+        while not stop.wait(POLL_INTERVAL.total_seconds()):
+            try:
+                change = feed.poll()
+            except SQLAlchemyError as error:
+                log.warning("live_poll_failed", error=type(error).__name__)
+                continue
+            if change is not None:
+                self.publish(change)
+
+
+def _put(changes: queue.Queue[Change | None], change: Change | None) -> None:
+    """A reader too slow for its queue is told once that much has changed."""
+    try:
+        changes.put_nowait(change)
+    except queue.Full:
+        while not changes.empty():
+            changes.get_nowait()
+        changes.put_nowait(change and Change(change.cursor, triggers=True, many=True))
+
+
+def _missed(database: Database, since_text: str | None, now: datetime) -> Change | None:
+    """What a page has missed since it was rendered or last heard of us; everything, if its word is no time."""
+    if not since_text:
+        return None
+    try:
+        since = datetime.fromisoformat(since_text).astimezone(UTC)
+        look_from = since - OVERLAP
+    except (ValueError, OverflowError):
+        return Change(now, triggers=True, many=True)
+    with database.read() as connection:
+        rows = changed_alerts(connection, look_from, WATCHED)
+        last_trigger = last_trigger_at(connection)
+    triggers = last_trigger is not None and last_trigger >= look_from
+    if not rows and not triggers:
+        return None
+    newest = max([since, *(at for _, at in rows)])
+    many = len(rows) >= WATCHED
+    return Change(newest, frozenset() if many else frozenset(alert_id for alert_id, _ in rows), triggers, many)
+
+
+def _stream(broadcaster: Broadcaster, changes: queue.Queue[Change | None], missed: Change | None) -> Iterator[str]:
+    """Events and heartbeats, for about STREAM_LIFETIME; the client comes back by itself."""
+    end = time.monotonic() + STREAM_LIFETIME.total_seconds()
+    try:
+        yield f"retry: {int(RECONNECT.total_seconds() * 1000)}\n: connected\n\n"
+        if missed is not None:
+            yield missed.as_event()
+        while time.monotonic() < end:
+            try:
+                change = changes.get(timeout=HEARTBEAT.total_seconds())
+            except queue.Empty:
+                yield ": heartbeat\n\n"
+                continue
+            if change is None:
+                return
+            yield change.as_event()
+    finally:
+        broadcaster.unsubscribe(changes)
+
+
+def live_blueprint(database: Database, broadcaster: Broadcaster, clock: Callable[[], datetime]) -> Blueprint:
+    """GET /live/events[?since=…]; a page names the time it was rendered, EventSource the last event it had."""
+    pages = Blueprint("live", __name__)
+
+    @pages.get("/live/events")
+    def events() -> Response:
+        changes = broadcaster.subscribe()
+        if changes is None:
+            retry = str(int(FULL_RETRY.total_seconds()))
+            return Response("Too many listeners.\n", 503, {"Retry-After": retry}, "text/plain")
+        try:
+            since = request.headers.get("Last-Event-ID") or request.args.get("since")
+            missed = _missed(database, since, clock())
+        except SQLAlchemyError:
+            broadcaster.unsubscribe(changes)
+            raise
+        response = Response(_stream(broadcaster, changes, missed), mimetype="text/event-stream")
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
+        # Once begun, the generator's `finally` unsubscribes; this is for a client that left before that.
+        response.call_on_close(lambda: broadcaster.unsubscribe(changes))
+        return response
+
+    return pages

@@ -1,0 +1,391 @@
+"""Codes and numbers in people's words: pure, and tolerant of what it does not know.
+
+Rates are kept without unit and shown in percent; a value and its threshold are shown with as many digits as it takes
+to tell them apart. What comes from outside stays plain text: escaping is the template's.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from webhook.domain.alert import OPERATIONS_ACCOUNT
+from webhook.domain.message import SEVERITY_WORDS, printable
+from webhook.domain.metric import format_duration, format_threshold, format_value, metric_words
+from webhook.domain.severity import Severity
+
+ALERT_TYPES = {
+    "CARD_TESTING": "Card testing",
+    "VELOCITY_ATTACK": "Velocity attack",
+    "ACCOUNT_TAKEOVER": "Account takeover",
+    "CHARGEBACK_FRAUD": "Chargeback fraud",
+    "ANOMALY_DETECTION": "Anomaly",
+    "BLOCK_SURGE": "Block surge",
+}
+STATUSES = {"ACTIVE": "Active", "RESOLVED": "Resolved", "DISMISSED": "Dismissed"}
+SESSIONS = {
+    "ACTIVE": "Attack running",
+    "EXPIRED": "Quiet: no trigger within the session timeout",
+    "RESOLVED": "Ended",
+}
+COMMENTS = {
+    "TRIGGER_EVENT": "Trigger",
+    "SEVERITY_ESCALATION": "Severity rose",
+    "USER_NOTE": "Note",
+    "SYSTEM_LOG": "System",
+}
+DELIVERIES = {
+    "PENDING": "Waiting",
+    "SENDING": "Being sent",
+    "SENT": "Sent",
+    "DELIVERED": "Delivered",
+    "FAILED": "Failed",
+}
+CHANNELS = {"slack": "Slack", "sms": "SMS", "webapp": "Web app", "console": "Console", "email": "E-mail"}
+OUTCOMES = {
+    "created": "New alert",
+    "session_updated": "Counted",
+    "comment_added": "Added to a quiet alert",
+    "duplicate": "Duplicate",
+    "stale": "Too late",
+    "suppressed": "Suppressed",
+    "rejected": "Rejected",
+    "resolved": "Ended",
+}
+OUTCOME_MEANINGS = {
+    "created": "Opened a new alert.",
+    "session_updated": "Counted as one more occurrence of the running attack.",
+    "comment_added": "The attack had gone quiet; it was added to the same alert.",
+    "duplicate": "Already counted: a repeat, a retry, or another Alertmanager's copy of the same trigger.",
+    "stale": "Older than the recorded end of the same firing, so it reopened nothing.",
+    "suppressed": "No alert was raised.",
+    "rejected": "It could not be used.",
+    "resolved": "The condition no longer holds.",
+}
+REASONS = {
+    "conditions met": "The merchant's own conditions were met.",
+    "conditions not met": "The merchant's own conditions were not met.",
+    "no merchant configuration": "The merchant has set no thresholds, so the general rule decides.",
+    "no conditions configured": "The merchant has set no thresholds, so the general rule decides.",
+    "disabled": "Alerts of this type are switched off for this merchant.",
+}
+NOTIFY_REASONS = {
+    "first": "First message",
+    "escalated": "Severity rose",
+    "threshold": "Occurrence threshold reached",
+    "interval": "Still going on",
+    "resolved": "Attack ended",
+    "frequency": "frequency limit reached",
+    "strategy": "notification strategy",
+    "snoozed": "snoozed",
+    "no_channel": "no channel is configured",
+}
+ESCALATION_REASONS = {
+    "occurrence_count_threshold": "number of occurrences",
+    "duration_threshold": "how long it lasts",
+    "rule_severity": "a graver rule fired",
+}
+OPERATORS = {
+    ">": ">",
+    ">=": "\N{GREATER-THAN OR EQUAL TO}",
+    "<": "<",
+    "<=": "\N{LESS-THAN OR EQUAL TO}",
+    "==": "=",
+    "!=": "\N{NOT EQUAL TO}",
+    "in": "is one of",
+    "not_in": "is none of",
+    "contains": "contains",
+    "regex": "matches",
+}
+
+
+def humanise(code: str) -> str:
+    """`some_code` or `SOME_CODE` as `Some code`."""
+    words = code.replace("_", " ").strip()
+    return words[:1].upper() + words[1:].lower() if words.isupper() else words[:1].upper() + words[1:]
+
+
+def type_label(alert_type: str) -> str:
+    return ALERT_TYPES.get(alert_type) or humanise(alert_type)
+
+
+def merchant_label(account_id: str, merchant_name: str) -> str:
+    """The merchant's name on one line, without invisible characters; its account id where there is no name."""
+    if account_id == OPERATIONS_ACCOUNT:
+        return "Operations"
+    return printable(" ".join(merchant_name.split())) or account_id
+
+
+def severity_word(severity: str) -> str:
+    return SEVERITY_WORDS[Severity(severity)] if severity in SEVERITY_WORDS else ""
+
+
+def channel_label(channel: str) -> str:
+    return CHANNELS.get(channel) or humanise(channel)
+
+
+def delivery_word(status: str) -> str:
+    return DELIVERIES.get(status) or humanise(status)
+
+
+def escalation_text(step: Mapping[str, Any]) -> str:
+    """Why the severity rose, e.g. `50 triggers`."""
+    reason = str(step.get("reason", ""))
+    if reason == "occurrence_count_threshold" and step.get("occurrence_count"):
+        return f"{step['occurrence_count']} triggers"
+    return ESCALATION_REASONS.get(reason) or humanise(reason).lower()
+
+
+def outcome_label(outcome: str) -> str:
+    return OUTCOMES.get(outcome) or humanise(outcome)
+
+
+def outcome_text(outcome: str, reason: str) -> str:
+    """One or two sentences on what became of a trigger, and why."""
+    return f"{OUTCOME_MEANINGS.get(outcome, '')} {reason_text(reason)}".strip()
+
+
+def verdict_text(outcome: str, reason: str, verdict: Mapping[str, Any]) -> str:
+    """What became of a trigger; the verdict speaks where the outcome has no reason of its own."""
+    if not reason and was_judged(outcome):
+        reason = str(verdict.get("reason") or verdict.get("error") or "")
+    return outcome_text(outcome, reason)
+
+
+def reason_text(reason: str) -> str:
+    """A sentence for the reason of an outcome or a verdict; what follows a known one's colon is told elsewhere."""
+    known = REASONS.get(reason.partition(":")[0].strip())
+    return known or (f"{humanise(reason).rstrip('.')}." if reason else "")
+
+
+def notify_text(notify: str) -> str:
+    """`first`, or `withheld:<why>`, as a phrase; empty for nothing decided."""
+    kind, _, why = notify.partition(":")
+    if kind == "withheld":
+        return f"Message held back: {NOTIFY_REASONS.get(why) or humanise(why).lower()}"
+    return NOTIFY_REASONS.get(kind) or humanise(kind)
+
+
+def told_text(notify: str) -> str:
+    """What one trigger had people told, as a phrase."""
+    return notify_text(notify) if ":" in notify else f"Message: {notify_text(notify).lower()}"
+
+
+def was_judged(outcome: str) -> bool:
+    """Whether conditions decided: repeats, late ones and ends are what they are at any value."""
+    return outcome not in ("duplicate", "stale", "resolved")
+
+
+def compared(metric: str, value: float, threshold: float) -> tuple[str, str]:
+    """Both as text, with enough digits that different numbers look different (up to 8)."""
+    limit = format_threshold(metric, threshold)
+    for digits in range(1, 9):
+        text = format_value(metric, value, digits=digits)
+        if value == threshold or _bare(text) != _bare(limit):
+            return text, limit
+    return format_value(metric, value, digits=8), format_value(metric, threshold, digits=8)
+
+
+def _bare(text: str) -> str:
+    """Without the zeros after the point that say nothing."""
+    return re.sub(r"\.(?!\d)", "", re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text))
+
+
+def span(length: timedelta) -> str:
+    """How long, as coarsely as one says it: `45 s`, `12 min`, `2 h 5 min`, `3 d 4 h`."""
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    return format_duration(length // minute * minute if minute <= length < hour else length)
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """`just now`, `3 min ago`, `in 2 min`."""
+    past = now - at
+    if abs(past) < timedelta(seconds=10):
+        return "just now"
+    return f"{span(past)} ago" if past > timedelta(0) else f"in {span(-past)}"
+
+
+def utc(at: datetime) -> str:
+    """`2025-11-19 10:30:05 UTC`."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def clock_time(at: datetime, now: datetime) -> str:
+    """`10:30 UTC` for today, with the date on other days."""
+    return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition of a verdict. `value` is None when the metric was missing, `met` when nobody decided."""
+
+    metric: str
+    operator: str
+    threshold: Any
+    value: Any
+    met: bool | None
+    owner: str
+
+    @property
+    def label(self) -> str:
+        return metric_words(self.metric).label
+
+    @property
+    def sign(self) -> str:
+        return OPERATORS.get(self.operator, self.operator)
+
+    @property
+    def numeric(self) -> bool:
+        return as_number(self.threshold) is not None
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Value and threshold for people."""
+        value, threshold = as_number(self.value), as_number(self.threshold)
+        if value is not None and threshold is not None:
+            return compared(self.metric, value, threshold)
+        return _plain(self.metric, self.value), _plain(self.metric, self.threshold)
+
+
+def as_number(value: object) -> float | None:
+    """A finite number from JSON; not a bool, not text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _plain(metric: str, value: object) -> str:
+    if value is None:
+        return "missing"
+    if isinstance(value, list):
+        return ", ".join(_plain(metric, entry) for entry in value)
+    found = as_number(value)
+    return str(value) if found is None else format_threshold(metric, found)
+
+
+def conditions(
+    verdict: Mapping[str, Any], metrics: Mapping[str, Any], thresholds: Mapping[str, Any]
+) -> list[Condition]:
+    """What one trigger was judged by: the merchant's conditions, else the general rule's thresholds."""
+    found = verdict.get("conditions")
+    entries = [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+    if not entries:
+        return _rule_conditions(metrics, thresholds)
+    return [
+        Condition(
+            metric=str(entry.get("metric", "")),
+            operator=str(entry.get("operator", "")),
+            threshold=entry.get("threshold"),
+            value=entry.get("value"),
+            met=entry.get("met") if isinstance(entry.get("met"), bool) else None,
+            owner="merchant",
+        )
+        for entry in entries
+    ]
+
+
+def _rule_conditions(metrics: Mapping[str, Any], thresholds: Mapping[str, Any]) -> list[Condition]:
+    rule = []
+    for metric, threshold in thresholds.items():
+        value, limit = as_number(metrics.get(metric)), as_number(threshold)
+        if value is not None and limit is not None:
+            rule.append(Condition(metric, ">", limit, value, value > limit, "rule"))
+    return rule
+
+
+def annotated_thresholds(annotations: Mapping[str, str]) -> dict[str, float]:
+    """The general rule's thresholds, as its annotations `threshold_<metric>` carry them."""
+    found = {}
+    for name, text in annotations.items():
+        if name.startswith("threshold_"):
+            with suppress(ValueError):
+                found[name.removeprefix("threshold_")] = float(text)
+    return found
+
+
+OWNERS = {"merchant": "merchant's own threshold", "rule": "general rule"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One metric of an alert against its threshold, where it has one. `fill` and `mark` are 0..100 of a bar."""
+
+    metric: str
+    value: float
+    threshold: float | None
+    operator: str
+    owner: str
+    met: bool
+
+    @property
+    def label(self) -> str:
+        return metric_words(self.metric).label
+
+    @property
+    def sign(self) -> str:
+        """How the value stands to the threshold: what a reader sees has to be true."""
+        if self.threshold is None:
+            return ""
+        return OPERATORS[self.operator] if self.met else _relation(self.value, self.threshold)
+
+    @property
+    def value_text(self) -> str:
+        return self._texts[0]
+
+    @property
+    def threshold_text(self) -> str:
+        return self._texts[1]
+
+    @property
+    def _texts(self) -> tuple[str, str]:
+        if self.threshold is None:
+            return format_value(self.metric, self.value, digits=1), ""
+        return compared(self.metric, self.value, self.threshold)
+
+    @property
+    def fill(self) -> float:
+        return self._part(self.value)
+
+    @property
+    def mark(self) -> float:
+        return self._part(self.threshold or 0.0)
+
+    def _part(self, value: float) -> float:
+        top = max(abs(self.value), abs(self.threshold or 0.0)) * 1.15
+        return round(min(100.0, max(0.0, value / top * 100)), 1) if top else 0.0
+
+
+def _relation(value: float, threshold: float) -> str:
+    if value == threshold:
+        return "="
+    return ">" if value > threshold else "<"
+
+
+_COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+
+
+def readings(metrics: Mapping[str, Any], thresholds: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[Reading]:
+    """Every metric of an alert, those with a threshold first, the merchant's thresholds before the rule's."""
+    limits: dict[str, tuple[float, str, str]] = {}
+    for condition in conditions(verdict, {}, {}) + _rule_conditions(metrics, thresholds):
+        limit = as_number(condition.threshold)
+        if limit is not None and condition.operator in _COMPARISONS:
+            limits.setdefault(condition.metric, (limit, condition.operator, condition.owner))
+    found = []
+    for metric, raw in metrics.items():
+        value = as_number(raw)
+        if value is not None:
+            bound, sign, owner = limits.get(metric, (None, "", ""))
+            met = bound is not None and _COMPARISONS[sign](value, bound)
+            found.append(Reading(metric, value, bound, sign, owner, met))
+    return sorted(found, key=lambda reading: (reading.threshold is None, reading.owner != "merchant", not reading.met))
