@@ -25,7 +25,7 @@ from webhook.domain.metric import Unit, format_duration, format_threshold, forma
 from webhook.ports import ChartSpec, Series
 
 _INCHES, _DPI = (10.0, 5.0), 100
-_LEFT, _RIGHT, _BOTTOM, _TOP = 0.085, 0.965, 0.115, 0.765
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.1, 0.965, 0.115, 0.765
 _NAME_LENGTH = 38
 _LOWEST_TOP = {Unit.SHARE: 0.001, Unit.COUNT: 1.0}  # an axis for zeros alone
 _DAY, _MOST_TICKS = 86400, 7
@@ -165,9 +165,9 @@ def _axes(axes: Axes, spec: ChartSpec, theme: _Theme) -> None:
 
 def _tick(metric: str, value: float, top: float) -> str:
     """Short enough to stand beside the axis: millions are written as such."""
-    for size, sign in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if top >= size and metric_words(metric).unit is not Unit.SHARE:
-            return f"{value / (1e3 if sign == 'k' else size):,.3g}{sign if value else ''}"
+    for least, size, sign in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if top >= least and metric_words(metric).unit is not Unit.SHARE:
+            return f"{value / size:,.3g}{sign if value else ''}"
     return format_threshold(metric, value)
 
 
