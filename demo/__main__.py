@@ -164,8 +164,9 @@ def backfill(database: str, tsdb: Path, job: str, instance: str, promtool: str) 
 def serve(database: str, window: float | None, port: int, file: Path | None, plan_json: bool, **given: Any) -> None:  # noqa: ANN401 - click passes the options on
     """Write payments as time passes, and serve the metric platform API."""
     if file is not None and plan_json:
-        _, plan = _planned(file, window, given, stream=sys.stderr)
-        print(json.dumps(asdict(plan) | {"wall_window": plan.wall_window, "wall_seconds": plan.wall_seconds}))
+        dataset, plan = _planned(file, window, given, stream=sys.stderr)
+        derived = {"wall_window": plan.wall_window, "wall_seconds": plan.wall_seconds}
+        print(json.dumps(asdict(plan) | derived | {"has_status": dataset.has("status")}))
         return
     from demo.server import WriterThread, make_api_server  # noqa: PLC0415 - only the server needs Flask
     from demo.server import serve as run  # noqa: PLC0415 - as above
@@ -199,7 +200,8 @@ def _simulation(
     if not given["no_attack"]:
         wanted = given["attack_merchant"] or simulator.typical_merchant()
         with store.write() as connection:
-            attacks.stop_attacks(connection, now)  # a last run's attack must not meet this one's
+            # The last run's may go on still; what a person started is left alone.
+            attacks.stop_attacks(connection, now, merchant=wanted, kind=given["attack_type"])
             attack = attacks.start_attack(
                 connection,
                 wanted,
@@ -222,7 +224,7 @@ def _wall_window(window: float | None) -> float | None:
 
 
 def _planned(
-    file: Path, window: float | None, given: dict[str, Any], stream: TextIO = sys.stdout
+    file: Path, window: float | None, given: dict[str, Any], stream: TextIO | None = None
 ) -> tuple[Dataset, ReplayPlan]:
     """Load, plan and tell. Raises DemoError where file or options do not fit."""
     pairs = [item.partition("=") for item in given["status_value"]]

@@ -34,6 +34,7 @@ from webhook.domain.alert import AlertTypeSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_SPEED = 20.0
+PROMETHEUS_RESEND_DELAY_S = 60.0  # its default: how old an annotation in Alertmanager can be
 MIN_SESSION_TIMEOUT_S = 6.0  # shorter than a scrape, a rule evaluation and a group flush, a session could never last
 SECRETS = ("ingest_token", "admin_token", "secret_key", "metric_platform_token")
 STOPPED_BY_A_PERSON = (130, 143)
@@ -73,6 +74,8 @@ class Stack:
         ours = {
             "RUN_DIR": str(self.folder),
             "ALERTMANAGER": alertmanager_program(),
+            "RESEND_DELAY": f"{max(PROMETHEUS_RESEND_DELAY_S / self.speed, 1):g}s",
+            "SENTINEL_LOG_LEVEL": "WARNING",  # the console channel is what a person came to read
             "PAYMENTS_OPTIONS": shlex.join((*self.traffic_options, *self.payments_options)),
             "PAYMENTS_DATABASE_URL": f"sqlite:///{self.folder}/payments.sqlite",
             "METRIC_PLATFORM_TOKEN": self.secret("metric_platform_token"),
@@ -198,13 +201,17 @@ def shortened(speed: float) -> dict[str, object]:
     }
 
 
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def prepare_history(stack: Stack, environment: dict[str, str]) -> None:
     """24 hours of payments, in the store and in Prometheus, once. What was interrupted is made anew."""
     done = stack.folder / "history.done"
     if stack.transactions or done.exists():
         return
     for leftover in (*stack.folder.glob("payments.sqlite*"), stack.prometheus_data):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        remove(leftover)
     say("writing 24 hours of payments (only the first time) …")
     python = [sys.executable, "-m", "demo"]
     instance = f"127.0.0.1:{stack.ports['exporter']}"
@@ -221,16 +228,23 @@ def forget_earlier_replay(folder: Path) -> None:
     """A replay starts with empty stores: its merchants and times are its own."""
     for leftover in folder.iterdir():
         if leftover.name not in ("lock", "secrets"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            remove(leftover)
 
 
-def replay_window(environment: dict[str, str]) -> str:
-    """The store's rate window on the wall clock, which the exporter asks the metric platform for too."""
+def replay_environment(environment: dict[str, str]) -> dict[str, str]:
+    """What the exporter has to know of the file: the rate window on the wall clock, and whether the platform has news.
+
+    The platform serves the share of failed authorisations alone, which takes a column that says how payments ended.
+    """
     command = [sys.executable, "-m", "demo", "serve", *shlex.split(environment["PAYMENTS_OPTIONS"]), "--plan-json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     if done.returncode:
         raise CannotStart((done.stderr.strip().splitlines() or ["the file cannot be replayed"])[-1])
-    return f"{json.loads(done.stdout)['wall_window']:.3f}s"
+    plan = json.loads(done.stdout)
+    return {
+        "PAYMENTS_WINDOW": f"{plan['wall_window']:.3f}s",
+        "METRIC_PLATFORM_ENABLED": str(plan["has_status"]).lower(),
+    }
 
 
 def prepare_webhook(stack: Stack, environment: dict[str, str]) -> None:
@@ -287,7 +301,7 @@ def start(stack: Stack) -> int:
         make_secrets(stack.folder)
         environment = stack.environment()
         if stack.transactions:
-            environment.setdefault("PAYMENTS_WINDOW", replay_window(environment))
+            environment = {**replay_environment(environment), **environment}
         derive_configuration(stack, environment)
         prepare_history(stack, environment)
         prepare_webhook(stack, environment)

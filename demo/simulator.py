@@ -78,7 +78,7 @@ class Simulator:
             insert_transactions(connection, frame)
             for attack in attacks:
                 insert_chargebacks(connection, chargeback_burst(connection, self._rng, attack, since, now))
-            insert_chargebacks(connection, self._ordinary_chargebacks(connection, frame.height, now))
+            insert_chargebacks(connection, self._ordinary_chargebacks(connection, int((~frame["is_fraud"]).sum()), now))
             save_settings(connection, {"heartbeat": now})
             if now - self._purged_at >= _PURGE_EVERY:
                 purge(connection, now - self._config.history)

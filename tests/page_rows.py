@@ -109,10 +109,18 @@ def open_store(url: str) -> Database:
     return database
 
 
-def make_app(database: Database, clock: Any = None, charts: FakeCharts | None = None) -> tuple[Flask, FakeActions]:
-    app, actions = Flask("webhook"), FakeActions(database)
+def make_app(
+    database: Database,
+    clock: Any = None,
+    charts: FakeCharts | None = None,
+    *,
+    token: str = TOKEN,
+    secret_key: str | bytes | None = None,
+) -> tuple[Flask, FakeActions]:
+    app, actions = Flask("webhook", static_folder=None), FakeActions(database)
+    app.secret_key = secret_key
     app.extensions["sentinel_broadcaster"] = register_pages(
-        app, database=database, clock=clock or Clock(), actions=actions, charts=charts, admin_token=TOKEN
+        app, database=database, clock=clock or Clock(), actions=actions, charts=charts, admin_token=token
     )
     return app, actions
 

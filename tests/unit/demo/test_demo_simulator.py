@@ -87,6 +87,8 @@ def test_velocity_is_hundreds_a_second_on_few_cards(store: PaymentsStore) -> Non
     row = metrics(store, run(simulator, NOW, 60))["acc_002"]
     assert row["transaction_rate"] > 100
     assert row["unique_card_count"] / row["transaction_count"] < 0.1
+    # An attack on one merchant brings the others no chargebacks.
+    assert sum(other["chargeback_count"] for other in metrics(store, NOW + 60).values()) < 5
 
 
 def test_account_takeover_spends_a_multiple_on_known_cards(store: PaymentsStore) -> None:
