@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -158,9 +158,15 @@ def backfill(database: str, tsdb: Path, job: str, instance: str, promtool: str) 
 @click.option("--attack-minutes", default=3.0, show_default=True)
 @click.option("--no-attack", is_flag=True, help="Start no attack by itself.")
 @click.option("--replay", "file", type=click.Path(path_type=Path), help="Replay FILE instead of simulating.")
+@click.option("--replay-after", type=SECONDS, default="5s", show_default=True, help="So that the stack is up by then.")
+@click.option("--plan-json", is_flag=True, help="Print what --replay would do, for programs, and stop.")
 @dataset_options
-def serve(database: str, window: float | None, port: int, file: Path | None, **given: Any) -> None:  # noqa: ANN401 - click passes the options on
+def serve(database: str, window: float | None, port: int, file: Path | None, plan_json: bool, **given: Any) -> None:  # noqa: ANN401 - click passes the options on
     """Write payments as time passes, and serve the metric platform API."""
+    if file is not None and plan_json:
+        _, plan = _planned(file, window, given, stream=sys.stderr)
+        print(json.dumps(asdict(plan) | {"wall_window": plan.wall_window, "wall_seconds": plan.wall_seconds}))
+        return
     from demo.server import WriterThread, make_api_server  # noqa: PLC0415 - only the server needs Flask
     from demo.server import serve as run  # noqa: PLC0415 - as above
 
@@ -175,7 +181,7 @@ def serve(database: str, window: float | None, port: int, file: Path | None, **g
                 thread = WriterThread(*_simulation(store, window, given))
             else:
                 dataset, plan = _planned(file, window, given)
-                replay = Replay(store, dataset, plan, time.time() + 1.0)
+                replay = Replay(store, dataset, plan, time.time() + given["replay_after"])
                 thread = WriterThread(replay, _watch(replay))
         except BaseException:
             server.server_close()
@@ -193,7 +199,8 @@ def _simulation(
     if not given["no_attack"]:
         wanted = given["attack_merchant"] or simulator.typical_merchant()
         with store.write() as connection:
-            attacks.stop_attacks(connection, now)  # a last run's attack must not meet this one's
+            # The last run's may go on still; what a person started is left alone.
+            attacks.stop_attacks(connection, now, merchant=wanted, kind=given["attack_type"])
             attack = attacks.start_attack(
                 connection,
                 wanted,
@@ -216,7 +223,7 @@ def _wall_window(window: float | None) -> float | None:
 
 
 def _planned(
-    file: Path, window: float | None, given: dict[str, Any], stream: TextIO = sys.stdout
+    file: Path, window: float | None, given: dict[str, Any], stream: TextIO | None = None
 ) -> tuple[Dataset, ReplayPlan]:
     """Load, plan and tell. Raises DemoError where file or options do not fit."""
     pairs = [item.partition("=") for item in given["status_value"]]
@@ -258,14 +265,11 @@ def _watch(replay: Replay) -> Callable[[float], bool]:
 @database_option
 @window_option
 @dataset_options
-@click.option("--plan", "only", flag_value="text", help="Show what would be done, and stop.")
-@click.option("--plan-json", "only", flag_value="json", help="The same for programs, on standard output.")
-def replay(file: Path, database: str, window: float | None, only: str | None, **given: Any) -> None:  # noqa: ANN401 - click passes the options on
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done, and stop.")
+def replay(file: Path, database: str, window: float | None, only_plan: bool, **given: Any) -> None:  # noqa: ANN401 - click passes the options on
     """Write somebody's own transactions into the store as (faster) time passes."""
-    dataset, plan = _planned(file, window, given, stream=sys.stderr if only == "json" else sys.stdout)
-    if only == "json":
-        print(json.dumps(asdict(plan) | {"wall_window": plan.wall_window, "wall_seconds": plan.wall_seconds}))
-    if only:
+    dataset, plan = _planned(file, window, given)
+    if only_plan:
         return
     with opened(database, existing=False) as store:
         store.create()
@@ -371,10 +375,10 @@ def _clock(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
-def main() -> None:
-    """Errors that the caller can put right are one plain line and exit code 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Errors that the caller can put right are one plain line and exit code 2. Always ends in SystemExit."""
     try:
-        cli.main(prog_name="python -m demo")
+        cli.main(arguments, prog_name="python -m demo")
     except DemoError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

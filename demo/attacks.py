@@ -82,8 +82,10 @@ def _velocity(rng: np.random.Generator, target: Target, attack: Attack, count: i
 
 def _account_takeover(rng: np.random.Generator, target: Target, attack: Attack, count: int) -> dict[str, Any]:  # noqa: ARG001 - one signature for all
     """The merchant's own customers, from devices never seen, spending 5 to 8 times what they use to."""
-    start = int(target.population.card_starts[target.merchant])
-    numbers = start + rng.integers(0, int(target.population.card_counts[target.merchant]), count)
+    start, pool = (int(of[target.merchant]) for of in (target.population.card_starts, target.population.card_counts))
+    drawn = start + rng.integers(0, pool, 20 * count)
+    known = np.array([target.book.average(card) is not None for card in card_names(drawn)], dtype=bool)
+    numbers = np.concatenate((drawn[known], drawn[~known]))[:count]  # customers that have been there, if there are
     cards = card_names(numbers)
     usual = [
         target.book.average(card) or mean

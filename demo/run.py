@@ -7,8 +7,10 @@ the production files with shorter times.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -32,6 +34,7 @@ from webhook.domain.alert import AlertTypeSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_SPEED = 20.0
+PROMETHEUS_RESEND_DELAY_S = 60.0  # its default: how old an annotation in Alertmanager can be
 MIN_SESSION_TIMEOUT_S = 6.0  # shorter than a scrape, a rule evaluation and a group flush, a session could never last
 SECRETS = ("ingest_token", "admin_token", "secret_key", "metric_platform_token")
 STOPPED_BY_A_PERSON = (130, 143)
@@ -49,6 +52,7 @@ class Stack:
     ports: dict[str, int]
     speed: float
     transactions: Path | None
+    traffic_options: tuple[str, ...]  # of the simulator and of its history alike
     payments_options: tuple[str, ...]
 
     @property
@@ -70,7 +74,9 @@ class Stack:
         ours = {
             "RUN_DIR": str(self.folder),
             "ALERTMANAGER": alertmanager_program(),
-            "PAYMENTS_OPTIONS": " ".join(self.payments_options),
+            "RESEND_DELAY": f"{max(PROMETHEUS_RESEND_DELAY_S / self.speed, 1):g}s",
+            "SENTINEL_LOG_LEVEL": "WARNING",  # the console channel is what a person came to read
+            "PAYMENTS_OPTIONS": shlex.join((*self.traffic_options, *self.payments_options)),
             "PAYMENTS_DATABASE_URL": f"sqlite:///{self.folder}/payments.sqlite",
             "METRIC_PLATFORM_TOKEN": self.secret("metric_platform_token"),
             "METRIC_PLATFORM_URL": self.url("payments"),
@@ -195,17 +201,24 @@ def shortened(speed: float) -> dict[str, object]:
     }
 
 
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def prepare_history(stack: Stack, environment: dict[str, str]) -> None:
     """24 hours of payments, in the store and in Prometheus, once. What was interrupted is made anew."""
     done = stack.folder / "history.done"
     if stack.transactions or done.exists():
         return
     for leftover in (*stack.folder.glob("payments.sqlite*"), stack.prometheus_data):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        remove(leftover)
     say("writing 24 hours of payments (only the first time) …")
     python = [sys.executable, "-m", "demo"]
     instance = f"127.0.0.1:{stack.ports['exporter']}"
-    for command in (["history"], ["backfill", "--tsdb", str(stack.prometheus_data), "--instance", instance]):
+    for command in (
+        ["history", *stack.traffic_options],
+        ["backfill", "--tsdb", str(stack.prometheus_data), "--instance", instance],
+    ):
         if subprocess.run([*python, *command], env=environment, cwd=ROOT, check=False).returncode:
             raise CannotStart(f"demo {command[0]} failed: see the lines above")
     done.touch()
@@ -215,7 +228,16 @@ def forget_earlier_replay(folder: Path) -> None:
     """A replay starts with empty stores: its merchants and times are its own."""
     for leftover in folder.iterdir():
         if leftover.name not in ("lock", "secrets"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            remove(leftover)
+
+
+def replay_window(environment: dict[str, str]) -> str:
+    """The store's rate window on the wall clock, which the exporter asks the metric platform for too."""
+    command = [sys.executable, "-m", "demo", "serve", *shlex.split(environment["PAYMENTS_OPTIONS"]), "--plan-json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    if done.returncode:
+        raise CannotStart((done.stderr.strip().splitlines() or ["the file cannot be replayed"])[-1])
+    return f"{json.loads(done.stdout)['wall_window']:.3f}s"
 
 
 def prepare_webhook(stack: Stack, environment: dict[str, str]) -> None:
@@ -271,6 +293,8 @@ def start(stack: Stack) -> int:
             forget_earlier_replay(stack.folder)
         make_secrets(stack.folder)
         environment = stack.environment()
+        if stack.transactions:
+            environment.setdefault("PAYMENTS_WINDOW", replay_window(environment))
         derive_configuration(stack, environment)
         prepare_history(stack, environment)
         prepare_webhook(stack, environment)
@@ -293,22 +317,34 @@ def _port_options(command: click.Command) -> click.Command:
     "--transactions", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="replay this file instead"
 )
 @click.option("--speed", type=float, help="how much faster than in production everything waits; of a replay: its speed")
+@click.option("--merchants", type=int, help="how many merchants the simulator has")
+@click.option("--rate", type=float, help="transactions per second over all of them")
+@click.option("--seed", type=int, help="the same seed gives the same merchants and habits")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(".run"), show_default=True)
 @click.argument("payments_options", nargs=-1, type=click.UNPROCESSED)
-def main(
-    transactions: Path | None, speed: float | None, folder: Path, payments_options: tuple[str, ...], **ports: int
+def main(  # noqa: PLR0917 - click passes by name, one for each option
+    transactions: Path | None,
+    speed: float | None,
+    merchants: int | None,
+    rate: float | None,
+    seed: int | None,
+    folder: Path,
+    payments_options: tuple[str, ...],
+    **ports: int,
 ) -> None:
-    """Start the whole stack. Further options go to the payments simulator or the replay (python -m demo serve --help)."""
+    """Start the whole stack. Further options go to the simulator or the replay (python -m demo serve --help)."""
     options = payments_options
+    traffic = {"--merchants": merchants, "--rate": rate, "--seed": seed}
     if transactions:
         speed = speed or 2880.0
         folder = folder / "replay"
-        options = ("--replay", f"'{transactions.resolve()}'", "--speed", f"{speed:g}", *options)
+        options = ("--replay", str(transactions.resolve()), "--speed", f"{speed:g}", *options)
     stack = Stack(
         folder=folder.resolve(),
         ports={name: ports[f"{name}_port"] for name in PORTS},
         speed=speed or DEMO_SPEED,
         transactions=transactions,
+        traffic_options=tuple(str(part) for option in traffic.items() if option[1] is not None for part in option),
         payments_options=options,
     )
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from demo.metric_platform import create_app
 from demo.payments import PaymentsStore
 
 logger = logging.getLogger("demo")
+
+_HOST = "127.0.0.1"
 
 TICK = 0.5
 """Seconds between two steps of the writer."""
@@ -60,10 +63,15 @@ class WriterThread(threading.Thread):
 def make_api_server(store: PaymentsStore, token: str, port: int) -> BaseWSGIServer:
     """Bound to 127.0.0.1. Raises DemoError when the port is taken."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    try:
-        return make_server("127.0.0.1", port, create_app(store, token, time.time), threaded=True)
-    except (OSError, SystemExit) as error:  # werkzeug exits by itself on a taken port
-        raise DemoError(f"port {port} is taken; choose another with --port") from error
+    app = create_app(store, token, time.time)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((_HOST, port))
+        except OSError as error:  # werkzeug itself would print and exit
+            raise DemoError(f"port {port} is taken; choose another with --port") from error
+        listener.listen()
+        return make_server(_HOST, port, app, threaded=True, fd=listener.fileno())
 
 
 def serve(server: BaseWSGIServer, thread: WriterThread) -> None:

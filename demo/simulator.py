@@ -78,7 +78,7 @@ class Simulator:
             insert_transactions(connection, frame)
             for attack in attacks:
                 insert_chargebacks(connection, chargeback_burst(connection, self._rng, attack, since, now))
-            insert_chargebacks(connection, self._ordinary_chargebacks(connection, frame.height, now))
+            insert_chargebacks(connection, self._ordinary_chargebacks(connection, int((~frame["is_fraud"]).sum()), now))
             save_settings(connection, {"heartbeat": now})
             if now - self._purged_at >= _PURGE_EVERY:
                 purge(connection, now - self._config.history)
@@ -98,7 +98,7 @@ class Simulator:
         """Now and then a bank reports some earlier transaction of some merchant."""
         count = int(self._rng.poisson(CHARGEBACK_SHARE * written))
         oldest = connection.execute(sa.select(sa.func.min(transactions.c.id))).scalar_one()
-        if not count or oldest is None:
+        if not count or oldest is None or oldest >= self._next_id:
             return pl.DataFrame(schema=CHARGEBACK_SCHEMA)
         drawn = np.unique(self._rng.integers(oldest, self._next_id, count))
         reported = sa.select(chargebacks.c.transaction_id).where(chargebacks.c.transaction_id.in_(drawn.tolist()))

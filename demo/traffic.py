@@ -43,7 +43,7 @@ def ordinary(rng: np.random.Generator, population: Population, since: float, unt
     merchant, bin_index = (np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(counts.shape))
     created_at = edges[bin_index] + rng.random(len(merchant)) * widths[bin_index]
     cards = _pick_cards(rng, population, merchant)
-    amounts = population.card_means[cards] * rng.lognormal(-0.08, 0.4, len(merchant))
+    amounts = population.card_means[cards] * rng.lognormal(-0.05, 0.33, len(merchant))
     frame = pl.DataFrame(
         {
             "account_id": population.frame["account_id"].gather(merchant),

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from exporter.collectors.base import SourceConfig
 from exporter.collectors.registry import SOURCE_TYPES, config_model, supported
+from exporter.environment import Secrets
 from exporter.errors import ConfigError, Problem
 from exporter.located import Located
 from exporter.mapping.spec import MetricConfig
@@ -73,7 +74,9 @@ def parse(text: str, file: str) -> ExporterConfig:
     sources = _sources(data.get("data_sources"), document, problems)
     problems += _conflicts(sources, document)
     if problems or server is None:
-        raise ConfigError(problems)
+        secrets = Secrets()
+        secrets.hide_references(text)
+        raise ConfigError([replace(problem, message=secrets.redact(problem.message)) for problem in problems])
     return ExporterConfig(server, tuple(sources.values()))
 
 
@@ -89,6 +92,20 @@ def notices(config: ExporterConfig, environ: Mapping[str, str]) -> list[str]:
         missing = [name for name in dict.fromkeys(source.needs()) if name not in environ]
         if missing:
             found.append(f"source {source.name}: needs {', '.join(missing)}, which is not set in this environment")
+    return found + _overlaps(config)
+
+
+def _overlaps(config: ExporterConfig) -> list[str]:
+    """Sources that feed one family with the same labels, of which Prometheus would take only one sample each."""
+    found = []
+    first: dict[tuple[str, frozenset[str], frozenset[tuple[str, str]]], str] = {}
+    for source in config.enabled:
+        for metric in source.metrics:
+            key = metric.prometheus_name, frozenset(metric.labels), frozenset(source.labels.items())
+            other = first.setdefault(key, source.name)
+            if other != source.name:
+                message = f"sources {other} and {source.name} give {metric.prometheus_name} the same labels"
+                found.append(f"{message}: if samples can be alike, give each source a static label of its own")
     return found
 
 

@@ -57,8 +57,7 @@ class Secrets:
 
     def expand(self, text: str) -> str:
         """`text` with its references replaced; what they stood for counts as secret."""
-        for name, _, _ in _REFERENCE.findall(text):
-            self.hide(self._environ.get(name, ""))
+        self.hide_references(text)
         try:
             return expand(text, self._environ)
         except VariableMissing as error:
@@ -91,6 +90,11 @@ class Secrets:
         """From now on `redact` replaces `value`, as it is and as it is written in a URL."""
         if len(value) >= _SHORTEST_SECRET:
             self._read.update({value, quote(value, safe=""), quote(value), quote_plus(value), repr(value)[1:-1]})
+
+    def hide_references(self, text: str) -> None:
+        """Hide what the references in `text` stand for."""
+        for name, _, _ in _REFERENCE.findall(text):
+            self.hide(self._environ.get(name, ""))
 
     def redact(self, text: str) -> str:
         """`text` without anything that was read as a secret; the longest first, for one may contain another."""

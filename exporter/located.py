@@ -31,6 +31,8 @@ class Located:
             mark = error.problem_mark or error.context_mark
             what = ", ".join(filter(None, (error.context, error.problem)))
             raise ConfigError([Problem(file, mark.line + 1 if mark else 1, "", f"no valid YAML: {what}")]) from None
+        except RecursionError:
+            raise ConfigError([Problem(file, 1, "", "is nested too deeply")]) from None
         except yaml.YAMLError as error:
             raise ConfigError([Problem(file, 1, "", f"no valid YAML: {' '.join(str(error).split())}")]) from None
 

@@ -133,12 +133,14 @@ class Slot:
     def watch(self) -> None:
         """Declare a run that is long past its timeout failed, and drop data that is too old."""
         now = self._clock.monotonic()
-        state = self.state
-        hangs = state.running_since is not None and now >= state.running_since + self.job.timeout + _GRACE
-        if hangs and not state.overdue:
-            self._give_up(now)
-        if self._served and state.fresh_since is not None and now >= state.fresh_since + self.job.max_staleness:
-            self._expire()
+        with self._lock:
+            hangs = self._hangs(now)
+            if hangs:
+                self._give_up(now)
+            if self._stale(now):
+                self._expire()
+        if hangs:
+            self.job.cancel()
 
     def cancel(self) -> None:
         """Give up a running collection for good: the exporter stops, and nobody wants to hear of it."""
@@ -158,24 +160,26 @@ class Slot:
             elif not self._cancelled:
                 conclude(now, started)
 
+    def _hangs(self, now: float) -> bool:
+        since = self.state.running_since
+        return since is not None and not self.state.overdue and now >= since + self.job.timeout + _GRACE
+
+    def _stale(self, now: float) -> bool:
+        since = self.state.fresh_since
+        return self._served and since is not None and now >= since + self.job.max_staleness
+
     def _give_up(self, now: float) -> None:
-        with self._lock:
-            started = self.state.running_since
-            if started is None or self.state.overdue:
-                return
-            message = (
-                f"no end within the timeout of {self.job.timeout:g} s; the next run waits until this one has ended"
-            )
-            failure = Failure(self._clock.wall(), TimedOut.reason, message, retryable=True)
-            self._failed(now, started, failure=failure)
-            self.state = replace(self.state, running_since=started, overdue=True, next_run=None)
-        self.job.cancel()
+        started = self.state.running_since
+        assert started is not None
+        message = f"no end within the timeout of {self.job.timeout:g} s; the next run waits until this one has ended"
+        failure = Failure(self._clock.wall(), TimedOut.reason, message, retryable=True)
+        self._failed(now, started, failure=failure)
+        self.state = replace(self.state, overdue=True, next_run=None)
 
     def _expire(self) -> None:
-        with self._lock:
-            self._served = False
-            self.job.drop()
-            self.state = replace(self.state, series=0, rows=0)
+        self._served = False
+        self.job.drop()
+        self.state = replace(self.state, series=0, rows=0)
         log.warning("data too old, no longer served", source=self.job.name, max_staleness=self.job.max_staleness)
 
     def _succeeded(self, now: float, started: float, *, outcome: Outcome) -> None:

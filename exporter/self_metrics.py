@@ -63,6 +63,9 @@ class SourceHealth(Collector):
             updated.add_metric([name], at)
         yield updated
         durations = [(s.name, s.duration) for s in states if s.duration is not None]
+        yield _gauge(
+            "interval_seconds", "How often the source is to be collected.", [(s.name, s.interval) for s in states]
+        )
         yield _gauge("collect_duration_seconds", "How long the last collection took.", durations)
         yield _gauge("rows", "Rows behind what is served of the source.", [(s.name, s.rows) for s in states])
         yield _gauge("series", "Series that are served of the source.", [(s.name, s.series) for s in states])

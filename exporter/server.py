@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
+import structlog
+
 from exporter.errors import AddressTaken
 from exporter.exposition import CONTENT_TYPE
 
+log = structlog.get_logger()
 _SMALL = 64 * 1024
 _TEXT = "text/plain; charset=utf-8"
 _QUALITY = re.compile(r"q\s*=\s*0(\.0*)?\s*$")
@@ -47,8 +52,10 @@ class Server(ThreadingHTTPServer):
         except OverflowError:
             raise AddressTaken(f"cannot listen on {host}:{port}: there is no such port") from None
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's signature
-        """A client that goes away in the middle of an answer is nothing to report."""
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - socketserver's
+        """Log what broke an answer, but not a client that went away in the middle of one."""
+        if not isinstance(sys.exception(), OSError):
+            log.error("answer broken off", client=client_address[0], traceback=traceback.format_exc())
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -115,10 +122,10 @@ def gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
         if len(part) < _SMALL:
             small.append(part)
             size += len(part)
-        if small and (len(part) >= _SMALL or size >= _SMALL):
+        if size and (len(part) >= _SMALL or size >= _SMALL):
             yield b"".join(small)
             small, size = [], 0
         if len(part) >= _SMALL:
             yield part
-    if small:
+    if size:
         yield b"".join(small)

@@ -17,11 +17,12 @@ import polars as pl
 import requests
 import servers
 import yaml
+from fakes_slack import SlackStub
+from werkzeug.serving import WSGIRequestHandler, make_server
+
 from demo.derive import derive
 from demo.metric_platform import create_app
 from demo.payments import TRANSACTION_COLUMNS, PaymentsStore, insert_merchants, insert_transactions, next_transaction_id
-from fakes_slack import SlackStub
-from werkzeug.serving import make_server
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -83,9 +84,14 @@ def make_payments(url: str) -> PaymentsStore:
     return store
 
 
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
 @contextmanager
 def metric_platform(store: PaymentsStore, token: str) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, create_app(store, token, time.time), threaded=True)
+    server = make_server("127.0.0.1", 0, create_app(store, token, time.time), threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -215,7 +215,8 @@ def _fail(request: BaseHTTPRequestHandler, failure: Failure) -> bool:
         _respond(request, failure.status, failure.body, "text/html")
     elif failure.error or failure.status != 200:
         headers = {"Retry-After": str(failure.retry_after)} if failure.retry_after is not None else {}
-        error = failure.error or ("ratelimited" if failure.status == 429 else "internal_error")
+        usual = {429: "ratelimited", 403: "access_denied"}
+        error = failure.error or usual.get(failure.status, "internal_error")
         _json(request, {"ok": False, "error": error}, failure.status, headers)
     else:
         return False

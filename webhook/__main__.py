@@ -6,14 +6,19 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
 import click
+import sqlalchemy as sa
 
 from webhook.config import ConfigError, Settings, load_settings
+from webhook.storage.config_file import ConfigFileError, read_config_file
+from webhook.storage.configs import save_configs
+from webhook.storage.database import Database
 
 
 @click.group()
@@ -43,21 +48,20 @@ def worker() -> None:
     settings = _settings()
     from webhook.worker import run  # noqa: PLC0415 - charts and channels are heavy, other commands do without
 
-    run(settings)
+    try:
+        run(settings)
+    except ConfigError as error:
+        _fail(error.problems)
 
 
 @main.command()
 def migrate() -> None:
     """Bring the database to the newest schema."""
     settings = _settings()
-    import sqlalchemy as sa  # noqa: PLC0415 - `--help` answers at once
+    from webhook.storage.migrations import upgrade  # noqa: PLC0415 - Alembic is for this command alone
 
-    from webhook.storage.migrations import upgrade  # noqa: PLC0415 - as above
-
-    try:
+    with _database_in_one_line():
         upgrade(settings.database_url.get_secret_value())
-    except sa.exc.OperationalError as error:
-        _fail(["the database cannot be used: " + " ".join(str(error.orig).split())])
     print("the database is up to date")
 
 
@@ -71,19 +75,12 @@ def config() -> None:
 def import_(file: Path) -> None:
     """Take the merchant configurations of a YAML FILE; what it does not name stays as it is."""
     settings = _settings()
-    import sqlalchemy as sa  # noqa: PLC0415 - `--help` answers at once
-
-    from webhook.storage.config_file import ConfigFileError, read_config_file  # noqa: PLC0415 - as above
-    from webhook.storage.configs import save_configs  # noqa: PLC0415 - as above
-    from webhook.storage.database import Database  # noqa: PLC0415 - as above
-
     try:
         configs = read_config_file(file)
-        changes = save_configs(Database(settings.database_url.get_secret_value()), configs, datetime.now(UTC))
     except ConfigFileError as error:
         _fail(error.problems)
-    except sa.exc.OperationalError as error:
-        _fail(["the database cannot be used: " + " ".join(str(error.orig).split())])
+    with _database_in_one_line():
+        changes = save_configs(Database(settings.database_url.get_secret_value()), configs, datetime.now(UTC))
     print(", ".join(f"{changes[kind]} {kind}" for kind in ("created", "updated", "unchanged")))
 
 
@@ -94,11 +91,20 @@ def _settings(require: Iterable[str] = ()) -> Settings:
         _fail(error.problems)
 
 
+@contextmanager
+def _database_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        _fail([f"the database cannot be used: {reason}"])
+
+
 def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:
-        _fail([f"cannot listen on {host}:{port}: {error.strerror}"])
+        _fail([f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"])
 
 
 def _fail(problems: Iterable[str]) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -11,11 +12,18 @@ from flask import Flask, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from webhook.adapters.charts import MatplotlibCharts
+from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
+from webhook.pipeline import actions
+from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.storage.database import Database
+from webhook.storage.records import AlertRecord
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert_trigger_log
+from webhook.web.contracts import ImageFormat, Theme
+from webhook.web.pages import register_pages
 from webhook.web.receiver import register_receiver
 
 _CONNECTIONS = 20
@@ -44,9 +52,63 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     )
     _register_health(app, database)
     _register_metrics(app, registry)
-    # Pages are registered here: register_pages(app, database, store, settings, clock=clock)
+    _register_pages(app, settings, database, store, clock)
     app.extensions["sentinel_database"] = database
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Actions:
+    """The pipeline's actions on this process' store."""
+
+    store: AlertStore
+
+    def resolve(self, alert_id: str, *, note: str, actor: str, now: datetime) -> None:
+        actions.resolve(self.store, alert_id, note=note, actor=actor, now=now)
+
+    def dismiss(self, alert_id: str, *, reason: str, actor: str, now: datetime) -> None:
+        actions.dismiss(self.store, alert_id, reason=reason, actor=actor, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Charts:
+    """The chart of an alert as it stands now."""
+
+    chart_of: AlertChart
+    clock: Callable[[], datetime]
+
+    def chart(
+        self, alert: AlertRecord, metric: str, *, threshold: float | None, theme: Theme, image_format: ImageFormat
+    ) -> bytes:
+        return self.chart_of.draw(
+            metric=metric,
+            threshold=threshold,
+            account_id=alert.account_id,
+            merchant=alert.merchant_name or alert.account_id,
+            start=alert.first_triggered_at,
+            end=alert.resolved_at,
+            now=self.clock(),
+            theme=theme,
+            image_format=image_format,
+        )
+
+
+def _register_pages(
+    app: Flask, settings: Settings, database: Database, store: AlertStore, clock: Callable[[], datetime]
+) -> None:
+    if not settings.admin_token:
+        raise ConfigError(["SENTINEL_ADMIN_TOKEN: must be set"])
+    if settings.secret_key:
+        app.secret_key = settings.secret_key.get_secret_value()
+    broadcaster = register_pages(
+        app,
+        database=database,
+        clock=clock,
+        actions=_Actions(store),
+        charts=_Charts(AlertChart(PrometheusHistory(settings.prometheus_url), MatplotlibCharts()), clock),
+        admin_token=settings.admin_token.get_secret_value(),
+    )
+    app.extensions["sentinel_broadcaster"] = broadcaster
 
 
 def _register_health(app: Flask, database: Database) -> None:

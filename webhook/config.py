@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import durationpy
 import sqlalchemy as sa
@@ -35,6 +35,16 @@ from webhook.domain.severity import EscalationStep, Severity
 PREFIX = "SENTINEL_"
 SECRETS = ("database_url", "ingest_token", "admin_token", "secret_key", "slack_bot_token", "llm_api_key")
 
+CHART_METRICS = {
+    "CARD_TESTING": "block_rate",
+    "VELOCITY_ATTACK": "transaction_rate",
+    "ACCOUNT_TAKEOVER": "unusual_spend_rate",
+    "CHARGEBACK_FRAUD": "chargeback_rate",
+    "ANOMALY_DETECTION": "block_rate",
+    "BLOCK_SURGE": "block_rate",
+}
+"""The metric that a chart of each alert type shows."""
+
 
 class ConfigError(Exception):
     """The settings cannot be used; `problems` has one line for each reason and shows no value."""
@@ -46,6 +56,8 @@ class ConfigError(Exception):
 
 def _duration(value: object) -> object:
     """`15m`, `1h30m`, `0.5s`."""
+    if isinstance(value, timedelta):
+        return value
     if not isinstance(value, str):
         raise ValueError("must be a duration with a unit, such as 15m")  # noqa: TRY004 - pydantic collects ValueError
     try:
@@ -115,9 +127,14 @@ class ConfigFile(_Strict):
     alert_types: dict[str, AlertTypeEntry] = {}
 
     def types(self) -> AlertTypes:
-        """Velocity attacks come in slower waves: twice the default timeout unless the file says otherwise."""
+        """What the types of the shipped rules differ in, unless the file says otherwise.
+
+        Velocity attacks come in slower waves: twice the default timeout. Each type has a metric that shows it best.
+        """
         default = self.alert_types.get("default", AlertTypeEntry()).over(AlertTypeSettings())
-        base = {"VELOCITY_ATTACK": replace(default, session_timeout=2 * default.session_timeout)}
+        base = {name: replace(default, default_metric=metric) for name, metric in CHART_METRICS.items()}
+        waves = base["VELOCITY_ATTACK"]
+        base["VELOCITY_ATTACK"] = replace(waves, session_timeout=2 * default.session_timeout)
         named = {name: entry.over(base.get(name, default)) for name, entry in self.alert_types.items()}
         return AlertTypes(default, {name: types for name, types in {**base, **named}.items() if name != "default"})
 
@@ -142,6 +159,7 @@ class Settings(BaseSettings):
     llm_base_url: Url | None = None
     llm_model: str | None = None
     llm_timeout: Duration = timedelta(seconds=5)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     config_file: Path | None = None
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
@@ -198,9 +216,8 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
     if path := os.environ.get(f"{PREFIX}CONFIG_FILE"):
         given["alert_types"] = _alert_types(Path(path), problems)
     settings = _settings(given, problems)
-    for name in require:
-        if settings is not None and not getattr(settings, name):
-            problems.append(f"{_variable(name)}: must be set")
+    if settings is not None:
+        problems += [f"{_variable(name)}: must be set" for name in require if not getattr(settings, name)]
     if problems or settings is None:
         raise ConfigError(problems)
     return settings

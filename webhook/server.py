@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+from types import FrameType
 from typing import Any
 
 from flask import Flask
@@ -17,7 +19,7 @@ from webhook.logs import configure_logging
 
 def run(settings: Settings, listener: socket.socket, *, workers: int, threads: int) -> None:
     """Serve on an open socket until told to stop; requests under way are finished first."""
-    configure_logging("webhook")
+    configure_logging("webhook", settings.log_level)
     options = {
         "bind": f"fd://{listener.fileno()}",
         "workers": workers,
@@ -28,6 +30,7 @@ def run(settings: Settings, listener: socket.socket, *, workers: int, threads: i
         "loglevel": "warning",
         "proc_name": "sentinel-webhook",
         "child_exit": _forget,
+        "post_worker_init": _end_streams_on_stop,
     }
     _Server(settings, options).run()
 
@@ -35,6 +38,19 @@ def run(settings: Settings, listener: socket.socket, *, workers: int, threads: i
 def _forget(_arbiter: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def _end_streams_on_stop(worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
+    """A stop waits for requests under way, and a live stream would never end by itself."""
+    stop = signal.getsignal(signal.SIGTERM)
+    broadcaster = worker.wsgi.extensions["sentinel_broadcaster"]
+
+    def end_streams_and_stop(number: int, frame: FrameType | None) -> None:
+        broadcaster.close()
+        if callable(stop):
+            stop(number, frame)
+
+    signal.signal(signal.SIGTERM, end_streams_and_stop)
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types

@@ -46,8 +46,8 @@ class SourceConfig(StrictModel):
 
     @property
     def run_timeout(self) -> float:
-        """Seconds that one collection may take: `timeout`, by default the interval but at most 30 s."""
-        return self.timeout or min(self.interval, _DEFAULT_TIMEOUT)
+        """Seconds that one collection may take."""
+        return self.timeout or _DEFAULT_TIMEOUT
 
     @property
     def stale_after(self) -> float:
@@ -99,7 +99,7 @@ class Collection:
         """Seconds left, more than 0; TimedOut when there are none or the run was cancelled."""
         left = self.deadline - self.clock()
         if left <= 0 or self.cancelled.is_set():
-            raise TimedOut("the source's timeout passed")
+            raise TimedOut("the source's timeout passed before its answer was complete")
         return left
 
     def sleep(self, seconds: float) -> None:

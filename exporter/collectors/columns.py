@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -15,14 +16,13 @@ _PLAIN: Mapping[type, type[pl.DataType]] = {int: pl.Int64, float: pl.Float64, st
 
 def frame_of_rows(names: Sequence[str], rows: Sequence[Sequence[Any]], wanted: Iterable[str]) -> pl.DataFrame:
     """The wanted columns of rows that are tuples; FieldMissing, or BadAnswer where a name is ambiguous."""
-    columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     series = []
     for name in wanted:
         if name not in names:
             raise FieldMissing(name, names)
         if names.count(name) > 1:
             raise BadAnswer(f"the result has more than one column {name!r}: give each its own name with AS")
-        series.append(column(name, columns[names.index(name)]))
+        series.append(column(name, list(map(itemgetter(names.index(name)), rows))))
     return pl.DataFrame(series)
 
 

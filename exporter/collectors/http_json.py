@@ -15,12 +15,14 @@ import urllib3
 from requests.auth import AuthBase
 
 from exporter.collectors.base import Collection
+from exporter.environment import Secrets
 from exporter.errors import (
     BadAnswer,
     BudgetExceeded,
     CollectError,
     Denied,
     RateLimited,
+    SecretMissing,
     ServerFailed,
     TimedOut,
     Unreachable,
@@ -30,14 +32,19 @@ _ATTEMPTS = 4
 _CHUNK = 256 * 1024
 _LONGEST_CONNECT = 10.0
 _EXCERPT = 80
+_LOOKED_AT = 16 * 1024
 _PASSING_STATUS = {408, 425}
-_backoff = tenacity.wait_exponential_jitter(initial=0.5, max=8, jitter=0.25)
+_backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.25)
 
 
 class BearerAuth(AuthBase):
     """Sets the header itself, so that no `.netrc` entry for the host replaces it. `origin` names the token's source."""
 
     def __init__(self, token: str, origin: str) -> None:
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise SecretMissing(
+                f"the token from {origin} is empty or has characters that no token has, such as a space"
+            )
         self._token = token
         self.origin = origin
 
@@ -96,8 +103,9 @@ class JsonClient:
             raise BadAnswer(f"{place}: {type(error).__name__}: {error}") from None
         finally:
             self._response = None
-        _check_status(response, body, place, auth)
-        return _decoded(response, body, place)
+        excerpt = _excerpt(body, collection.secrets)
+        _check_status(response, excerpt, place, auth)
+        return _decoded(response, body, place, excerpt)
 
     def _body(self, response: requests.Response, collection: Collection) -> bytes:
         """The whole body, decompressed; BudgetExceeded as soon as it is longer than allowed."""
@@ -134,7 +142,7 @@ def _failure(state: tenacity.RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
-def _check_status(response: requests.Response, body: bytes, place: str, auth: BearerAuth | None) -> None:
+def _check_status(response: requests.Response, excerpt: str, place: str, auth: BearerAuth | None) -> None:
     status, said = response.status_code, f"{place} answered {response.status_code} {response.reason}"
     if status < 300:  # noqa: PLR2004 - redirects were followed
         return
@@ -148,10 +156,10 @@ def _check_status(response: requests.Response, body: bytes, place: str, auth: Be
         raise RateLimited(said, retry_after=asked)
     if status >= 500 or status in _PASSING_STATUS:  # noqa: PLR2004 - all server errors
         raise ServerFailed(said, retry_after=asked)
-    raise BadAnswer(f"{said}: is the endpoint right? {_excerpt(body)}")
+    raise BadAnswer(f"{said}: is the endpoint right? {excerpt}")
 
 
-def _decoded(response: requests.Response, body: bytes, place: str) -> object:
+def _decoded(response: requests.Response, body: bytes, place: str, excerpt: str) -> object:
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     try:
         return json.loads(body)
@@ -159,12 +167,13 @@ def _decoded(response: requests.Response, body: bytes, place: str) -> object:
         if kind == "text/html" or body.lstrip()[:1] == b"<":
             what = "HTML, not JSON: is the endpoint right, or is there a login page in between?"
         else:
-            what = f"something that is no JSON ({kind or 'no content type'}): "
-        raise BadAnswer(f"{place} answered {response.status_code} with {what} {_excerpt(body)}") from None
+            what = f"something that is no JSON ({kind or 'no content type'})."
+        raise BadAnswer(f"{place} answered {response.status_code} with {what} {excerpt}") from None
 
 
-def _excerpt(body: bytes) -> str:
-    text = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())
+def _excerpt(body: bytes, secrets: Secrets) -> str:
+    """How the answer starts. Secrets go before it is cut, for half a secret would not be recognised."""
+    text = " ".join(secrets.redact(body[:_LOOKED_AT].decode("utf-8", "replace")).split())
     return f"It starts with {text[:_EXCERPT]!r}" if text else "It is empty"
 
 

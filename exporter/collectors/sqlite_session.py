@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,8 @@ class SqliteSession:
             raise self._failure(error) from None
 
     def cancel(self) -> None:
-        self._connection.interrupt()
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed meanwhile
+            self._connection.interrupt()
 
     def close(self) -> None:
         self._connection.close()

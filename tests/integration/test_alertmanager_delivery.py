@@ -136,7 +136,7 @@ def test_both_resolves_arrive_when_both_end_together(
 def test_the_resolve_of_an_inhibited_alert_that_ends_first_never_arrives(
     alertmanager: Alertmanager, receiver: Receiver, higher: dict[str, str]
 ) -> None:
-    """Not wanted, but how Alertmanager is: the webhook's sweep asks its API what still fires (docs/rules.md)."""
+    """Unless it is sent again. So the webhook's sweep asks Alertmanager what still fires (docs/rules.md)."""
     alertmanager.post(DETECTED, STEADY)
     receiver.wait_for("Detected", "firing")
     alertmanager.post(higher)

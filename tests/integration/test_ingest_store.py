@@ -338,9 +338,12 @@ def test_counters_add_up(shop: Shop) -> None:
 def test_eight_clients_deliver_the_same_new_alerts_at_once(shop: Shop) -> None:
     alerts = [firing(f"acc_{number:03}") for number in range(5)]
     barrier = threading.Barrier(8)
-    results = in_parallel(8, lambda: (barrier.wait(), shop.deliver(*alerts))[1].outcomes())
 
-    total = sum(results, Counter())
+    def client() -> Changes:
+        barrier.wait()
+        return shop.deliver(*alerts)
+
+    total = sum((changes.outcomes() for changes in in_parallel(8, client)), Counter())
     assert total == {"created": 5, "duplicate": 35}
     assert len(shop.rows(alert)) == 5
     assert [row["occurrence_count"] for row in shop.rows(alert_dynamic)] == [1] * 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
@@ -57,6 +58,20 @@ def receiver() -> Iterator[Receiver]:
         yield recording
 
 
+NOT_NESTED = """
+groups:
+  - name: one attack, seen by two rules of which neither implies the other
+    interval: 1s
+    rules:
+      - alert: Lesser
+        expr: max by (account_id) (sentinel_block_rate) > 0.9
+        labels: {alert_type: OF_TWO_RULES, severity: P3}
+      - alert: Greater
+        expr: max by (account_id) (sentinel_failed_auth_rate) > 0.9
+        labels: {alert_type: OF_TWO_RULES, severity: SEVERITY}
+"""
+
+
 @dataclass(frozen=True)
 class Derived:
     folder: Path
@@ -86,7 +101,7 @@ def alertmanager(
     derived: Derived, run_prometheus: Callable[..., str], run_alertmanager: Callable[..., str]
 ) -> Alertmanager:
     url = run_alertmanager(derived.folder / "alertmanager.yml", port=derived.alertmanager_port)
-    run_prometheus(derived.folder / "prometheus.yml")
+    run_prometheus(derived.folder / "prometheus.yml", "--rules.alert.resend-delay=1s")  # 1 minute, as fast
     return Alertmanager(url)
 
 
@@ -144,3 +159,24 @@ def test_card_testing_from_exposition_to_webhook(
         for each in delivery.alerts
     }
     assert delivered == {("acc_017", "CardTestingCritical"), ("acc_018", "CardTestingDetected")}
+
+
+@pytest.mark.parametrize("severity", ["P2", "P1"])
+def test_a_resolve_that_was_inhibited_arrives_when_the_higher_severity_has_ended_too(
+    derived: Derived, request: pytest.FixtureRequest, exposition: Exposition, receiver: Receiver, severity: str
+) -> None:
+    """Prometheus sends a resolve again for 15 minutes, so it is lost only when the higher severity lasts longer."""
+    (derived.folder / "rules" / "not_nested.yml").write_text(NOT_NESTED.replace("SEVERITY", severity))
+    alertmanager: Alertmanager = request.getfixturevalue("alertmanager")
+    exposition.show(acc_017=(0.95, 0.1, 9.0))
+    receiver.wait_for("Lesser", "firing")
+    exposition.show(acc_017=(0.95, 0.95, 9.0))
+    receiver.wait_for("Greater", "firing")
+    exposition.show(acc_017=(0.1, 0.95, 9.0))
+    wait_for(lambda: not alertmanager.knows("Lesser"), what="Alertmanager has heard the resolve")
+    for _ in range(2):
+        receiver.wait_for("Greater", "firing", after=time.monotonic())
+    assert receiver.of("Lesser", "resolved") == []
+    exposition.show(acc_017=(0.1, 0.1, 9.0))
+    receiver.wait_for("Greater", "resolved")
+    receiver.wait_for("Lesser", "resolved")

@@ -128,6 +128,12 @@ def test_a_fraud_rule_keeps_to_the_contract(rule: Rule) -> None:
     assert faults(rule) == []
 
 
+def test_the_example_in_the_documentation_keeps_to_it_too() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL)
+    (rule,) = yaml.safe_load(example)
+    assert faults(rule) == []
+
+
 def replaced(old: str, new: str) -> Callable[[Rule], None]:
     def change(rule: Rule) -> None:
         assert old in rule["expr"]

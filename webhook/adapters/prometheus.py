@@ -28,7 +28,7 @@ class PrometheusHistory:
             "start": start.timestamp(),
             "end": end.timestamp(),
             "step": step.total_seconds(),
-            "timeout": f"{self._timeout}s",
+            "timeout": self._timeout,
         }
         try:
             response = self._session.post(self._url, data=parameters, timeout=self._timeout)

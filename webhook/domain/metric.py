@@ -72,9 +72,13 @@ def format_threshold(name: str, value: float) -> str:
     return re.sub(r"\.(\d*?)0+(?!\d)", lambda match: f".{match[1]}" if match[1] else "", text)
 
 
+_MOST_PLACES = 8
+
+
 def _decimal(value: float, digits: int) -> str:
-    if value != 0 and abs(value) < 10**-digits:
-        return f"{value:.2g}"
+    """`digits` after the point; of a number too small for that its first two digits that are not zero."""
+    if 10**-_MOST_PLACES <= abs(value) < 10**-digits:
+        digits = min(_MOST_PLACES, 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
 
 

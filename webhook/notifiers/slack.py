@@ -42,7 +42,7 @@ class SlackOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     token: SecretStr
-    channel: str
+    channel: str | None = None
     api_url: str = "https://slack.com/api/"
     timeout: int = Field(default=10, gt=0)
 
@@ -77,9 +77,12 @@ class Slack:
 
     def send(self, message: Message, settings: Mapping[str, Any]) -> Receipt:
         """Post the text. The receipt's reference is the message's `ts`; its details name the channel's id."""
+        channel = settings.get("channel") or self._channel
+        if not channel:
+            raise PermanentDeliveryError("Slack: neither the merchant nor the default names a channel")
         with _delivery_errors():
             answer = self._client.chat_postMessage(
-                channel=str(settings.get("channel") or self._channel),
+                channel=str(channel),
                 text=fallback_text(message),
                 blocks=blocks(message),
                 mrkdwn=False,

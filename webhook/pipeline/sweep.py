@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -25,18 +25,11 @@ BATCH = 200
 log = structlog.get_logger()
 
 
-class Silent(Protocol):
-    """A firing instance that was not heard of for a session timeout."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-
 class Batch(Protocol):
     """The changes of one transaction; see `webhook.storage.sweeping.SweepBatch`."""
 
-    def confirm(self, instances: Collection[Silent]) -> None: ...
-    def end(self, instances: Collection[Silent]) -> int: ...
+    def confirm(self, instances: Collection[Instance]) -> None: ...
+    def end(self, instances: Collection[Instance]) -> int: ...
     def timed_out(self, after: str | None, limit: int) -> list[tuple[AlertSession, list[Instance]]]: ...
     def long_lasting(self, after: str | None, limit: int) -> list[AlertSession]: ...
     def expire(self, sessions: Sequence[AlertSession]) -> None: ...
@@ -45,7 +38,7 @@ class Batch(Protocol):
 
 
 class Store(Protocol):
-    def silent(self, now: datetime) -> Sequence[Silent]: ...
+    def silent(self, now: datetime) -> Sequence[Instance]: ...
     def batch(self, now: datetime) -> AbstractContextManager[Batch]: ...
 
 
@@ -63,6 +56,9 @@ class Swept:
     expired: int = 0
     resolved: int = 0
     escalated: int = 0
+
+    def counts(self) -> dict[str, int]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -21,8 +22,18 @@ Key = tuple[str, str]
 
 def read_configs(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, MerchantConfig]:
     """The configurations of these accounts and alert types, with their active conditions."""
+    asked = {"accounts": sorted({key[0] for key in keys}), "alert_types": sorted({key[1] for key in keys})}
+    grouped: dict[Key, list[sa.RowMapping]] = {}
+    for row in connection.execute(_query(), asked).mappings():
+        grouped.setdefault((row["account_id"], row["alert_type"]), []).append(row)
+    return {key: _config(rows) for key, rows in grouped.items()}
+
+
+@cache
+def _query() -> sa.Select[Any]:
     c, t = alert_config.c, trigger_condition.c
-    query = (
+    of_config = (t.metric_name, t.operator, t.threshold, t.priority, t.time_window)
+    return (
         sa.select(
             c.account_id,
             c.alert_type,
@@ -31,23 +42,15 @@ def read_configs(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, 
             c.version,
             c.channel_preferences,
             c.notification_settings,
-            t.metric_name,
-            t.operator,
-            t.threshold,
-            t.priority,
-            t.time_window,
+            *of_config,
         )
         .select_from(alert_config.outerjoin(trigger_condition, sa.and_(t.config_id == c.id, t.is_active == sa.true())))
         .where(
-            c.account_id.in_(sorted({account for account, _ in keys})),
-            c.alert_type.in_(sorted({alert_type for _, alert_type in keys})),
+            c.account_id.in_(sa.bindparam("accounts", expanding=True)),
+            c.alert_type.in_(sa.bindparam("alert_types", expanding=True)),
         )
         .order_by(c.account_id, c.alert_type, t.priority, t.id)
     )
-    grouped: dict[Key, list[sa.RowMapping]] = {}
-    for row in connection.execute(query).mappings():
-        grouped.setdefault((row["account_id"], row["alert_type"]), []).append(row)
-    return {key: _config(rows) for key, rows in grouped.items()}
 
 
 def _config(rows: Sequence[sa.RowMapping]) -> MerchantConfig:

@@ -57,7 +57,9 @@ class Outbox:
                     retry_count=notification.c.retry_count + sa.case((notification.c.status == _SENDING, 1), else_=0),
                 )
             )
-            return _notes(connection, claimed)
+            notes = _notes(connection, claimed)
+            self._bury_unreadable(connection, set(claimed) - {note.notification_id for note in notes}, now)
+            return notes
 
     def record_sent(self, note: Note, owner: str, receipt: Receipt, summary: Summary, now: datetime) -> bool:
         """Status SENT, the provider's answer, when people were last told, and the words they got.
@@ -119,6 +121,32 @@ class Outbox:
             )
             again = connection.execute(sa.update(notification).where(expired).values(status=_PENDING, **freed))
             return dead.rowcount + again.rowcount
+
+    def depth(self) -> dict[str, int]:
+        """How many notifications there are in each status that is not an end, and dead letters."""
+        open_ones = (_PENDING, _SENDING, NotificationStatus.FAILED.value)
+        query = (
+            sa.select(notification.c.status, sa.func.count().label("number"))
+            .where(notification.c.status.in_(open_ones))
+            .group_by(notification.c.status)
+        )
+        with self._database.read() as connection:
+            return dict.fromkeys(open_ones, 0) | {row.status: row.number for row in connection.execute(query)}
+
+    def _bury_unreadable(self, connection: sa.Connection, ids: Collection[str], now: datetime) -> None:
+        """Rows that nobody can read do not hold up the others."""
+        if ids:
+            connection.execute(
+                sa.update(notification)
+                .where(notification.c.id.in_(ids))
+                .values(
+                    status=NotificationStatus.FAILED.value,
+                    failed_at=now,
+                    lease_owner=None,
+                    lease_until=None,
+                    error_message="the content of this row cannot be read",
+                )
+            )
 
     def _due(self, now: datetime, without: Collection[str]) -> sa.Select[str]:
         n, earlier = notification.c, notification.alias("earlier")
@@ -209,10 +237,17 @@ def _notes(connection: sa.Connection, ids: Sequence[str]) -> list[Note]:
         .where(n.id.in_(ids))
     )
     rows = {row["id"]: row for row in connection.execute(query).mappings()}
-    return [_note(rows[id_]) for id_ in ids]
+    return [note for id_ in ids if id_ in rows and (note := _note(rows[id_])) is not None]
 
 
-def _note(row: sa.RowMapping) -> Note:
+def _note(row: sa.RowMapping) -> Note | None:
+    try:
+        return _read(row)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _read(row: sa.RowMapping) -> Note:
     """The content as it was decided; what it does not say is read from the alert as it stands."""
     content: Mapping[str, Any] = row["content"]
     return Note(
@@ -225,8 +260,8 @@ def _note(row: sa.RowMapping) -> Note:
         status=AlertStatus(content.get("status", row["alert_status"])),
         reason=NotifyReason(row["reason"]),
         rule_summary=str(content.get("rule_summary") or ""),
-        metrics=content.get("metrics", row["latest_metrics"]) or {},
-        thresholds=content.get("thresholds") or {},
+        metrics=_numbers(content.get("metrics", row["latest_metrics"])),
+        thresholds=_numbers(content.get("thresholds")),
         occurrence_count=int(content.get("occurrence_count", row["occurrence_count"])),
         first_triggered_at=_time(content, row, "first_triggered_at"),
         last_triggered_at=_time(content, row, "last_triggered_at"),
@@ -235,8 +270,12 @@ def _note(row: sa.RowMapping) -> Note:
         channel_settings=content.get("channel_settings") or {},
         retry_count=row["retry_count"],
         created_at=row["created_at"],
-        peaks=content.get("peaks") or {},
+        peaks=_numbers(content.get("peaks")),
     )
+
+
+def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (values or {}).items()}
 
 
 def _time(content: Mapping[str, Any], row: sa.RowMapping, name: str) -> Any:  # noqa: ANN401 - a nullable column

@@ -1,4 +1,4 @@
-"""What was decided about one delivery, written with one statement per table."""
+"""What was decided about one delivery, written a set at a time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertSession, Instance, Trigger
 from webhook.domain.ledger import Changes, Comment, Entry
 from webhook.domain.payload import Rejected
 from webhook.storage.announcements import announcement_rows
+from webhook.storage.bulk import Write, execute_writes
 from webhook.storage.sessions import session_values
 from webhook.storage.tables import (
     alert,
@@ -27,55 +27,40 @@ from webhook.storage.tables import (
 _ALERTMANAGER = "alertmanager"
 _LONGEST_TITLE = 200
 
+_ALERT = Write("insert", alert)
+_DYNAMIC = Write("insert", alert_dynamic)
+_RELATIONSHIP = Write("insert", alert_relationship)
+_CHANGED = Write("update", alert_dynamic, key=("alert_id",))
+_INSTANCE = Write("upsert", alert_instance, key=("fingerprint", "starts_at"))
+_COMMENT = Write("insert", alert_comment)
+_NOTIFICATION = Write("insert", notification)
+_LOG = Write("insert", alert_trigger_log)
+
 
 def record(connection: sa.Connection, changes: Changes, now: datetime) -> None:
-    """Write a delivery's changes. Rows go in a fixed order, so that two writers cannot wait for each other."""
-    opened = sorted(changes.opened.items(), key=lambda item: changes.sessions[item[0]].condition_fingerprint)
-    known = [session for alert_id, session in changes.sessions.items() if alert_id not in changes.opened]
+    """Write a delivery's changes. Rows go in a fixed order, so that two writers rarely wait for each other."""
     _expire(connection, changes.expired, now)
-    if opened:
-        sessions = [changes.sessions[alert_id] for alert_id, _ in opened]
-        connection.execute(sa.insert(alert), [_alert(changes.sessions[id_], first, now) for id_, first in opened])
-        connection.execute(sa.insert(alert_dynamic), [_dynamic(session, changes, now) for session in sessions])
-        connection.execute(sa.insert(alert_relationship), [_relationship(session, now) for session in sessions])
-    if known:
-        _update(connection, known, changes, now)
-    if changes.instances:
-        rows = [_instance(*changes.instances[key]) for key in sorted(changes.instances)]
-        connection.execute(_upsert_instance(connection.dialect.name), rows)
-    if changes.comments:
-        connection.execute(sa.insert(alert_comment), [_comment(comment, now) for comment in changes.comments])
-    if changes.announcements:
-        told = [row for announcement in changes.announcements for row in announcement_rows(announcement, now)]
-        connection.execute(sa.insert(notification), told)
-    if changes.entries:
-        connection.execute(sa.insert(alert_trigger_log), [_log(entry, now) for entry in changes.entries])
+    opened = [changes.sessions[alert_id] for alert_id in changes.opened]
+    opened.sort(key=lambda session: session.condition_fingerprint)
+    known = [session for alert_id, session in changes.sessions.items() if alert_id not in changes.opened]
+    told = [row for announcement in changes.announcements for row in announcement_rows(announcement, now)]
+    writes = (
+        (_ALERT, [_alert(session, changes.opened[session.alert_id], now) for session in opened]),
+        (_DYNAMIC, [{"id": str(uuid4()), **_state(session, changes, now)} for session in opened]),
+        (_RELATIONSHIP, [_relationship(session, now) for session in opened]),
+        (_CHANGED, [_state(session, changes, now) for session in known]),
+        (_INSTANCE, [_instance(*changes.instances[key]) for key in sorted(changes.instances)]),
+        (_COMMENT, [_comment(comment, now) for comment in changes.comments]),
+        (_NOTIFICATION, told),
+        (_LOG, [_log(entry, now) for entry in changes.entries]),
+    )
+    execute_writes(connection, writes)
 
 
 def _expire(connection: sa.Connection, sessions: list[AlertSession], now: datetime) -> None:
     for session in sessions:  # rarely more than one: the sweep expires sessions
         statement = sa.update(alert_dynamic).where(alert_dynamic.c.alert_id == session.alert_id)
         connection.execute(statement.values(session_values(session, now)))
-
-
-def _update(connection: sa.Connection, sessions: list[AlertSession], changes: Changes, now: datetime) -> None:
-    rows = [
-        {**session_values(session, now), "latest_metrics": changes.metrics[session.alert_id], "key": session.alert_id}
-        for session in sessions
-    ]
-    values: dict[str, Any] = {name: sa.bindparam(name) for name in rows[0] if name != "key"}
-    statement = sa.update(alert_dynamic).where(alert_dynamic.c.alert_id == sa.bindparam("key")).values(values)
-    connection.execute(statement, rows)
-
-
-def _upsert_instance(dialect: str) -> postgresql.Insert | sqlite.Insert:
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement: postgresql.Insert | sqlite.Insert = insert(alert_instance)
-    changing = ("alert_id", "severity", "status", "last_heard_at", "last_counted_at", "resolved_at")
-    return statement.on_conflict_do_update(
-        index_elements=["fingerprint", "starts_at"],
-        set_={name: statement.excluded[name] for name in changing},
-    )
 
 
 def _alert(session: AlertSession, first: Trigger, now: datetime) -> dict[str, Any]:
@@ -101,14 +86,9 @@ def _alert(session: AlertSession, first: Trigger, now: datetime) -> dict[str, An
     }
 
 
-def _dynamic(session: AlertSession, changes: Changes, now: datetime) -> dict[str, Any]:
+def _state(session: AlertSession, changes: Changes, now: datetime) -> dict[str, Any]:
     metrics = changes.metrics[session.alert_id]
-    return {
-        "id": str(uuid4()),
-        "alert_id": session.alert_id,
-        "latest_metrics": metrics,
-        **session_values(session, now),
-    }
+    return {"alert_id": session.alert_id, "latest_metrics": metrics, **session_values(session, now)}
 
 
 def _relationship(session: AlertSession, now: datetime) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,9 +32,26 @@ def lock_sessions(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> 
 
     SQLite's writers are serialised from the start of their transaction; it needs no lock on rows.
     """
+    return [session_of(row) for row in connection.execute(_locking(*where)).mappings()]
+
+
+def lock_active_sessions(connection: sa.Connection, conditions: list[str]) -> dict[str, AlertSession]:
+    """The latest session of an active alert for each condition fingerprint, locked as `lock_sessions` does."""
+    rows = connection.execute(_active_sessions(), {"conditions": conditions}).mappings()
+    return {row["condition_fingerprint"]: session_of(row) for row in rows}
+
+
+def _locking(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
     order = (alert_dynamic.c.condition_fingerprint, alert_dynamic.c.last_triggered_at, alert_dynamic.c.id)
-    query = _SESSION.where(*where).order_by(*order).with_for_update(of=alert_dynamic)
-    return [session_of(row) for row in connection.execute(query).mappings()]
+    return _SESSION.where(*where).order_by(*order).with_for_update(of=alert_dynamic)
+
+
+@cache
+def _active_sessions() -> sa.Select[Any]:
+    conditions: sa.BindParameter[str] = sa.bindparam("conditions", expanding=True)
+    return _locking(
+        alert_dynamic.c.condition_fingerprint.in_(conditions), alert_dynamic.c.status == AlertStatus.ACTIVE.value
+    )
 
 
 def session_of(row: sa.RowMapping) -> AlertSession:
@@ -85,29 +103,35 @@ def read_instances(
 ) -> dict[tuple[str, datetime], Instance]:
     """Instances by (fingerprint, starts_at), with whether a person has closed their alert."""
     wanted = set(keys)
+    asked = {"fingerprints": sorted({key[0] for key in wanted}), "starts": sorted({key[1] for key in wanted})}
+    found = (_instance(row) for row in connection.execute(_instances(), asked))
+    return {key: instance for instance in found if (key := (instance.fingerprint, instance.starts_at)) in wanted}
+
+
+@cache
+def _instances() -> sa.Select[Any]:
     closed_by_person = sa.and_(
         alert_dynamic.c.status != AlertStatus.ACTIVE.value,
         sa.func.coalesce(alert_dynamic.c.resolved_by, SYSTEM) != SYSTEM,
     )
-    query = (
+    i = alert_instance.c
+    return (
         sa.select(
-            alert_instance.c.fingerprint,
-            alert_instance.c.starts_at,
-            alert_instance.c.status,
-            alert_instance.c.alert_id,
-            alert_instance.c.last_heard_at,
-            alert_instance.c.last_counted_at,
-            alert_instance.c.resolved_at,
+            i.fingerprint,
+            i.starts_at,
+            i.status,
+            i.alert_id,
+            i.last_heard_at,
+            i.last_counted_at,
+            i.resolved_at,
             sa.func.coalesce(closed_by_person, sa.false()).label("closed_by_person"),
         )
-        .select_from(alert_instance.outerjoin(alert_dynamic, alert_dynamic.c.alert_id == alert_instance.c.alert_id))
+        .select_from(alert_instance.outerjoin(alert_dynamic, alert_dynamic.c.alert_id == i.alert_id))
         .where(
-            alert_instance.c.fingerprint.in_(sorted({fingerprint for fingerprint, _ in wanted})),
-            alert_instance.c.starts_at.in_(sorted({starts_at for _, starts_at in wanted})),
+            i.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
+            i.starts_at.in_(sa.bindparam("starts", expanding=True, type_=i.starts_at.type)),
         )
     )
-    found = (_instance(row) for row in connection.execute(query))
-    return {key: instance for instance in found if (key := (instance.fingerprint, instance.starts_at)) in wanted}
 
 
 def _instance(row: sa.Row[Any]) -> Instance:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import AlertSession, AlertStatus, SessionStatus, Trigger, TriggerStatus
+from webhook.domain.alert import AlertSession, AlertStatus, NotifyReason, SessionStatus, Trigger, TriggerStatus
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.throttle import LONGEST_WINDOW
@@ -18,7 +19,7 @@ from webhook.storage.closing import close_alert
 from webhook.storage.configs import read_configs
 from webhook.storage.database import Database
 from webhook.storage.recording import record
-from webhook.storage.sessions import lock_sessions, read_instances, read_last_heard
+from webhook.storage.sessions import lock_active_sessions, lock_sessions, read_instances, read_last_heard
 from webhook.storage.tables import alert_dynamic, notification
 
 _CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
@@ -58,9 +59,9 @@ class AlertStore:
                 yield connection
         except sa.exc.IntegrityError as error:
             raise StoreConflict("another transaction wrote the same alert") from error
-        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
-            if getattr(error.orig, "sqlstate", None) in _CONFLICTS:
-                raise StoreConflict("the transaction met another one") from error
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _CONFLICTS:
+                raise StoreConflict("the transaction met another one, or its connection broke") from error
             raise StoreUnavailable(f"the database refuses: {type(error.orig).__name__}") from error
         except sa.exc.TimeoutError as error:
             raise StoreUnavailable("no connection to the database became free in time") from error
@@ -72,8 +73,7 @@ def _read(connection: sa.Connection, delivery: Sequence[Received], settings: Ing
     if not triggers:
         return Known()
     conditions = sorted({received.condition for received in delivery if received.condition})
-    where = (alert_dynamic.c.condition_fingerprint.in_(conditions), alert_dynamic.c.status == AlertStatus.ACTIVE.value)
-    sessions = {session.condition_fingerprint: session for session in lock_sessions(connection, *where)}
+    sessions = lock_active_sessions(connection, conditions)
     instances = read_instances(connection, (trigger.key for trigger in triggers))
     judged = {
         (trigger.account_id, trigger.alert_type)
@@ -101,23 +101,27 @@ def _read_notified(
     connection: sa.Connection, keys: set[tuple[str, str]], now: datetime
 ) -> dict[tuple[str, str], list[datetime]]:
     """When people were told, one time per decision however many channels it took; ends are not counted."""
-    columns: tuple[sa.Column[Any], ...] = (
-        notification.c.account_id,
-        notification.c.alert_type,
-        notification.c.alert_id,
-        notification.c.created_at,
-    )
-    query = (
-        sa.select(*columns)
+    asked = {
+        "accounts": sorted({account for account, _ in keys}),
+        "alert_types": sorted({alert_type for _, alert_type in keys}),
+        "since": now - LONGEST_WINDOW,
+    }
+    notified: dict[tuple[str, str], list[datetime]] = {}
+    for account_id, alert_type, _, created_at in connection.execute(_notified(), asked):
+        notified.setdefault((account_id, alert_type), []).append(created_at)
+    return notified
+
+
+@cache
+def _notified() -> sa.Select[Any]:
+    n = notification.c
+    return (
+        sa.select(n.account_id, n.alert_type, n.alert_id, n.created_at)
         .where(
-            notification.c.account_id.in_(sorted({account for account, _ in keys})),
-            notification.c.alert_type.in_(sorted({alert_type for _, alert_type in keys})),
-            notification.c.created_at > now - LONGEST_WINDOW,
-            notification.c.reason != "resolved",
+            n.account_id.in_(sa.bindparam("accounts", expanding=True)),
+            n.alert_type.in_(sa.bindparam("alert_types", expanding=True)),
+            n.created_at > sa.bindparam("since", type_=n.created_at.type),
+            n.reason != NotifyReason.RESOLVED.value,
         )
         .distinct()
     )
-    notified: dict[tuple[str, str], list[datetime]] = {}
-    for account_id, alert_type, _, created_at in connection.execute(query):
-        notified.setdefault((account_id, alert_type), []).append(created_at)
-    return notified

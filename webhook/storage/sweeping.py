@@ -10,7 +10,6 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -38,15 +37,6 @@ from webhook.storage.telling import Telling
 _COLUMNS = alert_dynamic.c
 
 
-@dataclass(frozen=True, slots=True)
-class Silent:
-    """An instance that was last heard to be firing longer ago than its type's session timeout."""
-
-    fingerprint: str
-    starts_at: datetime
-    last_heard_at: datetime
-
-
 class Sweeping:
     """The store as the sweep sees it."""
 
@@ -62,15 +52,15 @@ class Sweeping:
         with self._database.write() as connection:
             yield SweepBatch(connection, self._alert_types, self._channels, now)
 
-    def silent(self, now: datetime) -> list[Silent]:
+    def silent(self, now: datetime) -> list[Instance]:
         """Firing instances, those of suppressed triggers too, not heard of for a session timeout."""
         i = alert_instance.c
-        query = sa.select(i.fingerprint, i.starts_at, i.last_heard_at).where(
+        query = sa.select(alert_instance).where(
             i.status == TriggerStatus.FIRING.value,
             by_type(self._alert_types, i.alert_type, lambda settings: i.last_heard_at < now - settings.session_timeout),
         )
         with self._database.read() as connection:
-            return [Silent(*row) for row in connection.execute(query)]
+            return [_instance(row) for row in connection.execute(query).mappings()]
 
 
 def by_type(
@@ -95,14 +85,14 @@ class SweepBatch:
         self._now = now
         self._telling = Telling(connection, channels, now)
 
-    def confirm(self, instances: Collection[Silent]) -> None:
+    def confirm(self, instances: Collection[Instance]) -> None:
         """Alertmanager still holds them as firing."""
         if instances:
             self._connection.execute(
                 _unheard(sa.update(alert_instance)).values(last_heard_at=self._now), [_key(i) for i in instances]
             )
 
-    def end(self, instances: Collection[Silent]) -> int:
+    def end(self, instances: Collection[Instance]) -> int:
         """Resolve them as of when they were last heard, with an entry in the trigger log; return how many were.
 
         A delivery that was received since then has changed `last_heard_at`, and wins.
@@ -195,17 +185,7 @@ class SweepBatch:
         found: defaultdict[str, list[Instance]] = defaultdict(list)
         i = alert_instance.c
         for row in self._connection.execute(sa.select(alert_instance).where(i.alert_id.in_(alert_ids))).mappings():
-            found[row["alert_id"]].append(
-                Instance(
-                    fingerprint=row["fingerprint"],
-                    starts_at=row["starts_at"],
-                    status=TriggerStatus(row["status"]),
-                    alert_id=row["alert_id"],
-                    last_heard_at=row["last_heard_at"],
-                    last_counted_at=row["last_counted_at"],
-                    resolved_at=row["resolved_at"],
-                )
-            )
+            found[row["alert_id"]].append(_instance(row))
         return found
 
     def _change(self, sessions: Sequence[AlertSession], **values: Any) -> None:  # noqa: ANN401 - column values
@@ -216,13 +196,13 @@ class SweepBatch:
                 .values(**values, version=_COLUMNS.version + 1, updated_at=self._now)
             )
 
-    def _end(self, instance: Silent) -> bool:
+    def _end(self, instance: Instance) -> bool:
         resolve = _unheard(sa.update(alert_instance)).values(
             status=TriggerStatus.RESOLVED.value, resolved_at=instance.last_heard_at
         )
         return self._connection.execute(resolve, _key(instance)).rowcount == 1
 
-    def _log_ended(self, ended: Sequence[Silent]) -> None:
+    def _log_ended(self, ended: Sequence[Instance]) -> None:
         if not ended:
             return
         i = alert_instance.c
@@ -264,9 +244,21 @@ def _unheard(update: sa.Update) -> sa.Update:
     )
 
 
-def _key(instance: Silent) -> dict[str, Any]:
+def _key(instance: Instance) -> dict[str, Any]:
     return {
         "of_fingerprint": instance.fingerprint,
         "of_start": instance.starts_at,
         "of_last_heard": instance.last_heard_at,
     }
+
+
+def _instance(row: sa.RowMapping) -> Instance:
+    return Instance(
+        fingerprint=row["fingerprint"],
+        starts_at=row["starts_at"],
+        status=TriggerStatus(row["status"]),
+        alert_id=row["alert_id"],
+        last_heard_at=row["last_heard_at"],
+        last_counted_at=row["last_counted_at"],
+        resolved_at=row["resolved_at"],
+    )

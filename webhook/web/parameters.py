@@ -162,7 +162,7 @@ class AlertQuery(Parameters):
 class TriggerQuery(Parameters):
     """GET /api/v1/triggers; `before` is `next` of the answer before."""
 
-    account: Text = ""
+    merchant_id: Text = ""
     outcome: Outcome | None = None
     alert_id: UUID | None = None
     from_date: Instant | None = None
@@ -171,7 +171,7 @@ class TriggerQuery(Parameters):
 
     def wanted(self) -> TriggerFilter:
         return TriggerFilter(
-            account=self.account,
+            account=self.merchant_id,
             outcome=self.outcome,
             alert_id=str(self.alert_id or ""),
             since=self.from_date,

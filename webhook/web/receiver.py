@@ -8,14 +8,18 @@ from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
 
+import structlog
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from webhook.domain.alert import Trigger
 from webhook.domain.ledger import Changes, IngestSettings
-from webhook.domain.payload import PayloadError, parse_payload
+from webhook.domain.payload import PayloadError, Rejected, parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
 from webhook.ports import AlertStore, StoreUnavailable
 from webhook.web.problems import problem
+
+log = structlog.get_logger(__name__)
 
 PATH = "/api/v1/alerts/prometheus/webhook"
 _RETRY_AFTER = "5"  # seconds
@@ -39,16 +43,15 @@ def register_receiver(
             return problem(HTTPStatus.UNAUTHORIZED, "a bearer token is wanted", WWW_Authenticate="Bearer")
         request.max_content_length = max_body_bytes
         try:
-            payload = json.loads(request.get_data(cache=False))
-            received = parse_payload(payload, urgent=request.args.get("priority") == "urgent")
-            changes = ingest(store, received, settings, clock(), metrics=metrics)
+            received = _parse(request)
         except RequestEntityTooLarge:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_body_bytes} bytes are taken")
         except PayloadError as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
-        except (ValueError, RecursionError) as error:
-            return problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error}")
+        try:
+            changes = ingest(store, received, settings, clock(), metrics=metrics)
         except StoreUnavailable as error:
+            log.warning("store_unavailable", reason=str(error), alerts=len(received))
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), Retry_After=_RETRY_AFTER)
         return Response(json.dumps(_answer(changes)), mimetype="application/json")
 
@@ -58,6 +61,15 @@ def register_receiver(
 def _authorised(request: Request, expected: bytes) -> bool:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), expected)
+
+
+def _parse(request: Request) -> list[Trigger | Rejected]:
+    """Raise PayloadError for what is no payload, RequestEntityTooLarge for what is too long."""
+    try:
+        payload = json.loads(request.get_data(cache=False))
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(f"the body is not JSON: {error}") from error
+    return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
 
 
 def _answer(changes: Changes) -> dict[str, object]:

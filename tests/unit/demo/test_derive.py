@@ -113,7 +113,7 @@ def test_in_a_replay_ranges_pass_faster_too_in_expressions_and_in_the_queries_of
     rules = rules_of(derived(tmp_path, speed=20, scale_ranges=True)["fraud.yml"])
     surge = rules["BlockRateSurge"]
     assert "sentinel_block_rate[3m] offset 3m)" in surge["expr"]
-    assert "{account_id=%q}[3m] offset 3m)" in surge["annotations"]["block_rate_previous_hour"]
+    assert "{account_id=%q}[3m] offset 3m)" in surge["annotations"]["previous_hour_block_rate"]
     assert surge["annotations"]["description"] == production_annotation("BlockRateSurge", "description")
     assert rules["BlockRateAnomaly"]["expr"].count("[504m]") == 2
     assert (

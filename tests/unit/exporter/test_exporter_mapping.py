@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 import subprocess
 from collections.abc import Sequence
@@ -103,14 +104,19 @@ def test_every_value_of_a_mixed_column_arrives_exactly(column_values: list[objec
     assert reasons(result).get("not_a_number", 0) == refused
 
 
+def digits(number: str) -> str:
+    """What is left of a number without its sign, point and exponent."""
+    return number.lower().lstrip("+-").partition("e")[0].replace(".", "").strip("0")
+
+
 @given(st.lists(st.floats(), min_size=1))
-@example([5e-324, 1.7976931348623157e308, 1e16, 0.1, -0.0, math.nan, math.inf, -math.inf])
+@example([1e-05, 5e-324, 1.7976931348623157e308, 1e16, 0.1, -0.0, math.nan, math.inf, -math.inf])
 def test_floats_are_shortest_and_read_back_the_same(floats: list[float]) -> None:
     text = rendered([(str(i), value) for i, value in enumerate(floats)]).families[0].text.decode()
     for line, value in zip(text.splitlines(), floats, strict=True):
         written = line.rpartition(" ")[2]
         assert same(float(written), value)
-        assert len(written) <= len(repr(value)) + 1  # the sign of +Inf
+        assert digits(written) == digits(repr(value))
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
@@ -122,7 +128,9 @@ def test_integers_are_written_digit_by_digit(integers: list[int]) -> None:
 @given(st.lists(st.text(), unique=True, min_size=1))
 @example(['\\"', "\n", "a\0b", "\ud83d", "💳 é", "", "\\n", "}", '",x="', "\r", "\u2028", "a\x85b"])
 def test_any_label_value_arrives(texts: list[str]) -> None:
-    frame = pl.DataFrame([column("text", texts), column("row", list(range(len(texts)))), column("v", [1.0] * len(texts))])
+    frame = pl.DataFrame(
+        [column("text", texts), column("row", list(range(len(texts)))), column("v", [1.0] * len(texts))]
+    )
     result = render(frame, SeriesSpec((metric("v", labels=["text", "row"]),)))
     arrived = {labels["row"]: labels["text"] for labels, _ in samples(result.families[0].text)}
     for position, text in enumerate(texts):
@@ -139,9 +147,9 @@ def test_rows_with_the_same_labels_are_merged_as_told(rows: list[tuple[str, int 
     result = rendered(rows, SeriesSpec((metric(),), duplicates=policy))
     wanted: dict[str, float] = {}
     take = {
-        "first": lambda old, new: old,
-        "last": lambda old, new: new,
-        "sum": lambda old, new: old + new,
+        "first": lambda *both: both[0],
+        "last": lambda *both: both[1],
+        "sum": operator.add,
         "max": max,
     }[policy]
     given_rows = [(key, value) for key, value in rows if value is not None]

@@ -1,0 +1,101 @@
+"""What a real Alertmanager holds as firing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import servers
+from servers import wait_for
+
+from webhook.adapters.alertmanager import AlertmanagerFiring
+from webhook.ports import HistoryUnavailable
+
+CONFIG = """\
+route: {receiver: nobody, group_wait: 0s}
+receivers: [{name: nobody}]
+inhibit_rules:
+  - source_matchers: [severity="P0"]
+    target_matchers: [severity="P2"]
+    equal: [account_id]
+"""
+NONE = timedelta(0)
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[str]:
+    config = tmp_path / "alertmanager.yml"
+    config.write_text(CONFIG)
+    with servers.alertmanager(config) as url:
+        yield url
+
+
+def post(url: str, **labels: str) -> None:
+    now = datetime.now(UTC)
+    ends = labels.pop("ends", "")
+    alert: dict[str, Any] = {
+        "labels": {"alertname": "CardTesting", **labels},
+        "startsAt": (now - timedelta(minutes=5)).isoformat(),
+        "endsAt": ends or (now + timedelta(minutes=5)).isoformat(),
+    }
+    requests.post(f"{url}/api/v2/alerts", json=[alert], timeout=5).raise_for_status()
+
+
+def held(url: str) -> dict[tuple[str, str], dict[str, Any]]:
+    alerts = requests.get(f"{url}/api/v2/alerts", timeout=5).json()
+    return {(a["labels"]["account_id"], a["labels"]["severity"]): a for a in alerts}
+
+
+def test_silenced_and_inhibited_alerts_fire_too_and_resolved_ones_do_not(alertmanager: str) -> None:
+    now = datetime.now(UTC)
+    silence = {
+        "matchers": [{"name": "account_id", "value": "quiet", "isRegex": False}],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + timedelta(hours=1)).isoformat(),
+        "createdBy": "test",
+        "comment": "test",
+    }
+    requests.post(f"{alertmanager}/api/v2/silences", json=silence, timeout=5).raise_for_status()
+    post(alertmanager, account_id="loud", severity="P0")
+    post(alertmanager, account_id="loud", severity="P2")
+    post(alertmanager, account_id="quiet", severity="P1")
+    post(alertmanager, account_id="over", severity="P1")
+    fingerprints = {key: alert["fingerprint"] for key, alert in held(alertmanager).items()}
+    post(alertmanager, account_id="over", severity="P1", ends=(now - timedelta(seconds=1)).isoformat())
+
+    def suppressed() -> bool:
+        states = {key: alert["status"]["state"] for key, alert in held(alertmanager).items()}
+        return states.get(("loud", "P2")) == states.get(("quiet", "P1")) == "suppressed"
+
+    wait_for(suppressed, what="inhibition and silence")
+    source = AlertmanagerFiring(alertmanager, warm_up=NONE)
+    firing = source.firing()
+    source.close()
+    assert firing == {fingerprints[key] for key in fingerprints if key[0] != "over"}
+    assert len(firing) == 3
+
+
+def test_an_end_that_has_passed_is_no_firing(alertmanager: str) -> None:
+    post(alertmanager, account_id="a", severity="P1")
+    later = AlertmanagerFiring(alertmanager, warm_up=NONE, clock=lambda: datetime.now(UTC) + timedelta(minutes=10))
+    assert later.firing() == frozenset()
+    later.close()
+
+
+def test_one_that_has_just_started_is_not_believed(alertmanager: str) -> None:
+    """Its memory is empty until Prometheus has sent everything again: that is no end of any attack."""
+    source = AlertmanagerFiring(alertmanager)
+    with pytest.raises(HistoryUnavailable, match="just started"):
+        source.firing()
+    source.close()
+
+
+def test_nobody_listening_is_unavailable(free_port: Callable[[], int]) -> None:
+    source = AlertmanagerFiring(f"http://127.0.0.1:{free_port()}", warm_up=NONE)
+    with pytest.raises(HistoryUnavailable):
+        source.firing()
+    source.close()

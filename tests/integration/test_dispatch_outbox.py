@@ -1,0 +1,281 @@
+"""Dispatch over the real outbox, on each database, to a stub Slack: in time, in order, once."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fakes_llm import LlmStub, completion, failure
+from fakes_slack import SlackStub
+from notes import BLOCK_RATE, NOW, Shop
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from webhook.adapters.charts import MatplotlibCharts
+from webhook.adapters.llm import OpenAiSummariser
+from webhook.notifiers.slack import Slack, SlackOptions
+from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.dispatch import Dispatcher
+from webhook.ports import HistoryUnavailable, Receipt, Series
+from webhook.storage.outbox import Outbox
+from webhook.worker import DeliveryMetrics
+
+TOKEN = "xoxb-secret-token"
+
+
+class History:
+    """A metric's past; away when told so."""
+
+    def __init__(self, *, away: bool = False) -> None:
+        self.away, self.asked = away, list[tuple[str, str]]()
+
+    def range(self, metric: str, account_id: str, start: datetime, end: datetime, step: timedelta) -> Series:
+        self.asked.append((metric, account_id))
+        if self.away:
+            raise HistoryUnavailable("Prometheus: connection refused")
+        times = [start + step * n for n in range(int((end - start) / step))]
+        return Series(metric, times, [0.3] * len(times))
+
+
+@pytest.fixture
+def shop(store_url: str) -> Iterator[Shop]:
+    shop = Shop(store_url)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackStub]:
+    with SlackStub() as stub:
+        yield stub
+
+
+Make = Callable[..., Dispatcher]
+
+
+@pytest.fixture
+def make(shop: Shop, slack: SlackStub) -> Iterator[Make]:
+    made = []
+
+    def make(**changes: Any) -> Dispatcher:
+        options = SlackOptions(token=SecretStr(TOKEN), channel="#fraud", api_url=slack.url, timeout=2)
+        values: dict[str, Any] = {
+            "outbox": Outbox(shop.database),
+            "notifiers": {"slack": Slack(options)},
+            "public_url": "http://sentinel.example",
+            "owner": "worker-1",
+            "clock": lambda: NOW,
+            "meter": DeliveryMetrics(CollectorRegistry()),
+        }
+        made.append(Dispatcher(**{**values, **changes}))
+        return made[-1]
+
+    yield make
+    for dispatcher in made:
+        dispatcher.close()
+
+
+def deliver(dispatcher: Dispatcher, now: datetime = NOW) -> int:
+    claimed = dispatcher.run_once(now)
+    dispatcher.finish(20)
+    return claimed
+
+
+def test_text_then_chart(shop: Shop, slack: SlackStub, make: Make) -> None:
+    history = History()
+    sent = shop.add_notification(shop.add_alert(started=NOW - timedelta(minutes=10)))
+
+    assert deliver(make(chart=AlertChart(history, MatplotlibCharts()))) == 1
+
+    (message,) = slack.messages
+    assert message["channel"] == "#northwind"
+    assert "35.04 % (threshold 20 %)" in json.dumps(message["blocks"], ensure_ascii=False)
+    assert [file[:4] for file in slack.files] == [b"\x89PNG"]
+    assert slack.shared[0]["thread_ts"] == message["ts"]
+    assert history.asked == [("block_rate", "acc_017")]
+    row = shop.row(sent)
+    assert (row["status"], row["sent_at"]) == ("SENT", NOW)
+    assert row["metadata"]["provider"]["reference"] == message["ts"]
+    assert row["metadata"]["chart"]["bytes"] == len(slack.files[0])
+    assert slack.calls[0].method == "chat.postMessage"
+
+
+def test_a_chart_that_fails_leaves_the_text_sent(shop: Shop, slack: SlackStub, make: Make) -> None:
+    sent = shop.add_notification(shop.add_alert())
+    with capture_logs() as logs:
+        deliver(make(chart=AlertChart(History(away=True), MatplotlibCharts())))
+
+    row = shop.row(sent)
+    assert (row["status"], row["error_message"]) == ("SENT", None)
+    assert row["metadata"]["chart"] == {"error": "Prometheus: connection refused"}
+    assert "chart_failed" in {entry["event"] for entry in logs}
+    assert len(slack.messages) == 1
+
+
+def test_an_upload_that_fails_leaves_the_text_sent(shop: Shop, slack: SlackStub, make: Make) -> None:
+    slack.fail_next("files.completeUploadExternal", error="not_in_channel")
+    sent = shop.add_notification(shop.add_alert())
+    deliver(make(chart=AlertChart(History(), MatplotlibCharts())))
+
+    assert shop.row(sent)["status"] == "SENT"
+    assert shop.row(sent)["metadata"]["chart"] == {"error": "Slack: not_in_channel"}
+
+
+def test_a_chart_that_breaks_in_an_unforeseen_way_harms_nobody(shop: Shop, slack: SlackStub, make: Make) -> None:
+    class Broken(MatplotlibCharts):
+        def render(self, *_: object) -> bytes:
+            raise ZeroDivisionError
+
+    dispatcher = make(chart=AlertChart(History(), Broken()))
+    sent = shop.add_notification(shop.add_alert())
+    with capture_logs() as logs:
+        deliver(dispatcher)
+
+    assert shop.row(sent)["status"] == "SENT"
+    assert shop.row(sent)["metadata"]["chart"] == {"error": "ZeroDivisionError()"}
+    assert "work_failed" in {entry["event"] for entry in logs}
+    shop.add_notification(shop.add_alert())
+    assert deliver(dispatcher) == 1
+
+
+def test_a_failure_is_tried_again_later(shop: Shop, slack: SlackStub, make: Make) -> None:
+    slack.fail_next(status=500)
+    dispatcher, row = make(), shop.add_notification(shop.add_alert())
+
+    deliver(dispatcher)
+    failed = shop.row(row)
+    assert (failed["status"], failed["retry_count"]) == ("PENDING", 1)
+    assert timedelta(seconds=2.5) <= failed["not_before"] - NOW <= timedelta(seconds=5)
+    assert deliver(dispatcher, NOW + timedelta(seconds=2)) == 0
+    assert deliver(dispatcher, NOW + timedelta(seconds=5)) == 1
+    assert shop.row(row)["status"] == "SENT"
+
+
+def test_a_rate_limit_pauses_the_channel_and_is_no_try(shop: Shop, slack: SlackStub, make: Make) -> None:
+    slack.fail_next(status=429, retry_after=30)
+    dispatcher, limited = make(), shop.add_notification(shop.add_alert())
+    deliver(dispatcher)
+    following = shop.add_notification(shop.add_alert())
+
+    assert (shop.row(limited)["status"], shop.row(limited)["retry_count"]) == ("PENDING", 0)
+    assert shop.row(limited)["not_before"] == NOW + timedelta(seconds=30)
+    assert deliver(dispatcher, NOW + timedelta(seconds=29)) == 0, "others wait too"
+    assert deliver(dispatcher, NOW + timedelta(seconds=30)) == 2
+    assert shop.row(following)["status"] == "SENT"
+
+
+def test_a_provider_that_asks_to_wait_for_ever_is_given_up_in_the_end(shop: Shop, slack: SlackStub, make: Make) -> None:
+    slack.fail_next(status=429, retry_after=1, times=9)
+    old = shop.add_notification(shop.add_alert(), at=NOW - timedelta(hours=25), retry_count=4)
+    deliver(make())
+    assert shop.row(old)["status"] == "FAILED"
+
+
+def test_a_permanent_error_and_an_unknown_channel_are_dead_letters(shop: Shop, slack: SlackStub, make: Make) -> None:
+    slack.fail_next(error="is_archived")
+    archived = shop.add_notification(shop.add_alert())
+    unknown = shop.add_notification(shop.add_alert(), channel_type="pigeon")
+    deliver(make())
+
+    assert shop.row(archived)["error_message"] == "Slack: is_archived"
+    assert "pigeon" in shop.row(unknown)["error_message"]
+    assert {shop.row(id_)["status"] for id_ in (archived, unknown)} == {"FAILED"}
+
+
+def test_a_slow_message_does_not_hold_the_others(shop: Shop, slack: SlackStub, make: Make) -> None:
+    slack.fail_next(delay=1.5)
+    dispatcher = make(parallel=4)
+    ids = [shop.add_notification(shop.add_alert()) for _ in range(4)]
+    dispatcher.run_once(NOW)
+
+    deadline = time.monotonic() + 1.2
+    while len(slack.messages) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(slack.messages) == 3
+    assert dispatcher.run_once(NOW) == 0
+    dispatcher.finish(10)
+    assert {shop.row(id_)["status"] for id_ in ids} == {"SENT"}
+
+
+def test_a_notifier_that_breaks_in_an_unforeseen_way_leaves_a_lease_that_ends(shop: Shop, make: Make) -> None:
+    class Broken:
+        channel_type = "slack"
+
+        def send(self, *_: object) -> Receipt:
+            raise KeyError("bug")
+
+    row = shop.add_notification(shop.add_alert())
+    with capture_logs() as logs:
+        deliver(make(notifiers={"slack": Broken()}))
+
+    assert "work_failed" in {entry["event"] for entry in logs}
+    assert deliver(make(), NOW + timedelta(minutes=2)) == 1
+    assert (shop.row(row)["status"], shop.row(row)["retry_count"]) == ("SENT", 1)
+
+
+def test_a_model_writes_the_words_and_the_template_stands_in(shop: Shop, slack: SlackStub, make: Make) -> None:
+    words = {
+        "title": "Attack on Northwind Books",
+        "summary": "35.0 % of payments are blocked.",
+        "severity": "P3",
+        "suggested_action": "Hold new orders.",
+    }
+    alerts = [shop.add_alert(), shop.add_alert()]
+    with LlmStub() as llm, capture_logs() as logs:
+        model = OpenAiSummariser(model="stub-1", api_key=SecretStr("sk-secret"), base_url=llm.url)
+        dispatcher = make(summariser=model)
+        for alert_id, answer in zip(alerts, [completion(json.dumps(words)), failure(401)], strict=True):
+            llm.answers = [answer]
+            shop.add_notification(alert_id)
+            deliver(dispatcher)
+        model.close()
+
+    first, second = (shop.alert(alert_id) for alert_id in alerts)
+    assert (first["title"], first["metadata"]["summary_source"]) == ("Attack on Northwind Books", "stub-1")
+    assert second["metadata"]["summary_source"] == "template"
+    assert "Severity*\\nP2" in json.dumps(slack.messages[0]["blocks"]), "a model lowers nothing"
+    events = [entry["event"] for entry in logs]
+    for event in ("ai_summary_requested", "ai_summary_generated", "ai_summary_refused", "notification_sent"):
+        assert event in events
+
+
+def test_no_secret_is_logged(shop: Shop, slack: SlackStub, make: Make) -> None:
+    for failing in ({"error": "invalid_auth"}, {"status": 500}, {"reset": True}, {"body": b"?"}):
+        slack.fail_next(**failing)
+    for _ in range(5):
+        shop.add_notification(shop.add_alert())
+    with capture_logs() as logs:
+        deliver(make())
+
+    assert len(logs) >= 5
+    assert TOKEN not in json.dumps(logs, default=repr)
+
+
+def test_every_message_goes_out_once_while_workers_compete(shop: Shop, slack: SlackStub, make: Make) -> None:
+    ids = [shop.add_notification(shop.add_alert()) for _ in range(30)]
+    dispatchers = [make(owner=f"worker-{n}", parallel=4) for n in range(2)]
+
+    def work(dispatcher: Dispatcher) -> None:
+        idle = 0
+        while idle < 20:
+            idle = 0 if deliver(dispatcher) else idle + 1
+
+    threads = [threading.Thread(target=work, args=(dispatcher,)) for dispatcher in dispatchers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(slack.messages) == len(ids)
+    assert {shop.row(id_)["status"] for id_ in ids} == {"SENT"}
+
+
+def test_what_is_sent_is_what_the_source_measured(shop: Shop, slack: SlackStub, make: Make) -> None:
+    shop.add_notification(shop.add_alert())
+    deliver(make(clock=lambda: datetime.now(UTC)))
+    assert f"{BLOCK_RATE * 100:.2f} %" in json.dumps(slack.messages[0]["blocks"], ensure_ascii=False)

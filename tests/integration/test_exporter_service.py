@@ -1,0 +1,336 @@
+"""The exporter as it is started: its command line, its pages, its logs, and a real Prometheus that scrapes it."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from exporter_parts import Answer, RestServer, Scraped, rest_server, running
+from servers import answers, wait_for
+
+OWNER = Path(__file__).parents[1] / "unit/exporter/owner-config.yaml"
+COMMAND = (sys.executable, "-m", "exporter")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def payments(tmp_path: Path) -> Path:
+    file = tmp_path / "payments.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE payments (account_id TEXT, merchant_name TEXT, rate REAL, count INTEGER)")
+        connection.executemany(
+            "INSERT INTO payments VALUES (?, ?, ?, ?)",
+            [(f"acc_{i:04}", f'Shop "{i}" \\ é\n', 1 / (i + 1), i * 10**12) for i in range(2000)],
+        )
+        connection.commit()
+    return file
+
+
+def source(file: Path, name: str = "payments") -> str:
+    return f"""
+- name: {name}
+  type: database
+  interval: 1h
+  labels: {{source_system: {name}}}
+  connection: {{driver: sqlite, database: {file}}}
+  query: SELECT * FROM payments
+  metrics:
+    - {{source_field: rate, prometheus_name: sentinel_block_rate, labels: [account_id, merchant_name], help: Share.}}
+    - {{source_field: count, prometheus_name: sentinel_transaction_count, labels: [account_id]}}
+"""
+
+
+def exporter(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command, environ = [*COMMAND, *arguments], os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environ, timeout=60)
+
+
+@contextlib.contextmanager
+def started(arguments: Sequence[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], stdout=output, stderr=output, cwd=ROOT, env=os.environ | environment
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def config_file(folder: Path, sources: str, port: int = 0) -> Path:
+    file = folder / "exporter-config.yaml"
+    file.write_text(f"exporter: {{port: {port}, log_level: DEBUG}}\ndata_sources:\n{sources}")
+    return file
+
+
+def test_check_accepts_the_owners_example_unchanged() -> None:
+    done = exporter("check", str(OWNER), METRIC_PLATFORM_TOKEN="t", MYSQL_HOST="h", MYSQL_USER="u", MYSQL_PASSWORD="p")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"warning: source {name}: this version checks sources of type {kind} but cannot collect them yet"
+        for name, kind in (("bigquery_daily_stats", "bigquery"), ("gcs_hourly_report", "gcs_file"))
+    ] + [
+        f"{OWNER}: ok, 4 sources, 5 metrics",
+    ]
+
+
+def test_check_tells_all_errors_and_exits_with_1(tmp_path: Path) -> None:
+    file = config_file(tmp_path, "- {name: a, type: databse}\n- {name: b, type: rest_api}\n")
+    types = "use one of database, rest_api, bigquery, gcs_file"
+    for arguments in (["check", str(file)], ["--config", str(file)], ["run", "--config", str(file)]):
+        done = exporter(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.splitlines() == [
+            f"{file}:3: data_sources[0].type: 'databse' is not possible, did you mean database: {types}",
+            f"{file}:4: data_sources[1].metrics: is missing: add metrics",
+            f"{file}:4: data_sources[1].endpoint: is missing: add endpoint",
+        ]
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path, payments: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = exporter("--config", str(config_file(tmp_path, source(payments), port)))
+    line = f"sentinel-exporter: cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+def test_without_a_configuration_the_usage_is_shown() -> None:
+    done = exporter()
+    assert done.returncode == 2
+    assert "--config FILE is missing" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_port_override_json_logs_and_a_quick_clean_stop(
+    tmp_path: Path, payments: Path, free_port: Callable[[], int], number: signal.Signals
+) -> None:
+    port, log = free_port(), tmp_path / "log"
+    hung = f"""
+- name: hung
+  type: database
+  connection: {{driver: sqlite, database: {payments}}}
+  timeout: 1h
+  query: WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) AS i FROM n
+  metrics: [{{source_field: i, prometheus_name: sentinel_i}}]
+"""
+    file = config_file(tmp_path, source(payments) + hung, port=1)
+    with started(["--config", str(file)], log, SENTINEL_EXPORTER_PORT=str(port)) as process:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: answers(url + "/-/healthy"), what="healthy")
+        wait_for(lambda: "acc_1999" in requests.get(url + "/metrics", timeout=5).text, what="collected")
+        assert requests.get(url + "/-/ready", timeout=5).status_code == 503
+        process.send_signal(number)
+        began = time.monotonic()
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 2
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["exporter started", "collected", "exporter stopped"]
+    assert lines[1] | {"timestamp": 0, "seconds": 0} == {
+        "source": "payments", "rows": 2000, "series": 4000, "event": "collected", "level": "debug",
+        "timestamp": 0, "seconds": 0,
+    }  # fmt: skip
+
+
+def test_unsupported_sources_are_down_and_harm_nobody(payments: Path) -> None:
+    more = """
+- name: report
+  type: gcs_file
+  bucket: b
+  path_pattern: "x/{date}.json"
+  metrics: [{source_field: a, prometheus_name: sentinel_a}]
+- name: daily
+  type: bigquery
+  enabled: false
+  project: p
+  query: SELECT 1
+  metrics: [{source_field: a, prometheus_name: sentinel_b}]
+"""
+    with running(source(payments) + more) as exporter:
+        scraped = exporter.tried()
+        assert scraped.values("sentinel_source_up", "source") == {"payments": 1, "report": 0}
+        assert scraped.value("sentinel_source_errors_total", source="report", reason="unsupported") == 1
+        page = exporter.get("/").text
+        assert "cannot collect sources of type gcs_file yet" in page
+        assert "never" in page
+
+
+def test_self_metrics_say_when_and_how_much(payments: Path) -> None:
+    before = time.time()
+    with running(source(payments)) as exporter:
+        scraped = exporter.tried()
+    assert before <= (scraped.value("sentinel_last_update_timestamp", source="payments") or 0) <= time.time()
+    assert scraped.value("sentinel_source_last_success_timestamp_seconds", source="payments") == scraped.value(
+        "sentinel_last_update_timestamp", source="payments"
+    )
+    assert scraped.value("sentinel_source_rows", source="payments") == 2000
+    assert scraped.value("sentinel_source_series", source="payments") == 4000
+    assert 0 < (scraped.value("sentinel_source_collect_duration_seconds", source="payments") or 0) < 10
+    assert 0 <= (scraped.value("sentinel_source_age_seconds", source="payments") or -1) < 10
+    assert scraped.samples["process_cpu_seconds_total"]
+    assert scraped.samples["sentinel_exporter_build_info"]
+
+
+def test_http(payments: Path) -> None:
+    with running(source(payments)) as exporter:
+        exporter.tried()
+        plain = exporter.get("/metrics", **{"Accept-Encoding": "identity"})
+        assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert "Content-Encoding" not in plain.headers
+        with requests.get(exporter.exporter.url + "/metrics", stream=True, timeout=5) as zipped:
+            raw = zipped.raw.read(decode_content=False)
+        assert zipped.headers["Content-Encoding"] == "gzip"
+        assert len(raw) < len(plain.content) / 4
+        one_member = zlib.decompressobj(wbits=31)
+        text = one_member.decompress(raw)
+        assert one_member.eof
+        assert one_member.unused_data == b""
+        assert text == gzip.decompress(raw)
+        assert (
+            Scraped(text.decode()).samples["sentinel_block_rate"] == Scraped(plain.text).samples["sentinel_block_rate"]
+        )
+        assert requests.head(exporter.exporter.url + "/metrics", timeout=5).headers["Content-Length"]
+        assert exporter.get("/absent").status_code == 404
+        assert requests.post(exporter.exporter.url + "/metrics", timeout=5).status_code == 501
+
+
+def test_real_promtool_accepts_the_whole_scrape(payments: Path) -> None:
+    with running(source(payments)) as exporter:
+        text = exporter.tried().text
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    complaints = (done.stdout + done.stderr).splitlines()
+    assert done.returncode in (0, 3), complaints  # 3: valid, but named against the custom
+    assert [line for line in complaints if not line.startswith("sentinel_transaction_count ")] == []
+
+
+def test_the_status_page_escapes_what_sources_say() -> None:
+    with rest_server() as server:
+        server.answer = lambda _: Answer(404, body="<script>alert(1)</script>")
+        config = f"""
+        - name: api
+          type: rest_api
+          endpoint: {server.url}/x
+          metrics: [{{source_field: a, prometheus_name: sentinel_a}}]
+        """
+        with running(config) as exporter:
+            exporter.tried()
+            page = exporter.get("/")
+    assert "<script" not in page.text
+    assert "&lt;script&gt;alert(1)" in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+
+
+SECRETS = {
+    "API_TOKEN": "sk-api-9Z&x/+=~",
+    "DB_PASSWORD": "pg-pass-'quoted\"",
+    "DB_URL": "postgresql://reader:url%2Fpass-7Q@127.0.0.1:1/risk",
+    "QUERY_SECRET": "query-secret-5K",
+}
+
+
+def leaking_sources(server: RestServer, file: Path) -> str:
+    """Sources that fail in every way that could show a secret."""
+    metrics = "metrics: [{source_field: a, prometheus_name: sentinel_%s}]"
+    return f"""
+- {{name: echo, type: rest_api, interval: 1h, endpoint: "{server.url}/echo?key=${{QUERY_SECRET}}",
+    auth: {{type: bearer_token, token_env: API_TOKEN}}, {metrics % "echo"}}}
+- {{name: template, type: rest_api, interval: 1h, endpoint: "{server.url}/echo",
+    auth: {{type: bearer_token, token: "${{QUERY_SECRET}}"}}, {metrics % "template"}}}
+- {{name: filed, type: rest_api, interval: 1h, endpoint: "{server.url}/echo",
+    auth: {{type: bearer_token, token_file: {file}}}, {metrics % "filed"}}}
+- {{name: lines, type: rest_api, interval: 1h, endpoint: "{server.url}/echo",
+    auth: {{type: bearer_token, token_file: {file}.two}}, {metrics % "lines"}}}
+- {{name: url, type: database, interval: 1h, timeout: 3s, url_env: DB_URL, query: SELECT 1, {metrics % "url"}}}
+- {{name: password, type: database, interval: 1h, timeout: 3s, query: SELECT 1, {metrics % "password"},
+    connection: {{driver: postgresql, host: 127.0.0.1, port: 1, database: d, username: u, password_env: DB_PASSWORD}}}}
+- {{name: query, type: database, interval: 1h, query: "SELECT ${{QUERY_SECRET}} FROM x", {metrics % "query"},
+    connection: {{driver: sqlite, database: ":memory:"}}}}
+"""
+
+
+def test_no_secret_is_in_any_log_page_or_metric(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    token_file, log, port = tmp_path / "token", tmp_path / "log", free_port()
+    token_file.write_text("filed-token-3J\n")
+    Path(f"{token_file}.two").write_text("first-line-3J\nsecond-line-3J\n")
+    secrets = [
+        *(SECRETS[name] for name in SECRETS if name != "DB_URL"),
+        "filed-token-3J",
+        "first-line-3J",
+        "second-line-3J",
+        "url/pass-7Q",
+        "url%2Fpass-7Q",
+    ]
+    with rest_server() as server:
+        server.answer = lambda r: Answer(400, body=f"{'.' * 60} {r.headers.get('Authorization')} {r.params}")
+        file = config_file(tmp_path, leaking_sources(server, token_file))
+        checked = exporter("check", str(file), **SECRETS)
+        assert checked.returncode == 0, checked.stderr
+        with started(["--config", str(file), "--port", str(port)], log, **SECRETS) as process:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(lambda: answers(url + "/-/ready"), what="every source tried")
+            shown = [requests.get(url + path, timeout=5).text for path in ("/", "/metrics")]
+            process.terminate()
+            process.wait(10)
+        assert "Bearer sk-api-9Z" in str(next(r.headers for r in server.requests if r.params))
+    shown += [log.read_text(), checked.stdout, checked.stderr]
+    assert shown[2].count("collection failed") == 7
+    failed = {line["source"]: line for line in map(json.loads, shown[2].splitlines()) if "reason" in line}
+    assert {name: line["reason"] for name, line in failed.items()} == {
+        "echo": "bad_answer", "template": "bad_answer", "filed": "bad_answer",
+        "lines": "secret", "url": "unreachable", "password": "unreachable", "query": "query",
+    }  # fmt: skip
+    parts = [secret[:8] for secret in secrets]
+    for text in shown:
+        assert [part for part in parts if part in text] == []
+
+
+def test_real_prometheus_scrapes_exact_values_with_gzip(
+    tmp_path: Path, payments: Path, run_prometheus: Callable[..., str]
+) -> None:
+    with running(source(payments) + source(payments, "again")) as exporter:
+        scraped = exporter.tried()
+        config = tmp_path / "prometheus.yml"
+        target = exporter.exporter.url.removeprefix("http://")
+        config.write_text(
+            "global: {scrape_interval: 1s}\nscrape_configs:\n"
+            f"  - {{job_name: sentinel-exporter, static_configs: [{{targets: ['{target}']}}]}}\n"
+        )
+        prometheus = run_prometheus(config)
+
+        def query(expression: str) -> list[dict[str, Any]]:
+            answer = requests.get(prometheus + "/api/v1/query", params={"query": expression}, timeout=10).json()
+            result: list[dict[str, Any]] = answer["data"]["result"]
+            return result
+
+        wait_for(lambda: query("sentinel_transaction_count"), what="scraped")
+        assert query("up")[0]["value"][1] == "1"
+        found = {
+            frozenset((name, value) for name, value in series["metric"].items() if name in LABELS): series["value"][1]
+            for series in query("sentinel_block_rate")
+        }
+        want = scraped.samples["sentinel_block_rate"]
+        assert len(want) == 4000
+        assert {labels: float(value) for labels, value in found.items()} == want
+        assert float(query("scrape_samples_scraped")[0]["value"][1]) >= 8000
+        health = {series["metric"]["source"]: series["value"][1] for series in query("sentinel_source_up")}
+        assert health == {"payments": "1", "again": "1"}
+
+
+LABELS = {"account_id", "merchant_name", "source_system"}

@@ -1,0 +1,97 @@
+"""Metric history from a real Prometheus that was filled with known values."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import servers
+from fakes_llm import LlmStub, raw
+
+from webhook.adapters.prometheus import PrometheusHistory, account_query
+from webhook.ports import HistoryUnavailable
+
+ODD = 'acc "odd" \\ one'
+END = datetime.fromtimestamp(int(time.time()) // 60 * 60, UTC) - timedelta(hours=3)
+START = END - timedelta(minutes=10)
+STEP = timedelta(minutes=1)
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Two replicas of one account, of which the second runs a little ahead, and an account with an odd name."""
+    folder = tmp_path_factory.mktemp("history")
+    lines = ["# TYPE sentinel_block_rate gauge"]
+    odd = ODD.replace("\\", "\\\\").replace('"', '\\"')
+    for label, offset in (('account_id="acc_1",pod="a"', 0.0), ('account_id="acc_1",pod="b"', 0.001)):
+        for n in range(11):
+            at = (START + n * STEP).timestamp()
+            lines.append(f"sentinel_block_rate{{{label}}} {0.1 + n / 100 + offset} {at}")
+    lines += [f'sentinel_block_rate{{account_id="{odd}"}} 0.5 {END.timestamp()}', "# EOF", ""]
+    (folder / "history.txt").write_text("\n".join(lines))
+    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", folder / "history.txt", folder / "data"]
+    subprocess.run(command, check=True, capture_output=True)
+    config = folder / "prometheus.yml"
+    config.write_text("global: {scrape_interval: 1h}\n")
+    with servers.prometheus(config, data=folder / "data") as url:
+        yield url
+
+
+def test_the_maximum_over_replicas_in_full_precision(prometheus: str) -> None:
+    history = PrometheusHistory(prometheus)
+    series = history.range("block_rate", "acc_1", START, END, STEP)
+    history.close()
+
+    assert series.metric == "block_rate"
+    assert list(series.times) == [START + n * STEP for n in range(11)]
+    assert list(series.values) == [0.1 + n / 100 + 0.001 for n in range(11)]
+
+
+def test_names_from_outside_are_escaped(prometheus: str) -> None:
+    history = PrometheusHistory(prometheus)
+    assert list(history.range("block_rate", ODD, END, END, STEP).values) == [0.5]
+    assert list(history.range("block_rate", 'x"} or sentinel_block_rate{a!="', END, END, STEP).values) == []
+    history.close()
+
+
+@pytest.mark.parametrize("metric", ["", "block rate", 'x{a="b"}', "up) or (up", "1x", "a\n"])
+def test_what_is_no_metric_name_is_not_asked_for(metric: str) -> None:
+    with pytest.raises(HistoryUnavailable, match="no metric name"):
+        account_query(metric, "acc_1")
+
+
+def test_too_many_points_are_prometheus_error(prometheus: str) -> None:
+    history = PrometheusHistory(prometheus)
+    with pytest.raises(HistoryUnavailable, match="bad_data"):
+        history.range("block_rate", "acc_1", START, START + timedelta(days=9), timedelta(seconds=1))
+    history.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"status": "success"}', b"<html>"])
+def test_an_answer_of_another_shape_is_unavailable(body: bytes) -> None:
+    with LlmStub(answers=[raw(body)]) as stub:
+        history = PrometheusHistory(stub.url)
+        with pytest.raises(HistoryUnavailable):
+            history.range("block_rate", "acc_1", START, END, STEP)
+        history.close()
+
+
+def test_nobody_listening_is_unavailable(free_port: Callable[[], int]) -> None:
+    history = PrometheusHistory(f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(HistoryUnavailable):
+        history.range("block_rate", "acc_1", START, END, STEP)
+    history.close()
+
+
+def test_a_slow_prometheus_is_given_up(tmp_path: Path) -> None:
+    from fakes_llm import slow
+
+    with LlmStub(answers=[slow(1, raw(b"{}"))]) as stub:
+        history = PrometheusHistory(stub.url, timeout=0.2)
+        with pytest.raises(HistoryUnavailable):
+            history.range("block_rate", "acc_1", START, END, STEP)
+        history.close()

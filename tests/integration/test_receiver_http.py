@@ -1,0 +1,161 @@
+"""The receiver as Alertmanager meets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from webhook.app import create_app
+from webhook.config import ConfigError, Settings
+from webhook.storage.database import Database
+from webhook.storage.migrations import upgrade
+from webhook.storage.tables import alert_dynamic, alert_trigger_log
+
+PATH = "/api/v1/alerts/prometheus/webhook"
+TOKEN = {"Authorization": "Bearer s3cret-token"}
+
+
+def payload(*alerts: object) -> dict[str, Any]:
+    return {
+        "version": "4",
+        "groupKey": '{}:{alertname="CardTestingDetected"}',
+        "status": "firing",
+        "receiver": "sentinel-webhook",
+        "groupLabels": {},
+        "commonLabels": {},
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager",
+        "truncatedAlerts": 0,
+        "notification_reason": "new",
+        "alerts": list(alerts),
+    }
+
+
+ALERT = {
+    "status": "firing",
+    "labels": {"alertname": "CardTestingDetected", "alert_type": "CARD_TESTING", "severity": "P3", "account_id": "a"},
+    "annotations": {"block_rate": "0.35038363171355497"},
+    "startsAt": "2026-01-05T11:59:30.123456789Z",
+    "endsAt": "0001-01-01T00:00:00Z",
+    "generatorURL": "http://prometheus/graph",
+    "fingerprint": "c0ffee",
+    "routeLabels": {},
+}
+
+
+@pytest.fixture
+def database(store_url: str) -> Iterator[Database]:
+    upgrade(store_url)
+    database = Database(store_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def client(database: Database) -> Iterator[FlaskClient]:
+    url = database.url.render_as_string(hide_password=False)
+    settings = Settings(database_url=url, ingest_token="s3cret-token", max_body_bytes=50_000)
+    app = create_app(settings, clock=lambda: datetime(2026, 1, 5, 12, tzinfo=UTC))
+    yield app.test_client()
+    app.extensions["sentinel_database"].close()
+
+
+def test_a_payload_is_answered_with_what_became_of_each_alert(client: FlaskClient, database: Database) -> None:
+    resolved = {**ALERT, "status": "resolved", "fingerprint": "f00"}
+    response = client.post(PATH, json=payload(ALERT, ALERT, resolved, "no alert"), headers=TOKEN)
+    assert response.status_code == 200
+    answer = response.get_json()
+    assert answer["outcomes"] == ["created", "duplicate", "resolved", "rejected:the alert is not an object"]
+    assert (answer["received"], answer["processed"], len(answer["alert_ids"])) == (4, 2, 1)
+    with database.read() as connection:
+        assert len(connection.execute(sa.select(alert_trigger_log.c.id)).all()) == 4
+
+
+def test_urgent_deliveries_are_at_least_p1(client: FlaskClient, database: Database) -> None:
+    assert client.post(f"{PATH}?priority=urgent", json=payload(ALERT), headers=TOKEN).status_code == 200
+    with database.read() as connection:
+        assert connection.scalar(sa.select(alert_dynamic.c.current_severity)) == "P1"
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret-token"}])
+def test_without_the_token_nothing_is_taken(client: FlaskClient, header: dict[str, str]) -> None:
+    response = client.post(PATH, json=payload(ALERT), headers=header)
+    assert response.status_code == 401
+    assert response.content_type == "application/problem+json"
+    assert response.get_json()["detail"] == "a bearer token is wanted"
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"{", "the body is not JSON"),
+        (b"\xff\xfe", "the body is not JSON"),
+        (b"[" * 40_000, "the body is not JSON"),
+        (b"[]", "must be a JSON object"),
+        (b'{"alerts": 1}', "`alerts` must be a list"),
+    ],
+)
+def test_a_body_that_is_no_payload_is_named(client: FlaskClient, body: bytes, detail: str) -> None:
+    response = client.post(PATH, data=body, headers=TOKEN)
+    assert response.status_code == 400
+    assert detail in response.get_json()["detail"]
+
+
+def test_a_huge_body_is_refused(client: FlaskClient) -> None:
+    response = client.post(PATH, data=b" " * 60_000, headers=TOKEN)
+    assert response.status_code == 413
+    assert response.content_type == "application/problem+json"
+
+
+def test_an_empty_payload_is_fine(client: FlaskClient) -> None:
+    assert client.post(PATH, json=payload(), headers=TOKEN).get_json()["received"] == 0
+
+
+def test_a_store_that_fails_asks_to_come_back(client: FlaskClient, database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(sa.text("DROP TABLE alert_trigger_log"))
+    response = client.post(PATH, json=payload(ALERT), headers=TOKEN)
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    assert client.get("/-/ready").status_code == 503
+    assert client.get("/-/healthy").status_code == 200
+
+
+def test_a_locked_store_asks_to_come_back_and_nothing_is_half_done(client: FlaskClient, database: Database) -> None:
+    with database.write() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(sa.text("LOCK TABLE alert_trigger_log IN EXCLUSIVE MODE"))
+        assert client.post(PATH, json=payload(ALERT), headers=TOKEN).status_code == 503
+    with database.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(alert_dynamic)) == 0
+    assert client.post(PATH, json=payload(ALERT), headers=TOKEN).get_json()["outcomes"] == ["created"]
+
+
+def test_health_and_metrics(client: FlaskClient) -> None:
+    assert client.get("/-/ready").status_code == 200
+    client.post(PATH, json=payload(ALERT, ALERT), headers=TOKEN)
+    text = client.get("/metrics").text
+    assert "sentinel_alerts_received_total 2.0" in text
+    assert 'sentinel_alert_outcomes_total{outcome="duplicate"} 1.0' in text
+
+
+def test_no_token_no_service(database: Database) -> None:
+    with pytest.raises(ConfigError, match="SENTINEL_INGEST_TOKEN"):
+        create_app(Settings(database_url=database.url.render_as_string(hide_password=False), ingest_token=""))
+
+
+def test_secrets_stay_out_of_logs_and_answers(client: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:
+    answers = [
+        client.post(PATH, json=payload(ALERT), headers=TOKEN).text,
+        client.post(PATH, data=b"{", headers=TOKEN).text,
+        client.get("/metrics").text,
+        json.dumps(dict(client.get("/-/ready").headers)),
+    ]
+    out, err = capfd.readouterr()
+    assert all("s3cret-token" not in text for text in (*answers, out, err))

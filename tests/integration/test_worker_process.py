@@ -1,0 +1,140 @@
+"""The worker as a process: settings in, messages out, metrics, a clean stop, no secret in its log."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import requests
+from fakes_slack import SlackStub
+from notes import Shop
+from servers import answers, wait_for
+
+TOKEN, KEY = "xoxb-secret-token", "sk-very-secret"
+
+
+@pytest.fixture
+def shop(store_url: str) -> Iterator[Shop]:
+    shop = Shop(store_url)
+    yield shop
+    shop.close()
+
+
+def start(folder: Path, **settings: str) -> subprocess.Popen[bytes]:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")},
+        **{f"SENTINEL_{name}": value for name, value in settings.items()},
+        "PYTHONUNBUFFERED": "1",
+    }
+    with (folder / "out").open("wb") as out, (folder / "log").open("wb") as log:
+        return subprocess.Popen([sys.executable, "-m", "webhook", "worker"], env=environment, stdout=out, stderr=log)
+
+
+def test_from_a_stored_decision_to_slack_and_a_clean_stop(
+    shop: Shop, store_url: str, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    port, nobody = free_port(), f"http://127.0.0.1:{free_port()}"
+    with SlackStub() as slack:
+        process = start(
+            tmp_path,
+            DATABASE_URL=store_url,
+            CHANNELS="console,slack",
+            SLACK_BOT_TOKEN=TOKEN,
+            SLACK_CHANNEL="#fraud",
+            SLACK_API_URL=slack.url,
+            LLM_API_KEY=KEY,
+            LLM_MODEL="stub-1",
+            LLM_BASE_URL=f"{nobody}/v1",
+            PROMETHEUS_URL=nobody,
+            ALERTMANAGER_URL=nobody,
+            WORKER_METRICS_PORT=str(port),
+        )
+        try:
+            wait_for(lambda: answers(f"http://127.0.0.1:{port}/metrics"), what="worker up")
+            alert_id = shop.add_alert(started=datetime.now(UTC))
+            shop.add_notification(alert_id, at=datetime.now(UTC))
+            shop.add_notification(alert_id, at=datetime.now(UTC), channel_type="console")
+            wait_for(lambda: slack.messages, what="message")
+            wait_for(lambda: b"CARD" in (text := (tmp_path / "out").read_bytes()).upper() and text, what="console")
+
+            def told() -> bool:
+                text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=2).text
+                return 'sentinel_notifications_total{channel="slack",outcome="sent",reason="first"} 1.0' in text
+
+            wait_for(told, what="metrics")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(20)
+    log = (tmp_path / "log").read_text()
+    assert code == 0, log
+    assert "worker_stopped" in log
+    assert "ai_summary_refused" in log
+    assert '"notification_sent"' in log
+    for secret in (TOKEN, KEY):
+        assert secret not in log + (tmp_path / "out").read_text()
+    assert "http://127.0.0.1:8080/alerts/" in (tmp_path / "out").read_text()
+
+
+def test_from_decision_to_call_in_under_a_second(shop: Shop, store_url: str, tmp_path: Path) -> None:
+    with SlackStub() as slack:
+        process = start(
+            tmp_path,
+            DATABASE_URL=store_url,
+            CHANNELS="slack",
+            SLACK_BOT_TOKEN=TOKEN,
+            SLACK_CHANNEL="#fraud",
+            SLACK_API_URL=slack.url,
+        )
+        try:
+            shop.add_notification(shop.add_alert(), at=datetime.now(UTC))
+            wait_for(lambda: slack.messages, what="first message")
+            taken = []
+            for number in range(2, 8):
+                alert_id = shop.add_alert()
+                began = time.monotonic()
+                shop.add_notification(alert_id, at=datetime.now(UTC))
+                wait_for(lambda number=number: len(slack.messages) == number, what="message", step=0.005)  # type: ignore[misc]
+                taken.append(time.monotonic() - began)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+    assert sorted(taken)[len(taken) // 2] < 1, taken
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"CHANNELS": "slack"}, "slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL"),
+        ({"CHANNELS": "pigeon"}, "unknown channel 'pigeon'"),
+        ({"WORKER_PARALLEL": "many"}, "SENTINEL_WORKER_PARALLEL"),
+        ({"WORKER_SWEEP_INTERVAL": "5"}, "SENTINEL_WORKER_SWEEP_INTERVAL: must be a duration"),
+    ],
+)
+def test_settings_that_do_not_suffice_are_one_clear_line(tmp_path: Path, settings: dict[str, str], told: str) -> None:
+    process = start(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/none.db", **settings)
+    assert process.wait(30) == 1
+    log = (tmp_path / "log").read_text()
+    assert told in log
+    assert "Traceback" not in log
+
+
+def test_a_worker_outlives_a_store_that_is_away(tmp_path: Path) -> None:
+    """It was started before the schema was there, or the database is down for a while."""
+    url = f"sqlite:///{tmp_path}/late.db"
+    process = start(tmp_path, DATABASE_URL=url)
+    try:
+        wait_for(lambda: "round_failed" in (tmp_path / "log").read_text(), what="first round")
+        shop = Shop(url)
+        shop.add_notification(shop.add_alert(), channel_type="console", at=datetime.now(UTC))
+        wait_for(lambda: "Northwind" in (tmp_path / "out").read_text(), what="message")
+        shop.close()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0

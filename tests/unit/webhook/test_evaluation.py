@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhook.domain.evaluation import BadPattern, Condition, MerchantConfig, compile_pattern, evaluate
+
+METRICS = {"block_rate": 0.35, "transaction_count": 120.0}
+LABELS = {"region": "AP", "merchant_name": "Kahn & Co"}
+
+
+def verdict(*conditions: Condition, logic: Literal["all", "any"] = "all") -> Any:
+    config = MerchantConfig("acc", "CARD_TESTING", logic=logic, conditions=conditions, version=7)
+    return evaluate(config, METRICS, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol", "threshold", "met"),
+    [
+        ("block_rate", ">", 0.3, True),
+        ("block_rate", ">", 0.35, False),
+        ("block_rate", ">=", 0.35, True),
+        ("block_rate", "<", 0.36, True),
+        ("block_rate", "<=", 0.34, False),
+        ("transaction_count", "==", 120, True),
+        ("transaction_count", "!=", 120, False),
+        ("transaction_count", "in", [100, 120], True),
+        ("transaction_count", "not_in", [100, 120], False),
+        ("transaction_count", "contains", "12", True),
+        ("region", "in", ["AP", "EU"], True),
+        ("region", "not_in", ["US"], True),
+        ("region", "==", "AP", True),
+        ("merchant_name", "contains", "Kahn", True),
+        ("merchant_name", "regex", "^K.*Co$", True),
+        ("merchant_name", "regex", "^Other", False),
+        ("merchant_name", "regex", "(a+)+$", None),
+        ("merchant_name", "regex", "(", None),
+        ("merchant_name", ">", 3, None),
+        ("block_rate", ">", "high", None),
+        ("block_rate", ">", [1], None),
+        ("block_rate", "in", 3, None),
+        ("block_rate", "like", 3, None),
+        ("chargeback_rate", ">", 0.1, None),
+    ],
+)
+def test_operators(name: str, symbol: str, threshold: object, met: bool | None) -> None:
+    result = verdict(Condition(name, symbol, threshold))
+    assert result.conditions[0].met is met
+    assert result.passed is (met is not False)
+
+
+def test_without_configuration_the_rule_decides() -> None:
+    result = evaluate(None, METRICS)
+    assert (result.passed, result.config_version) == (True, None)
+    assert result.reason == "no merchant configuration: the rule decides"
+    assert evaluate(MerchantConfig("acc", "CARD_TESTING"), METRICS).passed
+
+
+def test_disabled_is_suppressed() -> None:
+    result = evaluate(MerchantConfig("acc", "CARD_TESTING", enabled=False), METRICS)
+    assert (result.passed, result.reason) == (False, "disabled")
+
+
+def test_a_missing_metric_passes_and_is_named() -> None:
+    result = verdict(Condition("block_rate", ">", 0.3), Condition("chargeback_rate", ">", 0.1))
+    assert result.passed
+    assert "chargeback_rate" in result.reason
+    assert not verdict(Condition("block_rate", ">", 0.9), Condition("chargeback_rate", ">", 0.1)).passed
+    assert verdict(Condition("block_rate", ">", 0.9), Condition("chargeback_rate", ">", 0.1), logic="any").passed
+
+
+def test_the_verdict_says_it_all_in_order_of_priority() -> None:
+    told = verdict(Condition("block_rate", ">", 0.4, priority=2), Condition("transaction_count", ">", 100, priority=1))
+    assert told.as_json() == {
+        "passed": False,
+        "reason": "conditions not met: block_rate 0.35 is not > 0.4",
+        "config_version": 7,
+        "conditions": [
+            {"metric": "transaction_count", "value": 120.0, "operator": ">", "threshold": 100, "met": True},
+            {"metric": "block_rate", "value": 0.35, "operator": ">", "threshold": 0.4, "met": False},
+        ],
+    }
+
+
+three = st.sampled_from([True, False, None])
+
+
+@given(st.lists(three, min_size=1, max_size=6), st.sampled_from(["all", "any"]))
+def test_three_valued_logic(values: list[bool | None], logic: Literal["all", "any"]) -> None:
+    conditions = tuple(
+        Condition("missing", ">", 0, number) if met is None else Condition("block_rate", ">", 0 if met else 1, number)
+        for number, met in enumerate(values)
+    )
+    result = verdict(*conditions, logic=logic)
+    certain = [met for met in values if met is not None]
+    decided = all(certain) if logic == "all" else any(certain)
+    if logic == "all":
+        assert result.passed is decided  # an unknown part alone never suppresses
+    else:
+        assert result.passed is (decided or None in values)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "(?:a?){9}x", "a?" * 40 + "a" * 40, "(a|a)" * 30, "x" * 300])
+def test_patterns_that_could_run_for_ever_are_refused(pattern: str) -> None:
+    with pytest.raises(BadPattern):
+        compile_pattern(pattern)
+
+
+@given(st.text(alphabet="ab(|)*+?.[]{}2,^$\\", max_size=40), st.text(alphabet="ab", max_size=128))
+def test_a_pattern_that_is_taken_ends_soon(pattern: str, text: str) -> None:
+    try:
+        compiled = compile_pattern(pattern)
+    except BadPattern:
+        return
+    started = time.process_time()
+    compiled.search(text + "!")
+    assert time.process_time() - started < 2

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from webhook.config import ConfigError, load_settings
+from webhook.domain.severity import EscalationStep, Severity
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("SENTINEL_")]:
+        monkeypatch.delenv(name)
+
+
+def test_defaults() -> None:
+    settings = load_settings()
+    assert settings.database_url.get_secret_value() == "sqlite:///sentinel.db"
+    assert (settings.channels, settings.public_url) == (["console"], "http://127.0.0.1:8080")
+    assert settings.llm_timeout == timedelta(seconds=5)
+    assert settings.alert_types["CARD_TESTING"].session_timeout == timedelta(minutes=15)
+    assert settings.alert_types["VELOCITY_ATTACK"].session_timeout == timedelta(minutes=30)
+
+
+def test_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-file\n")
+    monkeypatch.setenv("SENTINEL_INGEST_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("SENTINEL_DATABASE_URL", "postgresql://user:pw@db/sentinel")
+    monkeypatch.setenv("SENTINEL_CHANNELS", "console, slack")
+    settings = load_settings(require=["ingest_token"])
+    assert settings.ingest_token is not None
+    assert settings.ingest_token.get_secret_value() == "from-file"
+    assert settings.database_url.get_secret_value() == "postgresql+psycopg://user:pw@db/sentinel"
+    assert list(settings.ingest.channels) == ["console", "slack"]
+    assert "from-file" not in repr(settings)
+    assert "pw" not in repr(settings).replace("pwd", "")
+
+
+@pytest.mark.parametrize("text", ['["console", "slack"]', "console,slack"])
+def test_channels_as_json_or_words(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SENTINEL_CHANNELS", text)
+    assert load_settings().channels == ["console", "slack"]
+
+
+def test_alert_types_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "webhook.yaml"
+    path.write_text(
+        """
+alert_types:
+  default: {session_timeout: 1m30s, occurrence_interval: 0.5s}
+  CARD_TESTING:
+    window: 12h
+    fingerprint_fields: [region]
+    escalation: [{severity: P1, occurrence_count: 3}, {severity: P0, duration: 2h}]
+"""
+    )
+    monkeypatch.setenv("SENTINEL_CONFIG_FILE", str(path))
+    types = load_settings().alert_types
+    assert types["ANY"].session_timeout == timedelta(seconds=90)
+    assert types["VELOCITY_ATTACK"].session_timeout == timedelta(minutes=3)
+    card = types["CARD_TESTING"]
+    assert (card.session_timeout, card.window, card.fingerprint_fields) == (
+        timedelta(seconds=90),
+        timedelta(hours=12),
+        ("region",),
+    )
+    assert card.escalation == (
+        EscalationStep(Severity.P1, occurrence_count=3),
+        EscalationStep(Severity.P0, duration=timedelta(hours=2)),
+    )
+
+
+def test_all_that_is_wrong_is_told_at_once_and_no_value_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "webhook.yaml"
+    path.write_text("alert_types: {default: {session_timeout: 15, sesion: 1m}, A: {escalation: [{severity: P1}]}}")
+    monkeypatch.setenv("SENTINEL_CONFIG_FILE", str(path))
+    monkeypatch.setenv("SENTINEL_DATABASE_URL", "oracle://user:hunter2@db/x")
+    monkeypatch.setenv("SENTINEL_PUBLIC_URL", "hunter2")
+    monkeypatch.setenv("SENTINEL_CHANNELS", "[hunter2")
+    monkeypatch.setenv("SENTINEL_LLM_API_KEY_FILE", str(tmp_path / "absent"))
+    monkeypatch.setenv("SENTINEL_ADMIN_TOKEN", "hunter2")
+    monkeypatch.setenv("SENTINEL_ADMIN_TOKEN_FILE", str(path))
+    with pytest.raises(ConfigError) as caught:
+        load_settings(require=["ingest_token"])
+    told = "\n".join(caught.value.problems)
+    for part in (
+        "SENTINEL_DATABASE_URL: must be a sqlite or postgresql URL",
+        "SENTINEL_PUBLIC_URL: ",
+        "SENTINEL_CHANNELS: ",
+        "SENTINEL_LLM_API_KEY_FILE: ",
+        "SENTINEL_ADMIN_TOKEN: is given directly and by",
+        "alert_types.default.session_timeout: must be a duration",
+        "alert_types.default.sesion: ",
+        "alert_types.A.escalation.0: an escalation step wants",
+    ):
+        assert part in told
+    assert "hunter2" not in told
+    assert all("\n" not in problem for problem in caught.value.problems)
+
+
+def test_what_is_required_is_named() -> None:
+    with pytest.raises(ConfigError, match="SENTINEL_INGEST_TOKEN: must be set"):
+        load_settings(require=["ingest_token"])
