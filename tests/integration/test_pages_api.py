@@ -83,7 +83,7 @@ def test_the_trigger_log_is_read_on_from_where_one_stopped(stranger: FlaskClient
     ids = [entry["trigger_id"] for entry in first["data"] + rest["data"]]
     assert len(ids) == len(set(ids)) == 14
     assert rest["next"] is None
-    (suppressed, _) = get(stranger, "/api/v1/triggers", account="acc_029")["data"]
+    (suppressed, _) = get(stranger, "/api/v1/triggers", merchant_id="acc_029")["data"]
     assert suppressed["outcome"] == "suppressed"
     assert suppressed["verdict"]["conditions"][0]["met"] is False
 
