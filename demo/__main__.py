@@ -164,8 +164,9 @@ def backfill(database: str, tsdb: Path, job: str, instance: str, promtool: str) 
 def serve(database: str, window: float | None, port: int, file: Path | None, plan_json: bool, **given: Any) -> None:  # noqa: ANN401 - click passes the options on
     """Write payments as time passes, and serve the metric platform API."""
     if file is not None and plan_json:
-        _, plan = _planned(file, window, given, stream=sys.stderr)
-        print(json.dumps(asdict(plan) | {"wall_window": plan.wall_window, "wall_seconds": plan.wall_seconds}))
+        dataset, plan = _planned(file, window, given, stream=sys.stderr)
+        derived = {"wall_window": plan.wall_window, "wall_seconds": plan.wall_seconds}
+        print(json.dumps(asdict(plan) | derived | {"has_status": dataset.has("status")}))
         return
     from demo.server import WriterThread, make_api_server  # noqa: PLC0415 - only the server needs Flask
     from demo.server import serve as run  # noqa: PLC0415 - as above

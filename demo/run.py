@@ -231,13 +231,20 @@ def forget_earlier_replay(folder: Path) -> None:
             remove(leftover)
 
 
-def replay_window(environment: dict[str, str]) -> str:
-    """The store's rate window on the wall clock, which the exporter asks the metric platform for too."""
+def replay_environment(environment: dict[str, str]) -> dict[str, str]:
+    """What the exporter has to know of the file: the rate window on the wall clock, and whether the platform has news.
+
+    The platform serves the share of failed authorisations alone, which takes a column that says how payments ended.
+    """
     command = [sys.executable, "-m", "demo", "serve", *shlex.split(environment["PAYMENTS_OPTIONS"]), "--plan-json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     if done.returncode:
         raise CannotStart((done.stderr.strip().splitlines() or ["the file cannot be replayed"])[-1])
-    return f"{json.loads(done.stdout)['wall_window']:.3f}s"
+    plan = json.loads(done.stdout)
+    return {
+        "PAYMENTS_WINDOW": f"{plan['wall_window']:.3f}s",
+        "METRIC_PLATFORM_ENABLED": str(plan["has_status"]).lower(),
+    }
 
 
 def prepare_webhook(stack: Stack, environment: dict[str, str]) -> None:
@@ -294,7 +301,7 @@ def start(stack: Stack) -> int:
         make_secrets(stack.folder)
         environment = stack.environment()
         if stack.transactions:
-            environment.setdefault("PAYMENTS_WINDOW", replay_window(environment))
+            environment = {**replay_environment(environment), **environment}
         derive_configuration(stack, environment)
         prepare_history(stack, environment)
         prepare_webhook(stack, environment)

@@ -19,11 +19,15 @@ class Unit(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MetricWords:
-    """How a metric is called in a table (`label`) and what it measures in a sentence (`phrase`)."""
+    """How a metric is called in a table (`label`) and what it measures in a sentence (`phrase`).
+
+    A `calculated` one exists in a rule's expression alone, so that Prometheus keeps no history of it.
+    """
 
     label: str
     phrase: str
     unit: Unit
+    calculated: bool = False
 
 
 _KNOWN = {
@@ -35,6 +39,23 @@ _KNOWN = {
     "unusual_spend_rate": MetricWords("Unusual spending", "the share of unusually large payments", Unit.SHARE),
     "chargeback_rate": MetricWords("Chargeback rate", "the chargeback rate", Unit.SHARE),
     "chargeback_count": MetricWords("Chargebacks", "the number of chargebacks", Unit.COUNT),
+    "unique_card_ratio": MetricWords("Cards per transaction", "cards per transaction", Unit.SHARE, calculated=True),
+    "block_rate_deviation": MetricWords(
+        "Deviations above usual",
+        "the distance to the usual block rate in standard deviations",
+        Unit.NUMBER,
+        calculated=True,
+    ),
+    "average_block_rate": MetricWords("Usual block rate", "the usual block rate", Unit.SHARE, calculated=True),
+    "block_rate_surge": MetricWords(
+        "Times the hour before", "the block rate against the hour before", Unit.NUMBER, calculated=True
+    ),
+    "past_hour_block_rate": MetricWords(
+        "Block rate, past hour", "the block rate of the past hour", Unit.SHARE, calculated=True
+    ),
+    "previous_hour_block_rate": MetricWords(
+        "Block rate, hour before", "the block rate of the hour before", Unit.SHARE, calculated=True
+    ),
 }
 
 

@@ -30,7 +30,7 @@ from webhook.web.parameters import (
     cursor,
 )
 from webhook.web.problems import problem
-from webhook.web.wording import Reading, readings
+from webhook.web.readings import Reading, readings
 
 CHART_SECONDS = 15
 MAX_BODY = 64 * 1024

@@ -29,7 +29,7 @@ from webhook.ports import AlertNotFound, StoreUnavailable
 from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord, TriggerRecord
-from webhook.web import wording
+from webhook.web import readings, wording
 from webhook.web.api import Api, action_text, api_blueprint, http_problem, readings_of
 from webhook.web.auth import Gate, login_blueprint, require_credentials, require_login, secure_application
 from webhook.web.contracts import Actions, Charts
@@ -140,7 +140,7 @@ def _add_template_words(app: Flask, assets: Blueprint, gate: Gate, clock: Callab
     def asset(name: str) -> str:
         return url_for("assets.static", filename=name, v=versions[name])
 
-    app.jinja_env.globals.update(asset=asset, words=wording, Severity=Severity, AlertStatus=AlertStatus)
+    app.jinja_env.globals.update(asset=asset, words=wording, reads=readings, Severity=Severity, AlertStatus=AlertStatus)
     app.jinja_env.filters["plain"] = printable
 
     @app.context_processor
@@ -242,16 +242,15 @@ def _render_alert(site: Api, alert_id: str, form: Form) -> str:
         )
         comments = queries.comments_of(connection, alert_id)
         notifications = queries.notifications_of(connection, alert_id)
-    shown = readings_of(record, verdict)
-    compared = [reading for reading in shown if reading.threshold is not None] or shown[:1]
+    compared, others = readings.featured(readings_of(record, verdict))
     return render_template(
         "alert.html",
         alert=record,
         action=action_text(record.suggested_action),
         source=record.metadata.get("summary_source"),
         compared=compared,
-        others=[reading for reading in shown if reading not in compared],
-        charted=[reading.metric for reading in compared[:CHARTED]] if site.charts else [],
+        others=others,
+        charted=[reading.metric for reading in compared if reading.recorded][:CHARTED] if site.charts else [],
         timeline=_timeline(triggers),
         truncated=len(triggers) == TIMELINE,
         escalations=_escalations(record),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from webhook.domain.alert import NotifyReason, Outcome, Withheld
 from webhook.domain.evaluation import Condition, MerchantConfig, evaluate
 from webhook.domain.severity import Severity
-from webhook.web import wording
+from webhook.web import readings, wording
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
 shares = st.floats(0, 1, allow_nan=False)
@@ -38,18 +38,27 @@ def test_different_numbers_are_told_differently(value: float, difference: float)
 
 @given(value=shares, threshold=shares)
 def test_what_a_reading_says_of_value_and_threshold_is_true(value: float, threshold: float) -> None:
-    (reading,) = wording.readings({"block_rate": value}, {"block_rate": threshold}, {})
-    assert reading.met == (value > threshold)
-    assert reading.sign == (">" if value > threshold else "=" if value == threshold else "<")
+    (reading,) = readings.readings({"block_rate": value}, {"block_rate": threshold}, {})
+    assert reading.met  # the rule fired, whichever way its threshold points
+    assert reading.sign == (">" if value > threshold else "≥" if value == threshold else "<")
     assert 0 <= reading.fill <= 100
     assert 0 <= reading.mark <= 100
+
+
+def test_a_calculated_value_is_shown_with_what_it_is_made_of() -> None:
+    metrics = {"block_rate_surge": 5.0, "transaction_count": 900.0, "block_rate": 0.6, "past_hour_block_rate": 0.2}
+    shown = readings.readings(metrics, {"block_rate_surge": 2.0, "transaction_count": 100.0}, {})
+    large, others = readings.featured(shown)
+    assert {reading.metric for reading in large} == {"block_rate_surge", "transaction_count", "block_rate"}
+    assert [reading.metric for reading in large if reading.recorded] == ["transaction_count", "block_rate"]
+    assert [reading.metric for reading in others] == ["past_hour_block_rate"]
 
 
 def test_the_merchants_threshold_counts_before_the_rules() -> None:
     metrics = {"failed_auth_rate": 0.6, "block_rate": 0.25, "transaction_count": 10.0}
     config = MerchantConfig("acc_1", "CARD_TESTING", conditions=(Condition("block_rate", ">=", 0.3),))
     verdict = evaluate(config, metrics).as_json()
-    found = wording.readings(metrics, {"block_rate": 0.2, "failed_auth_rate": 0.5}, verdict)
+    found = readings.readings(metrics, {"block_rate": 0.2, "failed_auth_rate": 0.5}, verdict)
     assert [(r.metric, r.threshold, r.owner, r.met) for r in found] == [
         ("block_rate", 0.3, "merchant", False),
         ("failed_auth_rate", 0.5, "rule", True),
@@ -59,23 +68,23 @@ def test_the_merchants_threshold_counts_before_the_rules() -> None:
 
 def test_a_missing_metric_is_called_missing_and_not_unmet() -> None:
     config = MerchantConfig("acc_1", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.3),))
-    (condition,) = wording.conditions(evaluate(config, {}).as_json(), {}, {})
+    (condition,) = readings.conditions(evaluate(config, {}).as_json(), {}, {})
     assert condition.met is None
     assert condition.texts == ("missing", "30 %")
 
 
 def test_without_own_conditions_the_rules_thresholds_are_shown_as_the_rules() -> None:
-    thresholds = wording.annotated_thresholds({"threshold_block_rate": "0.2", "threshold_x": "much", "summary": "s"})
-    (condition,) = wording.conditions(evaluate(None, {}).as_json(), {"block_rate": 0.35}, thresholds)
+    thresholds = readings.annotated_thresholds({"threshold_block_rate": "0.2", "threshold_x": "much", "summary": "s"})
+    (condition,) = readings.conditions(evaluate(None, {}).as_json(), {"block_rate": 0.35}, thresholds)
     assert (condition.owner, condition.met, condition.texts) == ("rule", True, ("35.0 %", "20 %"))
 
 
 @given(verdict=st.dictionaries(st.sampled_from(["conditions", "reason", "config_version"]), json_values))
 def test_no_verdict_however_odd_breaks_a_page(verdict: dict[str, object]) -> None:
     stored = json.loads(json.dumps(verdict))
-    for condition in wording.conditions(stored, {}, {}):
+    for condition in readings.conditions(stored, {}, {}):
         assert all(isinstance(text, str) for text in condition.texts)
-    wording.readings({"block_rate": 0.1}, {}, stored)
+    readings.readings({"block_rate": 0.1}, {}, stored)
     wording.verdict_text("suppressed", "", stored)
 
 
@@ -83,7 +92,7 @@ def test_no_verdict_however_odd_breaks_a_page(verdict: dict[str, object]) -> Non
     entries=st.lists(st.dictionaries(st.sampled_from(["metric", "operator", "threshold", "value", "met"]), json_values))
 )
 def test_no_condition_however_odd_breaks_a_page(entries: list[dict[str, object]]) -> None:
-    for condition in wording.conditions({"conditions": entries}, {}, {}):
+    for condition in readings.conditions({"conditions": entries}, {}, {}):
         assert isinstance(condition.label + condition.sign + "".join(condition.texts), str)
 
 
