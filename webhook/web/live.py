@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import queue
+import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from flask import Blueprint, Response, request
@@ -23,6 +26,7 @@ from webhook.storage.database import Database
 
 POLL_INTERVAL = timedelta(seconds=0.8)
 HEARTBEAT = timedelta(seconds=15)
+PEER_CHECK = timedelta(seconds=1)
 STREAM_LIFETIME = timedelta(minutes=10)
 RECONNECT = timedelta(seconds=2)
 FULL_RETRY = timedelta(seconds=30)
@@ -82,6 +86,10 @@ class ChangeFeed:
         return alerts, triggers, len(rows) >= WATCHED and bool(alerts)
 
 
+def never() -> bool:
+    return False
+
+
 class Broadcaster:
     """Hands each change to every subscriber. The polling thread lives as long as there are subscribers."""
 
@@ -90,7 +98,7 @@ class Broadcaster:
         self._clock = clock
         self._limit = limit
         self._lock = threading.Lock()
-        self._subscribers: set[queue.Queue[Change | None]] = set()
+        self._subscribers: dict[queue.Queue[Change | None], Callable[[], bool]] = {}
         self._stop: threading.Event | None = None
         self._closed = False
 
@@ -98,9 +106,14 @@ class Broadcaster:
     def subscribers(self) -> int:
         return len(self._subscribers)
 
-    def subscribe(self) -> queue.Queue[Change | None] | None:
-        """A queue of changes that ends with None; None when there are subscribers enough, or after `close`."""
+    def subscribe(self, left: Callable[[], bool] = never) -> queue.Queue[Change | None] | None:
+        """A queue of changes that ends with None; None when there are subscribers enough, or after `close`.
+
+        `left` says whether the subscriber has gone: such give way when there are many.
+        """
         with self._lock:
+            if len(self._subscribers) >= self._limit:
+                self._forget_those_who_left()
             if self._closed or len(self._subscribers) >= self._limit:
                 return None
             if self._stop is None:
@@ -109,12 +122,17 @@ class Broadcaster:
                 self._stop = threading.Event()
                 threading.Thread(target=self._run, args=(feed, self._stop), name="live", daemon=True).start()
             changes: queue.Queue[Change | None] = queue.Queue(QUEUED_EVENTS)
-            self._subscribers.add(changes)
+            self._subscribers[changes] = left
             return changes
+
+    def _forget_those_who_left(self) -> None:
+        for changes in [changes for changes, left in self._subscribers.items() if left()]:
+            del self._subscribers[changes]
+            _put(changes, None)
 
     def unsubscribe(self, changes: queue.Queue[Change | None]) -> None:
         with self._lock:
-            self._subscribers.discard(changes)
+            self._subscribers.pop(changes, None)
             if not self._subscribers and self._stop is not None:
                 self._stop.set()
                 self._stop = None
@@ -172,18 +190,46 @@ def _missed(database: Database, since_text: str | None, now: datetime) -> Change
     return Change(newest, frozenset() if many else frozenset(alert_id for alert_id, _ in rows), triggers, many)
 
 
-def _stream(broadcaster: Broadcaster, changes: queue.Queue[Change | None], missed: Change | None) -> Iterator[str]:
+def peer_left(environ: Mapping[str, Any]) -> Callable[[], bool]:
+    """Whether the client has closed its connection, which a stream would else notice at its second heartbeat.
+
+    A browser opens a new stream with every page; the servers used here hand out the connection.
+    """
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
+        return never
+
+    def left() -> bool:
+        try:
+            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    return left
+
+
+def _stream(
+    broadcaster: Broadcaster,
+    changes: queue.Queue[Change | None],
+    missed: Change | None,
+    left: Callable[[], bool],
+) -> Iterator[str]:
     """Events and heartbeats, for about STREAM_LIFETIME; the client comes back by itself."""
-    end = time.monotonic() + STREAM_LIFETIME.total_seconds()
+    beat = time.monotonic()
+    end = beat + STREAM_LIFETIME.total_seconds()
     try:
         yield f"retry: {int(RECONNECT.total_seconds() * 1000)}\n: connected\n\n"
         if missed is not None:
             yield missed.as_event()
-        while time.monotonic() < end:
+        while time.monotonic() < end and not left():
             try:
-                change = changes.get(timeout=HEARTBEAT.total_seconds())
+                change = changes.get(timeout=min(PEER_CHECK, HEARTBEAT).total_seconds())
             except queue.Empty:
-                yield ": heartbeat\n\n"
+                if time.monotonic() - beat >= HEARTBEAT.total_seconds():
+                    beat = time.monotonic()
+                    yield ": heartbeat\n\n"
                 continue
             if change is None:
                 return
@@ -198,7 +244,8 @@ def live_blueprint(database: Database, broadcaster: Broadcaster, clock: Callable
 
     @pages.get("/live/events")
     def events() -> Response:
-        changes = broadcaster.subscribe()
+        left = peer_left(request.environ)
+        changes = broadcaster.subscribe(left)
         if changes is None:
             retry = str(int(FULL_RETRY.total_seconds()))
             return Response("Too many listeners.\n", 503, {"Retry-After": retry}, "text/plain")
@@ -208,7 +255,7 @@ def live_blueprint(database: Database, broadcaster: Broadcaster, clock: Callable
         except SQLAlchemyError:
             broadcaster.unsubscribe(changes)
             raise
-        response = Response(_stream(broadcaster, changes, missed), mimetype="text/event-stream")
+        response = Response(_stream(broadcaster, changes, missed, left), mimetype="text/event-stream")
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
         # Once begun, the generator's `finally` unsubscribes; this is for a client that left before that.

@@ -205,7 +205,9 @@ class DismissForm(Parameters):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     reason: Literal["False positive", "Normal business", "Other"]
-    detail: Annotated[str, StringConstraints(strip_whitespace=True, max_length=REASON_LENGTH)] = ""
+    detail: Annotated[
+        str, StringConstraints(strip_whitespace=True, max_length=REASON_LENGTH, pattern=r"^[^\x00]*$")
+    ] = ""
 
     @property
     def text(self) -> str:

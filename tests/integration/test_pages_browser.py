@@ -1,0 +1,288 @@
+"""The pages in a real browser: no errors, alive, usable by click and on a phone, in light and dark."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import page_rows as rows
+import pytest
+import servers
+from page_rows import TOKEN
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from servers import wait_for
+from werkzeug.serving import make_server
+
+from webhook.storage.database import Database
+from webhook.web.live import Broadcaster
+
+pytestmark = pytest.mark.browser
+
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+PHONE, WIDE = (390, 844), (1440, 900)
+SHIFTS = """
+window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+}).observe({type: 'layout-shift', buffered: true});
+window.violations = [];
+document.addEventListener('securitypolicyviolation', (event) => window.violations.push(event.violatedDirective));
+"""
+
+
+class Browser:
+    """A logged-in visitor of the site."""
+
+    def __init__(self, driver: webdriver.Chrome, site: str) -> None:
+        self.driver, self.site = driver, site
+
+    def look(self, size: tuple[int, int], theme: str) -> None:
+        width, height = size
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        feature = {"name": "prefers-color-scheme", "value": theme}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def open(self, path: str) -> None:
+        self.driver.get(self.site + path)
+
+    def js(self, script: str) -> Any:
+        return self.driver.execute_script(script)
+
+    def text(self, selector: str) -> str:
+        return self.driver.find_element(By.CSS_SELECTOR, selector).text
+
+    def click(self, selector: str) -> None:
+        self.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+    def wait(self, script: str, what: str) -> Any:
+        return wait_for(lambda: self.js(f"return {script}"), what=what, timeout=20)
+
+    def wait_live(self) -> None:
+        self.wait("document.getElementById('live').dataset.state === 'on'", "live stream")
+
+    def complaints(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/sentinel.db"
+
+
+@pytest.fixture
+def charts() -> rows.FakeCharts:
+    return rows.FakeCharts()
+
+
+@pytest.fixture
+def site(database: Database, charts: rows.FakeCharts) -> Iterator[tuple[str, Broadcaster]]:
+    app, _ = rows.make_app(database, lambda: datetime.now(UTC), charts)
+    port = servers.free_port()
+    server = make_server("127.0.0.1", port, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    broadcaster: Broadcaster = app.extensions["sentinel_broadcaster"]
+    yield f"http://127.0.0.1:{port}", broadcaster
+    broadcaster.close()
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = Options()
+    options.binary_location = servers.program("chromium")
+    profile = tmp_path_factory.mktemp("chromium")
+    for flag in (*FLAGS.split(), f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(servers.program("chromedriver")))
+    driver.set_page_load_timeout(30)
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SHIFTS})
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(driver: webdriver.Chrome, site: tuple[str, Broadcaster]) -> Iterator[Browser]:
+    browser = Browser(driver, site[0])
+    browser.complaints()
+    browser.look(WIDE, "light")
+    browser.open(f"/login?token={TOKEN}")
+    assert TOKEN not in driver.current_url
+    yield browser
+    driver.get("about:blank")
+    driver.delete_all_cookies()
+
+
+def test_every_page_renders_without_a_complaint(browser: Browser, database: Database) -> None:
+    ids = rows.seed(database, datetime.now(UTC))
+    paths = ["/alerts", "/triggers", "/alerts?q=nobody", *(f"/alerts/{alert_id}" for alert_id in ids.values())]
+    for size in (PHONE, WIDE):
+        browser.look(size, "dark" if size is PHONE else "light")
+        for path in paths:
+            browser.open(path)
+            browser.wait("document.getElementById('live').dataset.state === 'on'", "live stream")
+            broad = browser.js("return [document.documentElement.scrollWidth, innerWidth]")
+            assert broad[0] <= broad[1], (path, size)
+            assert browser.js("return window.violations") == [], path
+            assert browser.js("return window.shifted") < 0.02, (path, size)
+    assert browser.complaints() == []
+
+
+def test_dark_and_light_differ_and_both_can_be_read(browser: Browser, database: Database) -> None:
+    rows.seed(database, datetime.now(UTC))
+    browser.open("/alerts")
+    colours = "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    seen = {}
+    for theme in ("light", "dark"):
+        browser.look(WIDE, theme)
+        back, ink = (_luminance(colour) for colour in browser.js(colours))
+        seen[theme] = back
+        assert (max(back, ink) + 0.05) / (min(back, ink) + 0.05) > 7
+    assert seen["light"] > 0.5 > seen["dark"]
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)`, as WCAG defines it."""
+    channels = [int(part) / 255 for part in colour.strip("rgba()").split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_words_keep_enough_contrast_in_both_themes(browser: Browser, database: Database) -> None:
+    ids = rows.seed(database, datetime.now(UTC))
+    for path in ("/alerts", f"/alerts/{ids['attack']}", "/triggers"):
+        for theme in ("light", "dark"):
+            browser.look(WIDE, theme)
+            browser.open(path)
+            weak = [
+                (theme, path, words, ratio)
+                for words, ink, back in browser.js(_COLOURS)
+                if (ratio := _contrast(ink, back)) < 4.5
+            ]
+            assert weak == []
+
+
+_COLOURS = """
+const found = new Map();
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const element = walker.currentNode.parentElement, words = walker.currentNode.textContent.trim();
+  if (!words || !element.checkVisibility() || element.closest('script, option, .visually-hidden, .dot')) continue;
+  let behind = element;
+  while (behind && getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)') behind = behind.parentElement;
+  const ink = getComputedStyle(element).color, back = getComputedStyle(behind ?? document.body).backgroundColor;
+  found.set(ink + back, [words.slice(0, 40), ink, back]);
+}
+return [...found.values()];
+"""
+
+
+def _contrast(ink: str, back: str) -> float:
+    lighter, darker = sorted((_luminance(ink), _luminance(back)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_a_new_alert_appears_without_a_reload(browser: Browser, database: Database) -> None:
+    browser.open("/alerts")
+    browser.wait_live()
+    browser.js("window.sameDocument = true")
+    assert "No alerts yet" in browser.text("#alerts")
+    first = rows.insert_alert(database, at=datetime.now(UTC), merchant_name="First & <b>only</b>")
+    browser.wait(f"document.querySelector('[data-key=\"{first}\"].is-new') !== null", "new alert")
+    assert "First & <b>only</b>" in browser.text("#alerts")
+    assert browser.text("#stats .stat-number") == "1"
+    assert browser.js("return document.title").startswith("(1)")
+    assert browser.js("return document.getElementById('announce').textContent") == "One new alert."
+    rows.FakeActions(database).resolve(first, note="Done", actor="dana", now=datetime.now(UTC))
+    browser.wait("document.querySelector('#alerts .row-status').textContent.includes('Resolved')", "resolved")
+    assert browser.js("return window.sameDocument") is True
+    assert browser.complaints() == []
+
+
+def test_an_open_alert_follows_what_happens(browser: Browser, database: Database) -> None:
+    alert_id = rows.insert_alert(database, at=datetime.now(UTC) - timedelta(minutes=2))
+    browser.open(f"/alerts/{alert_id}")
+    browser.wait_live()
+    assert "Nobody has been told yet." in browser.text("#notifications")
+    rows.insert_notification(database, alert_id, status="PENDING", at=datetime.now(UTC))
+    browser.wait("document.getElementById('notifications').textContent.includes('Waiting')", "notification")
+    note = browser.driver.find_element(By.ID, "note")
+    note.send_keys("half a sentence")
+    rows.FakeActions(database).dismiss(alert_id, reason="Drill", actor="dana", now=datetime.now(UTC))
+    browser.wait("document.getElementById('head').textContent.includes('Dismissed')", "dismissed")
+    assert note.get_attribute("value") == "half a sentence"
+    assert "what you typed is kept" in browser.text("#actions")
+
+
+def test_resolving_by_click_asks_first(browser: Browser, database: Database) -> None:
+    alert_id = rows.insert_alert(database, at=datetime.now(UTC) - timedelta(minutes=2))
+    browser.open("/alerts")
+    browser.click(f"#open-{alert_id}")
+    note = browser.driver.find_element(By.ID, "note")
+    note.send_keys("Blocked <b>the</b> range")
+    browser.click("#actions .primary")
+    assert browser.text("#confirm-text") == "Blocked <b>the</b> range"
+    browser.click("dialog [value=no]")
+    assert "Active" in browser.text("#head")
+    browser.click("#actions .primary")
+    browser.click("dialog [value=yes]")
+    browser.wait("document.querySelector('.flash-done') !== null", "answer")
+    assert "Resolved" in browser.text("#head")
+    assert "Blocked <b>the</b> range" in browser.text("#actions")
+    assert browser.complaints() == []
+
+
+def test_dismissing_by_keyboard_alone(browser: Browser, database: Database) -> None:
+    alert_id = rows.insert_alert(database, at=datetime.now(UTC) - timedelta(minutes=2))
+    browser.open(f"/alerts/{alert_id}")
+    browser.driver.find_element(By.ID, "note").send_keys(Keys.TAB, Keys.TAB, Keys.ENTER)  # unfold
+    active = browser.driver.switch_to.active_element
+    active.send_keys(Keys.TAB)
+    browser.driver.switch_to.active_element.send_keys(Keys.SPACE)  # False positive
+    browser.driver.switch_to.active_element.send_keys(Keys.ENTER)  # send
+    browser.wait("document.getElementById('confirm').open", "dialog")
+    browser.driver.switch_to.active_element.send_keys(Keys.TAB)
+    browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    browser.wait("document.querySelector('.flash-done') !== null", "answer")
+    assert "Dismissed" in browser.text("#head")
+    assert "False positive" in browser.text("#actions")
+
+
+def test_a_chart_that_cannot_be_had_leaves_a_word(
+    browser: Browser, database: Database, charts: rows.FakeCharts
+) -> None:
+    charts.away = True
+    alert_id = rows.insert_alert(database, at=datetime.now(UTC) - timedelta(minutes=2))
+    browser.open(f"/alerts/{alert_id}")
+    browser.js("document.querySelector('.chart').scrollIntoView()")
+    browser.wait("!document.querySelector('.chart-missing').hidden", "word")
+    assert "The chart cannot be drawn now" in browser.text(".chart-missing")
+    browser.complaints()  # the browser itself notes the 503
+
+
+def test_a_lost_stream_says_so_and_the_page_still_follows(
+    browser: Browser, database: Database, site: tuple[str, Broadcaster]
+) -> None:
+    browser.open("/alerts")
+    browser.wait_live()
+    site[1].close()
+    browser.wait("document.querySelector('.live-word').textContent === 'Reconnecting'", "word")
+    alert_id = rows.insert_alert(database, at=datetime.now(UTC))
+    browser.wait(f"document.querySelector('[data-key=\"{alert_id}\"]') !== null", "alert by asking again")
+    browser.complaints()  # the browser itself notes the 503

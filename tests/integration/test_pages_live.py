@@ -1,0 +1,286 @@
+"""Server-sent events: what changed is told once, to everybody who listens, and missed by nobody."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import page_rows as rows
+import pytest
+import sqlalchemy as sa
+from page_rows import NOW, TOKEN
+from servers import wait_for
+
+from webhook.storage.database import Database
+from webhook.storage.tables import alert_dynamic, notification
+from webhook.web import live
+from webhook.web.live import Broadcaster, Change, ChangeFeed
+
+
+def touch(database: Database, alert_id: str, at: datetime) -> None:
+    with database.write() as connection:
+        connection.execute(sa.update(alert_dynamic).where(alert_dynamic.c.alert_id == alert_id).values(updated_at=at))
+
+
+def set_notification(database: Database, notification_id: str, **values: Any) -> None:
+    with database.write() as connection:
+        connection.execute(sa.update(notification).where(notification.c.id == notification_id).values(**values))
+
+
+# ---- what the poller sees --------------------------------------------------------------------------
+
+
+def test_what_was_there_already_is_no_change(database: Database) -> None:
+    rows.seed(database)
+    assert ChangeFeed(database, NOW).poll() is None
+
+
+def test_each_change_is_seen_once(database: Database) -> None:
+    old = rows.insert_alert(database)
+    feed = ChangeFeed(database, NOW)
+    new = rows.insert_alert(database, at=NOW + timedelta(seconds=1))
+    change = feed.poll()
+    assert change
+    assert (change.alerts, change.triggers, change.many) == ({new}, False, False)
+    assert feed.poll() is None
+    touch(database, old, NOW + timedelta(seconds=2))
+    change = feed.poll()
+    assert change
+    assert change.alerts == {old}
+    assert change.cursor == NOW + timedelta(seconds=2)
+
+
+def test_a_transaction_that_commits_late_is_not_missed(database: Database) -> None:
+    feed = ChangeFeed(database, NOW)
+    rows.insert_alert(database, at=NOW + timedelta(seconds=9))
+    assert feed.poll()
+    late = rows.insert_alert(database, at=NOW + timedelta(seconds=1))
+    change = feed.poll()
+    assert change
+    assert change.alerts == {late}
+
+
+def test_a_message_on_its_way_changes_its_alert(database: Database) -> None:
+    alert_id = rows.insert_alert(database, at=NOW - timedelta(hours=1))
+    sent = rows.insert_notification(database, alert_id, status="PENDING")
+    feed = ChangeFeed(database, NOW)
+    states = [
+        {"status": "SENDING", "lease_until": NOW},
+        {"status": "PENDING", "lease_until": None, "retry_count": 1},
+        {"status": "SENT", "sent_at": NOW},
+    ]
+    for state in states:
+        set_notification(database, sent, **state)
+        change = feed.poll()
+        assert change, state
+        assert change.alerts == {alert_id}
+    assert feed.poll() is None
+
+
+def test_a_suppressed_trigger_is_told_to_who_looks_at_triggers(database: Database) -> None:
+    feed = ChangeFeed(database, NOW)
+    rows.insert_trigger(database, outcome="suppressed", at=NOW)
+    change = feed.poll()
+    assert change
+    assert (change.alerts, change.triggers) == (frozenset(), True)
+
+
+def test_a_flood_is_told_without_names(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "WATCHED", 3)
+    feed = ChangeFeed(database, NOW)
+    for second in range(4):
+        rows.insert_alert(database, at=NOW + timedelta(seconds=second))
+    change = feed.poll()
+    assert change
+    assert (change.alerts, change.many) == (frozenset(), True)
+
+
+# ---- handing it out --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broadcaster(database: Database, monkeypatch: pytest.MonkeyPatch) -> Broadcaster:
+    monkeypatch.setattr(live, "POLL_INTERVAL", timedelta(milliseconds=20))
+    return Broadcaster(database, lambda: NOW, limit=2)
+
+
+def pollers() -> int:
+    return sum(thread.name == "live" for thread in threading.enumerate())
+
+
+def test_one_thread_serves_all_and_ends_with_the_last(database: Database, broadcaster: Broadcaster) -> None:
+    before = pollers()
+    first, second = broadcaster.subscribe(), broadcaster.subscribe()
+    assert first
+    assert second
+    assert pollers() == before + 1
+    assert broadcaster.subscribe() is None  # enough is enough
+    alert_id = rows.insert_alert(database, at=NOW)
+    for changes in (first, second):
+        change = changes.get(timeout=10)
+        assert change
+        assert change.alerts == {alert_id}
+        broadcaster.unsubscribe(changes)
+        broadcaster.unsubscribe(changes)  # a second time does no harm
+    wait_for(lambda: pollers() == before, what="poller gone")
+    again = broadcaster.subscribe()
+    assert again
+    broadcaster.unsubscribe(again)
+    wait_for(lambda: pollers() == before, what="poller gone")
+
+
+def test_who_has_left_gives_way(database: Database, broadcaster: Broadcaster) -> None:
+    left = threading.Event()
+    gone, there = broadcaster.subscribe(left.is_set), broadcaster.subscribe()
+    assert gone
+    assert there
+    assert broadcaster.subscribe() is None
+    left.set()
+    new = broadcaster.subscribe()
+    assert new
+    assert gone.get_nowait() is None
+    for changes in (gone, there, new):
+        broadcaster.unsubscribe(changes)
+
+
+def test_a_closed_connection_is_noticed() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        left = live.peer_left({"gunicorn.socket": ours})
+        assert not left()
+        theirs.send(b"more")
+        assert not left()
+        ours.recv(4)
+        theirs.close()
+        assert left()
+    assert left()
+    assert not live.peer_left({})()
+
+
+def test_a_slow_reader_is_told_that_much_has_changed(broadcaster: Broadcaster) -> None:
+    changes = broadcaster.subscribe()
+    assert changes
+    for number in range(live.QUEUED_EVENTS + 1):
+        broadcaster.publish(Change(NOW, frozenset({str(number)})))
+    change = changes.get_nowait()
+    assert change
+    assert change.many
+    assert changes.empty()
+    broadcaster.unsubscribe(changes)
+
+
+def test_a_database_that_was_away_for_a_moment_ends_nothing(database: Database, broadcaster: Broadcaster) -> None:
+    changes = broadcaster.subscribe()
+    assert changes
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE notification RENAME TO elsewhere"))
+    time.sleep(0.1)  # some polls fail meanwhile
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE elsewhere RENAME TO notification"))
+    alert_id = rows.insert_alert(database, at=NOW)
+    change = changes.get(timeout=10)
+    assert change
+    assert alert_id in change.alerts
+    broadcaster.unsubscribe(changes)
+
+
+# ---- over HTTP -------------------------------------------------------------------------------------
+
+
+class Events:
+    """The events of one stream, read as a browser does."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.start = next(chunks).decode()
+
+    def __next__(self) -> dict[str, Any]:
+        fields = dict(line.split(": ", 1) for line in next(self._chunks).decode().strip().split("\n"))
+        return {"id": fields["id"], **json.loads(fields["data"])}
+
+
+@pytest.fixture
+def listen(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Events]]:
+    monkeypatch.setattr(live, "POLL_INTERVAL", timedelta(milliseconds=20))
+    app, _ = rows.make_app(database, lambda: datetime.now(UTC))
+    opened = []
+
+    def start(path: str = "/live/events", **headers: str) -> Events:
+        bearer = {
+            "Authorization": f"Bearer {TOKEN}",
+            **{name.replace("_", "-"): text for name, text in headers.items()},
+        }
+        response = app.test_client().get(path, headers=bearer)
+        opened.append(response)
+        assert response.status_code == 200, response.text
+        assert response.mimetype == "text/event-stream"
+        return Events(iter(response.response))  # type: ignore[arg-type]
+
+    yield start
+    for response in opened:
+        response.close()
+    broadcaster: Broadcaster = app.extensions["sentinel_broadcaster"]
+    assert broadcaster.subscribers == 0
+
+
+def test_an_open_stream_tells_of_a_change_with_a_cursor(database: Database, listen: Callable[..., Events]) -> None:
+    events = listen()
+    assert "retry: " in events.start
+    at = datetime.now(UTC)
+    alert_id = rows.insert_alert(database, at=at)
+    event = next(events)
+    assert event["alerts"] == [alert_id]
+    assert datetime.fromisoformat(event["id"]) == at
+
+
+def test_who_comes_back_is_told_what_was_missed(database: Database, listen: Callable[..., Events]) -> None:
+    now = datetime.now(UTC)
+    missed = rows.insert_alert(database, at=now - timedelta(minutes=1))
+    rows.insert_alert(database, at=now - timedelta(hours=1))
+    by_header = next(listen(Last_Event_ID=(now - timedelta(minutes=2)).isoformat()))
+    by_query = next(listen("/live/events?since=" + (now - timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:%SZ")))
+    assert by_header["alerts"] == by_query["alerts"] == [missed]
+
+
+@pytest.mark.parametrize("nonsense", ["yesterday", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "\u0664"])
+def test_an_id_that_says_nothing_means_everything(listen: Callable[..., Events], nonsense: str) -> None:
+    assert next(listen(f"/live/events?since={nonsense}"))["many"] is True
+
+
+def test_too_many_listeners_are_told_to_come_back(database: Database) -> None:
+    app, _ = rows.make_app(database)
+    broadcaster: Broadcaster = app.extensions["sentinel_broadcaster"]
+    queues = [broadcaster.subscribe() for _ in range(live.DEFAULT_SUBSCRIBERS)]
+    response = app.test_client().get("/live/events", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "30"
+    for changes in queues:
+        assert changes
+        broadcaster.unsubscribe(changes)
+
+
+def test_closing_ends_every_stream_and_takes_no_new_ones(database: Database) -> None:
+    app, _ = rows.make_app(database)
+    broadcaster: Broadcaster = app.extensions["sentinel_broadcaster"]
+    with app.test_client().get("/live/events", headers={"Authorization": f"Bearer {TOKEN}"}) as response:
+        stream = iter(response.response)  # type: ignore[arg-type]
+        next(stream)
+        broadcaster.close()
+        assert list(stream) == []
+    assert broadcaster.subscribers == 0
+    assert broadcaster.subscribe() is None
+
+
+def test_an_idle_stream_beats_and_ends_after_its_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "HEARTBEAT", timedelta(milliseconds=20))
+    monkeypatch.setattr(live, "STREAM_LIFETIME", timedelta(milliseconds=50))
+    app, _ = rows.make_app(database)
+    with app.test_client().get("/live/events", headers={"Authorization": f"Bearer {TOKEN}"}) as response:
+        chunks = list(response.response)
+    assert chunks[1:]
+    assert {bytes(chunk) for chunk in chunks[1:]} == {b": heartbeat\n\n"}  # type: ignore[arg-type]
