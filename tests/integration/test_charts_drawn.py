@@ -90,6 +90,8 @@ def test_the_attack_is_shaded_and_the_time_before_is_not(charts: MatplotlibChart
         {"merchant": "Café $1 & <b> 東京 🛍 \\frac{1}{2} $x$"},
         {"merchant": "a very long name " * 20},
         {"merchant": ""},
+        {"series": Series("block_rate", [NOW - timedelta(minutes=1), NOW], [float("nan"), float("inf")])},
+        {"series": Series("block_rate", [NOW - timedelta(minutes=1), NOW], [0.2, float("nan")])},
         {"series": Series("odd_metric", [NOW - timedelta(days=3), NOW], [1e-7, 1e9])},
     ],
 )

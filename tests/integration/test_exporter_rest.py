@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from exporter_parts import Answer, Request, RestServer, rest_server, running
+from servers import wait_for
 
 TOKEN = "t0ken-that-must-not-leak"
 SOURCE = """
@@ -270,6 +271,8 @@ def test_a_source_that_hangs_times_out_and_does_not_delay_another(server: RestSe
         exporter.wait(lambda s: s.value("sentinel_source_up", source="other") == 1, "the other one")
         exporter.tried()
         assert exporter.error()[0] == "timeout"
+        scheduler = exporter.exporter._scheduler
+        wait_for(lambda: not any(state.running_since for state in scheduler.states), what="the run ended", timeout=5)
         assert time.monotonic() - began < 10
     held.set()
 

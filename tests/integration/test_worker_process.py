@@ -93,11 +93,11 @@ def test_from_decision_to_call_in_under_a_second(shop: Shop, store_url: str, tmp
             SLACK_API_URL=slack.url,
         )
         try:
-            shop.add_notification(shop.add_alert(), at=datetime.now(UTC))
+            shop.add_notification(shop.add_alert(started=datetime.now(UTC)), at=datetime.now(UTC))
             wait_for(lambda: slack.messages, what="first message")
             taken = []
             for number in range(2, 8):
-                alert_id = shop.add_alert()
+                alert_id = shop.add_alert(started=datetime.now(UTC))
                 began = time.monotonic()
                 shop.add_notification(alert_id, at=datetime.now(UTC))
                 wait_for(lambda number=number: len(slack.messages) == number, what="message", step=0.005)  # type: ignore[misc]
@@ -132,7 +132,7 @@ def test_a_worker_outlives_a_store_that_is_away(tmp_path: Path) -> None:
     try:
         wait_for(lambda: "round_failed" in (tmp_path / "log").read_text(), what="first round")
         shop = Shop(url)
-        shop.add_notification(shop.add_alert(), channel_type="console", at=datetime.now(UTC))
+        shop.add_notification(shop.add_alert(started=datetime.now(UTC)), channel_type="console", at=datetime.now(UTC))
         wait_for(lambda: "Northwind" in (tmp_path / "out").read_text(), what="message")
         shop.close()
     finally:

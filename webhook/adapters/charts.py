@@ -9,7 +9,7 @@ import io
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
@@ -22,11 +22,12 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from webhook.domain.metric import Unit, format_duration, format_threshold, format_value, metric_words
-from webhook.ports import ChartSpec
+from webhook.ports import ChartSpec, Series
 
 _INCHES, _DPI = (10.0, 5.0), 100
-_LEFT, _RIGHT, _BOTTOM, _TOP = 0.085, 0.965, 0.115, 0.765
-_NAME_LENGTH = 44
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.1, 0.965, 0.115, 0.765
+_NAME_LENGTH = 38
+_LOWEST_TOP = {Unit.SHARE: 0.001, Unit.COUNT: 1.0}  # an axis for zeros alone
 _DAY, _MOST_TICKS = 86400, 7
 _TICKS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, _DAY, 2 * _DAY, 7 * _DAY)  # seconds
 _GAP = 2.5  # steps without a value that interrupt the line
@@ -59,11 +60,18 @@ class MatplotlibCharts:
         """A PNG of about 1000 by 500 pixels or the same as SVG."""
         output = io.BytesIO()
         with self._lock:
-            figure = _figure(spec)
+            figure = _figure(_finite(spec))
             # Without a date the same chart is the same file.
             metadata = {"Date": None} if spec.format == "svg" else {}
             figure.savefig(output, format=spec.format, metadata=metadata)
         return output.getvalue()
+
+
+def _finite(spec: ChartSpec) -> ChartSpec:
+    """Without NaN and infinities, which Prometheus knows and paper does not."""
+    kept = [(t, v) for t, v in zip(spec.series.times, spec.series.values, strict=True) if math.isfinite(v)]
+    series = Series(spec.series.metric, [time for time, _ in kept], [value for _, value in kept])
+    return replace(spec, series=series)
 
 
 def _figure(spec: ChartSpec) -> Figure:
@@ -135,12 +143,13 @@ def _tag(axes: Axes, label: str, at: tuple[float, float], theme: _Theme) -> None
 def _axes(axes: Axes, spec: ChartSpec, theme: _Theme) -> None:
     metric = spec.series.metric
     counted = metric_words(metric).unit is Unit.COUNT
-    axes.set_ylim(0, max(*spec.series.values, spec.threshold or 0, 1e-9) * 1.18)
+    top = max(*spec.series.values, spec.threshold or 0, _LOWEST_TOP.get(metric_words(metric).unit, 0.01)) * 1.18
+    axes.set_ylim(0, top)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=counted, min_n_ticks=2))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_threshold(metric, value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(metric, value, top)))
     first = min(_x(spec.series.times[0]), _x(spec.alert_start))
     last = max(_x(spec.series.times[-1]), _x(spec.alert_end or spec.alert_start), first + 60)
-    axes.set_xlim(first, last)
+    axes.set_xlim(first, last + (last - first) * 0.012)
     step = next((step for step in _TICKS if (last - first) / step <= _MOST_TICKS), _TICKS[-1])
     ticks = [tick * step for tick in range(math.ceil(first / step), math.floor(last / step) + 1)]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
@@ -152,6 +161,14 @@ def _axes(axes: Axes, spec: ChartSpec, theme: _Theme) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(theme.grid)
+
+
+def _tick(metric: str, value: float, top: float) -> str:
+    """Short enough to stand beside the axis: millions are written as such."""
+    for least, size, sign in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if top >= least and metric_words(metric).unit is not Unit.SHARE:
+            return f"{value / size:,.3g}{sign if value else ''}"
+    return format_threshold(metric, value)
 
 
 def _nothing_to_show(axes: Axes, theme: _Theme) -> None:
