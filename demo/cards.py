@@ -7,7 +7,6 @@ import sqlalchemy as sa
 
 from demo.payments import transactions
 
-
 HABIT = 3
 """Payments after which a card's average says something: one or two are no habit."""
 
