@@ -164,7 +164,7 @@ def test_time_window_and_placeholders_belong_together() -> None:
         ("data_sources: !!python/name:os.system x", "no valid YAML"),
         ("a: \x00", "no valid YAML"),
         ("{a: 1}: 2", "a key must be text"),
-        ("[" * 450 + "]" * 450, "nested too deeply"),
+        ("[" * 900 + "]" * 900, "nested too deeply"),
         ("exporter: 5\ndata_sources: 5", "exporter: must be a mapping"),
     ],
 )
