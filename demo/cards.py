@@ -7,14 +7,17 @@ import sqlalchemy as sa
 
 from demo.payments import transactions
 
+HABIT = 3
+"""Payments after which a card's average says something: one or two are no habit."""
+
 
 def with_amount_ratio(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows in order of time, with `amount_ratio`: amount / mean of the card's earlier rows; null for its first."""
+    """Rows in order of time, with `amount_ratio`: amount / mean of the card's earlier rows; null before a habit."""
     amount = pl.col("amount")
     earlier_total = amount.fill_null(0.0).cum_sum().shift(1).over("card_id")
     earlier_count = amount.is_not_null().cast(pl.Int64).cum_sum().shift(1).over("card_id")
     ratio = amount * earlier_count / earlier_total
-    known = pl.col("card_id").is_not_null() & (earlier_count > 0) & (earlier_total > 0)
+    known = pl.col("card_id").is_not_null() & (earlier_count >= HABIT) & (earlier_total > 0)
     return frame.with_columns(pl.when(known).then(ratio).alias("amount_ratio"))
 
 
@@ -44,6 +47,6 @@ class CardBook:
         ratios: list[float | None] = []
         for card_id, amount in frame.select("card_id", "amount").iter_rows():
             count, total = self._spent.get(card_id, (0, 0.0))
-            ratios.append(amount * count / total if count and total > 0 else None)
+            ratios.append(amount * count / total if count >= HABIT and total > 0 else None)
             self._spent[card_id] = (count + 1, total + amount)
         return frame.with_columns(pl.Series("amount_ratio", ratios, dtype=pl.Float64))

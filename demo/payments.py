@@ -41,7 +41,7 @@ transactions = sa.Table(
     sa.Column("amount", sa.Double),
     sa.Column("status", sa.String(8)),  # approved, blocked, declined; NULL: the source does not say
     sa.Column("new_device", sa.Boolean),
-    sa.Column("amount_ratio", sa.Double),  # amount / the card's own earlier average; NULL for its first
+    sa.Column("amount_ratio", sa.Double),  # amount / the card's own earlier average; NULL while that is no habit
     sa.Column("is_fraud", sa.Boolean),  # a label for scoring; no metric reads it
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("source_time", sa.Double),  # epoch seconds in a replayed file

@@ -26,6 +26,7 @@ SELECT a.id AS alert_id, a.account_id, a.merchant_name, a.alert_type, d.current_
 FROM alert a
 JOIN alert_dynamic d ON d.alert_id = a.id
 LEFT JOIN alert_trigger_log t ON t.alert_id = a.id AND t.starts_at IS NOT NULL
+WHERE a.alert_type <> 'OPERATIONS' -- of the stack itself, about no merchant
 ORDER BY d.first_triggered_at, a.id, t.created_at
 """
 

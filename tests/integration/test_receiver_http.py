@@ -60,7 +60,13 @@ def database(store_url: str) -> Iterator[Database]:
 @pytest.fixture
 def client(database: Database) -> Iterator[FlaskClient]:
     url = database.url.render_as_string(hide_password=False)
-    settings = Settings(database_url=url, ingest_token="s3cret-token", max_body_bytes=50_000)
+    settings = Settings(
+        database_url=url,
+        ingest_token="s3cret-token",
+        admin_token="admin-of-some-length",
+        secret_key="key-of-some-length",
+        max_body_bytes=50_000,
+    )
     app = create_app(settings, clock=lambda: datetime(2026, 1, 5, 12, tzinfo=UTC))
     yield app.test_client()
     app.extensions["sentinel_database"].close()

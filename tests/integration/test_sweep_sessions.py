@@ -246,3 +246,16 @@ def test_leases_of_dead_workers_are_freed(shop: Shop) -> None:
 
     assert sweep_of(shop).run_once(NOW).leases_freed == 1
     assert shop.row(stuck)["status"] == "PENDING"
+
+
+def test_a_session_that_another_sweep_holds_is_left_to_it(shop: Shop) -> None:
+    if shop.database.dialect == "sqlite":
+        pytest.skip("SQLite lets one writer in at a time; see the test above")
+    store = Sweeping(shop.database, TYPES, {})
+    held, free = shop.add_alert(started=AGO), NOW + 9 * MINUTE
+    shop.add_instance(held, heard=AGO)
+
+    with store.batch(NOW) as first, store.batch(free) as second:
+        assert [session.alert_id for session, _ in first.timed_out(None, 9)] == [held]
+        assert second.timed_out(None, 9) == []
+        assert second.long_lasting(None, 9) == []

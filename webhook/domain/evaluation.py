@@ -90,13 +90,24 @@ class ConditionResult(NamedTuple):
     met: bool | None
 
 
+_Judged = tuple[Condition, float | str | None, bool | None]
+"""A condition with the value it was judged by and whether it is met, cheap to make for every trigger."""
+
+
 class Verdict(NamedTuple):
     """Whether a trigger passes, why, and on which version of the merchant's configuration (None: there is none)."""
 
     passed: bool
     reason: str
-    conditions: tuple[ConditionResult, ...] = ()
+    judged: tuple[_Judged, ...] = ()
     config_version: int | None = None
+
+    @property
+    def conditions(self) -> tuple[ConditionResult, ...]:
+        return tuple(
+            ConditionResult(condition.metric_name, value, condition.operator, condition.threshold, met)
+            for condition, value, met in self.judged
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -121,19 +132,18 @@ def evaluate(
         return Verdict(False, DISABLED, (), config.version)
     if not config.conditions:
         return Verdict(True, "no conditions configured: the rule decides", (), config.version)
-    results = tuple([_judge(condition, metrics, labels) for condition in config.conditions])
-    met = _combine(config.logic, results)
-    return Verdict(met is not False, _reason(met, results), results, config.version)
+    judged = tuple([_judge(condition, metrics, labels) for condition in config.conditions])
+    met = _combine(config.logic, judged)
+    return Verdict(met is not False, _reason(met, judged), judged, config.version)
 
 
-def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[str, str]) -> ConditionResult:
-    name, threshold = condition.metric_name, condition.threshold
-    value = metrics.get(name)
+def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[str, str]) -> _Judged:
+    value = metrics.get(condition.metric_name)
     if value is not None and condition.compare is not None:
-        return ConditionResult(name, value, condition.operator, threshold, condition.compare(value, threshold))
-    text = labels.get(name) if value is None else value
-    met = None if text is None else _other_met(condition.operator, text, threshold)
-    return ConditionResult(name, text, condition.operator, threshold, met)
+        return condition, value, condition.compare(value, condition.threshold)
+    text = labels.get(condition.metric_name) if value is None else value
+    met = None if text is None else _other_met(condition.operator, text, condition.threshold)
+    return condition, text, met
 
 
 def _other_met(symbol: str, value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401 - number, text or list
@@ -149,23 +159,23 @@ def _other_met(symbol: str, value: float | str, threshold: Any) -> bool | None: 
     return _matches(str(threshold), text) if symbol == "regex" else None
 
 
-def _combine(logic: str, results: tuple[ConditionResult, ...]) -> bool | None:
+def _combine(logic: str, judged: tuple[_Judged, ...]) -> bool | None:
     decisive = logic == "any"  # one met condition decides `any`, one that is not met decides `all`
     undetermined = False
-    for result in results:
-        if result.met is decisive:
+    for _, _, met in judged:
+        if met is decisive:
             return decisive
-        undetermined = undetermined or result.met is None
+        undetermined = undetermined or met is None
     return None if undetermined else not decisive
 
 
-def _reason(met: bool | None, results: tuple[ConditionResult, ...]) -> str:
-    if met is None:
-        names = ", ".join(dict.fromkeys(result.metric for result in results if result.met is None))
-        return f"undetermined, so it passes: no usable value for {names}"
+def _reason(met: bool | None, judged: tuple[_Judged, ...]) -> str:
     if met:
         return "conditions met"
-    failed = [f"{r.metric} {r.value} is not {r.operator} {r.threshold}" for r in results if r.met is False]
+    if met is None:
+        names = ", ".join(dict.fromkeys(condition.metric_name for condition, _, known in judged if known is None))
+        return f"undetermined, so it passes: no usable value for {names}"
+    failed = [f"{c.metric_name} {value} is not {c.operator} {c.threshold}" for c, value, ok in judged if ok is False]
     return "conditions not met: " + ", ".join(failed)
 
 

@@ -133,7 +133,7 @@ def _opening(note: Note, story: Story) -> str:
     if note.reason is NotifyReason.RESOLVED:
         lasted = format_duration(duration_of(note))
         return (
-            f"It is over: it lasted {lasted}, from {format_time(note.first_triggered_at)} to "
+            f"It is over. It lasted {lasted}, from {format_time(note.first_triggered_at)} to "
             f"{format_time(ended_at(note))}."
         )
     if note.reason is NotifyReason.ESCALATED:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demo.cards import CardBook, with_amount_ratio
+from demo.cards import HABIT, CardBook, with_amount_ratio
 
 spendings = st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.floats(0.01, 1000)), max_size=40)
 
@@ -16,7 +16,7 @@ def naive(rows: list[tuple[str, float]]) -> list[float | None]:
     ratios: list[float | None] = []
     for number, (card, amount) in enumerate(rows):
         earlier = [spent for other, spent in rows[:number] if other == card]
-        ratios.append(amount / (sum(earlier) / len(earlier)) if earlier else None)
+        ratios.append(amount / (sum(earlier) / len(earlier)) if len(earlier) >= HABIT else None)
     return ratios
 
 
@@ -34,5 +34,6 @@ def test_bulk_and_running_ratios_are_amount_over_earlier_average(rows: list[tupl
 
 
 def test_a_missing_amount_or_card_has_no_ratio_and_counts_for_none() -> None:
-    rows = pl.DataFrame({"card_id": ["a", "a", None, "a", None], "amount": [10.0, None, 5.0, 40.0, 5.0]})
-    assert with_amount_ratio(rows)["amount_ratio"].to_list() == [None, None, None, 4.0, None]
+    cards = ["a", "a", "a", None, "a", "a", None]
+    rows = pl.DataFrame({"card_id": cards, "amount": [10.0, 10.0, None, 5.0, 10.0, 40.0, 5.0]})
+    assert with_amount_ratio(rows)["amount_ratio"].to_list() == [None, None, None, None, None, 4.0, None]
