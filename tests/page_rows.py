@@ -28,6 +28,7 @@ HOSTILE = '<script>alert(1)</script>"\' onmouseover="x" {{7*7}} \u202egnp.exe & 
 LONG = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz-Vertriebs-GmbH-und-Co-KG-" * 2
 METRICS = {"block_rate": 0.35038363171355497, "failed_auth_rate": 0.61, "transaction_count": 1204.0}
 THRESHOLDS = {"block_rate": 0.2, "failed_auth_rate": 0.5}
+ACTION = "Ask for 3-D Secure on cards that were not seen before, and limit attempts per card and device."
 
 
 @dataclass
@@ -125,57 +126,64 @@ def make_app(
     return app, actions
 
 
-def insert_alert(
-    database: Database,
-    *,
-    account_id: str = "acc_017",
-    merchant_name: str = "Nordlicht Elektronik",
-    alert_type: str = "CARD_TESTING",
-    title: str = "",
-    summary: str = "Blocked payments rose from 4 % to 35.0 % within ten minutes, with 1,204 payments on 212 cards.",
-    severity: str = "P1",
-    original_severity: str | None = None,
-    status: str = "ACTIVE",
-    at: datetime = NOW - timedelta(minutes=12),
-    count: int = 12,
-    metrics: Mapping[str, float] = METRICS,
-    thresholds: Mapping[str, float] = THRESHOLDS,
-    resolved_at: datetime | None = None,
-    note: str | None = None,
-    escalations: tuple[Mapping[str, Any], ...] = (),
-    source: str = "template",
-    session_status: str | None = None,
-    last: datetime | None = None,
-) -> str:
-    """One alert with its dynamic row; an alert that is not ACTIVE ended ten minutes after `at`, if not told when."""
-    alert_id = str(uuid4())
-    if status != "ACTIVE":
-        resolved_at = resolved_at or at + timedelta(minutes=10)
-    kind = {"CARD_TESTING": "Card testing attack", "VELOCITY_ATTACK": "Velocity attack"}.get(alert_type, "Attack")
-    fingerprint = uuid4().hex
-    changed = resolved_at or last or at
+@dataclass(frozen=True)
+class AlertRow:
+    """One alert that is not ACTIVE ended ten minutes after `at`, if not told when."""
+
+    account_id: str = "acc_017"
+    merchant_name: str = "Nordlicht Elektronik"
+    alert_type: str = "CARD_TESTING"
+    title: str = ""
+    summary: str = "Blocked payments rose from 4 % to 35.0 % within ten minutes, with 1,204 payments on 212 cards."
+    severity: str = "P1"
+    original_severity: str | None = None
+    status: str = "ACTIVE"
+    at: datetime = NOW - timedelta(minutes=12)
+    count: int = 12
+    metrics: Mapping[str, float] = field(default_factory=lambda: METRICS)
+    thresholds: Mapping[str, float] = field(default_factory=lambda: THRESHOLDS)
+    resolved_at: datetime | None = None
+    note: str | None = None
+    escalations: tuple[Mapping[str, Any], ...] = ()
+    source: str = "template"
+    session_status: str | None = None
+    last: datetime | None = None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        return None if self.status == "ACTIVE" else self.resolved_at or self.at + timedelta(minutes=10)
+
+    def values(self, fingerprint: str) -> dict[str, Any]:
+        kinds = {"CARD_TESTING": "Card testing attack", "VELOCITY_ATTACK": "Velocity attack"}
+        title = f"{kinds.get(self.alert_type, 'Attack')}: {self.merchant_name}"[:100]
+        return {
+            "account_id": self.account_id, "merchant_name": self.merchant_name, "alert_type": self.alert_type,
+            "original_severity": self.original_severity or self.severity, "title": self.title or title,
+            "summary": self.summary, "suggested_action": ACTION, "condition_fingerprint": fingerprint,
+            "metrics_data": dict(self.metrics), "created_at": self.at, "updated_at": self.at,
+            "metadata": {"thresholds": dict(self.thresholds), "labels": {}, "summary_source": self.source},
+        }  # fmt: skip
+
+    def dynamic_values(self, fingerprint: str) -> dict[str, Any]:
+        last, active = self.last or self.at, self.status == "ACTIVE"
+        return {
+            "condition_fingerprint": fingerprint, "current_severity": self.severity, "status": self.status,
+            "occurrence_count": self.count, "session_started_at": self.at, "session_last_active": last,
+            "session_status": self.session_status or ("ACTIVE" if active else "RESOLVED"),
+            "first_triggered_at": self.at, "last_triggered_at": last, "latest_metrics": dict(self.metrics),
+            "escalation_history": {"escalations": list(self.escalations)}, "resolved_at": self.ended_at,
+            "resolved_by": "system" if self.status == "RESOLVED" else None, "resolution_note": self.note,
+            "version": 1, "updated_at": self.ended_at or last,
+        }  # fmt: skip
+
+
+def insert_alert(database: Database, **fields: Any) -> str:
+    """An alert with its dynamic row; what is not told is as AlertRow has it."""
+    row, alert_id, fingerprint = AlertRow(**fields), str(uuid4()), uuid4().hex
     with database.write() as connection:
-        connection.execute(
-            sa.insert(alert).values(
-                id=alert_id, account_id=account_id, merchant_name=merchant_name, alert_type=alert_type,
-                original_severity=original_severity or severity, title=title or f"{kind}: {merchant_name}"[:100],
-                summary=summary, suggested_action="Ask for 3-D Secure on cards that were not seen before, and limit "
-                "attempts per card and device.", condition_fingerprint=fingerprint, metrics_data=dict(metrics),
-                metadata={"thresholds": dict(thresholds), "labels": {}, "summary_source": source},
-                created_at=at, updated_at=at,
-            )
-        )  # fmt: skip
-        connection.execute(
-            sa.insert(alert_dynamic).values(
-                id=str(uuid4()), alert_id=alert_id, condition_fingerprint=fingerprint, current_severity=severity,
-                status=status, occurrence_count=count, session_started_at=at, session_last_active=last or at,
-                session_status=session_status or ("ACTIVE" if status == "ACTIVE" else "RESOLVED"),
-                first_triggered_at=at, last_triggered_at=last or at, latest_metrics=dict(metrics),
-                escalation_history={"escalations": list(escalations)}, resolved_at=resolved_at,
-                resolved_by="system" if status == "RESOLVED" else None, resolution_note=note, version=1,
-                updated_at=changed,
-            )
-        )  # fmt: skip
+        connection.execute(sa.insert(alert).values(id=alert_id, **row.values(fingerprint)))
+        dynamic = {"id": str(uuid4()), "alert_id": alert_id, **row.dynamic_values(fingerprint)}
+        connection.execute(sa.insert(alert_dynamic).values(**dynamic))
     return alert_id
 
 
@@ -296,6 +304,12 @@ def seed_attack(database: Database, now: datetime) -> str:
     insert_trigger(
         database, alert_id, at=_minutes(now, 2), outcome="session_updated", notify="withheld:strategy", **common
     )
+    _tell_of_attack(database, alert_id, now)
+    return alert_id
+
+
+def _tell_of_attack(database: Database, alert_id: str, now: datetime) -> None:
+    start = _minutes(now, 46)
     insert_notification(database, alert_id, at=start, status="DELIVERED")
     insert_notification(database, alert_id, at=start, channel="sms", status="FAILED", retries=3,
                         error="The gateway refused the number: 21211 invalid 'To' phone number")  # fmt: skip
@@ -306,12 +320,18 @@ def seed_attack(database: Database, now: datetime) -> str:
                    at=_minutes(now, 30))  # fmt: skip
     insert_comment(database, alert_id, "Severity rose from P2 to P1: 50 triggers.", kind="SEVERITY_ESCALATION",
                    by="system", at=_minutes(now, 7))  # fmt: skip
-    return alert_id
 
 
 def seed(database: Database, now: datetime = NOW) -> dict[str, str]:
     """A day of alerts; the ids of the telling ones by name."""
-    ids = {"attack": seed_attack(database, now)}
+    ids = {"attack": seed_attack(database, now), **seed_odd(database, now), **seed_closed(database, now)}
+    seed_without_alert(database, now)
+    return ids
+
+
+def seed_odd(database: Database, now: datetime) -> dict[str, str]:
+    """Names that are hostile or very long."""
+    ids = {}
     ids["hostile"] = insert_alert(
         database, account_id="acc_<b>", merchant_name=HOSTILE, title=HOSTILE, summary=HOSTILE, severity="P2",
         at=_minutes(now, 4), count=1, last=_minutes(now, 4),
@@ -329,6 +349,12 @@ def seed(database: Database, now: datetime = NOW) -> dict[str, str]:
                    metrics={"transaction_rate": 48.73}, thresholds={"transaction_rate": 10.0}, severity="P0",
                    alert_type="VELOCITY_ATTACK", alert_name="VelocityAttackCritical",
                    outcome="session_updated")  # fmt: skip
+    return ids
+
+
+def seed_closed(database: Database, now: datetime) -> dict[str, str]:
+    """Alerts that are over."""
+    ids = {}
     ids["resolved"] = insert_alert(
         database, account_id="acc_008", merchant_name="Café Zürich", severity="P2", status="RESOLVED",
         at=_minutes(now, 310), resolved_at=_minutes(now, 250), alert_type="CHARGEBACK_FRAUD", count=9,
@@ -341,6 +367,17 @@ def seed(database: Database, now: datetime = NOW) -> dict[str, str]:
         at=_minutes(now, 1500), alert_type="VELOCITY_ATTACK", note="Normal business: the festival's presale", count=3,
         metrics={"transaction_rate": 22.5}, thresholds={"transaction_rate": 10.0},
     )  # fmt: skip
+    for number in range(22):
+        insert_alert(
+            database, account_id=f"acc_1{number:02}", merchant_name=f"Merchant {number}", severity="P3",
+            status="RESOLVED", at=_minutes(now, 2000 + number * 7), count=2, alert_type="BLOCK_SURGE",
+            metrics={"block_rate": 0.31 + number / 100}, thresholds={"block_rate": 0.3},
+        )  # fmt: skip
+    return ids
+
+
+def seed_without_alert(database: Database, now: datetime) -> None:
+    """Triggers that were held back or refused."""
     metrics = {"block_rate": 0.2412, "failed_auth_rate": 0.55}
     for minutes in (9, 5):
         insert_trigger(database, account_id="acc_029", merchant_name="Mistral Outdoor", outcome="suppressed",
@@ -353,10 +390,3 @@ def seed(database: Database, now: datetime = NOW) -> dict[str, str]:
     insert_trigger(database, account_id="acc_034", merchant_name="", outcome="rejected", alert_name="Broken",
                    at=_minutes(now, 16), outcome_reason="severity 'urgent' is none of P0, P1, P2, P3", metrics={},
                    thresholds={}, verdict={"error": "severity"})  # fmt: skip
-    for number in range(22):
-        insert_alert(
-            database, account_id=f"acc_1{number:02}", merchant_name=f"Merchant {number}", severity="P3",
-            status="RESOLVED", at=_minutes(now, 2000 + number * 7), count=2, alert_type="BLOCK_SURGE",
-            metrics={"block_rate": 0.31 + number / 100}, thresholds={"block_rate": 0.3},
-        )  # fmt: skip
-    return ids

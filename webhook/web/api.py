@@ -84,7 +84,8 @@ def _time(at: datetime | None) -> str | None:
 
 def api_blueprint(api: Api) -> Blueprint:
     pages = Blueprint("api", __name__, url_prefix="/api/v1")
-    _add_reads(pages, api)
+    _add_alerts(pages, api)
+    _add_triggers(pages, api)
     _add_actions(pages, api)
     _add_charts(pages, api)
     pages.register_error_handler(ValidationError, _invalid)
@@ -93,7 +94,7 @@ def api_blueprint(api: Api) -> Blueprint:
     return pages
 
 
-def _add_reads(pages: Blueprint, api: Api) -> None:
+def _add_alerts(pages: Blueprint, api: Api) -> None:
     @pages.get("/alerts")
     def alerts() -> Response:
         asked = AlertQuery.strictly(request.args)
@@ -127,6 +128,8 @@ def _add_reads(pages: Blueprint, api: Api) -> None:
             notifications = queries.notifications_of(connection, record.id)
         return jsonify(_alert_detail(record, shown, notifications))
 
+
+def _add_triggers(pages: Blueprint, api: Api) -> None:
     @pages.get("/triggers")
     def triggers() -> Response:
         asked = TriggerQuery.strictly(request.args)
