@@ -86,9 +86,10 @@ def test_the_platform_answers_as_documented(store: PaymentsStore, filled: float)
         body = api.get(PATH, query_string=parameters, headers=BEARER).get_json()
         seen += body["data"]
         more, page = body["pagination"]["has_more"], page + 1
-    assert body["pagination"] == {"total": 25, "page": 3, "page_size": 10, "has_more": False}
     with store.read() as connection:
         expected = window_metrics(connection, filled - 120.0, filled)
+    assert len(expected) > 20  # at a quiet hour one of the 25 may have no payment in the window
+    assert body["pagination"] == {"total": len(expected), "page": 3, "page_size": 10, "has_more": False}
     assert [row["account_id"] for row in seen] == [row["account_id"] for row in expected]
     attacked = next(row for row in seen if row["account_id"] == "acc_003")
     truth = next(row for row in expected if row["account_id"] == "acc_003")
