@@ -8,6 +8,6 @@ WORKDIR /sentinel
 COPY --chown=sentinel . .
 RUN chown sentinel /sentinel
 USER sentinel
-RUN make .venv/run.stamp
+RUN make .venv/run.stamp && mkdir .run
 VOLUME /sentinel/.run
 CMD ["make", "run"]

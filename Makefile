@@ -10,7 +10,8 @@ help: ## list the targets
 
 .PHONY: run
 run: .venv/run.stamp ## start the whole stack with demo payments; TRANSACTIONS=FILE replays your own, OPTIONS="--help" lists more
-	@sh demo/packages.sh prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager
+	@sh demo/packages.sh prometheus=prometheus promtool=prometheus amtool=prometheus-alertmanager \
+	  'prometheus-alertmanager|alertmanager=prometheus-alertmanager'
 	@exec $(BIN)/python -m demo.run $(if $(TRANSACTIONS),--transactions '$(TRANSACTIONS)') $(OPTIONS)
 
 .PHONY: attack
@@ -31,7 +32,7 @@ clean: ## forget the demo's data (the virtual environment stays)
 
 .PHONY: test
 test: lint rules ## everything that is tested: lint, types, imports, rules, and all tests over real servers
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 4 --dist worksteal
 
 .PHONY: lint
 lint: .venv/dev.stamp ## style, types and import contracts

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from demo import attacks
 from demo.columns import ROLES, STATUSES
@@ -382,6 +383,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cli.main(arguments, prog_name="python -m demo")
     except DemoError as error:
         print(error, file=sys.stderr)
+        sys.exit(2)
+    except DBAPIError as error:
+        print(f"the payments store cannot be used: {' '.join(str(error.orig).split())}", file=sys.stderr)
         sys.exit(2)
 
 

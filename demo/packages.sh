@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make sure that programs are there, from Debian's packages where they are not: packages.sh PROGRAM=PACKAGE …
+# Make sure that programs are there, from Debian's packages where they are not: packages.sh PROGRAM[|PROGRAM]=PACKAGE …
 # A service that such a package would start is kept from starting: the stack and the tests start their own.
 set -eu
 
@@ -9,7 +9,11 @@ have() {
 
 missing=''
 for pair in "$@"; do
-    have "${pair%%=*}" || missing="$missing ${pair#*=}"
+    found=''
+    for program in $(printf '%s' "${pair%%=*}" | tr '|' ' '); do
+        if have "$program"; then found=yes; fi
+    done
+    [ -n "$found" ] || missing="$missing ${pair#*=}"
 done
 [ -n "$missing" ] || exit 0
 missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
@@ -17,21 +21,21 @@ missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
 as_root=''
 if [ "$(id -u)" -ne 0 ]; then as_root=sudo; fi
 if ! command -v apt-get >/dev/null 2>&1 || { [ -n "$as_root" ] && ! command -v sudo >/dev/null 2>&1; }; then
-    echo "missing: ${missing}(Debian's package names). Install them with your system's package manager, put them on PATH, and try again." >&2
+    echo "missing: ${missing}(Debian's package names). Install them with your system's package manager, put them on PATH, and try again; or run the demo with: docker compose up" >&2
     exit 1
 fi
 
 echo "Installing Debian packages: $missing"
 policy=/usr/sbin/policy-rc.d
 placed=''
+log=$(mktemp)
+trap '[ -z "$placed" ] || $as_root rm -f "$policy"; rm -f "$log"' EXIT
+trap 'exit 130' HUP INT TERM
 if [ ! -e "$policy" ]; then
+    placed=yes
     printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
     $as_root chmod 755 "$policy"
-    placed=yes
 fi
-trap '[ -z "$placed" ] || $as_root rm -f "$policy"' EXIT
-trap 'exit 130' INT TERM
-log=$(mktemp)
 install() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >"$log" 2>&1
 }
@@ -40,4 +44,3 @@ if ! { $as_root apt-get update >"$log" 2>&1 && install; }; then
     echo "could not install: ${missing}(see above); install them by hand and try again" >&2
     exit 1
 fi
-rm -f "$log"

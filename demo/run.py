@@ -16,20 +16,19 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
 import requests
 import yaml
-from honcho.environ import parse_procfile
-from honcho.manager import Manager
 
 from demo.derive import derive
+from demo.supervisor import supervise
 from webhook.domain.alert import AlertTypeSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +36,10 @@ DEMO_SPEED = 20.0
 PROMETHEUS_RESEND_DELAY_S = 60.0  # its default: how old an annotation in Alertmanager can be
 MIN_SESSION_TIMEOUT_S = 6.0  # shorter than a scrape, a rule evaluation and a group flush, a session could never last
 SECRETS = ("ingest_token", "admin_token", "secret_key", "metric_platform_token")
-STOPPED_BY_A_PERSON = (130, 143)
+OVERRIDES = ("PAYMENTS_DATABASE_URL", "PAYMENTS_INTERVAL", "SENTINEL_DATABASE_URL", "SENTINEL_CHANNELS")
+OVERRIDE_PREFIXES = ("SENTINEL_SLACK_", "SENTINEL_LLM_", "SENTINEL_WORKER_", "SENTINEL_LOG_")
+LOOPBACK = "127.0.0.1,localhost"
+SLOW_START_S = 30.0
 
 
 class CannotStart(Exception):  # noqa: N818 - what the person reads
@@ -70,12 +72,18 @@ class Stack:
         return (self.folder / "secrets" / name).read_text()
 
     def environment(self) -> dict[str, str]:
-        """What the processes read; what a person has set already stands."""
+        """What the processes read. Of what a person has set, databases, channels and models stand; the rest is ours."""
+        person = {name: text for name, text in os.environ.items() if not name.startswith("SENTINEL_")}
+        given = {n: t for n, t in os.environ.items() if n in OVERRIDES or n.startswith(OVERRIDE_PREFIXES)}
+        slack = any(name in given for name in ("SENTINEL_SLACK_BOT_TOKEN", "SENTINEL_SLACK_BOT_TOKEN_FILE"))
         ours = {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONUNBUFFERED": "1",
+            "no_proxy": LOOPBACK,
+            "NO_PROXY": LOOPBACK,
             "RUN_DIR": str(self.folder),
             "ALERTMANAGER": alertmanager_program(),
             "RESEND_DELAY": f"{max(PROMETHEUS_RESEND_DELAY_S / self.speed, 1):g}s",
-            "SENTINEL_LOG_LEVEL": "WARNING",  # the console channel is what a person came to read
             "PAYMENTS_OPTIONS": shlex.join((*self.traffic_options, *self.payments_options)),
             "PAYMENTS_DATABASE_URL": f"sqlite:///{self.folder}/payments.sqlite",
             "METRIC_PLATFORM_TOKEN": self.secret("metric_platform_token"),
@@ -86,14 +94,12 @@ class Stack:
             "SENTINEL_PROMETHEUS_URL": self.url("prometheus"),
             "SENTINEL_ALERTMANAGER_URL": self.url("alertmanager"),
             "SENTINEL_CONFIG_FILE": str(self.config / "webhook.yaml"),
-            "SENTINEL_CHANNELS": '["console", "slack"]'
-            if os.environ.get("SENTINEL_SLACK_BOT_TOKEN")
-            else '["console"]',
+            "SENTINEL_CHANNELS": "console,slack" if slack else "console",
+            "SENTINEL_LOG_LEVEL": "WARNING",  # the console channel is what a person came to read
             **{f"SENTINEL_{name.upper()}_FILE": str(self.folder / "secrets" / name) for name in SECRETS[:3]},
             **{f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
         }
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        return {**ours, **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+        return {**person, **ours, **given}
 
 
 def alertmanager_program() -> str:
@@ -104,10 +110,15 @@ def alertmanager_program() -> str:
 
 
 def check_programs() -> None:
-    for name in ("prometheus", "promtool"):
+    """The stack's programs and the checkers of their configuration."""
+    packages = {"prometheus": "prometheus", "promtool": "prometheus", "amtool": "prometheus-alertmanager"}
+    for name, package in packages.items():
         if not shutil.which(name):
-            raise CannotStart(f"{name} is not on PATH: install the package prometheus, or use `docker compose up`")
+            raise CannotStart(f"{name} is not on PATH: install the package {package}, or use `docker compose up`")
     alertmanager_program()
+    for name in ("sentinel-exporter", "sentinel-webhook"):
+        if not (Path(sys.executable).parent / name).exists():
+            raise CannotStart(f"{name} is not beside {sys.executable}: remove .venv, and `make run` makes it anew")
 
 
 def check_ports(ports: dict[str, int]) -> None:
@@ -150,14 +161,23 @@ def make_secrets(folder: Path) -> None:
                 file.write(secrets.token_urlsafe(24))
 
 
+def complaint(output: str) -> str:
+    """The cause in a checker's output: what follows `FAILED:`, else the first line that is not its progress."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        before, found, after = line.partition("FAILED:")
+        if found:
+            return after.strip() or next(iter(lines[number + 1 :]), before)
+    told = [line for line in lines if not line.startswith(("Checking", "SUCCESS", "amtool: error: failed to validate"))]
+    return next(iter(told or lines), "it says nothing")
+
+
 def check(what: str, command: Sequence[str], environment: dict[str, str]) -> None:
-    """Run a checker; what it complains about first is the one line that a person sees."""
+    """Run a checker; the cause that it names is the one line that a person sees."""
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     if done.returncode:
-        lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
-        wrong = [line for line in lines if any(word in line.lower() for word in ("error", "failed", "invalid", ":"))]
-        first = (wrong or lines or [f"exit code {done.returncode}"])[0]
-        raise CannotStart(f"{what}: {first} (all of it: {' '.join(command)})")
+        cause = complaint(f"{done.stdout}\n{done.stderr}")
+        raise CannotStart(f"{what}: {cause} (the whole answer: {shlex.join(command)})")
 
 
 def derive_configuration(stack: Stack, environment: dict[str, str]) -> None:
@@ -255,16 +275,22 @@ def prepare_webhook(stack: Stack, environment: dict[str, str]) -> None:
 
 def wait_until_up(stack: Stack, started: float) -> None:
     """Tell when each service answers, then where to look."""
-    paths = {"payments": "/-/healthy", "exporter": "/-/ready"}
+    paths = {"payments": "/-/healthy"}
     waiting = {name: f"{stack.url(name)}{paths.get(name, '/-/ready')}" for name in stack.ports}
+    session = requests.Session()
+    session.trust_env = False  # no proxy stands between this machine and itself
+    patience = started + SLOW_START_S
     while waiting:
         for name, url in list(waiting.items()):
             try:
-                if requests.get(url, timeout=1).ok:
+                if session.get(url, timeout=1).ok:
                     del waiting[name]
                     say(f"{name} is up ({stack.url(name)})")
             except requests.RequestException:
                 continue
+        if waiting and time.monotonic() > patience:
+            say(f"still waiting for {', '.join(waiting)} after {time.monotonic() - started:.0f} s …")
+            patience += SLOW_START_S
         time.sleep(0.2)
     login = f"{stack.url('webhook')}/login?token={stack.secret('admin_token')}"
     what = "your transactions are being replayed" if stack.transactions else "the first attack starts by itself"
@@ -277,25 +303,19 @@ def wait_until_up(stack: Stack, started: float) -> None:
         click.echo("  What the rules made of it, at any time: make report   Stop everything: Ctrl-C\n")
 
 
-def supervise(stack: Stack, environment: dict[str, str]) -> int:
-    """Run the Procfile until a person stops it (0) or one process ends (its exit code, never 0)."""
-    manager = Manager()
-    for name, command in parse_procfile((ROOT / "Procfile").read_text()).processes.items():
-        manager.add_process(name, command, env=environment, cwd=str(ROOT))
-    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # a closed terminal stops it too
-    threading.Thread(target=wait_until_up, args=(stack, time.monotonic()), daemon=True).start()
-    manager.loop()
-    if manager.returncode in STOPPED_BY_A_PERSON:
+def run(stack: Stack, environment: dict[str, str]) -> int:
+    code = supervise(ROOT / "Procfile", environment, partial(wait_until_up, stack, time.monotonic()))
+    if code == 0:
         click.echo("Stopped. `make run` goes on with the same data; `make clean` forgets it.")
-        return 0
-    click.secho("One of the processes ended (see above), so all were stopped.", fg="red", err=True)
-    return int(manager.returncode or 1)
+    else:
+        click.secho("One of the processes ended (see above), so all were stopped.", fg="red", err=True)
+    return code
 
 
 def start(stack: Stack) -> int:
     check_programs()
-    check_ports(stack.ports)
     with only_one(stack.folder):
+        check_ports(stack.ports)
         if stack.transactions:
             forget_earlier_replay(stack.folder)
         make_secrets(stack.folder)
@@ -305,7 +325,7 @@ def start(stack: Stack) -> int:
         derive_configuration(stack, environment)
         prepare_history(stack, environment)
         prepare_webhook(stack, environment)
-        return supervise(stack, environment)
+        return run(stack, environment)
 
 
 PORTS = {"payments": 8100, "exporter": 8000, "prometheus": 9090, "alertmanager": 9093, "webhook": 8080}
@@ -313,7 +333,7 @@ PORTS = {"payments": 8100, "exporter": 8000, "prometheus": 9090, "alertmanager":
 
 def _port_options(command: click.Command) -> click.Command:
     for name, port in PORTS.items():
-        option = click.Option([f"--{name}-port"], type=int, default=port, show_default=True)
+        option = click.Option([f"--{name}-port"], type=click.IntRange(1, 65535), default=port, show_default=True)
         command.params.append(option)
     return command
 
@@ -354,9 +374,11 @@ def main(  # noqa: PLR0917 - click passes by name, one for each option
         traffic_options=tuple(str(part) for option in traffic.items() if option[1] is not None for part in option),
         payments_options=options,
     )
+    for number in (signal.SIGTERM, signal.SIGHUP):  # until the supervisor takes over: end what is being prepared
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         sys.exit(start(stack))
-    except CannotStart as error:
+    except (CannotStart, OSError) as error:
         click.secho(f"make run: {error}", fg="red", err=True)
         sys.exit(1)
 

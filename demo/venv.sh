@@ -12,7 +12,8 @@ fi
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     sh demo/packages.sh no-ensurepip=python3-venv
 fi
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+# What an interrupted run left half made is made anew.
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
 log=.venv/install.log
 echo "Installing $(grep -c '==' "$lock") Python packages from $lock (a minute or two the first time) …"
 if ! .venv/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r "$lock" >"$log" 2>&1 ||

@@ -19,7 +19,7 @@ from webhook.storage.database import Database
 from webhook.web.auth import ATTEMPTS
 from webhook.web.pages import FRAGMENT_HEADER
 
-PAGES = ("/", "/alerts", "/triggers", f"/alerts/{uuid4()}", "/live/events")
+PAGES = ("/", "/alerts", "/triggers", "/alerts/00000000-0000-4000-8000-000000000000", "/live/events")
 
 
 @pytest.fixture
