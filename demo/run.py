@@ -323,8 +323,8 @@ def start(stack: Stack) -> int:
         if stack.transactions:
             environment = {**replay_environment(environment), **environment}
         derive_configuration(stack, environment)
-        prepare_history(stack, environment)
         prepare_webhook(stack, environment)
+        prepare_history(stack, environment)
         return run(stack, environment)
 
 

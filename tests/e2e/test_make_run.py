@@ -121,15 +121,20 @@ def test_a_missing_binary_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "broken", "named"),
+    ("file", "broken", "named", "cause"),
     [
-        ("prometheus/rules/fraud.yml", "groups: [{name: x, rules: [{alert: A, expr: 'sum('}]}]", "prometheus"),
-        ("alertmanager/alertmanager.yml", "route: {receiver: nobody}\nreceivers: []", "alertmanager"),
-        ("demo/exporter-config.yaml", "exporter: {prot: 8000}\ndata_sources: []", "exporter-config.yaml"),
-        ("demo/merchants.yaml", "- {account_id: acc_001}", "merchants.yaml"),
+        (
+            "prometheus/rules/fraud.yml",
+            "groups: [{name: x, rules: [{alert: A, expr: 'sum('}]}]",
+            "prometheus",
+            "parse error",
+        ),
+        ("alertmanager/alertmanager.yml", "route: {receiver: nobody}\nreceivers: []", "alertmanager", "nobody"),
+        ("demo/exporter-config.yaml", "exporter: {prot: 8000}\ndata_sources: []", "exporter-config.yaml", "prot"),
+        ("demo/merchants.yaml", "- {account_id: acc_001}", "merchants.yaml", "alert_type"),
     ],
 )
-def test_a_broken_configuration_is_one_line(tmp_path: Path, file: str, broken: str, named: str) -> None:
+def test_a_broken_configuration_is_one_line(tmp_path: Path, file: str, broken: str, named: str, cause: str) -> None:
     checkout = tmp_path / "checkout"
     copied = ("alertmanager", "demo", "exporter", "prometheus", "webhook", "Procfile")
     for name in copied:
@@ -142,6 +147,7 @@ def test_a_broken_configuration_is_one_line(tmp_path: Path, file: str, broken: s
     assert done.returncode == 1, done
     (line,) = [line for line in done.stderr.splitlines() if line.strip()]
     assert named in line
+    assert cause in line
 
 
 def test_a_transactions_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
