@@ -18,6 +18,7 @@ import requests
 import servers
 import yaml
 from fakes_slack import SlackStub
+from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from demo.derive import derive
@@ -47,6 +48,7 @@ class Stack:
     slack: SlackStub
     webhook: str
     prometheus: str
+    alertmanagers: tuple[str, ...]
 
     def attack(self, account_id: str, *, approved: int, blocked: int, declined: int) -> None:
         """Write transactions of this moment, each with a card of its own."""
@@ -67,6 +69,19 @@ class Stack:
         """What was written leaves the rate window, as time would have it."""
         with self.payments.write() as connection:
             connection.exec_driver_sql(f"UPDATE transactions SET created_at = created_at - {2 * WINDOW_S}")
+
+    def delivered(self) -> list[float]:
+        """How many webhook calls each Alertmanager has made, failed ones left out."""
+        counts = []
+        for alertmanager in self.alertmanagers:
+            text = requests.get(f"{alertmanager}/metrics", timeout=10).text
+            samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+            made, failed = (
+                sum(s.value for s in samples if s.name == name and s.labels.get("integration") == "webhook")
+                for name in ("alertmanager_notifications_total", "alertmanager_notifications_failed_total")
+            )
+            counts.append(made - failed)
+        return counts
 
     def get(self, path: str, **parameters: str) -> Any:
         headers = {"Authorization": f"Bearer {TOKENS['ADMIN_TOKEN']}"}
@@ -172,7 +187,9 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
             str(ports["exporter"]),
             ready=f"http://{local['exporter']}/-/ready",
         )
-        for name in ("am1", "am2"):
+        alertmanagers = tuple(
             stack.enter_context(servers.alertmanager(config / "alertmanager.yml", port=ports[name]))
+            for name in ("am1", "am2")
+        )
         prometheus = stack.enter_context(servers.prometheus(config / "prometheus.yml", port=prometheus_port))
-        yield Stack(payments=payments, slack=slack, webhook=webhook, prometheus=prometheus)
+        yield Stack(payments, slack, webhook, prometheus, alertmanagers)
