@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -251,20 +251,30 @@ def forget_earlier_replay(folder: Path) -> None:
             remove(leftover)
 
 
-def replay_environment(environment: dict[str, str]) -> dict[str, str]:
-    """What the exporter has to know of the file: the rate window on the wall clock, and whether the platform has news.
+@dataclass(frozen=True)
+class Replay:
+    """What the stack has to know of a file. `window` is the rate window in seconds of the wall clock."""
 
-    The platform serves the share of failed authorisations alone, which takes a column that says how payments ended.
-    """
-    command = [sys.executable, "-m", "demo", "serve", *shlex.split(environment["PAYMENTS_OPTIONS"]), "--plan-json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
-    if done.returncode:
-        raise CannotStart((done.stderr.strip().splitlines() or ["the file cannot be replayed"])[-1])
-    plan = json.loads(done.stdout)
-    return {
-        "PAYMENTS_WINDOW": f"{plan['wall_window']:.3f}s",
-        "METRIC_PLATFORM_ENABLED": str(plan["has_status"]).lower(),
-    }
+    speed: float
+    window: float
+    has_status: bool
+
+    @classmethod
+    def of(cls, stack: Stack, environment: dict[str, str]) -> Replay:
+        """Raises CannotStart with what the replay says of a file that it cannot use."""
+        command = [sys.executable, "-m", "demo", "serve", *stack.payments_options, "--plan-json"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+        if done.returncode:
+            raise CannotStart((done.stderr.strip().splitlines() or ["the file cannot be replayed"])[-1])
+        plan = json.loads(done.stdout)
+        return cls(plan["speed"], plan["wall_window"], plan["has_status"])
+
+    def environment(self) -> dict[str, str]:
+        """The platform serves the share of failed authorisations alone: without a status it has nothing to say."""
+        return {
+            "PAYMENTS_WINDOW": f"{self.window:.3f}s",
+            "METRIC_PLATFORM_ENABLED": str(self.has_status).lower(),
+        }
 
 
 def prepare_webhook(stack: Stack, environment: dict[str, str]) -> None:
@@ -321,7 +331,9 @@ def start(stack: Stack) -> int:
         make_secrets(stack.folder)
         environment = stack.environment()
         if stack.transactions:
-            environment = {**replay_environment(environment), **environment}
+            replay = Replay.of(stack, environment)
+            stack = replace(stack, speed=replay.speed)
+            environment = stack.environment() | replay.environment()
         derive_configuration(stack, environment)
         prepare_webhook(stack, environment)
         prepare_history(stack, environment)
@@ -363,9 +375,9 @@ def main(  # noqa: PLR0917 - click passes by name, one for each option
     options = payments_options
     traffic = {"--merchants": merchants, "--rate": rate, "--seed": seed}
     if transactions:
-        speed = speed or 2880.0
         folder = folder / "replay"
-        options = ("--replay", str(transactions.resolve()), "--speed", f"{speed:g}", *options)
+        chosen = () if speed is None else ("--speed", f"{speed:g}")
+        options = ("--replay", str(transactions.resolve()), *chosen, *options)
     stack = Stack(
         folder=folder.resolve(),
         ports={name: ports[f"{name}_port"] for name in PORTS},
