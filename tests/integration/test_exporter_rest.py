@@ -253,7 +253,7 @@ def test_an_empty_answer_has_no_series_and_is_no_failure(server: RestServer) -> 
         assert scraped.value("sentinel_source_series", source="source") == 0
 
 
-@pytest.mark.parametrize("kind", ["no answer", "drip"])
+@pytest.mark.parametrize("kind", ["no answer", "drip", "drip headers"])
 def test_a_source_that_hangs_times_out_and_does_not_delay_another(server: RestServer, kind: str) -> None:
     held = threading.Event()
 
@@ -262,6 +262,8 @@ def test_a_source_that_hangs_times_out_and_does_not_delay_another(server: RestSe
             return Answer(body={"data": [{"account_id": "a", "block_rate": 1}]})
         if kind == "drip":
             return Answer(body=b" " * 100_000, drip=True)
+        if kind == "drip headers":
+            return Answer(drip_headers=True)
         return Answer(held=held)
 
     server.answer = answer
@@ -277,8 +279,18 @@ def test_a_source_that_hangs_times_out_and_does_not_delay_another(server: RestSe
     held.set()
 
 
-def test_stopping_does_not_wait_for_an_answer(server: RestServer) -> None:
-    server.answer = lambda _: Answer(body=b" " * 100_000, drip=True)
+def test_the_next_run_after_dripping_headers_gets_its_answer(server: RestServer) -> None:
+    answers = itertools.chain(
+        [Answer(drip_headers=True)], itertools.repeat(Answer(body=page([account(1, block_rate=1, failed_auth_rate=1)])))
+    )
+    server.answer = lambda _: next(answers)
+    with running(source(server, interval="300ms", timeout="1s")) as exporter:
+        exporter.wait(lambda s: s.value("sentinel_block_rate", account_id="acc_1", region="AP") == 1, "answered")
+
+
+@pytest.mark.parametrize("answer", [Answer(body=b" " * 100_000, drip=True), Answer(drip_headers=True)])
+def test_stopping_does_not_wait_for_an_answer(server: RestServer, answer: Answer) -> None:
+    server.answer = lambda _: answer
     with running(source(server, timeout="60s")) as exporter:
         exporter.wait(lambda _: server.requests, "asked")
         began = time.monotonic()
