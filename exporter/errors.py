@@ -17,6 +17,9 @@ ExporterError
     ├── SecretMissing    an environment variable or file is gone  secret         no
     └── Unsupported      this version cannot collect the type     unsupported    no
 
+FieldMissing, DuplicateSeries and a BadAnswer about one field cost their own metric only; they fail a collection when
+they leave it no metric.
+
 A failure that is not retryable is tried again at the source's next interval: by then somebody may have put it right.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -62,7 +63,7 @@ class SourceJob:
     def _collect(self, collection: Collection) -> Outcome:
         collector = self._collector or registry.collector(self._config)
         frame = collector.collect(collection)
-        rendered = render(frame, self._config.series)
+        rendered = render(frame, self._config.series, collection.fields)
         blocks = {family.name: Block.of(family.text) for family in rendered.families}
         return Outcome(
             rows=rendered.rows,
@@ -73,4 +74,4 @@ class SourceJob:
 
 
 def _redacted(warnings: tuple[DataWarning, ...], secrets: Secrets) -> tuple[DataWarning, ...]:
-    return tuple(DataWarning(w.reason, w.count, secrets.redact(w.detail)) for w in warnings)
+    return tuple(replace(warning, detail=secrets.redact(warning.detail)) for warning in warnings)

@@ -74,7 +74,8 @@ class Failure:
 class SourceState:
     """What is known of a source. Replaced as a whole, so that any thread may read one.
 
-    `attempts` have ended; `failures` are those since the last success. `rows` and `series` are what is served now.
+    `attempts` have ended; `failures` are those since the last success. `rows` and `series` are what is served now,
+    and `last_warnings` are about it.
     `*_at` are Unix seconds; `fresh_since`, `running_since` and `next_run` are on the monotonic clock.
     """
 
@@ -94,6 +95,7 @@ class SourceState:
     last_failure: Failure | None = None
     errors: Mapping[str, int] = field(default_factory=dict)
     warnings: Mapping[str, int] = field(default_factory=dict)
+    last_warnings: tuple[DataWarning, ...] = ()
 
 
 class Slot:
@@ -106,7 +108,7 @@ class Slot:
         self._lock = threading.Lock()
         self._served = False
         self._cancelled = False
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, str | None]] = set()
         self.state = SourceState(job.name, job.interval, next_run=self._schedule.first())
 
     def loop(self, stopped: threading.Event) -> None:
@@ -179,7 +181,7 @@ class Slot:
     def _expire(self) -> None:
         self._served = False
         self.job.drop()
-        self.state = replace(self.state, series=0, rows=0)
+        self.state = replace(self.state, series=0, rows=0, last_warnings=())
         log.warning("data too old, no longer served", source=self.job.name, max_staleness=self.job.max_staleness)
 
     def _succeeded(self, now: float, started: float, *, outcome: Outcome) -> None:
@@ -198,6 +200,7 @@ class Slot:
             rows=outcome.rows,
             series=outcome.series,
             warnings=counts,
+            last_warnings=outcome.warnings,
             next_run=self._schedule.regular(now),
         )
         seconds = _rounded(now - started)
@@ -206,18 +209,20 @@ class Slot:
 
     def _tell(self, warnings: Iterable[DataWarning]) -> None:
         """Log warnings about the data, those of a kind that the last collection had too only at debug."""
-        reasons = set()
+        told = set()
         for warning in warnings:
-            tell = log.debug if warning.reason in self._warned else log.warning
+            kind = warning.reason, warning.metric
+            tell = log.debug if kind in self._warned else log.warning
             tell(
                 "data left out or changed",
                 source=self.job.name,
                 reason=warning.reason,
                 count=warning.count,
                 detail=warning.detail,
+                **({"metric": warning.metric} if warning.metric else {}),
             )
-            reasons.add(warning.reason)
-        self._warned = reasons
+            told.add(kind)
+        self._warned = told
 
     def _failed(self, now: float, started: float, *, failure: Failure) -> None:
         self.state = replace(

@@ -76,7 +76,9 @@ class SourceHealth(Collector):
             "sentinel_source_errors", "Collections that failed, by reason.", labels=["source", "reason"]
         )
         warnings = CounterMetricFamily(
-            "sentinel_source_warnings", "Values left out or changed, by reason.", labels=["source", "reason"]
+            "sentinel_source_warnings",
+            "Values and metrics left out or changed, by reason.",
+            labels=["source", "reason"],
         )
         for state in states:
             for reason, count in state.errors.items():

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
 
+from exporter.mapping.spec import DataWarning
 from exporter.scheduler import Failure, SourceState
 
 _NOTHING = "-"
+_MOST_WARNINGS = 10  # of one source
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 _STYLE = """
@@ -46,18 +48,18 @@ def status_page(
     """The whole page. `wall` is now in Unix seconds, `monotonic` is now on the states' clock."""
     listed = list(states)
     failing = sum(bool(state.failures) for state in listed)
+    warned = sum(bool(state.last_warnings) for state in listed)
+    health = ", ".join([*([f"{failing} failing"] if failing else []), *([f"{warned} with warnings"] if warned else [])])
     series = sum(state.series for state in listed)
     rows = "".join(_row(state, types.get(state.name, ""), wall, monotonic) for state in listed)
-    summary = (
-        f"{_counted(len(listed), 'source')}, {'all well' if not failing else f'{failing} failing'}, {series:,} series"
-    )
+    summary = f"{_counted(len(listed), 'source')}, {health or 'all well'}, {series:,} series"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sentinel exporter</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="refresh" content="10">'
         f"<style>{_STYLE}</style></head><body><main><header><h1>Sentinel exporter</h1><p>{summary} · "
         '<a href="/metrics">metrics</a></p></header><div class="frame"><table><thead><tr><th>Source</th><th>State</th>'
         '<th>Last run</th><th class="number">Rows</th><th class="number">Series</th><th class="number">Age</th>'
-        f"<th>Next run</th><th>Last error</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<th>Next run</th><th>Last error and warnings</th></tr></thead><tbody>{rows}</tbody></table></div>"
         f"<footer>{_time(wall)} UTC · version {escape(version)} · renews itself every 10 s</footer>"
         "</main></body></html>\n"
     )
@@ -82,7 +84,7 @@ def _row(state: SourceState, kind: str, wall: float, monotonic: float) -> str:
         f'<td class="number" data-label="Rows">{state.rows:,}</td>'
         f'<td class="number" data-label="Series">{state.series:,}</td><td class="number" data-label="Age">{age}</td>'
         f'<td class="time" data-label="Next run">{following}</td>'
-        f'<td class="error" data-label="Last error">{_error(state.last_failure, wall)}</td></tr>'
+        f'<td class="error" data-label="Last error and warnings">{_troubles(state, wall)}</td></tr>'
     )
 
 
@@ -93,13 +95,28 @@ def _state(state: SourceState) -> tuple[str, str]:
     if state.failures:
         return "bad", "down" if not state.series else "down, serving last good"
     if state.attempts:
-        return "good", "up"
+        return ("busy", "up, with warnings") if state.last_warnings else ("good", "up")
     return "busy", "first run" if state.running_since is not None else "waiting"
 
 
-def _error(failure: Failure | None, wall: float) -> str:
-    if failure is None:
-        return _NOTHING
+def _troubles(state: SourceState, wall: float) -> str:
+    """The last error, and the warnings about what is served."""
+    parts = [] if state.last_failure is None else [_error(state.last_failure, wall)]
+    parts += [_warning(warning) for warning in state.last_warnings[:_MOST_WARNINGS]]
+    more = len(state.last_warnings) - _MOST_WARNINGS
+    if more > 0:
+        parts.append(f'<span class="soft">and {_counted(more, "more warning")}</span>')
+    return f"<span>{'<br>'.join(parts)}</span>" if parts else _NOTHING
+
+
+def _warning(warning: DataWarning) -> str:
+    times = _counted(warning.count, "time")
+    return (
+        f'<span>{escape(warning.detail)}<br><span class="soft">warning {escape(warning.reason)}, {times}</span></span>'
+    )
+
+
+def _error(failure: Failure, wall: float) -> str:
     when = span(max(0.0, wall - failure.at))
     return f'<span>{escape(failure.message)}<br><span class="soft">{escape(failure.reason)}, {when} ago</span></span>'
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
@@ -93,6 +93,7 @@ class Answer:
     compressed: bool = False
     held: threading.Event | None = None
     drip: bool = False
+    drip_headers: bool = False
 
     def encoded(self) -> bytes:
         body = self.body if isinstance(self.body, bytes | str) else json.dumps(self.body)
@@ -114,6 +115,14 @@ class RestServer:
     requests: list[Request] = field(default_factory=list)
 
 
+def drip(out: BinaryIO, content: bytes, stopped: threading.Event) -> None:
+    """Write a byte at a time, each well within any timeout."""
+    for byte in content:
+        out.write(bytes([byte]))
+        if stopped.wait(0.05):
+            return
+
+
 @contextmanager
 def rest_server() -> Iterator[RestServer]:
     """A REST server whose answers the test sets; requests are kept."""
@@ -126,6 +135,9 @@ def rest_server() -> Iterator[RestServer]:
             answer = state.answer(request)
             if answer.held is not None:
                 answer.held.wait(30)
+            if answer.drip_headers:
+                drip(self.wfile, b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 10_000, stopped)
+                return
             body = answer.encoded()
             self.send_response(answer.status)
             headers = {"Content-Type": "application/json", "Content-Length": str(len(body))} | answer.headers
@@ -137,10 +149,7 @@ def rest_server() -> Iterator[RestServer]:
             if not answer.drip:
                 self.wfile.write(body)
                 return
-            for byte in body:
-                self.wfile.write(bytes([byte]))
-                if stopped.wait(0.05):
-                    return
+            drip(self.wfile, body, stopped)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
@@ -57,8 +57,12 @@ class SourceConfig(StrictModel):
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that a metric reads, as value or as label, each once."""
-        values = [metric.source_field for metric in self.metrics]
-        return tuple(dict.fromkeys([*values, *(c for metric in self.metrics for c in metric.labels.values())]))
+        return tuple(dict.fromkeys([*self.values, *(c for metric in self.metrics for c in metric.labels.values())]))
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Every column that a metric reads as its value."""
+        return tuple(dict.fromkeys(metric.source_field for metric in self.metrics))
 
     @property
     def series(self) -> SeriesSpec:
@@ -86,12 +90,16 @@ class SourceConfig(StrictModel):
 
 @dataclass(slots=True)
 class Collection:
-    """One run of one source. `now` is aware; `deadline` is on the clock that `clock` reads, in seconds."""
+    """One run of one source. `now` is aware; `deadline` is on the clock that `clock` reads, in seconds.
+
+    A collector says in `fields` the names of all fields of the answer; None if it has no row that would tell.
+    """
 
     now: datetime
     deadline: float
     secrets: Secrets = field(default_factory=Secrets)
     warnings: list[DataWarning] = field(default_factory=list)
+    fields: Sequence[str] | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = monotonic
 
@@ -117,7 +125,7 @@ class Collector(Protocol):
     def __init__(self, config: Any) -> None: ...  # noqa: ANN401 - each type has its own configuration model
 
     def collect(self, collection: Collection) -> pl.DataFrame:
-        """The source's rows, at least the columns its metrics read. Raises CollectError."""
+        """The source's rows, those columns its metrics read that the answer has. Raises CollectError."""
 
     def cancel(self) -> None:
         """Make a running `collect` end soon, whatever it waits for; harmless when none runs."""

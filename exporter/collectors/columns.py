@@ -8,22 +8,14 @@ from typing import Any
 
 import polars as pl
 
-from exporter.errors import BadAnswer, FieldMissing
-
 _NONE = type(None)
 _PLAIN: Mapping[type, type[pl.DataType]] = {int: pl.Int64, float: pl.Float64, str: pl.String, bool: pl.Boolean}
 
 
 def frame_of_rows(names: Sequence[str], rows: Sequence[Sequence[Any]], wanted: Iterable[str]) -> pl.DataFrame:
-    """The wanted columns of rows that are tuples; FieldMissing, or BadAnswer where a name is ambiguous."""
-    series = []
-    for name in wanted:
-        if name not in names:
-            raise FieldMissing(name, names)
-        if names.count(name) > 1:
-            raise BadAnswer(f"the result has more than one column {name!r}: give each its own name with AS")
-        series.append(column(name, list(map(itemgetter(names.index(name)), rows))))
-    return pl.DataFrame(series)
+    """Of rows that are tuples, the wanted columns that are there, and there once only."""
+    found = [name for name in wanted if names.count(name) == 1]
+    return pl.DataFrame([column(name, list(map(itemgetter(names.index(name)), rows))) for name in found])
 
 
 def column(name: str, values: Sequence[Any]) -> pl.Series:

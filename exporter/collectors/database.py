@@ -141,6 +141,7 @@ class DatabaseCollector:
                 self._session = None
         if len(rows) > config.max_rows:
             raise BudgetExceeded(f"the query gives more than max_rows ({config.max_rows}) rows")
+        collection.fields = names
         return frame_of_rows(names, rows, config.columns)
 
     def cancel(self) -> None:

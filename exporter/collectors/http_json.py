@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,6 +15,8 @@ import urllib3
 from requests.auth import AuthBase
 
 from exporter.collectors.base import Collection
+from exporter.collectors.reachable_http import ReachableAdapter
+from exporter.collectors.sockets import shut_down
 from exporter.environment import Secrets
 from exporter.errors import (
     BadAnswer,
@@ -60,7 +62,11 @@ class JsonClient:
         self._max_bytes = max_bytes
         self._session = requests.Session()
         self._session.headers.update({"Accept": "application/json", "User-Agent": "sentinel-exporter"})
-        self._response: requests.Response | None = None
+        adapter = ReachableAdapter(self._waits_for)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        self._collection: Collection | None = None
+        self._socket: socket.socket | None = None
 
     def get(self, url: str, params: Mapping[str, str], auth: BearerAuth | None, collection: Collection) -> object:
         """The decoded answer. 429, 5xx and broken connections are tried again while time is left."""
@@ -78,19 +84,24 @@ class JsonClient:
         return attempts(self._once, url, params, auth, collection)
 
     def cancel(self) -> None:
-        response = self._response
-        if response is not None:
-            with contextlib.suppress(ValueError, RuntimeError, OSError):  # not reading any more
-                response.raw.shutdown()
+        waited_for = self._socket
+        if waited_for is not None:
+            shut_down(waited_for.fileno())
+
+    def _waits_for(self, waited_for: socket.socket) -> None:
+        """Keep the socket for `cancel`. One that came before there was a socket to shut down ends the request here."""
+        self._socket = waited_for
+        if self._collection is not None:
+            self._collection.remaining()
 
     def _once(self, url: str, params: Mapping[str, str], auth: BearerAuth | None, collection: Collection) -> object:
         place = _place(url)
         left = collection.remaining()
+        self._collection = collection
         try:
             with self._session.get(
                 url, params=params, auth=auth, stream=True, timeout=(min(left, _LONGEST_CONNECT), left)
             ) as response:
-                self._response = response
                 body = self._body(response, collection)
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise TimedOut(f"{place} did not answer in time") from None
@@ -102,7 +113,7 @@ class JsonClient:
         except requests.RequestException as error:
             raise BadAnswer(f"{place}: {type(error).__name__}: {error}") from None
         finally:
-            self._response = None
+            self._collection = self._socket = None
         excerpt = _excerpt(body, collection.secrets)
         _check_status(response, excerpt, place, auth)
         return _decoded(response, body, place, excerpt)
@@ -116,6 +127,7 @@ class JsonClient:
                 raise BudgetExceeded(f"the answer is larger than max_response_bytes ({self._max_bytes})")
             collection.remaining()
             chunks.append(chunk)
+        collection.remaining()  # an answer that was cut off by `cancel` may look like one that ended
         return b"".join(chunks)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import polars as pl
 
 from exporter.collectors.base import Collection
 from exporter.collectors.columns import column
-from exporter.errors import BadAnswer, FieldMissing
+from exporter.errors import BadAnswer
 
 Row = dict[str, Any]
 Expression = jmespath.parser.ParsedResult
@@ -51,50 +51,63 @@ def truth_at(answer: object, expression: str) -> bool:
     return found
 
 
-def columns_of(rows: Sequence[Row], wanted: Iterable[str], pivot: Pivot | None, collection: Collection) -> pl.DataFrame:
-    """The wanted columns; a column is a key, a pivoted name, or a dotted path into nested objects.
+def columns_of(
+    rows: Sequence[Row], wanted: Iterable[str], values: Container[str], pivot: Pivot | None, collection: Collection
+) -> pl.DataFrame:
+    """The wanted columns that are there; a column is a key, a pivoted name, or a dotted path into nested objects.
 
-    Without rows the frame has no columns, for then nothing says which fields there would be.
+    Of `values`, a name that no row's pairs have is a column of nulls, for a row may well be without any pair; unless
+    no row has pairs as they should be. Without rows the frame has no columns, for nothing says which there would be.
     """
     if not rows:
         return pl.DataFrame()
-    records = rows if pivot is None else _pivoted(rows, pivot, collection)
+    records, paired = (rows, False) if pivot is None else _pivoted(rows, pivot, collection)
+    collection.fields = tuple(dict.fromkeys(_fields(records[0])))
     series = []
     for name in wanted:
-        values = [record.get(name) for record in records]
-        if all(value is None for value in values) and not any(name in record for record in records):
-            values = _nested(records, name)
-        series.append(column(name, _plain(values, name, collection)))
+        found = _found(records, name)
+        if found is None and pivot is not None and paired and name in values and not _starts_path(records, name):
+            collection.warn("pivot_absent", 1, f"pivot `{pivot.path.expression}`: no row has {name}")
+            found = [None] * len(records)
+        if found is not None:
+            series.append(column(name, _plain(found, name, collection)))
     return pl.DataFrame(series)
 
 
-def _pivoted(rows: Sequence[Row], pivot: Pivot, collection: Collection) -> list[Row]:
-    """Rows with their pairs as keys of their own. Pairs without a usable name are left out and counted."""
-    records, odd, repeated = [], 0, 0
+def _pivoted(rows: Sequence[Row], pivot: Pivot, collection: Collection) -> tuple[list[Row], bool]:
+    """Rows with their pairs as keys of their own, and whether any row has pairs, or a list ready for them.
+
+    Pairs without a usable name are left out and counted.
+    """
+    records, odd, repeated, paired = [], 0, 0, False
     for row in rows:
         record = dict(row)
         pairs = pivot.path.search(row)
         if not isinstance(pairs, list):
             odd += 1
-            pairs = []
-        seen: set[str] = set()
-        for pair in pairs:
-            name = pair.get(pivot.name) if isinstance(pair, dict) else None
-            if not isinstance(name, str) or pivot.value not in pair:
-                odd += 1
-                continue
-            repeated += name in seen
-            seen.add(name)
-            record[name] = pair[pivot.value]
+            records.append(record)
+            continue
+        usable = [pair for pair in pairs if _is_pair(pair, pivot)]
+        odd += len(pairs) - len(usable)
+        repeated += len(usable) - len({pair[pivot.name] for pair in usable})
+        paired = paired or bool(usable) or not pairs
+        record.update((pair[pivot.name], pair[pivot.value]) for pair in usable)
         records.append(record)
     where = f"pivot `{pivot.path.expression}`"
     collection.warn("pivot_skipped", odd, f"{where}: no list of objects with {pivot.name} and {pivot.value}")
     collection.warn("pivot_repeated", repeated, f"{where}: a name stands twice in one row, the last one counts")
-    return records
+    return records, paired
 
 
-def _nested(records: Sequence[Row], path: str) -> list[Any]:
-    keys = path.split(".")
+def _is_pair(pair: object, pivot: Pivot) -> bool:
+    return isinstance(pair, dict) and isinstance(pair.get(pivot.name), str) and pivot.value in pair
+
+
+def _found(records: Sequence[Row], name: str) -> list[Any] | None:
+    """The values at a key, or else at a dotted path; None if no record has either."""
+    if any(name in record for record in records):
+        return [record.get(name) for record in records]
+    keys = name.split(".")
     found, values = False, []
     for record in records:
         value: Any = record
@@ -106,9 +119,12 @@ def _nested(records: Sequence[Row], path: str) -> list[Any]:
         else:
             found = True
         values.append(value)
-    if not found:
-        raise FieldMissing(path, dict.fromkeys(_fields(records[0])))
-    return values
+    return values if found else None
+
+
+def _starts_path(records: Sequence[Row], name: str) -> bool:
+    """Whether a name leads into nested objects, and so is none of a pair."""
+    return any(name.partition(".")[0] in record for record in records)
 
 
 def _plain(values: list[Any], name: str, collection: Collection) -> list[Any]:

@@ -8,7 +8,8 @@ import pymysql
 from pymysql.constants import CR, ER
 
 from exporter.collectors.base import Collection
-from exporter.collectors.sql_session import Rows, Target, no_rows, one_line, shut_down
+from exporter.collectors.sockets import shut_down
+from exporter.collectors.sql_session import Rows, Target, no_rows, one_line
 from exporter.errors import CollectError, Denied, QueryRefused, TimedOut, Unreachable
 
 _DENIED = {ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR}

@@ -10,7 +10,8 @@ import psycopg
 from psycopg.types.string import TextLoader
 
 from exporter.collectors.base import Collection
-from exporter.collectors.sql_session import Rows, Target, no_rows, one_line, shut_down
+from exporter.collectors.sockets import shut_down
+from exporter.collectors.sql_session import Rows, Target, no_rows, one_line
 from exporter.errors import CollectError, Denied, QueryRefused, TimedOut, Unreachable
 
 _SHORTEST_CONNECT_TIMEOUT = 2  # libpq takes whole seconds, and no fewer

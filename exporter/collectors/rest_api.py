@@ -142,7 +142,7 @@ class RestApiCollector:
             if len(rows) > config.max_rows:
                 raise BudgetExceeded(f"the answer has more than max_rows ({config.max_rows}) rows")
             if not self._more(answer, collection):
-                return columns_of(rows, config.columns, self._pivot, collection)
+                return columns_of(rows, config.columns, config.values, self._pivot, collection)
         pages = config.pagination.max_pages if config.pagination else 1
         raise BudgetExceeded(f"there are more than max_pages ({pages}) pages: raise it, or ask for larger pages")
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -50,9 +47,3 @@ def no_rows() -> QueryRefused:
 def one_line(error: BaseException) -> str:
     """A driver's message without line ends."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def shut_down(descriptor: int) -> None:
-    """End a connection under a thread that waits for it; that thread sees a closed connection."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
-        connection.shutdown(socket.SHUT_RDWR)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from exporter.errors import BadAnswer, FieldMissing
+from exporter.errors import BadAnswer
 from exporter.mapping.spec import DataWarning
+from exporter.mapping.table import Table
 
 _NEEDS_ESCAPE = r'[\\"\n]'
 _NUL, _REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"
@@ -19,10 +20,10 @@ def escape(value: str) -> str:
 
 
 class LabelTexts:
-    """The label texts of one frame; metrics with the same labels share one column of them."""
+    """The label texts of one table; metrics with the same labels share one column of them."""
 
-    def __init__(self, frame: pl.DataFrame, static: Mapping[str, str], defaults: Mapping[str, str]) -> None:
-        self._frame = frame
+    def __init__(self, table: Table, static: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+        self._table = table
         self._static = [f'{name}="{escape(value)}"' for name, value in static.items()]
         self._defaults = defaults
         self._columns: dict[tuple[str, str], pl.Series] = {}
@@ -38,7 +39,7 @@ class LabelTexts:
         return self._texts[key]
 
     def _text(self, labels: Mapping[str, str]) -> pl.Series:
-        rows = len(self._frame)
+        rows = len(self._table.frame)
         if not labels:
             constant = "{" + ",".join(self._static) + "} " if self._static else " "
             return pl.repeat(constant, rows, dtype=pl.String, eager=True)
@@ -52,9 +53,7 @@ class LabelTexts:
     def _values(self, name: str, column: str) -> pl.Series:
         """Escaped values of one label, without nulls."""
         if (name, column) not in self._columns:
-            if column not in self._frame.columns:
-                raise FieldMissing(column, self._frame.columns)
-            text = _text(self._frame[column])
+            text = _text(self._table.column(column))
             if text.str.contains(_NUL, literal=True).any():
                 count = int(text.str.contains(_NUL, literal=True).sum())
                 self.warnings.append(DataWarning("label_cleaned", count, f"label {name}: NUL replaced"))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from exporter.errors import BudgetExceeded, DuplicateSeries, FieldMissing
+from exporter.errors import BadAnswer, BudgetExceeded, CollectError, DuplicateSeries, FieldMissing
 from exporter.mapping.labels import LabelTexts
 from exporter.mapping.numbers import to_numbers, to_text
 from exporter.mapping.spec import DataWarning, DuplicatePolicy, MetricConfig, NullPolicy, SeriesSpec
+from exporter.mapping.table import Table
 
 _FILL: Mapping[NullPolicy, str] = {"nan": "NaN", "zero": "0"}
 _FILL_NUMBER: Mapping[NullPolicy, float] = {"nan": float("nan"), "zero": 0}
@@ -35,55 +36,77 @@ class Rendered:
     warnings: tuple[DataWarning, ...]
 
 
-def render(frame: pl.DataFrame, spec: SeriesSpec) -> Rendered:
-    """Map a frame to exposition text.
+def render(frame: pl.DataFrame, spec: SeriesSpec, fields: Sequence[str] | None = None) -> Rendered:
+    """Map a frame to exposition text. `fields` are all names in the answer, by default those of the frame.
 
-    Raises FieldMissing, BadAnswer, DuplicateSeries or BudgetExceeded; then nothing of the frame is used. A frame
-    without columns is an empty answer of a source whose fields are not known beforehand, and has no series.
+    A metric that cannot be served (FieldMissing, BadAnswer, DuplicateSeries) is left out with a warning; where that
+    would leave none, the first one's error is raised. BudgetExceeded is about all of them. A frame without columns of
+    an answer whose fields are not known is an empty answer, and has no series.
     """
-    if not frame.columns:
-        return Rendered((), 0, 0, ())
-    labels = LabelTexts(frame, spec.labels, spec.label_defaults)
+    if fields is None:
+        if not frame.columns:
+            return Rendered((), 0, 0, ())
+        fields = frame.columns
+    table = Table(frame, fields)
+    labels = LabelTexts(table, spec.labels, spec.label_defaults)
     warnings: list[DataWarning] = []
     families: list[FamilyText] = []
-    series = 0
+    lost: list[tuple[MetricConfig, CollectError]] = []
     for metric in spec.metrics:
-        text, count = _family(frame, metric, labels, spec.duplicates, warnings)
-        series += count
-        if series > spec.max_series:
-            raise BudgetExceeded(
-                f"more than max_series ({spec.max_series}) series, reached at {metric.prometheus_name}"
-            )
-        families.append(FamilyText(metric.prometheus_name, text, count))
-    return Rendered(tuple(families), len(frame), series, (*labels.warnings, *warnings))
+        try:
+            family, found = _family(table, metric, labels, spec.duplicates)
+        except (FieldMissing, BadAnswer, DuplicateSeries) as error:
+            lost.append((metric, error))
+            continue
+        families.append(family)
+        warnings += found
+        _within_budget(families, spec.max_series)
+    if not families:
+        raise _none_left(lost)
+    skipped = (_left_out(metric, error) for metric, error in lost)
+    series = sum(family.series for family in families)
+    return Rendered(tuple(families), len(frame), series, (*skipped, *labels.warnings, *warnings))
+
+
+def _within_budget(families: Sequence[FamilyText], most: int) -> None:
+    if sum(family.series for family in families) > most:
+        raise BudgetExceeded(f"more than max_series ({most}) series, reached at {families[-1].name}")
+
+
+def _left_out(metric: MetricConfig, error: CollectError) -> DataWarning:
+    name = metric.prometheus_name
+    return DataWarning(error.reason, 1, f"{name} is left out: {error}", metric=name)
+
+
+def _none_left(lost: Sequence[tuple[MetricConfig, CollectError]]) -> CollectError:
+    """The first metric's error, which names the others too."""
+    (_, error), *others = lost
+    if others:
+        names = ", ".join(f"{metric.prometheus_name} ({why.reason})" for metric, why in others)
+        error.args = (f"{error} Nothing is left, for these cannot be served either: {names}.",)
+    return error
 
 
 def _family(
-    frame: pl.DataFrame,
-    metric: MetricConfig,
-    labels: LabelTexts,
-    duplicates: DuplicatePolicy,
-    warnings: list[DataWarning],
-) -> tuple[bytes, int]:
-    if metric.source_field not in frame.columns:
-        raise FieldMissing(metric.source_field, frame.columns)
-    numbers, refused, found = to_numbers(frame[metric.source_field])
-    warnings += found
+    table: Table, metric: MetricConfig, labels: LabelTexts, duplicates: DuplicatePolicy
+) -> tuple[FamilyText, list[DataWarning]]:
+    name = metric.prometheus_name
+    numbers, refused, warnings = to_numbers(table.column(metric.source_field))
     label_text, distinct = labels.of(metric.labels)
     keep = _kept(numbers, refused, metric.null)
     if keep is not None:
         numbers, label_text = numbers.filter(keep), label_text.filter(keep)
     if not distinct and label_text.n_unique() < len(label_text):
         if duplicates == "error":
-            raise _duplicates(metric.prometheus_name, label_text)
+            raise _duplicates(name, label_text)
         before = len(label_text)
         label_text, numbers = _merged(label_text, numbers, metric.null, duplicates)
-        detail = f"{metric.prometheus_name}: rows with the same labels, policy {duplicates}"
+        detail = f"{name}: rows with the same labels, policy {duplicates}"
         warnings.append(DataWarning("duplicates_merged", before - len(label_text), detail))
     values = to_text(numbers)
     if metric.null != "skip" and values.null_count():
         values = values.fill_null(_FILL[metric.null])
-    return _lines(metric.prometheus_name, label_text, values), len(label_text)
+    return FamilyText(name, _lines(name, label_text, values), len(label_text)), warnings
 
 
 def _kept(numbers: pl.Series, refused: pl.Series | None, null: NullPolicy) -> pl.Series | None:

@@ -76,8 +76,12 @@ class SeriesSpec:
 
 @dataclass(frozen=True, slots=True)
 class DataWarning:
-    """Something in the data that was left out or changed: how often, and one example."""
+    """Something in the data that was left out or changed: how often, and one example.
+
+    `metric` is the family that is left out as a whole, if one is.
+    """
 
     reason: str
     count: int
     detail: str
+    metric: str | None = None

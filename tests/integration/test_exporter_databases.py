@@ -7,6 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -148,17 +149,33 @@ def test_a_failing_source_keeps_its_last_good_data_and_then_drops_it(database: D
         exporter.wait(lambda s: s.value("sentinel_transaction_count", account_id="acc_003") == -1, "back again")
 
 
-def test_a_renamed_column_is_named_and_recovers(database: Database) -> None:
+def test_a_renamed_column_costs_its_own_metric_only_and_is_named_until_it_is_back(database: Database) -> None:
     database.rows(ROWS[:1])
     with running(source("SELECT * FROM payments")) as exporter:
         exporter.tried()
         database.execute("ALTER TABLE payments RENAME COLUMN rate TO rates")
-        exporter.wait(lambda s: s.value("sentinel_source_up", source="source") == 0, "failing")
+        scraped = exporter.wait(lambda s: "sentinel_block_rate" not in s.samples, "left out")
+        assert scraped.samples["sentinel_transaction_count"]
+        assert scraped.value("sentinel_source_up", source="source") == 1
+        assert (scraped.value("sentinel_source_warnings_total", source="source", reason="missing_field") or 0) >= 1
+        words = (
+            "sentinel_block_rate is left out: the result has no field 'rate'; did you mean 'rates'? It has: account_id"
+        )
+        assert words in unescape(exporter.get("/").text)
+        database.execute("ALTER TABLE payments RENAME COLUMN rates TO rate")
+        exporter.wait(lambda s: "sentinel_block_rate" in s.samples, "recovered")
+        assert words not in unescape(exporter.get("/").text)
+
+
+def test_a_source_without_any_of_its_columns_has_failed(database: Database) -> None:
+    database.rows(ROWS[:1])
+    with running(source("SELECT account_id FROM payments")) as exporter:
+        scraped = exporter.tried()
+        assert scraped.value("sentinel_source_up", source="source") == 0
         reason, message = exporter.error()
         assert reason == "missing_field"
-        assert "no field 'rate'; did you mean 'rates'? It has: account_id, merchant_name, rates, count" in message
-        database.execute("ALTER TABLE payments RENAME COLUMN rates TO rate")
-        exporter.wait(lambda s: s.value("sentinel_source_up", source="source") == 1, "recovered")
+        assert "the result has no field 'rate'" in message
+        assert "sentinel_transaction_count" in message
 
 
 def test_row_budget_refuses_the_collection(database: Database) -> None:

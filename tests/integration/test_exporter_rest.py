@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from exporter_parts import Answer, Request, RestServer, rest_server, running
+from exporter_parts import Answer, Request, RestServer, Scraped, rest_server, running
 from servers import wait_for
 
 TOKEN = "t0ken-that-must-not-leak"
@@ -253,7 +253,49 @@ def test_an_empty_answer_has_no_series_and_is_no_failure(server: RestServer) -> 
         assert scraped.value("sentinel_source_series", source="source") == 0
 
 
-@pytest.mark.parametrize("kind", ["no answer", "drip"])
+def warnings(scraped: Scraped) -> dict[str, float]:
+    return scraped.values("sentinel_source_warnings_total", "reason")
+
+
+def test_a_quiet_metric_goes_without_a_failure_and_comes_back(server: RestServer) -> None:
+    rows = [account(1, block_rate=0.5, failed_auth_rate=0.25)]
+    server.answer = lambda _: Answer(body=page(rows))
+    with running(source(server, interval="200ms")) as exporter:
+        exporter.wait(lambda s: "sentinel_block_rate" in s.samples, "served")
+        rows[:] = [account(1, failed_auth_rate=0.25)]
+        scraped = exporter.wait(lambda s: "sentinel_block_rate" not in s.samples, "one is quiet")
+        assert scraped.values("sentinel_failed_auth_rate", "account_id") == {"acc_1": 0.25}
+        assert "no row has block_rate" in exporter.get("/").text
+        rows[:] = [account(1), account(2)]
+        scraped = exporter.wait(lambda s: "sentinel_failed_auth_rate" not in s.samples, "all are quiet")
+        assert scraped.value("sentinel_source_up", source="source") == 1
+        assert set(warnings(scraped)) == {"pivot_absent"}
+        rows[:] = [account(1, block_rate=0.5, failed_auth_rate=0.25)]
+        exporter.wait(lambda s: "sentinel_block_rate" in s.samples, "back")
+
+
+@pytest.mark.parametrize("metrics", [None, [{"name": "block_rate", "metric_value": 1}]])
+def test_rows_without_the_lists_of_pairs_are_a_failure(server: RestServer, metrics: object) -> None:
+    server.answer = lambda _: Answer(body=page([account(1) | {"metrics": metrics}]))
+    with running(source(server)) as exporter:
+        exporter.tried()
+        reason, message = exporter.error()
+        assert reason == "missing_field"
+        assert "no field 'failed_auth_rate'" in message
+
+
+def test_a_missing_label_field_is_not_taken_for_a_quiet_metric(server: RestServer) -> None:
+    row = account(1, block_rate=0.5, failed_auth_rate=0.25)
+    del row["metadata"]
+    server.answer = lambda _: Answer(body=page([row]))
+    with running(source(server)) as exporter:
+        scraped = exporter.tried()
+        assert scraped.values("sentinel_failed_auth_rate", "account_id") == {"acc_1": 0.25}
+        assert "sentinel_block_rate" not in scraped.samples
+        assert warnings(scraped) == {"missing_field": 1}
+
+
+@pytest.mark.parametrize("kind", ["no answer", "drip", "drip headers"])
 def test_a_source_that_hangs_times_out_and_does_not_delay_another(server: RestServer, kind: str) -> None:
     held = threading.Event()
 
@@ -262,6 +304,8 @@ def test_a_source_that_hangs_times_out_and_does_not_delay_another(server: RestSe
             return Answer(body={"data": [{"account_id": "a", "block_rate": 1}]})
         if kind == "drip":
             return Answer(body=b" " * 100_000, drip=True)
+        if kind == "drip headers":
+            return Answer(drip_headers=True)
         return Answer(held=held)
 
     server.answer = answer
@@ -277,8 +321,18 @@ def test_a_source_that_hangs_times_out_and_does_not_delay_another(server: RestSe
     held.set()
 
 
-def test_stopping_does_not_wait_for_an_answer(server: RestServer) -> None:
-    server.answer = lambda _: Answer(body=b" " * 100_000, drip=True)
+def test_the_next_run_after_dripping_headers_gets_its_answer(server: RestServer) -> None:
+    answers = itertools.chain(
+        [Answer(drip_headers=True)], itertools.repeat(Answer(body=page([account(1, block_rate=1, failed_auth_rate=1)])))
+    )
+    server.answer = lambda _: next(answers)
+    with running(source(server, interval="300ms", timeout="1s")) as exporter:
+        exporter.wait(lambda s: s.value("sentinel_block_rate", account_id="acc_1", region="AP") == 1, "answered")
+
+
+@pytest.mark.parametrize("answer", [Answer(body=b" " * 100_000, drip=True), Answer(drip_headers=True)])
+def test_stopping_does_not_wait_for_an_answer(server: RestServer, answer: Answer) -> None:
+    server.answer = lambda _: answer
     with running(source(server, timeout="60s")) as exporter:
         exporter.wait(lambda _: server.requests, "asked")
         began = time.monotonic()

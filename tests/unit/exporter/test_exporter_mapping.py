@@ -255,8 +255,42 @@ def test_no_rows_are_no_series() -> None:
 
 
 def test_two_columns_of_one_name_are_ambiguous() -> None:
+    frame = frame_of_rows(["account_id", "value", "value"], [("a", 1, 2)], ["account_id", "value"])
     with pytest.raises(BadAnswer, match="more than one column 'value'"):
-        frame_of_rows(["value", "value"], [(1, 2)], ["value"])
+        render(frame, SeriesSpec((metric(),)), ["account_id", "value", "value"])
+
+
+A, B = metric("a", name="sentinel_a"), metric("b", name="sentinel_b", labels=["account_id", "region"])
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "reason", "words"),
+    [
+        (["account_id", "region", "a"], [("x", "EU", 1)], "missing_field", "no field 'b'"),
+        (["account_id", "a", "b"], [("x", 1, 2)], "missing_field", "no field 'region'"),
+        (["account_id", "a", "b"], [], "missing_field", "no field 'region'"),
+        (["account_id", "region", "a", "b", "b"], [("x", "EU", 1, 2, 2)], "bad_answer", "more than one column 'b'"),
+        (["account_id", "region", "a", "b"], [("x", "EU", 1, 2), ("x", "EU", None, 3)], "duplicates", "2 rows"),
+    ],
+)
+def test_a_metric_that_cannot_be_served_harms_no_other(
+    names: list[str], rows: list[Any], reason: str, words: str
+) -> None:
+    frame = frame_of_rows(names, rows, ["a", "b", "account_id", "region"])
+    for metrics in ((A, B), (B, A)):
+        result = render(frame, SeriesSpec(metrics), names)
+        (family,) = result.families
+        assert (family.name, family.series) == ("sentinel_a", len(rows) and 1)
+        (warning,) = result.warnings
+        assert (warning.reason, warning.count, warning.metric) == (reason, 1, "sentinel_b")
+        assert words in warning.detail
+
+
+def test_metrics_that_all_cannot_be_served_are_a_failure_that_names_each() -> None:
+    frame = frame_of_rows(["account_id", "aa"], [("x", 1)], ["a", "b", "account_id", "region"])
+    for fields in (["account_id", "aa"], []):
+        with pytest.raises(FieldMissing, match=r"no field 'a'.*sentinel_b \(missing_field\)"):
+            render(frame if fields else pl.DataFrame(), SeriesSpec((A, B)), fields)
 
 
 def test_real_promtool_accepts_what_is_rendered() -> None:

@@ -117,6 +117,22 @@ def test_a_success_is_served_and_recorded() -> None:
     assert 1007 < state.next_run <= 1037
 
 
+def test_each_metric_that_is_left_out_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def lost(name: str) -> DataWarning:
+        return DataWarning("missing_field", 1, f"{name} is left out: no field", metric=name)
+
+    job = FakeJob()
+    slot = slot_of(job, Time())
+    told = []
+    for warnings in ((lost("m_a"),), (lost("m_a"), lost("m_b")), (), (lost("m_a"),)):
+        job.warnings = warnings
+        slot.run_once()
+        assert slot.state.last_warnings == warnings
+        lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+        told.append([name for name in ("m_a", "m_b") if any(f"metric={name}" in line for line in lines)])
+    assert told == [["m_a"], ["m_b"], [], ["m_a"]]
+
+
 def test_last_good_data_stays_until_max_staleness_and_comes_back() -> None:
     job, time = FakeJob(), Time()
     slot = slot_of(job, time)

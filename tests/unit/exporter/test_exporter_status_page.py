@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.mapping.spec import DataWarning
 from exporter.scheduler import Failure, SourceState
 from exporter.status_page import span, status_page
 
@@ -52,3 +53,13 @@ def test_a_row_says_it_all() -> None:
 def test_the_head_counts_failing_sources() -> None:
     text = page(SourceState("a", 30, attempts=1, failures=1), SourceState("b", 30, attempts=1, series=3))
     assert "2 sources, 1 failing, 3 series" in text
+
+
+def test_what_was_left_out_is_named() -> None:
+    lost = DataWarning("missing_field", 1, "sentinel_b is left out: the result has no field '<b>'", metric="sentinel_b")
+    text = page(SourceState("a", 30, attempts=1, last_warnings=(lost,)), SourceState("b", 30, attempts=1, failures=1))
+    assert "sentinel_b is left out: the result has no field &#x27;&lt;b&gt;&#x27;" in text
+    assert "warning missing_field, 1 time<" in text
+    assert ">up, with warnings<" in text
+    assert "2 sources, 1 failing, 1 with warnings, 0 series" in text
+    assert "and 5 more warnings" in page(SourceState("a", 30, attempts=1, last_warnings=(lost,) * 15))
