@@ -69,32 +69,36 @@ def derive_prometheus(
     return derived, parse_duration(scrape_interval)
 
 
-def derive_rules(document: Document, *, speed: float, range_scale: Scale | None) -> Document:
+def derive_rules(
+    document: Document, *, speed: float, range_scale: Scale | None, step_scale: Scale | None = None
+) -> Document:
     """A rule file with shorter `interval`, `for` and `keep_firing_for`.
 
-    `range_scale` maps each range, subquery step and offset in expressions, and in the queries of annotations, so that
-    both go on meaning the same; None leaves them as they are.
+    `range_scale` maps each range and offset in expressions, and in the queries of annotations, so that both go on
+    meaning the same; None leaves them as they are. `step_scale` maps the steps of subqueries; without it
+    `range_scale` does.
     """
     return {
         **document,
         "groups": [
             {
                 **_scaled(group, ("interval",), speed),
-                "rules": [_derive_rule(rule, speed, range_scale) for rule in group.get("rules") or ()],
+                "rules": [_derive_rule(rule, speed, range_scale, step_scale) for rule in group.get("rules") or ()],
             }
             for group in document.get("groups") or ()
         ],
     }
 
 
-def _derive_rule(rule: Document, speed: float, range_scale: Scale | None) -> Document:
+def _derive_rule(rule: Document, speed: float, range_scale: Scale | None, step_scale: Scale | None) -> Document:
     derived = _scaled(rule, ("for", "keep_firing_for"), speed)
     if range_scale is None:
         return derived
-    derived["expr"] = replace_durations(str(rule["expr"]), range_scale)
+    derived["expr"] = replace_durations(str(rule["expr"]), range_scale, step_scale)
     if rule.get("annotations"):
         derived["annotations"] = {
-            name: replace_durations_in_template(str(text), range_scale) for name, text in rule["annotations"].items()
+            name: replace_durations_in_template(str(text), range_scale, step_scale)
+            for name, text in rule["annotations"].items()
         }
     return derived
 
@@ -152,7 +156,8 @@ def derive(
 
     Waiting times are divided by `speed`, with a floor of 1 s. With `scale_ranges` (a replay, whose data pass faster
     too) ranges and offsets inside expressions are divided as well. Their floor is two scrapes, so that a window
-    holds two samples; windows and offsets share it, so that an hour and the hour before stay side by side.
+    holds two samples; windows and offsets share it, so that an hour and the hour before stay side by side. That of
+    a subquery's step is one scrape, so that its window goes on holding two steps.
 
     Raises ValueError, naming the file, for what is no such configuration, OSError for what cannot be read or written.
     """
@@ -163,13 +168,15 @@ def derive(
         prometheus_dir / "prometheus.yml",
         lambda config: derive_prometheus(config, speed=speed, exporter=exporter, alertmanagers=alertmanagers),
     )
-    range_scale: Scale | None = None
+    change = partial(derive_rules, speed=speed, range_scale=None)
     if scale_ranges:
-        range_scale = partial(scale_duration, speed=speed, floor_ms=max(2 * scrape_ms, FLOOR_MS))
-    rules = {
-        path.name: _derived(path, lambda document: derive_rules(document, speed=speed, range_scale=range_scale))
-        for path in sorted(prometheus_dir.glob("rules/*.yml"))
-    }
+        change = partial(
+            derive_rules,
+            speed=speed,
+            range_scale=partial(scale_duration, speed=speed, floor_ms=2 * scrape_ms),
+            step_scale=partial(scale_duration, speed=speed, floor_ms=scrape_ms),
+        )
+    rules = {path.name: _derived(path, change) for path in sorted(prometheus_dir.glob("rules/*.yml"))}
     if not rules:
         raise ValueError(f"{prometheus_dir / 'rules'}: no rule files")
     alertmanager = _derived(

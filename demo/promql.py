@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Callable
 
+Replace = Callable[[str], str]
+
 _UNITS_MS = {"y": 31_536_000_000, "w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _UNIT = r"(?:ms|[smhdwy])"
 _DURATION = re.compile(rf"(?:\d+{_UNIT})+")
@@ -42,37 +44,41 @@ def format_duration(milliseconds: int) -> str:
     return f"{milliseconds}ms" if milliseconds else "0s"
 
 
-def replace_durations(expression: str, replace: Callable[[str], str]) -> str:
-    """`expression` with each range, subquery step and offset replaced; strings, comments and names stay."""
+def replace_durations(expression: str, replace: Replace, replace_step: Replace | None = None) -> str:
+    """`expression` with each range, subquery step and offset replaced; strings, comments and names stay.
+
+    Steps are replaced by `replace_step` where it is given.
+    """
     replaced = []
-    in_brackets = after_offset = False
+    in_brackets = in_step = after_offset = False
     for token in _TOKEN.finditer(expression):
         kind, text = token.lastgroup, token.group()
         if kind == "duration" and (in_brackets or after_offset):
-            text = replace(text)
+            text = ((in_step and replace_step) or replace)(text)
         if text in "[]":
             in_brackets = text == "["
+        in_step = in_brackets and (in_step or text == ":")
         if kind != "space" and text not in "+-":
             after_offset = kind == "name" and text.lower() == "offset"
         replaced.append(text)
     return "".join(replaced)
 
 
-def replace_durations_in_template(template: str, replace: Callable[[str], str]) -> str:
+def replace_durations_in_template(template: str, replace: Replace, replace_step: Replace | None = None) -> str:
     """The same inside the PromQL that a template (an annotation) hands to `query`; all other text stays."""
-    return _ACTION.sub(lambda action: _replace_in_action(action.group(), replace), template)
+    return _ACTION.sub(lambda action: _replace_in_action(action.group(), replace, replace_step), template)
 
 
-def _replace_in_action(action: str, replace: Callable[[str], str]) -> str:
+def _replace_in_action(action: str, replace: Replace, replace_step: Replace | None) -> str:
     if not re.search(r"\bquery\b", _LITERAL.sub("", action)):
         return action
 
     def literal(match: re.Match[str]) -> str:
         text = match.group()
         if text.startswith("`"):
-            return f"`{replace_durations(text[1:-1], replace)}`"
+            return f"`{replace_durations(text[1:-1], replace, replace_step)}`"
         unquoted = json.loads(text)  # Go's usual escapes are JSON's; others are refused by name of the template
-        changed = replace_durations(unquoted, replace)
+        changed = replace_durations(unquoted, replace, replace_step)
         return text if changed == unquoted else json.dumps(changed, ensure_ascii=False)
 
     try:

@@ -42,7 +42,8 @@ SET_OPERATOR = re.compile(r"\b(?:and|or|unless)\b(\s+on\s*\(account_id\))?", re.
 COMPARISON = re.compile(r"(?P<operand>.+?)\s*(?:[<>]=?|[!=]=)\s*(?P<threshold>[\d.]+)", re.DOTALL)
 QUERY = re.compile(r"\{\{ with printf `(?P<query>[^`]+)` \$labels\.account_id \| query \}\}")
 ACCOUNT = re.compile(r"\{account_id=%(?:\[1\])?q\}")
-AGGREGATED = re.compile(r"max by \(account_id\) \((?:\w+_over_time\()?(sentinel_\w+)")
+AGGREGATED = re.compile(r"max by \(account_id\) \((sentinel_\w+)")
+KINDS = {"fires", "does not fire", "vector matching", "resolves"}
 
 
 def rules(name: str) -> list[Rule]:
@@ -161,6 +162,7 @@ def annotated(name: str, text: str | None) -> Callable[[Rule], None]:
         (replaced("sentinel_block_rate", "sentinel_blok_rate"), "unknown metric"),
         (replaced("max by (account_id) (sentinel_block_rate)", "sentinel_block_rate"), "a metric without max by"),
         (replaced("max by (account_id)", "max by (account_id, region)"), "a metric without max by (account_id)"),
+        (replaced("(sentinel_block_rate)", "(avg_over_time(sentinel_block_rate[1h]))"), "a metric without max by"),
         (replaced("and on (account_id)", "and"), "a set operator without on (account_id)"),
         (replaced("and on (account_id)", "AND on (region)"), "a set operator without on (account_id)"),
         (replaced("sentinel_transaction_count", "rate(sentinel_transaction_count[5m])"), "a counter's function"),
@@ -226,7 +228,44 @@ def test_the_tools_accept_the_files(command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_rule_has_unit_tests() -> None:
-    tested = "\n".join(path.read_text() for path in (ROOT / "prometheus" / "tests").glob("*.yml"))
-    for rule in FRAUD + EXPORTER:
-        assert f"alertname: {rule['alert']}" in tested
+def groups_of_tests() -> Iterator[tuple[set[str], set[str], dict[str, Any]]]:
+    """Rules, kinds and content of each group in prometheus/tests; its name is `rules | kinds | what is the case`."""
+    for path in sorted((ROOT / "prometheus" / "tests").glob("*.yml")):
+        for group in yaml.safe_load(path.read_text())["tests"]:
+            names, kinds, _case = group["name"].split(" | ", 2)
+            yield set(names.split(", ")), set(kinds.split(", ")), group
+
+
+def expectations(group: dict[str, Any], rule: str) -> list[tuple[int, bool]]:
+    """When (milliseconds) the group looks at the rule, and whether it expects anything then."""
+    looks = [
+        (parse_duration(test["eval_time"]), bool(test["exp_alerts"]))
+        for test in group.get("alert_rule_test", ())
+        if test["alertname"] == rule
+    ]
+    return looks + [
+        (parse_duration(test["eval_time"]), bool(test["exp_samples"]))
+        for test in group.get("promql_expr_test", ())
+        if re.search(rf"\b{rule}\b", test["expr"])
+    ]
+
+
+@pytest.mark.parametrize("rule", FRAUD + EXPORTER, ids=lambda rule: rule["alert"])
+def test_every_rule_has_unit_tests_of_every_kind(rule: Rule) -> None:
+    """Only a rule that neither aggregates nor joins has no vectors to match."""
+    held = {kind for names, kinds, _ in groups_of_tests() if rule["alert"] in names for kind in kinds}
+    assert held >= (KINDS if " by (" in rule["expr"] else KINDS - {"vector matching"})
+
+
+@pytest.mark.parametrize("test", [pytest.param(test, id=test[2]["name"]) for test in groups_of_tests()])
+def test_a_group_of_unit_tests_holds_what_its_name_says(test: tuple[set[str], set[str], dict[str, Any]]) -> None:
+    names, kinds, group = test
+    assert kinds <= KINDS
+    assert names <= {rule["alert"] for rule in FRAUD + EXPORTER}
+    for rule in names:
+        looks = expectations(group, rule)
+        assert looks, f"{rule} is not looked at"
+        fired = [when for when, found in looks if found]
+        assert fired or "fires" not in kinds, f"{rule} never fires"
+        ended = [when for when, found in looks if not found]
+        assert "resolves" not in kinds or (fired and max(ended, default=0) > min(fired)), f"{rule} does not end"

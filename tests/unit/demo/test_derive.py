@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -112,10 +113,10 @@ def test_rules_wait_less_and_say_the_same(tmp_path: Path) -> None:
 def test_in_a_replay_ranges_pass_faster_too_in_expressions_and_in_the_queries_of_annotations(tmp_path: Path) -> None:
     rules = rules_of(derived(tmp_path, speed=20, scale_ranges=True)["fraud.yml"])
     surge = rules["BlockRateSurge"]
-    assert "sentinel_block_rate[3m] offset 3m)" in surge["expr"]
-    assert "{account_id=%q}[3m] offset 3m)" in surge["annotations"]["previous_hour_block_rate"]
+    assert "(sentinel_block_rate)[3m:3s] offset 3m)" in surge["expr"]
+    assert "{account_id=%q})[3m:3s] offset 3m)" in surge["annotations"]["previous_hour_block_rate"]
     assert surge["annotations"]["description"] == production_annotation("BlockRateSurge", "description")
-    assert rules["BlockRateAnomaly"]["expr"].count("[504m]") == 2
+    assert rules["BlockRateAnomaly"]["expr"].count("[504m:15s]") == 2
     assert (
         rules["CardTestingDetected"]["expr"]
         == rules_of(production("prometheus/rules/fraud.yml"))["CardTestingDetected"]["expr"]
@@ -128,8 +129,17 @@ def production_annotation(rule: str, name: str) -> str:
 
 def test_a_scaled_window_holds_two_scrapes_and_lies_beside_the_one_before(tmp_path: Path) -> None:
     surge = rules_of(derived(tmp_path, speed=36_000, scale_ranges=True)["fraud.yml"])["BlockRateSurge"]["expr"]
-    assert "sentinel_block_rate[2s])" in surge
-    assert "sentinel_block_rate[2s] offset 2s)" in surge
+    assert "(sentinel_block_rate)[2s:1s])" in surge
+    assert "(sentinel_block_rate)[2s:1s] offset 2s)" in surge
+
+
+@pytest.mark.parametrize("speed", [0.5, 1, 7, 20, 3600, 36_000, 1_000_000])
+def test_a_scaled_window_goes_on_holding_two_steps_of_its_subquery(tmp_path: Path, speed: float) -> None:
+    rules = rules_of(derived(tmp_path, speed=speed, scale_ranges=True)["fraud.yml"])
+    texts = [text for rule in rules.values() for text in (rule["expr"], *rule["annotations"].values())]
+    windows = [window for text in texts for window in re.findall(r"\[(\w+):(\w+)\]", text)]
+    assert len(windows) == 2 + 1 + 2 + 2
+    assert all(parse_duration(span) >= 2 * parse_duration(step) - 1 for span, step in windows)  # 1 ms of rounding
 
 
 def test_every_wait_of_a_rule_file_is_divided_and_recording_rules_stay() -> None:
@@ -238,4 +248,4 @@ def test_the_command_line_takes_every_address(tmp_path: Path) -> None:
     assert "127.0.0.1:18000" in written["prometheus.yml"]
     assert "127.0.0.1:19093" in written["prometheus.yml"]
     assert "http://127.0.0.1:18080/hook?priority=urgent" in written["alertmanager.yml"]
-    assert "[504m]" in written["rules/fraud.yml"]
+    assert "[504m:15s]" in written["rules/fraud.yml"]

@@ -56,6 +56,23 @@ def test_ranges_steps_and_offsets_are_replaced_and_nothing_else(expression: str,
     assert replace_durations(expression, marked) == expected
 
 
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("f(g(m[5m])[1h:30s] offset 2h)", "f(g(m[<5m>])[<1h>:{30s}] offset <2h>)"),
+        ("f(m[1h : 30s]) + f(job:m[1h])", "f(m[<1h> : {30s}]) + f(job:m[<1h>])"),
+        ("f(m[1h:] offset 5m)", "f(m[<1h>:] offset <5m>)"),
+    ],
+)
+def test_steps_of_subqueries_may_be_replaced_by_something_else(expression: str, expected: str) -> None:
+    assert replace_durations(expression, marked, lambda text: f"{{{text}}}") == expected
+    template = "{{ with printf `EXPR` $x | query }}"
+    in_template = replace_durations_in_template(
+        template.replace("EXPR", expression), marked, lambda text: f"{{{text}}}"
+    )
+    assert in_template == template.replace("EXPR", expected)
+
+
 @given(st.text(alphabet="am5[]:\"'`\\# \n{}=offset 1hd()-+@>.,", max_size=60))
 def test_replacing_by_the_same_changes_no_expression_however_odd(expression: str) -> None:
     assert replace_durations(expression, lambda text: text) == expression
