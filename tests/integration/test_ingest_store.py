@@ -20,11 +20,14 @@ from webhook.domain.payload import parse_payload
 from webhook.domain.session import IllegalChange
 from webhook.pipeline.actions import dismiss, resolve
 from webhook.pipeline.ingest import IngestMetrics, ingest
+from webhook.pipeline.sweep import Sweep
 from webhook.ports import AlertNotFound
 from webhook.storage.configs import save_configs
 from webhook.storage.database import Database
 from webhook.storage.migrations import upgrade
+from webhook.storage.outbox import Outbox
 from webhook.storage.store import AlertStore
+from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import (
     alert,
     alert_comment,
@@ -273,6 +276,41 @@ def test_a_merchants_own_threshold_suppresses_and_says_why(shop: Shop) -> None:
     assert shop.outcomes(firing(block_rate="0.5"), after=timedelta(seconds=10)) == ["created"]
     (told,) = shop.rows(notification)
     assert told["content"]["thresholds"] == {"block_rate": 0.4}
+
+
+@pytest.mark.parametrize("change", ["threshold", "disabled"])
+def test_what_its_merchant_does_not_want_any_more_ends_without_rising(shop: Shop, change: str) -> None:
+    """The rule's own threshold is lower: Alertmanager goes on repeating for six hours."""
+    wanted = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.6),))
+    save_configs(shop.database, [wanted], START)
+    shop.deliver(firing(block_rate="0.7"))
+    with shop.database.write() as connection:
+        connection.execute(sa.update(notification).values(status="SENT", sent_at=shop.now))
+    if change == "disabled":
+        save_configs(shop.database, [replace(wanted, enabled=False)], START)
+    rate = "0.3" if change == "threshold" else "0.7"
+    types = shop.settings.types
+    sweep = Sweep(Sweeping(shop.database, types, {"console": {}}), Outbox(shop.database), types)
+    for _ in range(73):
+        assert shop.outcomes(firing(block_rate=rate), after=5 * MINUTE)[0].startswith("suppressed:")
+        sweep.run_once(shop.now)
+
+    (state,) = shop.rows(alert_dynamic)
+    assert (state["current_severity"], state["status"], state["resolved_by"]) == ("P3", "RESOLVED", "system")
+    assert state["resolved_at"] == START + 20 * MINUTE, "the first look after a session timeout"
+    assert [row["reason"] for row in shop.rows(notification)] == ["first", "resolved"]
+    assert shop.rows(alert_instance)[0]["status"] == "FIRING"
+
+    save_configs(shop.database, [wanted], START)
+    assert shop.outcomes(firing(block_rate="0.8"), after=5 * MINUTE) == ["created"]
+
+
+def test_a_resend_within_the_interval_is_judged_too(shop: Shop) -> None:
+    shop.deliver(firing())
+    save_configs(shop.database, [MerchantConfig("acc_001", "CARD_TESTING", enabled=False)], START)
+    assert shop.outcomes(firing(), after=MINUTE) == ["suppressed:disabled"]
+    (instance,) = shop.rows(alert_instance)
+    assert (instance["last_heard_at"], instance["last_passed_at"]) == (shop.now, START)
 
 
 def test_disabled_suppresses_and_preferences_choose_the_channels(shop: Shop) -> None:

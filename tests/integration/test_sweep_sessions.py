@@ -212,6 +212,60 @@ def test_an_attack_that_has_ended_does_not_rise_while_it_waits_for_its_timeout(s
     assert sweep_of(shop).run_once(NOW).escalated == 0
 
 
+def test_an_attack_that_ended_while_the_worker_was_away_does_not_rise(shop: Shop) -> None:
+    """Alertmanager has restarted too, and does not yet know what fires."""
+    long_ago = NOW - timedelta(hours=9)
+    alert_id = shop.add_alert(started=long_ago - 5 * MINUTE, last_active=long_ago, current_severity="P3")
+    shop.add_instance(alert_id, heard=long_ago)
+
+    swept = sweep_of(shop, Firing(away=True)).run_once(NOW)
+
+    assert (swept.escalated, swept.expired) == (0, 1)
+    assert shop.alert(alert_id)["current_severity"] == "P3"
+    assert shop.rows(notification) == []
+
+
+def test_only_what_was_heard_of_lately_rises_even_before_it_is_settled(shop: Shop) -> None:
+    long_ago = NOW - timedelta(hours=9)
+    alert_id = shop.add_alert(started=long_ago)
+    shop.add_instance(alert_id, heard=NOW - 16 * MINUTE)
+    store = Sweeping(shop.database, TYPES, {})
+
+    with store.batch(NOW) as batch:
+        assert batch.long_lasting(None, 9) == []
+    shop.add_instance(alert_id, heard=NOW - 14 * MINUTE)
+    with store.batch(NOW) as batch:
+        assert [session.alert_id for session in batch.long_lasting(None, 9)] == [alert_id]
+
+
+def test_what_fires_below_the_merchants_threshold_does_not_rise_and_ends(shop: Shop) -> None:
+    two_hours = NOW - timedelta(hours=2)
+    alert_id = shop.add_alert(started=two_hours, last_active=NOW - 10 * MINUTE)
+    fingerprint = shop.add_instance(alert_id, heard=NOW, passed=NOW - 10 * MINUTE)
+    shop.add_notification(alert_id, status="SENT", sent_at=two_hours, at=two_hours)
+
+    first = sweep_of(shop).run_once(NOW)
+    assert (first.escalated, first.resolved) == (0, 0)
+    second = sweep_of(shop).run_once(NOW + 6 * MINUTE)
+
+    assert (second.escalated, second.resolved) == (0, 1)
+    (told,) = shop.rows(notification, reason="resolved")
+    assert told["content"]["resolved_at"] == (NOW - 10 * MINUTE).isoformat()
+    assert "own conditions" in shop.alert(alert_id)["resolution_note"]
+    assert shop.rows(alert_instance, fingerprint=fingerprint)[0]["status"] == "FIRING", "it is watched on"
+
+
+def test_what_was_suppressed_stays_so_when_alertmanager_confirms_it(shop: Shop) -> None:
+    alert_id = shop.add_alert(started=AGO)
+    suppressed = shop.add_instance(alert_id, heard=AGO, passed=AGO - MINUTE)
+
+    swept = sweep_of(shop, Firing(suppressed)).run_once(NOW)
+
+    assert (swept.instances_confirmed, swept.resolved) == (1, 1)
+    assert sweep_of(shop, Firing()).run_once(NOW + 16 * MINUTE).instances_ended == 1
+    assert [row["alert_id"] for row in shop.rows(alert_trigger_log)] == [alert_id]
+
+
 def test_more_than_one_batch(shop: Shop) -> None:
     ids = [shop.add_alert(started=AGO) for _ in range(BATCH + 3)]
 

@@ -73,8 +73,8 @@ class Sweep:
     def run_once(self, now: datetime) -> Swept:
         swept = Swept(leases_freed=self.leases.release_expired(now))
         self._reconcile(now, swept)
-        self._escalate(now, swept)
         self._settle(now, swept)
+        self._escalate(now, swept)  # only what has not ended: settled first
         return swept
 
     def _reconcile(self, now: datetime, swept: Swept) -> None:

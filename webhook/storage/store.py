@@ -19,7 +19,7 @@ from webhook.storage.closing import close_alert
 from webhook.storage.configs import read_configs
 from webhook.storage.database import Database
 from webhook.storage.recording import record
-from webhook.storage.sessions import lock_active_sessions, lock_sessions, read_instances, read_last_heard
+from webhook.storage.sessions import lock_active_sessions, lock_sessions, read_instances, read_last_passed
 from webhook.storage.tables import alert_dynamic, notification
 
 _CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
@@ -75,24 +75,25 @@ def _read(connection: sa.Connection, delivery: Sequence[Received], settings: Ing
     conditions = sorted({received.condition for received in delivery if received.condition})
     sessions = lock_active_sessions(connection, conditions)
     instances = read_instances(connection, (trigger.key for trigger in triggers))
-    judged = {
-        (trigger.account_id, trigger.alert_type)
+    deliveries = [
+        (trigger, classify(instances.get(trigger.key), settings.types[trigger.alert_type], now)[0])
         for trigger in triggers
         if trigger.status is TriggerStatus.FIRING
-        and classify(instances.get(trigger.key), settings.types[trigger.alert_type], now)[0] is Delivery.COUNTED
-    }
+    ]
+    judged = {(t.account_id, t.alert_type) for t, delivery in deliveries if delivery is not Delivery.STALE}
+    counted = {(t.account_id, t.alert_type) for t, delivery in deliveries if delivery is Delivery.COUNTED}
     quiet = [session.alert_id for session in sessions.values() if _quiet(session, settings, now)]
     return Known(
         sessions=sessions,
         instances=instances,
-        last_heard=read_last_heard(connection, quiet) if quiet else {},
+        last_passed=read_last_passed(connection, quiet) if quiet else {},
         configs=read_configs(connection, judged) if judged else {},
-        notified=_read_notified(connection, judged, now) if judged else {},
+        notified=_read_notified(connection, counted, now) if counted else {},
     )
 
 
 def _quiet(session: AlertSession, settings: IngestSettings, now: datetime) -> bool:
-    """Only of these does it matter when they were last heard."""
+    """Only of these does it matter when their instances last passed."""
     active = session.session_status is SessionStatus.ACTIVE
     return active and now - session.session_last_active >= settings.types[session.alert_type].session_timeout
 

@@ -30,7 +30,7 @@ from webhook.domain.ledger import Channels
 from webhook.domain.session import raised
 from webhook.domain.severity import Escalation, Severity
 from webhook.storage.database import Database
-from webhook.storage.sessions import session_of
+from webhook.storage.sessions import instance_of, session_of
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log
 from webhook.storage.telling import Telling
 
@@ -60,7 +60,7 @@ class Sweeping:
             by_type(self._alert_types, i.alert_type, lambda settings: i.last_heard_at < now - settings.session_timeout),
         )
         with self._database.read() as connection:
-            return [_instance(row) for row in connection.execute(query).mappings()]
+            return [instance_of(row) for row in connection.execute(query).mappings()]
 
 
 def by_type(
@@ -86,10 +86,14 @@ class SweepBatch:
         self._telling = Telling(connection, channels, now)
 
     def confirm(self, instances: Collection[Instance]) -> None:
-        """Alertmanager still holds them as firing."""
+        """Alertmanager still holds them as firing; what was suppressed when last heard stays so."""
+        i = alert_instance.c
+        now = sa.literal(self._now, i.last_passed_at.type)
+        passed = sa.case((i.last_passed_at == i.last_heard_at, now), else_=i.last_passed_at)
         if instances:
             self._connection.execute(
-                _unheard(sa.update(alert_instance)).values(last_heard_at=self._now), [_key(i) for i in instances]
+                _unheard(sa.update(alert_instance)).values(last_heard_at=self._now, last_passed_at=passed),
+                [_key(instance) for instance in instances],
             )
 
     def end(self, instances: Collection[Instance]) -> int:
@@ -116,9 +120,19 @@ class SweepBatch:
         return [(session, instances[session.alert_id]) for session in sessions]
 
     def long_lasting(self, after: str | None, limit: int) -> list[AlertSession]:
-        """Firing sessions that have lasted as long as a step to a graver severity than theirs asks."""
+        """Sessions that have lasted as long as a step to a graver severity than theirs asks, and are going on.
+
+        An instance that was heard within the session timeout, and then passed evaluation, is what makes them go on.
+        """
+        i = alert_instance.c
+        lately = by_type(
+            self._alert_types, i.alert_type, lambda settings: i.last_heard_at >= self._now - settings.session_timeout
+        )
         firing = sa.exists().where(
-            alert_instance.c.alert_id == _COLUMNS.alert_id, alert_instance.c.status == TriggerStatus.FIRING.value
+            i.alert_id == _COLUMNS.alert_id,
+            i.status == TriggerStatus.FIRING.value,
+            i.last_passed_at == i.last_heard_at,
+            lately,
         )
         return self._sessions(
             sa.and_(
@@ -185,7 +199,7 @@ class SweepBatch:
         found: defaultdict[str, list[Instance]] = defaultdict(list)
         i = alert_instance.c
         for row in self._connection.execute(sa.select(alert_instance).where(i.alert_id.in_(alert_ids))).mappings():
-            found[row["alert_id"]].append(_instance(row))
+            found[row["alert_id"]].append(instance_of(row))
         return found
 
     def _change(self, sessions: Sequence[AlertSession], **values: Any) -> None:  # noqa: ANN401 - column values
@@ -250,15 +264,3 @@ def _key(instance: Instance) -> dict[str, Any]:
         "of_start": instance.starts_at,
         "of_last_heard": instance.last_heard_at,
     }
-
-
-def _instance(row: sa.RowMapping) -> Instance:
-    return Instance(
-        fingerprint=row["fingerprint"],
-        starts_at=row["starts_at"],
-        status=TriggerStatus(row["status"]),
-        alert_id=row["alert_id"],
-        last_heard_at=row["last_heard_at"],
-        last_counted_at=row["last_counted_at"],
-        resolved_at=row["resolved_at"],
-    )

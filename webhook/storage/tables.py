@@ -161,7 +161,8 @@ alert_instance = sa.Table(
     sa.Column("alert_name", sa.String(255), nullable=False),
     sa.Column("severity", sa.String(2), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
-    _time("last_heard_at"),
+    _time("last_heard_at"),  # to be firing
+    _time("last_passed_at", nullable=True),  # evaluation, when heard: older than last_heard_at while suppressed
     _time("last_counted_at", nullable=True),
     _time("resolved_at", nullable=True),
     _one_of("status", TriggerStatus),

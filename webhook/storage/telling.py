@@ -129,11 +129,12 @@ class Telling:
         return peaks
 
     def _ends(self, alert_ids: Sequence[str]) -> dict[str, datetime]:
-        """Alert id → when the last of its instances was resolved."""
+        """Alert id → when the last of its instances was resolved; one that was suppressed before ended then."""
         i = alert_instance.c
+        ended_at = sa.case((i.last_passed_at == i.last_heard_at, i.resolved_at), else_=i.last_passed_at)
         query = (
-            sa.select(i.alert_id, sa.func.max(i.resolved_at).label("ended_at"))
-            .where(i.alert_id.in_(alert_ids), i.resolved_at.is_not(None))
+            sa.select(i.alert_id, sa.func.max(ended_at).label("ended_at"))
+            .where(i.alert_id.in_(alert_ids), ended_at.is_not(None))
             .group_by(i.alert_id)
         )
         return {row.alert_id: row.ended_at for row in self._connection.execute(query)}

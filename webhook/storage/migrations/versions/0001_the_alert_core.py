@@ -259,6 +259,7 @@ def _alert_instance() -> None:
         sa.Column("severity", sa.String(length=2), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("last_heard_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_passed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_counted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("severity IN ('P0', 'P1', 'P2', 'P3')", name=op.f("ck_alert_instance_severity")),
