@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
+from webhook.config import ConfigFile
 from webhook.domain.alert import AlertSession, AlertTypes, AlertTypeSettings
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.ledger import Changes, IngestSettings
@@ -344,6 +345,26 @@ def test_an_alert_without_account_goes_to_operations(shop: Shop) -> None:
     shop.deliver(firing(None))
     assert shop.rows(alert)[0]["account_id"] == "_operations"
     assert shop.rows(alert_relationship)[0]["account_type"] == "operations"
+
+
+def test_each_problem_of_operations_is_told(shop: Shop) -> None:
+    """They have no merchant: as shipped, rule, source and exporter keep them apart."""
+    shop.settings = IngestSettings(ConfigFile().types())
+
+    def problem(name: str, **labels: str) -> dict[str, Any]:
+        alert = firing(None, name=name, severity="P2")
+        labels = {**alert["labels"], "alert_type": "OPERATIONS", **labels}
+        return {**alert, "labels": labels, "fingerprint": str(sorted(labels.items()))}
+
+    payments = problem("ExporterDataStale", source="payments", instance="a:8000")
+    assert shop.outcomes(payments) == ["created"]
+    others = [
+        problem("ExporterDataStale", source="metric_platform", instance="a:8000"),
+        problem("ExporterDataStale", source="payments", instance="b:8000"),
+        problem("ExporterDown", instance="a:8000"),
+    ]
+    assert shop.outcomes(*others, payments, after=10 * MINUTE) == ["created", "created", "created", "session_updated"]
+    assert [row["reason"] for row in shop.rows(notification)] == ["first"] * 4
 
 
 def test_bad_alerts_harm_no_other_and_are_logged(shop: Shop) -> None:
