@@ -10,7 +10,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from webhook.domain.alert import (
-    SYSTEM,
     AlertSession,
     AlertStatus,
     Instance,
@@ -111,13 +110,10 @@ def read_instances(
 
 @cache
 def _instances() -> sa.Select[Any]:
-    closed_by_person = sa.and_(
-        alert_dynamic.c.status != AlertStatus.ACTIVE.value,
-        sa.func.coalesce(alert_dynamic.c.resolved_by, SYSTEM) != SYSTEM,
-    )
     i = alert_instance.c
+    closed_by_person = alert_dynamic.c.authenticated_as.is_not(None)
     return (
-        sa.select(alert_instance, sa.func.coalesce(closed_by_person, sa.false()).label("closed_by_person"))
+        sa.select(alert_instance, closed_by_person.label("closed_by_person"))
         .select_from(alert_instance.outerjoin(alert_dynamic, alert_dynamic.c.alert_id == i.alert_id))
         .where(
             i.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),

@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from webhook.domain.alert import AlertSession, AlertStatus, NotifyReason, SessionStatus, Trigger, TriggerStatus
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.occurrence import Delivery, classify
+from webhook.domain.session import closed
 from webhook.domain.throttle import LONGEST_WINDOW
 from webhook.ports import AlertNotFound, StoreConflict, StoreUnavailable
-from webhook.storage.closing import close_alert
+from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.configs import read_configs
 from webhook.storage.database import Database
 from webhook.storage.recording import record
@@ -44,13 +45,17 @@ class AlertStore:
             record(connection, changes, now)
         return changes
 
-    def close(self, alert_id: str, status: AlertStatus, *, note: str, actor: str, now: datetime) -> AlertSession:
-        """Resolve or dismiss one alert; raise AlertNotFound or IllegalChange."""
+    def close(
+        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, authenticated_as: str, now: datetime
+    ) -> AlertSession:
+        """A person resolves or dismisses one alert; raise AlertNotFound or IllegalChange."""
         with self._transaction() as connection:
             found = lock_sessions(connection, alert_dynamic.c.alert_id == alert_id)
             if not found:
                 raise AlertNotFound(alert_id)
-            return close_alert(connection, found[0], status, note=note, actor=actor, now=now)
+            after = closed(found[0], status, now)
+            close_alerts(connection, [after], Closing(status, note, actor, authenticated_as, now))
+            return after
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:

@@ -29,10 +29,11 @@ from webhook.domain.alert import (
 from webhook.domain.ledger import Channels
 from webhook.domain.session import raised
 from webhook.domain.severity import Escalation, Severity
+from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.database import Database
 from webhook.storage.sessions import instance_of, session_of
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log
-from webhook.storage.telling import Telling
+from webhook.storage.telling import tell_escalation
 
 _COLUMNS = alert_dynamic.c
 
@@ -83,7 +84,7 @@ class SweepBatch:
         self._connection = connection
         self._alert_types = alert_types
         self._now = now
-        self._telling = Telling(connection, channels, now)
+        self._channels = channels
 
     def confirm(self, instances: Collection[Instance]) -> None:
         """Alertmanager still holds them as firing; what was suppressed when last heard stays so."""
@@ -149,15 +150,7 @@ class SweepBatch:
 
     def resolve(self, sessions: Sequence[AlertSession], note: str) -> None:
         """RESOLVED by system; whoever was told of these alerts, or is about to be, is told that they ended."""
-        self._change(
-            sessions,
-            status=AlertStatus.RESOLVED.value,
-            session_status=SessionStatus.RESOLVED.value,
-            resolved_at=self._now,
-            resolved_by=SYSTEM,
-            resolution_note=note,
-        )
-        self._telling.ended([session.alert_id for session in sessions], note)
+        close_alerts(self._connection, sessions, Closing(AlertStatus.RESOLVED, note, SYSTEM, None, self._now))
 
     def escalate(self, session: AlertSession, escalation: Escalation) -> None:
         after = raised(session, escalation)
@@ -167,7 +160,7 @@ class SweepBatch:
             escalation_history={"escalations": [entry.as_json() for entry in after.escalations]},
             last_escalated_at=self._now,
         )
-        self._telling.escalated(session, escalation)
+        tell_escalation(self._connection, self._channels, session, escalation, self._now)
 
     def _reached_a_step(self, settings: AlertTypeSettings) -> sa.ColumnElement[bool]:
         return sa.or_(

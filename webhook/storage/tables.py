@@ -126,7 +126,8 @@ alert_dynamic = sa.Table(
     sa.Column("escalation_history", Json, nullable=False),  # {"escalations": [...]}
     _time("last_escalated_at", nullable=True),
     _time("resolved_at", nullable=True),
-    sa.Column("resolved_by", sa.String(255)),
+    sa.Column("resolved_by", sa.String(255)),  # as they call themselves, or `system`
+    sa.Column("authenticated_as", sa.String(64)),  # credential of the person who closed it; the system has none
     sa.Column("resolution_note", sa.Text),
     _time("last_notified_at", nullable=True),
     sa.Column("version", sa.Integer, nullable=False),

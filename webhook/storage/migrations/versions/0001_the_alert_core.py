@@ -202,6 +202,7 @@ def _alert_dynamic() -> None:
         sa.Column("last_escalated_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("resolved_by", sa.String(length=255), nullable=True),
+        sa.Column("authenticated_as", sa.String(length=64), nullable=True),
         sa.Column("resolution_note", sa.Text(), nullable=True),
         sa.Column("last_notified_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
