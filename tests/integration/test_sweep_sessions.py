@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 from threading import Barrier
 
 import pytest
@@ -13,9 +15,9 @@ from notes import BLOCK_RATE, NOW, Shop
 
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.pipeline.sweep import BATCH, Sweep
-from webhook.ports import HistoryUnavailable
+from webhook.ports import HistoryUnavailable, StoreConflict
 from webhook.storage.outbox import Outbox
-from webhook.storage.sweeping import Sweeping
+from webhook.storage.sweeping import SweepBatch, Sweeping
 from webhook.storage.tables import (
     alert_comment,
     alert_dynamic,
@@ -300,6 +302,46 @@ def test_leases_of_dead_workers_are_freed(shop: Shop) -> None:
 
     assert sweep_of(shop).run_once(NOW).leases_freed == 1
     assert shop.row(stuck)["status"] == "PENDING"
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)  # SQLite lets one writer in at a time
+def test_a_sweep_that_meets_a_delivery_locks_instances_in_its_order(shop: Shop) -> None:
+    """A delivery writes b, then c; the sweep would have confirmed a and c before it ended b."""
+    alert_id = shop.add_alert(started=AGO)
+    for fingerprint in "cab":
+        shop.add_instance(alert_id, heard=AGO, fingerprint=fingerprint)
+    i = alert_instance.c
+    with ThreadPoolExecutor(1) as pool, shop.database.write() as delivery:
+        delivery.execute(sa.update(alert_instance).where(i.fingerprint == "b").values(severity="P1"))
+        sweep = pool.submit(sweep_of(shop, Firing("a", "c")).run_once, NOW)
+        with pytest.raises(TimeoutError):
+            sweep.result(0.5)
+        delivery.execute(sa.update(alert_instance).where(i.fingerprint == "c").values(severity="P1"))
+        delivery.commit()
+        assert sweep.result(10).instances_ended == 1
+
+
+def test_a_round_that_met_another_transaction_is_done_again(shop: Shop) -> None:
+    alert_id = shop.add_alert(started=AGO)
+    shop.add_notification(alert_id, status="SENT", sent_at=AGO)
+    sweep = sweep_of(shop)
+    store = sweep.store
+
+    class Deadlocked(Sweeping):
+        met = 0
+
+        @contextmanager
+        def batch(self, now: datetime) -> Iterator[SweepBatch]:
+            with store.batch(now) as batch:
+                yield batch
+                Deadlocked.met += 1
+                if Deadlocked.met == 1:
+                    raise StoreConflict("deadlock")
+
+    swept = replace(sweep, store=Deadlocked(shop.database, TYPES, {})).run_once(NOW)
+
+    assert (swept.resolved, Deadlocked.met) == (1, 3)
+    assert len(shop.rows(notification, reason="resolved")) == 1
 
 
 @pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)  # SQLite lets one writer in at a time

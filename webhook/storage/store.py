@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -15,15 +14,14 @@ from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.session import closed
 from webhook.domain.throttle import LONGEST_WINDOW
-from webhook.ports import AlertNotFound, StoreConflict, StoreUnavailable
+from webhook.ports import AlertNotFound
 from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.configs import read_configs
 from webhook.storage.database import Database
 from webhook.storage.recording import record
 from webhook.storage.sessions import lock_active_sessions, lock_sessions, read_instances, read_last_passed
 from webhook.storage.tables import alert_dynamic, notification
-
-_CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
+from webhook.storage.transactions import transaction
 
 
 class AlertStore:
@@ -40,7 +38,7 @@ class AlertStore:
         decide: Callable[[Known], Changes],
     ) -> Changes:
         """Read what is known of the alerts, decide, write; all of it or nothing."""
-        with self._transaction() as connection:
+        with transaction(self._database) as connection:
             changes = decide(_read(connection, delivery, settings, now))
             record(connection, changes, now)
         return changes
@@ -49,27 +47,13 @@ class AlertStore:
         self, alert_id: str, status: AlertStatus, *, note: str, actor: str, authenticated_as: str, now: datetime
     ) -> AlertSession:
         """A person resolves or dismisses one alert; raise AlertNotFound or IllegalChange."""
-        with self._transaction() as connection:
+        with transaction(self._database) as connection:
             found = lock_sessions(connection, alert_dynamic.c.alert_id == alert_id)
             if not found:
                 raise AlertNotFound(alert_id)
             after = closed(found[0], status, now)
             close_alerts(connection, [after], Closing(status, note, actor, authenticated_as, now))
             return after
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._database.write() as connection:
-                yield connection
-        except sa.exc.IntegrityError as error:
-            raise StoreConflict("another transaction wrote the same alert") from error
-        except sa.exc.DBAPIError as error:
-            if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _CONFLICTS:
-                raise StoreConflict("the transaction met another one, or its connection broke") from error
-            raise StoreUnavailable(f"the database refuses: {type(error.orig).__name__}") from error
-        except sa.exc.TimeoutError as error:
-            raise StoreUnavailable("no connection to the database became free in time") from error
 
 
 def _read(connection: sa.Connection, delivery: Sequence[Received], settings: IngestSettings, now: datetime) -> Known:

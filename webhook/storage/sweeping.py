@@ -34,6 +34,7 @@ from webhook.storage.database import Database
 from webhook.storage.sessions import instance_of, session_of
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log
 from webhook.storage.telling import tell_escalation
+from webhook.storage.transactions import transaction
 
 _COLUMNS = alert_dynamic.c
 
@@ -49,16 +50,22 @@ class Sweeping:
 
     @contextmanager
     def batch(self, now: datetime) -> Iterator[SweepBatch]:
-        """One transaction, committed on leaving."""
-        with self._database.write() as connection:
+        """One transaction, committed on leaving; raise StoreConflict where the same again can help."""
+        with transaction(self._database) as connection:
             yield SweepBatch(connection, self._alert_types, self._channels, now)
 
     def silent(self, now: datetime) -> list[Instance]:
-        """Firing instances, those of suppressed triggers too, not heard of for a session timeout."""
+        """Firing instances, those of suppressed triggers too, not heard of for a session timeout; in order of key."""
         i = alert_instance.c
-        query = sa.select(alert_instance).where(
-            i.status == TriggerStatus.FIRING.value,
-            by_type(self._alert_types, i.alert_type, lambda settings: i.last_heard_at < now - settings.session_timeout),
+        query = (
+            sa.select(alert_instance)
+            .where(
+                i.status == TriggerStatus.FIRING.value,
+                by_type(
+                    self._alert_types, i.alert_type, lambda settings: i.last_heard_at < now - settings.session_timeout
+                ),
+            )
+            .order_by(i.fingerprint, i.starts_at)
         )
         with self._database.read() as connection:
             return [instance_of(row) for row in connection.execute(query).mappings()]
@@ -85,6 +92,13 @@ class SweepBatch:
         self._alert_types = alert_types
         self._now = now
         self._channels = channels
+
+    def hold(self, instances: Collection[Instance]) -> None:
+        """Lock them in the order in which deliveries write them, so that neither waits for the other in a ring."""
+        i = alert_instance.c
+        keys = [(instance.fingerprint, instance.starts_at) for instance in instances]
+        query = sa.select(i.fingerprint).where(sa.tuple_(i.fingerprint, i.starts_at).in_(keys))
+        self._connection.execute(query.order_by(i.fingerprint, i.starts_at).with_for_update()).all()
 
     def confirm(self, instances: Collection[Instance]) -> None:
         """Alertmanager still holds them as firing; what was suppressed when last heard stays so."""
