@@ -111,8 +111,15 @@ class Shop:
         return alert_id
 
     def add_instance(
-        self, alert_id: str | None, *, heard: datetime, resolved: datetime | None = None, fingerprint: str = ""
+        self,
+        alert_id: str | None,
+        *,
+        heard: datetime,
+        resolved: datetime | None = None,
+        fingerprint: str = "",
+        passed: datetime | None = None,
     ) -> str:
+        """`passed`: when evaluation was last passed; whenever it was heard, where not said otherwise."""
         fingerprint = fingerprint or uuid.uuid4().hex[:16]
         row = {
             "fingerprint": fingerprint,
@@ -124,6 +131,7 @@ class Shop:
             "severity": "P2",
             "status": "RESOLVED" if resolved else "FIRING",
             "last_heard_at": heard,
+            "last_passed_at": (passed or heard) if alert_id else None,
             "last_counted_at": heard,
             "resolved_at": resolved,
         }

@@ -46,13 +46,14 @@ class FakeActions:
     database: Database
     asked: list[tuple[str, str, str, str]] = field(default_factory=list)
 
-    def resolve(self, alert_id: str, *, note: str, actor: str, now: datetime) -> None:
-        self._close(alert_id, AlertStatus.RESOLVED, note, actor, now)
+    def resolve(self, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime) -> None:
+        self._close(alert_id, AlertStatus.RESOLVED, (note, actor, authenticated_as), now)
 
-    def dismiss(self, alert_id: str, *, reason: str, actor: str, now: datetime) -> None:
-        self._close(alert_id, AlertStatus.DISMISSED, reason, actor, now)
+    def dismiss(self, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime) -> None:
+        self._close(alert_id, AlertStatus.DISMISSED, (reason, actor, authenticated_as), now)
 
-    def _close(self, alert_id: str, status: AlertStatus, note: str, actor: str, now: datetime) -> None:
+    def _close(self, alert_id: str, status: AlertStatus, said: tuple[str, str, str], now: datetime) -> None:
+        note, actor, authenticated_as = said
         self.asked.append((alert_id, status.value, note, actor))
         with self.database.write() as connection:
             found = connection.scalar(sa.select(alert_dynamic.c.status).where(alert_dynamic.c.alert_id == alert_id))
@@ -68,6 +69,7 @@ class FakeActions:
                     session_status="RESOLVED",
                     resolved_at=now,
                     resolved_by=actor,
+                    authenticated_as=authenticated_as,
                     resolution_note=note,
                     updated_at=now,
                     version=alert_dynamic.c.version + 1,

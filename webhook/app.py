@@ -63,11 +63,11 @@ class _Actions:
 
     store: AlertStore
 
-    def resolve(self, alert_id: str, *, note: str, actor: str, now: datetime) -> None:
-        actions.resolve(self.store, alert_id, note=note, actor=actor, now=now)
+    def resolve(self, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime) -> None:
+        actions.resolve(self.store, alert_id, note=note, actor=actor, authenticated_as=authenticated_as, now=now)
 
-    def dismiss(self, alert_id: str, *, reason: str, actor: str, now: datetime) -> None:
-        actions.dismiss(self.store, alert_id, reason=reason, actor=actor, now=now)
+    def dismiss(self, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime) -> None:
+        actions.dismiss(self.store, alert_id, reason=reason, actor=actor, authenticated_as=authenticated_as, now=now)
 
 
 @dataclass(frozen=True, slots=True)

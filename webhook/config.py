@@ -46,6 +46,10 @@ CHART_METRICS = {
 """The metric that a chart of each alert type shows."""
 
 
+OPERATIONS_FIELDS = ("alertname", "source", "instance")
+"""The labels that tell problems of operations apart."""
+
+
 class ConfigError(Exception):
     """The settings cannot be used; `problems` has one line for each reason and shows no value."""
 
@@ -130,11 +134,13 @@ class ConfigFile(_Strict):
         """What the types of the shipped rules differ in, unless the file says otherwise.
 
         Velocity attacks come in slower waves: twice the default timeout. Each type has a metric that shows it best.
+        Operations alerts have no merchant to keep them apart: each problem of each source and exporter is one alert.
         """
         default = self.alert_types.get("default", AlertTypeEntry()).over(AlertTypeSettings())
         base = {name: replace(default, default_metric=metric) for name, metric in CHART_METRICS.items()}
         waves = base["VELOCITY_ATTACK"]
         base["VELOCITY_ATTACK"] = replace(waves, session_timeout=2 * default.session_timeout)
+        base["OPERATIONS"] = replace(default, fingerprint_fields=OPERATIONS_FIELDS)
         named = {name: entry.over(base.get(name, default)) for name, entry in self.alert_types.items()}
         return AlertTypes(default, {name: types for name, types in {**base, **named}.items() if name != "default"})
 

@@ -154,5 +154,7 @@ class AlertStore(Protocol):
     ) -> Changes:
         """Read under lock what is known of the alerts, decide, write; all of it or nothing."""
 
-    def close(self, alert_id: str, status: AlertStatus, *, note: str, actor: str, now: datetime) -> AlertSession:
-        """Resolve or dismiss one alert; raise AlertNotFound, or IllegalChange where it is not active."""
+    def close(
+        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, authenticated_as: str, now: datetime
+    ) -> AlertSession:
+        """A person resolves or dismisses one alert; raise AlertNotFound, or IllegalChange where it is not active."""

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
+from webhook.config import ConfigFile
 from webhook.domain.alert import AlertSession, AlertTypes, AlertTypeSettings
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.ledger import Changes, IngestSettings
@@ -20,11 +21,14 @@ from webhook.domain.payload import parse_payload
 from webhook.domain.session import IllegalChange
 from webhook.pipeline.actions import dismiss, resolve
 from webhook.pipeline.ingest import IngestMetrics, ingest
+from webhook.pipeline.sweep import Sweep
 from webhook.ports import AlertNotFound
 from webhook.storage.configs import save_configs
 from webhook.storage.database import Database
 from webhook.storage.migrations import upgrade
+from webhook.storage.outbox import Outbox
 from webhook.storage.store import AlertStore
+from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import (
     alert,
     alert_comment,
@@ -221,9 +225,9 @@ def test_what_a_person_closed_stays_closed_until_it_fires_anew(shop: Shop, close
     assert entry.alert_id is not None
     shop.now += MINUTE
     if close == "resolve":
-        resolve(shop.store, entry.alert_id, note="blocked", actor="ana", now=shop.now)
+        resolve(shop.store, entry.alert_id, note="blocked", actor="ana", authenticated_as="admin token", now=shop.now)
     else:
-        dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", now=shop.now)
+        dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", authenticated_as="admin token", now=shop.now)
     assert shop.outcomes(firing(), after=5 * MINUTE) == ["stale"]
     assert shop.outcomes(firing(), after=timedelta(hours=30)) == ["stale"]
     assert shop.outcomes(firing(starts_at=shop.now)) == ["created"]
@@ -231,9 +235,13 @@ def test_what_a_person_closed_stays_closed_until_it_fires_anew(shop: Shop, close
 
 def test_resolving_tells_who_was_told_and_leaves_a_trail(shop: Shop) -> None:
     shop.settings = IngestSettings(channels={"console": {}, "slack": {"channel": "#fraud"}})
-    (entry,) = shop.deliver(firing()).entries
+    (entry,) = shop.deliver(firing(), firing(name="CardTestingSevere", block_rate="0.5")).entries[:1]
     assert entry.alert_id is not None
-    session = resolve(shop.store, entry.alert_id, note="blocked", actor="ana", now=shop.now + MINUTE)
+    assert shop.outcomes(firing(block_rate="0.3"), after=5 * MINUTE) == ["session_updated"]
+    was_sent(shop, "console", "slack")
+    session = resolve(
+        shop.store, entry.alert_id, note="blocked", actor="ana", authenticated_as="admin token", now=shop.now + MINUTE
+    )
 
     assert (session.status, session.session_status) == ("RESOLVED", "RESOLVED")
     (state,) = shop.rows(alert_dynamic)
@@ -244,19 +252,58 @@ def test_resolving_tells_who_was_told_and_leaves_a_trail(shop: Shop) -> None:
         "slack": {"channel": "#fraud"},
     }
     assert all(row["content"]["status"] == "RESOLVED" for row in ends)
-    assert shop.rows(audit_log)[0]["actor"] == "ana"
+    assert all(row["content"]["peaks"] == {"block_rate": 0.5} for row in ends)
+    assert all(row["content"]["metrics"] == {"block_rate": 0.3} for row in ends)
+    (audit,) = shop.rows(audit_log)
+    assert (audit["actor"], audit["details"]["authenticated_as"]) == ("ana", "admin token")
     assert shop.rows(alert_comment)[-1]["content"] == "Alert resolved by ana: blocked"
     with pytest.raises(IllegalChange):
-        dismiss(shop.store, entry.alert_id, reason="", actor="bo", now=shop.now)
+        dismiss(shop.store, entry.alert_id, reason="", actor="bo", authenticated_as="admin token", now=shop.now)
     with pytest.raises(AlertNotFound):
-        resolve(shop.store, "11111111-1111-4111-8111-111111111111", note="", actor="bo", now=shop.now)
+        resolve(
+            shop.store,
+            "11111111-1111-4111-8111-111111111111",
+            note="",
+            actor="bo",
+            authenticated_as="admin token",
+            now=shop.now,
+        )
 
 
-def test_dismissing_tells_nobody(shop: Shop) -> None:
+def was_sent(shop: Shop, *channels: str) -> None:
+    with shop.database.write() as connection:
+        sent = sa.update(notification).where(notification.c.channel_type.in_(channels))
+        connection.execute(sent.values(status="SENT", sent_at=shop.now))
+
+
+def test_dismissing_tells_nobody_what_was_not_sent_yet(shop: Shop) -> None:
+    shop.settings = IngestSettings(channels={"console": {}, "slack": {}})
     (entry,) = shop.deliver(firing()).entries
     assert entry.alert_id is not None
-    dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", now=shop.now)
-    assert [row["reason"] for row in shop.rows(notification)] == ["first"]
+    was_sent(shop, "slack")
+    dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", authenticated_as="admin token", now=shop.now)
+    assert [(row["channel_type"], row["reason"]) for row in shop.rows(notification)] == [("slack", "first")]
+    assert Outbox(shop.database).claim(9, "worker", shop.now + MINUTE, MINUTE) == []
+    assert shop.rows(audit_log)[0]["details"]["withdrawn"] == ["console:first"]
+
+
+def test_a_person_who_resolves_comes_before_what_was_not_sent_yet(shop: Shop) -> None:
+    shop.settings = IngestSettings(channels={"console": {}, "slack": {}})
+    (entry,) = shop.deliver(firing()).entries
+    assert entry.alert_id is not None
+    was_sent(shop, "slack")
+    shop.deliver(firing(name="CardTestingSevere", severity="P1"), after=MINUTE)
+    assert len(shop.rows(notification, reason="escalated")) == 2
+    resolve(shop.store, entry.alert_id, note="blocked", actor="ana", authenticated_as="admin token", now=shop.now)
+    told = [(row["channel_type"], row["reason"]) for row in shop.rows(notification)]
+    assert told == [("slack", "first"), ("slack", "resolved")]
+
+
+def test_what_a_person_closed_stays_closed_whatever_they_call_themselves(shop: Shop) -> None:
+    (entry,) = shop.deliver(firing()).entries
+    assert entry.alert_id is not None
+    dismiss(shop.store, entry.alert_id, reason="a sale", actor="system", authenticated_as="admin token", now=shop.now)
+    assert shop.outcomes(firing(), after=5 * MINUTE) == ["stale"]
 
 
 def test_a_merchants_own_threshold_suppresses_and_says_why(shop: Shop) -> None:
@@ -273,6 +320,41 @@ def test_a_merchants_own_threshold_suppresses_and_says_why(shop: Shop) -> None:
     assert shop.outcomes(firing(block_rate="0.5"), after=timedelta(seconds=10)) == ["created"]
     (told,) = shop.rows(notification)
     assert told["content"]["thresholds"] == {"block_rate": 0.4}
+
+
+@pytest.mark.parametrize("change", ["threshold", "disabled"])
+def test_what_its_merchant_does_not_want_any_more_ends_without_rising(shop: Shop, change: str) -> None:
+    """The rule's own threshold is lower: Alertmanager goes on repeating for six hours."""
+    wanted = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.6),))
+    save_configs(shop.database, [wanted], START)
+    shop.deliver(firing(block_rate="0.7"))
+    with shop.database.write() as connection:
+        connection.execute(sa.update(notification).values(status="SENT", sent_at=shop.now))
+    if change == "disabled":
+        save_configs(shop.database, [replace(wanted, enabled=False)], START)
+    rate = "0.3" if change == "threshold" else "0.7"
+    types = shop.settings.types
+    sweep = Sweep(Sweeping(shop.database, types, {"console": {}}), Outbox(shop.database), types)
+    for _ in range(73):
+        assert shop.outcomes(firing(block_rate=rate), after=5 * MINUTE)[0].startswith("suppressed:")
+        sweep.run_once(shop.now)
+
+    (state,) = shop.rows(alert_dynamic)
+    assert (state["current_severity"], state["status"], state["resolved_by"]) == ("P3", "RESOLVED", "system")
+    assert state["resolved_at"] == START + 20 * MINUTE, "the first look after a session timeout"
+    assert [row["reason"] for row in shop.rows(notification)] == ["first", "resolved"]
+    assert shop.rows(alert_instance)[0]["status"] == "FIRING"
+
+    save_configs(shop.database, [wanted], START)
+    assert shop.outcomes(firing(block_rate="0.8"), after=5 * MINUTE) == ["created"]
+
+
+def test_a_resend_within_the_interval_is_judged_too(shop: Shop) -> None:
+    shop.deliver(firing())
+    save_configs(shop.database, [MerchantConfig("acc_001", "CARD_TESTING", enabled=False)], START)
+    assert shop.outcomes(firing(), after=MINUTE) == ["suppressed:disabled"]
+    (instance,) = shop.rows(alert_instance)
+    assert (instance["last_heard_at"], instance["last_passed_at"]) == (shop.now, START)
 
 
 def test_disabled_suppresses_and_preferences_choose_the_channels(shop: Shop) -> None:
@@ -306,6 +388,26 @@ def test_an_alert_without_account_goes_to_operations(shop: Shop) -> None:
     shop.deliver(firing(None))
     assert shop.rows(alert)[0]["account_id"] == "_operations"
     assert shop.rows(alert_relationship)[0]["account_type"] == "operations"
+
+
+def test_each_problem_of_operations_is_told(shop: Shop) -> None:
+    """They have no merchant: as shipped, rule, source and exporter keep them apart."""
+    shop.settings = IngestSettings(ConfigFile().types())
+
+    def problem(name: str, **labels: str) -> dict[str, Any]:
+        alert = firing(None, name=name, severity="P2")
+        labels = {**alert["labels"], "alert_type": "OPERATIONS", **labels}
+        return {**alert, "labels": labels, "fingerprint": str(sorted(labels.items()))}
+
+    payments = problem("ExporterDataStale", source="payments", instance="a:8000")
+    assert shop.outcomes(payments) == ["created"]
+    others = [
+        problem("ExporterDataStale", source="metric_platform", instance="a:8000"),
+        problem("ExporterDataStale", source="payments", instance="b:8000"),
+        problem("ExporterDown", instance="a:8000"),
+    ]
+    assert shop.outcomes(*others, payments, after=10 * MINUTE) == ["created", "created", "created", "session_updated"]
+    assert [row["reason"] for row in shop.rows(notification)] == ["first"] * 4
 
 
 def test_bad_alerts_harm_no_other_and_are_logged(shop: Shop) -> None:
@@ -380,7 +482,7 @@ def test_a_resolve_by_a_person_meets_deliveries(shop: Shop) -> None:
         turn = next(turns)
         barrier.wait()
         if turn == 0:
-            return resolve(shop.store, alert_id, note="", actor="ana", now=shop.now)
+            return resolve(shop.store, alert_id, note="", actor="ana", authenticated_as="admin token", now=shop.now)
         return shop.deliver(firing())
 
     in_parallel(8, client)

@@ -143,12 +143,17 @@ def test_what_is_asked_wrongly_is_refused_with_the_reason(stranger: FlaskClient,
                          {"resolution_note": "x" * 2001, "resolved_by": "d"},
                          {"resolution_note": "a\0", "resolved_by": "d"},
                          {"resolution_note": "x", "resolved_by": "d", "more": 1},
+                         {"resolution_note": "x", "resolved_by": " System"},
                          {"resolution_note": "\ud800", "resolved_by": "d"}]  # fmt: skip
     for given in bodies:
         is_problem(stranger.post(path, json=given, headers=BEARER), 400)
     is_problem(stranger.post(path, data="{", headers=BEARER, content_type="application/json"), 400)
     big = {"resolution_note": "x" * 70_000, "resolved_by": "d"}
     assert stranger.post(path, json=big, headers=BEARER).status_code in (400, 413)
+    dismissed = stranger.post(
+        f"{ALERTS}/{alert_id}/dismiss", json={"dismiss_reason": "x", "dismissed_by": "system"}, headers=BEARER
+    )
+    assert "reserved" in is_problem(dismissed, 400)["detail"]
     assert stranger.application.extensions["actions"].asked == []
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 from threading import Barrier
 
 import pytest
@@ -13,9 +15,9 @@ from notes import BLOCK_RATE, NOW, Shop
 
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.pipeline.sweep import BATCH, Sweep
-from webhook.ports import HistoryUnavailable
+from webhook.ports import HistoryUnavailable, StoreConflict
 from webhook.storage.outbox import Outbox
-from webhook.storage.sweeping import Sweeping
+from webhook.storage.sweeping import SweepBatch, Sweeping
 from webhook.storage.tables import (
     alert_comment,
     alert_dynamic,
@@ -212,6 +214,60 @@ def test_an_attack_that_has_ended_does_not_rise_while_it_waits_for_its_timeout(s
     assert sweep_of(shop).run_once(NOW).escalated == 0
 
 
+def test_an_attack_that_ended_while_the_worker_was_away_does_not_rise(shop: Shop) -> None:
+    """Alertmanager has restarted too, and does not yet know what fires."""
+    long_ago = NOW - timedelta(hours=9)
+    alert_id = shop.add_alert(started=long_ago - 5 * MINUTE, last_active=long_ago, current_severity="P3")
+    shop.add_instance(alert_id, heard=long_ago)
+
+    swept = sweep_of(shop, Firing(away=True)).run_once(NOW)
+
+    assert (swept.escalated, swept.expired) == (0, 1)
+    assert shop.alert(alert_id)["current_severity"] == "P3"
+    assert shop.rows(notification) == []
+
+
+def test_only_what_was_heard_of_lately_rises_even_before_it_is_settled(shop: Shop) -> None:
+    long_ago = NOW - timedelta(hours=9)
+    alert_id = shop.add_alert(started=long_ago)
+    shop.add_instance(alert_id, heard=NOW - 16 * MINUTE)
+    store = Sweeping(shop.database, TYPES, {})
+
+    with store.batch(NOW) as batch:
+        assert batch.long_lasting(None, 9) == []
+    shop.add_instance(alert_id, heard=NOW - 14 * MINUTE)
+    with store.batch(NOW) as batch:
+        assert [session.alert_id for session in batch.long_lasting(None, 9)] == [alert_id]
+
+
+def test_what_fires_below_the_merchants_threshold_does_not_rise_and_ends(shop: Shop) -> None:
+    two_hours = NOW - timedelta(hours=2)
+    alert_id = shop.add_alert(started=two_hours, last_active=NOW - 10 * MINUTE)
+    fingerprint = shop.add_instance(alert_id, heard=NOW, passed=NOW - 10 * MINUTE)
+    shop.add_notification(alert_id, status="SENT", sent_at=two_hours, at=two_hours)
+
+    first = sweep_of(shop).run_once(NOW)
+    assert (first.escalated, first.resolved) == (0, 0)
+    second = sweep_of(shop).run_once(NOW + 6 * MINUTE)
+
+    assert (second.escalated, second.resolved) == (0, 1)
+    (told,) = shop.rows(notification, reason="resolved")
+    assert told["content"]["resolved_at"] == (NOW - 10 * MINUTE).isoformat()
+    assert "own conditions" in shop.alert(alert_id)["resolution_note"]
+    assert shop.rows(alert_instance, fingerprint=fingerprint)[0]["status"] == "FIRING", "it is watched on"
+
+
+def test_what_was_suppressed_stays_so_when_alertmanager_confirms_it(shop: Shop) -> None:
+    alert_id = shop.add_alert(started=AGO)
+    suppressed = shop.add_instance(alert_id, heard=AGO, passed=AGO - MINUTE)
+
+    swept = sweep_of(shop, Firing(suppressed)).run_once(NOW)
+
+    assert (swept.instances_confirmed, swept.resolved) == (1, 1)
+    assert sweep_of(shop, Firing()).run_once(NOW + 16 * MINUTE).instances_ended == 1
+    assert [row["alert_id"] for row in shop.rows(alert_trigger_log)] == [alert_id]
+
+
 def test_more_than_one_batch(shop: Shop) -> None:
     ids = [shop.add_alert(started=AGO) for _ in range(BATCH + 3)]
 
@@ -246,6 +302,46 @@ def test_leases_of_dead_workers_are_freed(shop: Shop) -> None:
 
     assert sweep_of(shop).run_once(NOW).leases_freed == 1
     assert shop.row(stuck)["status"] == "PENDING"
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)  # SQLite lets one writer in at a time
+def test_a_sweep_that_meets_a_delivery_locks_instances_in_its_order(shop: Shop) -> None:
+    """A delivery writes b, then c; the sweep would have confirmed a and c before it ended b."""
+    alert_id = shop.add_alert(started=AGO)
+    for fingerprint in "cab":
+        shop.add_instance(alert_id, heard=AGO, fingerprint=fingerprint)
+    i = alert_instance.c
+    with ThreadPoolExecutor(1) as pool, shop.database.write() as delivery:
+        delivery.execute(sa.update(alert_instance).where(i.fingerprint == "b").values(severity="P1"))
+        sweep = pool.submit(sweep_of(shop, Firing("a", "c")).run_once, NOW)
+        with pytest.raises(TimeoutError):
+            sweep.result(0.5)
+        delivery.execute(sa.update(alert_instance).where(i.fingerprint == "c").values(severity="P1"))
+        delivery.commit()
+        assert sweep.result(10).instances_ended == 1
+
+
+def test_a_round_that_met_another_transaction_is_done_again(shop: Shop) -> None:
+    alert_id = shop.add_alert(started=AGO)
+    shop.add_notification(alert_id, status="SENT", sent_at=AGO)
+    sweep = sweep_of(shop)
+    store = sweep.store
+
+    class Deadlocked(Sweeping):
+        met = 0
+
+        @contextmanager
+        def batch(self, now: datetime) -> Iterator[SweepBatch]:
+            with store.batch(now) as batch:
+                yield batch
+                Deadlocked.met += 1
+                if Deadlocked.met == 1:
+                    raise StoreConflict("deadlock")
+
+    swept = replace(sweep, store=Deadlocked(shop.database, TYPES, {})).run_once(NOW)
+
+    assert (swept.resolved, Deadlocked.met) == (1, 3)
+    assert len(shop.rows(notification, reason="resolved")) == 1
 
 
 @pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)  # SQLite lets one writer in at a time

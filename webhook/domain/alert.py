@@ -112,7 +112,10 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """The last known state of one (fingerprint, starts_at), counted at most once an occurrence interval."""
+    """The last known state of one (fingerprint, starts_at), counted at most once an occurrence interval.
+
+    `last_heard_at` is when it was last heard to be firing, `last_passed_at` when it then passed evaluation too.
+    """
 
     fingerprint: str
     starts_at: datetime
@@ -122,6 +125,12 @@ class Instance:
     last_counted_at: datetime | None
     resolved_at: datetime | None = None
     closed_by_person: bool = False  # its alert was resolved or dismissed by a person
+    last_passed_at: datetime | None = None
+
+    @property
+    def attacking(self) -> bool:
+        """Firing, and not suppressed when it was last heard: only then does it keep a session alive."""
+        return self.status is TriggerStatus.FIRING and self.last_passed_at == self.last_heard_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,13 +45,13 @@ class Received:
 class Known:
     """What the store holds about the alerts of one delivery, all of it locked against other writers.
 
-    `sessions`: the latest session of an active alert, by condition fingerprint. `last_heard`: when an instance of an
-    alert was last heard to be firing, by alert. `notified`: when people were told, by account and alert type.
+    `sessions`: the latest session of an active alert, by condition fingerprint. `last_passed`: when an instance that
+    is still firing last passed evaluation, by alert. `notified`: when people were told, by account and alert type.
     """
 
     sessions: Mapping[str, AlertSession] = field(default_factory=dict)
     instances: Mapping[tuple[str, datetime], Instance] = field(default_factory=dict)
-    last_heard: Mapping[str, datetime] = field(default_factory=dict)
+    last_passed: Mapping[str, datetime] = field(default_factory=dict)
     configs: Mapping[tuple[str, str], MerchantConfig] = field(default_factory=dict)
     notified: Mapping[tuple[str, str], Sequence[datetime]] = field(default_factory=dict)
 
@@ -157,14 +157,14 @@ class _Ledger:
         alert_id = instance.alert_id if instance is not None else None
         if delivery is Delivery.STALE:
             return Entry(received, Outcome.STALE, why, alert_id)
-        if delivery is Delivery.DUPLICATE:
-            self._hear(trigger, alert_id)
-            return Entry(received, Outcome.DUPLICATE, why, alert_id)
         config = self._known.configs.get((trigger.account_id, trigger.alert_type))
         verdict = evaluate(config, trigger.metrics, trigger.labels)
         if not verdict.passed:
-            self._hear(trigger, alert_id)
+            self._hear(trigger, alert_id, passed=False)
             return Entry(received, Outcome.SUPPRESSED, verdict.reason, alert_id, verdict)
+        if delivery is Delivery.DUPLICATE:
+            self._hear(trigger, alert_id)
+            return Entry(received, Outcome.DUPLICATE, why, alert_id)
         return self._count(received, trigger, config, verdict)
 
     def _resolved(self, received: Received, trigger: Trigger, instance: Instance | None) -> Entry:
@@ -172,15 +172,21 @@ class _Ledger:
         if instance is not None and instance.status is TriggerStatus.RESOLVED:
             return Entry(received, Outcome.RESOLVED, "already recorded", instance.alert_id)
         known = instance or Instance(trigger.fingerprint, trigger.starts_at, trigger.status, None, self._now, None)
-        ended = replace(known, status=TriggerStatus.RESOLVED, last_heard_at=self._now, resolved_at=self._now)
+        ended = replace(known, status=TriggerStatus.RESOLVED, resolved_at=self._now)
         self._keep(ended, trigger)
         return Entry(received, Outcome.RESOLVED, "" if instance else "never heard firing", known.alert_id)
 
-    def _hear(self, trigger: Trigger, alert_id: str | None, *, counted: bool = False) -> None:
+    def _hear(self, trigger: Trigger, alert_id: str | None, *, passed: bool = True, counted: bool = False) -> None:
+        """A suppressed instance is watched on, but keeps no session alive: what its merchant does not want is over."""
         known = self._instances.get(trigger.key)
-        last_counted = self._now if counted else known.last_counted_at if known is not None else None
         heard = Instance(
-            trigger.fingerprint, trigger.starts_at, TriggerStatus.FIRING, alert_id, self._now, last_counted
+            trigger.fingerprint,
+            trigger.starts_at,
+            TriggerStatus.FIRING,
+            alert_id,
+            last_heard_at=self._now,
+            last_counted_at=self._now if counted else known.last_counted_at if known is not None else None,
+            last_passed_at=self._now if passed else known.last_passed_at if known is not None else None,
         )
         self._keep(heard, trigger)
 
@@ -192,8 +198,8 @@ class _Ledger:
         """One more occurrence: of a new alert, of a session, or of an alert whose session expired."""
         settings = self._settings.types[trigger.alert_type]
         before = self._sessions.get(received.condition)
-        last_heard = self._known.last_heard.get(before.alert_id) if before is not None else None
-        outcome = sessions.place(before, last_heard, settings, self._now)
+        last_passed = self._known.last_passed.get(before.alert_id) if before is not None else None
+        outcome = sessions.place(before, last_passed, settings, self._now)
         if outcome is Outcome.CREATED or before is None:
             after = self._open(received.condition, trigger, before)
             before = None

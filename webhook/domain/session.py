@@ -45,18 +45,18 @@ def timed_out(session: AlertSession, settings: AlertTypeSettings, now: datetime)
 
 
 def place(
-    session: AlertSession | None, last_heard: datetime | None, settings: AlertTypeSettings, now: datetime
+    session: AlertSession | None, last_passed: datetime | None, settings: AlertTypeSettings, now: datetime
 ) -> Outcome:
     """Where a counted trigger belongs: SESSION_UPDATED, COMMENT_ADDED or CREATED.
 
-    `session` is the latest of the same condition fingerprint, `last_heard` the last time that one of its instances
-    was heard to be firing. A resolve that got lost keeps an attack alive for one session timeout, not for ever.
+    `session` is the latest of the same condition fingerprint, `last_passed` the last time that one of its instances,
+    firing still, passed evaluation. A resolve that got lost keeps an attack alive for one session timeout, no longer.
     """
     if session is None or session.status is not AlertStatus.ACTIVE:
         return Outcome.CREATED
     if session.session_status is SessionStatus.ACTIVE:
         recent = now - session.session_last_active < settings.session_timeout
-        firing = last_heard is not None and now - last_heard <= settings.session_timeout
+        firing = last_passed is not None and now - last_passed <= settings.session_timeout
         if recent or firing:
             return Outcome.SESSION_UPDATED
     return Outcome.COMMENT_ADDED if now - session.last_triggered_at <= settings.window else Outcome.CREATED
@@ -126,16 +126,22 @@ def closed(session: AlertSession, status: AlertStatus, now: datetime) -> AlertSe
 def settle(
     session: AlertSession, instances: Iterable[Instance], now: datetime, settings: AlertTypeSettings
 ) -> Settlement:
-    """Keep, expire or resolve a session, judged by its instances and the time since its last trigger."""
+    """Keep, expire or resolve a session, judged by its instances and the time since its last trigger.
+
+    An instance that fires below its merchant's own thresholds has ended for this merchant.
+    """
     firing = [instance for instance in instances if instance.status is TriggerStatus.FIRING]
+    passed = [instance.last_passed_at for instance in firing if instance.last_passed_at is not None]
     if session.status is not AlertStatus.ACTIVE:
         kind, reason = SettlementKind.KEEP, f"already {session.status}"
-    elif any(now - instance.last_heard_at <= settings.session_timeout for instance in firing):
+    elif any(now - last <= settings.session_timeout for last in passed):
         kind, reason = SettlementKind.KEEP, "still firing"
     elif not timed_out(session, settings, now):
         kind, reason = SettlementKind.KEEP, "triggered within the session timeout"
     elif not firing:
         kind, reason = SettlementKind.RESOLVE, "all instances resolved and none fired again"
+    elif not any(instance.attacking for instance in firing):
+        kind, reason = SettlementKind.RESOLVE, "the merchant's own conditions are not met any more"
     elif now - session.last_triggered_at > settings.window:
         kind, reason = SettlementKind.RESOLVE, "no trigger within the window"
     elif session.session_status is SessionStatus.ACTIVE:

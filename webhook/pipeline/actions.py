@@ -1,4 +1,7 @@
-"""What a person does to an alert. Their word wins: no late resend undoes it."""
+"""What a person does to an alert. Their word wins: no late resend undoes it.
+
+`actor` is who they say they are, `authenticated_as` the credential by which they were let in.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,26 @@ from webhook.ports import AlertStore
 log = structlog.get_logger(__name__)
 
 
-def resolve(store: AlertStore, alert_id: str, *, note: str, actor: str, now: datetime) -> AlertSession:
+def resolve(
+    store: AlertStore, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime
+) -> AlertSession:
     """Resolve an alert, tell whoever was told that it fired, and return its new state.
 
     Raise AlertNotFound (404), IllegalChange (409) where the alert is not active, StoreUnavailable (503).
     """
-    session = store.close(alert_id, AlertStatus.RESOLVED, note=note, actor=actor, now=now)
-    log.info("alert_resolved", alert_id=alert_id, actor=actor)
+    session = store.close(
+        alert_id, AlertStatus.RESOLVED, note=note, actor=actor, authenticated_as=authenticated_as, now=now
+    )
+    log.info("alert_resolved", alert_id=alert_id, actor=actor, authenticated_as=authenticated_as)
     return session
 
 
-def dismiss(store: AlertStore, alert_id: str, *, reason: str, actor: str, now: datetime) -> AlertSession:
+def dismiss(
+    store: AlertStore, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime
+) -> AlertSession:
     """Dismiss an alert as not worth a word: nobody is told. Returns and raises as `resolve` does."""
-    session = store.close(alert_id, AlertStatus.DISMISSED, note=reason, actor=actor, now=now)
-    log.info("alert_dismissed", alert_id=alert_id, actor=actor)
+    session = store.close(
+        alert_id, AlertStatus.DISMISSED, note=reason, actor=actor, authenticated_as=authenticated_as, now=now
+    )
+    log.info("alert_dismissed", alert_id=alert_id, actor=actor, authenticated_as=authenticated_as)
     return session

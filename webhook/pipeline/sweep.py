@@ -6,21 +6,29 @@ session timeout are looked up there, all in one call, before their sessions are 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from webhook.domain.alert import AlertSession, AlertTypes, Instance
-from webhook.domain.session import SettlementKind, settle
+from webhook.domain.session import Settlement, SettlementKind, settle
 from webhook.domain.severity import Escalation, escalate
-from webhook.ports import FiringAlerts, HistoryUnavailable
+from webhook.ports import FiringAlerts, HistoryUnavailable, StoreConflict
 
 BATCH = 200
 """Sessions settled in one transaction: few enough that deliveries do not wait for it."""
+
+TRIES = 5
+LONGEST_PAUSE = 0.05  # seconds, random, between tries
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -28,6 +36,7 @@ log = structlog.get_logger()
 class Batch(Protocol):
     """The changes of one transaction; see `webhook.storage.sweeping.SweepBatch`."""
 
+    def hold(self, instances: Collection[Instance]) -> None: ...
     def confirm(self, instances: Collection[Instance]) -> None: ...
     def end(self, instances: Collection[Instance]) -> int: ...
     def timed_out(self, after: str | None, limit: int) -> list[tuple[AlertSession, list[Instance]]]: ...
@@ -73,8 +82,8 @@ class Sweep:
     def run_once(self, now: datetime) -> Swept:
         swept = Swept(leases_freed=self.leases.release_expired(now))
         self._reconcile(now, swept)
-        self._escalate(now, swept)
         self._settle(now, swept)
+        self._escalate(now, swept)  # only what has not ended: settled first
         return swept
 
     def _reconcile(self, now: datetime, swept: Swept) -> None:
@@ -90,44 +99,77 @@ class Sweep:
         for start in range(0, len(silent), BATCH):
             part = silent[start : start + BATCH]
             heard = [instance for instance in part if instance.fingerprint in firing]
-            with self.store.batch(now) as batch:
-                batch.confirm(heard)
-                swept.instances_ended += batch.end([i for i in part if i.fingerprint not in firing])
+            lost = [instance for instance in part if instance.fingerprint not in firing]
+            swept.instances_ended += self._in_batch(now, partial(_reconciled, part, heard, lost))
             swept.instances_confirmed += len(heard)
 
     def _settle(self, now: datetime, swept: Swept) -> None:
         after: str | None = None
         while True:
-            with self.store.batch(now) as batch:
-                candidates = batch.timed_out(after, BATCH)
-                settled = [
-                    (session, settle(session, instances, now, self.alert_types[session.alert_type]))
-                    for session, instances in candidates
-                ]
-                expired = [session for session, what in settled if what.kind is SettlementKind.EXPIRE]
-                ended = [(session, what.reason) for session, what in settled if what.kind is SettlementKind.RESOLVE]
-                batch.expire(expired)
-                for reason in sorted({reason for _, reason in ended}):
-                    batch.resolve([session for session, why in ended if why == reason], reason)
-            for session, reason in ended:
-                log.info("alert_resolved", alert_id=session.alert_id, merchant_id=session.account_id, reason=reason)
-            swept.expired += len(expired)
-            swept.resolved += len(ended)
-            if len(candidates) < BATCH:
+            found = self._in_batch(now, partial(self._settled, now, after))
+            kinds = Counter(settlement.kind for _, settlement in found)
+            swept.expired += kinds[SettlementKind.EXPIRE]
+            swept.resolved += kinds[SettlementKind.RESOLVE]
+            for session, settlement in found:
+                if settlement.kind is SettlementKind.RESOLVE:
+                    about = {"alert_id": session.alert_id, "merchant_id": session.account_id}
+                    log.info("alert_resolved", reason=settlement.reason, **about)
+            if len(found) < BATCH:
                 return
-            after = candidates[-1][0].alert_id
+            after = found[-1][0].alert_id
+
+    def _settled(self, now: datetime, after: str | None, batch: Batch) -> list[tuple[AlertSession, Settlement]]:
+        settled = [
+            (session, settle(session, instances, now, self.alert_types[session.alert_type]))
+            for session, instances in batch.timed_out(after, BATCH)
+        ]
+        batch.expire([session for session, what in settled if what.kind is SettlementKind.EXPIRE])
+        ended = [(session, what.reason) for session, what in settled if what.kind is SettlementKind.RESOLVE]
+        for reason in sorted({reason for _, reason in ended}):
+            batch.resolve([session for session, why in ended if why == reason], reason)
+        return settled
 
     def _escalate(self, now: datetime, swept: Swept) -> None:
         after: str | None = None
         while True:
-            with self.store.batch(now) as batch:
-                sessions = batch.long_lasting(after, BATCH)
-                for session in sessions:
-                    step = escalate(session, self.alert_types[session.alert_type].escalation, now)
-                    if step is not None:
-                        batch.escalate(session, step)
-                        swept.escalated += 1
-                        log.info("alert_escalated", alert_id=session.alert_id, severity=step.to_severity)
-            if len(sessions) < BATCH:
+            found = self._in_batch(now, partial(self._escalated, now, after))
+            for session, step in found:
+                if step is not None:
+                    swept.escalated += 1
+                    log.info("alert_escalated", alert_id=session.alert_id, severity=step.to_severity)
+            if len(found) < BATCH:
                 return
-            after = sessions[-1].alert_id
+            after = found[-1][0].alert_id
+
+    def _escalated(
+        self, now: datetime, after: str | None, batch: Batch
+    ) -> list[tuple[AlertSession, Escalation | None]]:
+        found = []
+        for session in batch.long_lasting(after, BATCH):
+            step = escalate(session, self.alert_types[session.alert_type].escalation, now)
+            if step is not None:
+                batch.escalate(session, step)
+            found.append((session, step))
+        return found
+
+    def _in_batch(self, now: datetime, work: Callable[[Batch], T]) -> T:
+        """`work` in one transaction, over again when it met another one."""
+
+        def once() -> T:
+            with self.store.batch(now) as batch:
+                return work(batch)
+
+        tries = Retrying(
+            retry=retry_if_exception_type(StoreConflict),
+            stop=stop_after_attempt(TRIES),
+            wait=wait_random(0, LONGEST_PAUSE),
+            reraise=True,
+        )
+        return tries(once)
+
+
+def _reconciled(part: Sequence[Instance], heard: Sequence[Instance], lost: Sequence[Instance], batch: Batch) -> int:
+    """How many of the lost ones were ended."""
+    batch.hold(part)
+    batch.confirm(heard)
+    return batch.end(lost)

@@ -1,55 +1,109 @@
-"""The end of an alert: its state, its history, who did it, and the word to whoever was told that it fired."""
+"""The end of alerts: their state, their history, who did it, and the word to whoever was told that they fired."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import AlertSession, AlertStatus, CommentType
-from webhook.domain.session import closed
-from webhook.storage.announcements import announce_end
-from webhook.storage.sessions import session_values
-from webhook.storage.tables import alert_comment, alert_dynamic, audit_log
+from webhook.domain.alert import AlertSession, AlertStatus, CommentType, NotificationStatus, SessionStatus
+from webhook.storage.tables import alert_comment, alert_dynamic, audit_log, notification
+from webhook.storage.telling import tell_ends
 
 
-def close_alert(
-    connection: sa.Connection, session: AlertSession, status: AlertStatus, *, note: str, actor: str, now: datetime
-) -> AlertSession:
-    """Resolve or dismiss a session read under lock; raise IllegalChange where it is not active.
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """RESOLVED or DISMISSED, by whom and why. `authenticated_as` is the credential of a person, None for the system."""
 
-    `actor` is `system` when no person acts. A resolved alert is announced, a dismissed one is not.
+    status: AlertStatus
+    note: str
+    actor: str
+    authenticated_as: str | None
+    now: datetime
+
+    @property
+    def verb(self) -> str:
+        return self.status.value.lower()
+
+
+def close_alerts(connection: sa.Connection, sessions: Sequence[AlertSession], closing: Closing) -> None:
+    """Close active sessions that were read under lock.
+
+    Once a person has spoken, no message that is still unsent goes out. The end of a resolved alert is told to those
+    who were told of it, that of a dismissed one to nobody.
     """
-    after = closed(session, status, now)
-    by = {"resolved_by": actor, "resolution_note": note or None}
+    alert_ids = [session.alert_id for session in sessions]
+    if not alert_ids:
+        return
+    _write_state(connection, alert_ids, closing)
+    withdrawn = _withdraw(connection, alert_ids) if closing.authenticated_as is not None else {}
+    comment_ids = {alert_id: str(uuid4()) for alert_id in alert_ids}
+    comments = [_comment(alert_id, comment_id, closing) for alert_id, comment_id in comment_ids.items()]
+    audits = [_audit(alert_id, withdrawn.get(alert_id, []), closing) for alert_id in alert_ids]
+    connection.execute(sa.insert(alert_comment), comments)
+    connection.execute(sa.insert(audit_log), audits)
+    if closing.status is AlertStatus.RESOLVED:
+        tell_ends(connection, comment_ids, closing.now)
+
+
+def _write_state(connection: sa.Connection, alert_ids: Sequence[str], closing: Closing) -> None:
+    d = alert_dynamic.c
     connection.execute(
         sa.update(alert_dynamic)
-        .where(alert_dynamic.c.alert_id == after.alert_id)
-        .values(**session_values(after, now), **by)
-    )
-    verb = status.value.lower()
-    connection.execute(
-        sa.insert(alert_comment).values(
-            id=str(uuid4()),
-            alert_id=after.alert_id,
-            comment_type=CommentType.SYSTEM_LOG.value,
-            content=f"Alert {verb} by {actor}" + (f": {note}" if note else ""),
-            metadata={"action": verb, "note": note},
-            created_by=actor,
-            created_at=now,
+        .where(d.alert_id.in_(alert_ids))
+        .values(
+            status=closing.status.value,
+            session_status=SessionStatus.RESOLVED.value,
+            resolved_at=closing.now,
+            resolved_by=closing.actor,
+            authenticated_as=closing.authenticated_as,
+            resolution_note=closing.note or None,
+            version=d.version + 1,
+            updated_at=closing.now,
         )
     )
-    connection.execute(
-        sa.insert(audit_log).values(
-            id=str(uuid4()),
-            actor=actor,
-            action=f"alert_{verb}",
-            alert_id=after.alert_id,
-            details={"note": note, "from": session.status.value, "to": status.value},
-            created_at=now,
-        )
-    )
-    if status is AlertStatus.RESOLVED:
-        announce_end(connection, after, now)
-    return after
+
+
+def _withdraw(connection: sa.Connection, alert_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Delete what waits to be sent; return `<channel>:<reason>` of each by alert id. What is being sent goes on."""
+    n = notification.c
+    waiting = sa.delete(notification).where(n.alert_id.in_(alert_ids), n.status == NotificationStatus.PENDING.value)
+    withdrawn: defaultdict[str, list[str]] = defaultdict(list)
+    for row in connection.execute(waiting.returning(n.alert_id, n.channel_type, n.reason)):
+        withdrawn[row.alert_id].append(f"{row.channel_type}:{row.reason}")
+    return withdrawn
+
+
+def _comment(alert_id: str, comment_id: str, closing: Closing) -> dict[str, Any]:
+    because = f": {closing.note}" if closing.note else ""
+    return {
+        "id": comment_id,
+        "alert_id": alert_id,
+        "comment_type": CommentType.SYSTEM_LOG.value,
+        "content": f"Alert {closing.verb} by {closing.actor}{because}",
+        "metadata": {"action": closing.verb, "note": closing.note},
+        "created_by": closing.actor,
+        "created_at": closing.now,
+    }
+
+
+def _audit(alert_id: str, withdrawn: Sequence[str], closing: Closing) -> dict[str, Any]:
+    return {
+        "id": str(uuid4()),
+        "actor": closing.actor,
+        "action": f"alert_{closing.verb}",
+        "alert_id": alert_id,
+        "details": {
+            "note": closing.note,
+            "from": AlertStatus.ACTIVE.value,
+            "to": closing.status.value,
+            "authenticated_as": closing.authenticated_as,
+            "withdrawn": list(withdrawn),
+        },
+        "created_at": closing.now,
+    }

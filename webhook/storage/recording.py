@@ -113,6 +113,7 @@ def _instance(instance: Instance, trigger: Trigger) -> dict[str, Any]:
         "severity": trigger.severity.value,
         "status": instance.status.value,
         "last_heard_at": instance.last_heard_at,
+        "last_passed_at": instance.last_passed_at,
         "last_counted_at": instance.last_counted_at,
         "resolved_at": instance.resolved_at,
     }

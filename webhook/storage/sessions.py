@@ -10,7 +10,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from webhook.domain.alert import (
-    SYSTEM,
     AlertSession,
     AlertStatus,
     Instance,
@@ -104,28 +103,17 @@ def read_instances(
     """Instances by (fingerprint, starts_at), with whether a person has closed their alert."""
     wanted = set(keys)
     asked = {"fingerprints": sorted({key[0] for key in wanted}), "starts": sorted({key[1] for key in wanted})}
-    found = (_instance(row) for row in connection.execute(_instances(), asked))
+    rows = connection.execute(_instances(), asked).mappings()
+    found = (instance_of(row, closed_by_person=bool(row["closed_by_person"])) for row in rows)
     return {key: instance for instance in found if (key := (instance.fingerprint, instance.starts_at)) in wanted}
 
 
 @cache
 def _instances() -> sa.Select[Any]:
-    closed_by_person = sa.and_(
-        alert_dynamic.c.status != AlertStatus.ACTIVE.value,
-        sa.func.coalesce(alert_dynamic.c.resolved_by, SYSTEM) != SYSTEM,
-    )
     i = alert_instance.c
+    closed_by_person = alert_dynamic.c.authenticated_as.is_not(None)
     return (
-        sa.select(
-            i.fingerprint,
-            i.starts_at,
-            i.status,
-            i.alert_id,
-            i.last_heard_at,
-            i.last_counted_at,
-            i.resolved_at,
-            sa.func.coalesce(closed_by_person, sa.false()).label("closed_by_person"),
-        )
+        sa.select(alert_instance, closed_by_person.label("closed_by_person"))
         .select_from(alert_instance.outerjoin(alert_dynamic, alert_dynamic.c.alert_id == i.alert_id))
         .where(
             i.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
@@ -134,25 +122,26 @@ def _instances() -> sa.Select[Any]:
     )
 
 
-def _instance(row: sa.Row[Any]) -> Instance:
+def instance_of(row: sa.RowMapping, *, closed_by_person: bool = False) -> Instance:
     return Instance(
-        row.fingerprint,
-        row.starts_at,
-        TriggerStatus(row.status),
-        row.alert_id,
-        row.last_heard_at,
-        row.last_counted_at,
-        row.resolved_at,
-        bool(row.closed_by_person),
+        fingerprint=row["fingerprint"],
+        starts_at=row["starts_at"],
+        status=TriggerStatus(row["status"]),
+        alert_id=row["alert_id"],
+        last_heard_at=row["last_heard_at"],
+        last_counted_at=row["last_counted_at"],
+        resolved_at=row["resolved_at"],
+        closed_by_person=closed_by_person,
+        last_passed_at=row["last_passed_at"],
     )
 
 
-def read_last_heard(connection: sa.Connection, alert_ids: list[str]) -> dict[str, datetime]:
-    """When an instance of each alert was last heard to be firing."""
-    last = sa.func.max(alert_instance.c.last_heard_at, type_=alert_instance.c.last_heard_at.type)
+def read_last_passed(connection: sa.Connection, alert_ids: list[str]) -> dict[str, datetime]:
+    """When an instance of each alert that is firing still last passed evaluation."""
+    i = alert_instance.c
     query = (
-        sa.select(alert_instance.c.alert_id, last)
-        .where(alert_instance.c.alert_id.in_(alert_ids), alert_instance.c.status == TriggerStatus.FIRING.value)
-        .group_by(alert_instance.c.alert_id)
+        sa.select(i.alert_id, sa.func.max(i.last_passed_at, type_=i.last_passed_at.type))
+        .where(i.alert_id.in_(alert_ids), i.status == TriggerStatus.FIRING.value, i.last_passed_at.is_not(None))
+        .group_by(i.alert_id)
     )
     return {row[0]: row[1] for row in connection.execute(query)}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -13,16 +12,16 @@ import sqlalchemy as sa
 from webhook.domain.alert import AlertSession, AlertStatus, NotifyReason, SessionStatus, Trigger, TriggerStatus
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.occurrence import Delivery, classify
+from webhook.domain.session import closed
 from webhook.domain.throttle import LONGEST_WINDOW
-from webhook.ports import AlertNotFound, StoreConflict, StoreUnavailable
-from webhook.storage.closing import close_alert
+from webhook.ports import AlertNotFound
+from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.configs import read_configs
 from webhook.storage.database import Database
 from webhook.storage.recording import record
-from webhook.storage.sessions import lock_active_sessions, lock_sessions, read_instances, read_last_heard
+from webhook.storage.sessions import lock_active_sessions, lock_sessions, read_instances, read_last_passed
 from webhook.storage.tables import alert_dynamic, notification
-
-_CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
+from webhook.storage.transactions import transaction
 
 
 class AlertStore:
@@ -39,32 +38,22 @@ class AlertStore:
         decide: Callable[[Known], Changes],
     ) -> Changes:
         """Read what is known of the alerts, decide, write; all of it or nothing."""
-        with self._transaction() as connection:
+        with transaction(self._database) as connection:
             changes = decide(_read(connection, delivery, settings, now))
             record(connection, changes, now)
         return changes
 
-    def close(self, alert_id: str, status: AlertStatus, *, note: str, actor: str, now: datetime) -> AlertSession:
-        """Resolve or dismiss one alert; raise AlertNotFound or IllegalChange."""
-        with self._transaction() as connection:
+    def close(
+        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, authenticated_as: str, now: datetime
+    ) -> AlertSession:
+        """A person resolves or dismisses one alert; raise AlertNotFound or IllegalChange."""
+        with transaction(self._database) as connection:
             found = lock_sessions(connection, alert_dynamic.c.alert_id == alert_id)
             if not found:
                 raise AlertNotFound(alert_id)
-            return close_alert(connection, found[0], status, note=note, actor=actor, now=now)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._database.write() as connection:
-                yield connection
-        except sa.exc.IntegrityError as error:
-            raise StoreConflict("another transaction wrote the same alert") from error
-        except sa.exc.DBAPIError as error:
-            if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _CONFLICTS:
-                raise StoreConflict("the transaction met another one, or its connection broke") from error
-            raise StoreUnavailable(f"the database refuses: {type(error.orig).__name__}") from error
-        except sa.exc.TimeoutError as error:
-            raise StoreUnavailable("no connection to the database became free in time") from error
+            after = closed(found[0], status, now)
+            close_alerts(connection, [after], Closing(status, note, actor, authenticated_as, now))
+            return after
 
 
 def _read(connection: sa.Connection, delivery: Sequence[Received], settings: IngestSettings, now: datetime) -> Known:
@@ -75,24 +64,25 @@ def _read(connection: sa.Connection, delivery: Sequence[Received], settings: Ing
     conditions = sorted({received.condition for received in delivery if received.condition})
     sessions = lock_active_sessions(connection, conditions)
     instances = read_instances(connection, (trigger.key for trigger in triggers))
-    judged = {
-        (trigger.account_id, trigger.alert_type)
+    deliveries = [
+        (trigger, classify(instances.get(trigger.key), settings.types[trigger.alert_type], now)[0])
         for trigger in triggers
         if trigger.status is TriggerStatus.FIRING
-        and classify(instances.get(trigger.key), settings.types[trigger.alert_type], now)[0] is Delivery.COUNTED
-    }
+    ]
+    judged = {(t.account_id, t.alert_type) for t, delivery in deliveries if delivery is not Delivery.STALE}
+    counted = {(t.account_id, t.alert_type) for t, delivery in deliveries if delivery is Delivery.COUNTED}
     quiet = [session.alert_id for session in sessions.values() if _quiet(session, settings, now)]
     return Known(
         sessions=sessions,
         instances=instances,
-        last_heard=read_last_heard(connection, quiet) if quiet else {},
+        last_passed=read_last_passed(connection, quiet) if quiet else {},
         configs=read_configs(connection, judged) if judged else {},
-        notified=_read_notified(connection, judged, now) if judged else {},
+        notified=_read_notified(connection, counted, now) if counted else {},
     )
 
 
 def _quiet(session: AlertSession, settings: IngestSettings, now: datetime) -> bool:
-    """Only of these does it matter when they were last heard."""
+    """Only of these does it matter when their instances last passed."""
     active = session.session_status is SessionStatus.ACTIVE
     return active and now - session.session_last_active >= settings.types[session.alert_type].session_timeout
 

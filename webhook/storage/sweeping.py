@@ -29,10 +29,12 @@ from webhook.domain.alert import (
 from webhook.domain.ledger import Channels
 from webhook.domain.session import raised
 from webhook.domain.severity import Escalation, Severity
+from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.database import Database
-from webhook.storage.sessions import session_of
+from webhook.storage.sessions import instance_of, session_of
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log
-from webhook.storage.telling import Telling
+from webhook.storage.telling import tell_escalation
+from webhook.storage.transactions import transaction
 
 _COLUMNS = alert_dynamic.c
 
@@ -48,19 +50,25 @@ class Sweeping:
 
     @contextmanager
     def batch(self, now: datetime) -> Iterator[SweepBatch]:
-        """One transaction, committed on leaving."""
-        with self._database.write() as connection:
+        """One transaction, committed on leaving; raise StoreConflict where the same again can help."""
+        with transaction(self._database) as connection:
             yield SweepBatch(connection, self._alert_types, self._channels, now)
 
     def silent(self, now: datetime) -> list[Instance]:
-        """Firing instances, those of suppressed triggers too, not heard of for a session timeout."""
+        """Firing instances, those of suppressed triggers too, not heard of for a session timeout; in order of key."""
         i = alert_instance.c
-        query = sa.select(alert_instance).where(
-            i.status == TriggerStatus.FIRING.value,
-            by_type(self._alert_types, i.alert_type, lambda settings: i.last_heard_at < now - settings.session_timeout),
+        query = (
+            sa.select(alert_instance)
+            .where(
+                i.status == TriggerStatus.FIRING.value,
+                by_type(
+                    self._alert_types, i.alert_type, lambda settings: i.last_heard_at < now - settings.session_timeout
+                ),
+            )
+            .order_by(i.fingerprint, i.starts_at)
         )
         with self._database.read() as connection:
-            return [_instance(row) for row in connection.execute(query).mappings()]
+            return [instance_of(row) for row in connection.execute(query).mappings()]
 
 
 def by_type(
@@ -83,13 +91,24 @@ class SweepBatch:
         self._connection = connection
         self._alert_types = alert_types
         self._now = now
-        self._telling = Telling(connection, channels, now)
+        self._channels = channels
+
+    def hold(self, instances: Collection[Instance]) -> None:
+        """Lock them in the order in which deliveries write them, so that neither waits for the other in a ring."""
+        i = alert_instance.c
+        keys = [(instance.fingerprint, instance.starts_at) for instance in instances]
+        query = sa.select(i.fingerprint).where(sa.tuple_(i.fingerprint, i.starts_at).in_(keys))
+        self._connection.execute(query.order_by(i.fingerprint, i.starts_at).with_for_update()).all()
 
     def confirm(self, instances: Collection[Instance]) -> None:
-        """Alertmanager still holds them as firing."""
+        """Alertmanager still holds them as firing; what was suppressed when last heard stays so."""
+        i = alert_instance.c
+        now = sa.literal(self._now, i.last_passed_at.type)
+        passed = sa.case((i.last_passed_at == i.last_heard_at, now), else_=i.last_passed_at)
         if instances:
             self._connection.execute(
-                _unheard(sa.update(alert_instance)).values(last_heard_at=self._now), [_key(i) for i in instances]
+                _unheard(sa.update(alert_instance)).values(last_heard_at=self._now, last_passed_at=passed),
+                [_key(instance) for instance in instances],
             )
 
     def end(self, instances: Collection[Instance]) -> int:
@@ -116,9 +135,19 @@ class SweepBatch:
         return [(session, instances[session.alert_id]) for session in sessions]
 
     def long_lasting(self, after: str | None, limit: int) -> list[AlertSession]:
-        """Firing sessions that have lasted as long as a step to a graver severity than theirs asks."""
+        """Sessions that have lasted as long as a step to a graver severity than theirs asks, and are going on.
+
+        An instance that was heard within the session timeout, and then passed evaluation, is what makes them go on.
+        """
+        i = alert_instance.c
+        lately = by_type(
+            self._alert_types, i.alert_type, lambda settings: i.last_heard_at >= self._now - settings.session_timeout
+        )
         firing = sa.exists().where(
-            alert_instance.c.alert_id == _COLUMNS.alert_id, alert_instance.c.status == TriggerStatus.FIRING.value
+            i.alert_id == _COLUMNS.alert_id,
+            i.status == TriggerStatus.FIRING.value,
+            i.last_passed_at == i.last_heard_at,
+            lately,
         )
         return self._sessions(
             sa.and_(
@@ -135,15 +164,7 @@ class SweepBatch:
 
     def resolve(self, sessions: Sequence[AlertSession], note: str) -> None:
         """RESOLVED by system; whoever was told of these alerts, or is about to be, is told that they ended."""
-        self._change(
-            sessions,
-            status=AlertStatus.RESOLVED.value,
-            session_status=SessionStatus.RESOLVED.value,
-            resolved_at=self._now,
-            resolved_by=SYSTEM,
-            resolution_note=note,
-        )
-        self._telling.ended([session.alert_id for session in sessions], note)
+        close_alerts(self._connection, sessions, Closing(AlertStatus.RESOLVED, note, SYSTEM, None, self._now))
 
     def escalate(self, session: AlertSession, escalation: Escalation) -> None:
         after = raised(session, escalation)
@@ -153,7 +174,7 @@ class SweepBatch:
             escalation_history={"escalations": [entry.as_json() for entry in after.escalations]},
             last_escalated_at=self._now,
         )
-        self._telling.escalated(session, escalation)
+        tell_escalation(self._connection, self._channels, session, escalation, self._now)
 
     def _reached_a_step(self, settings: AlertTypeSettings) -> sa.ColumnElement[bool]:
         return sa.or_(
@@ -185,7 +206,7 @@ class SweepBatch:
         found: defaultdict[str, list[Instance]] = defaultdict(list)
         i = alert_instance.c
         for row in self._connection.execute(sa.select(alert_instance).where(i.alert_id.in_(alert_ids))).mappings():
-            found[row["alert_id"]].append(_instance(row))
+            found[row["alert_id"]].append(instance_of(row))
         return found
 
     def _change(self, sessions: Sequence[AlertSession], **values: Any) -> None:  # noqa: ANN401 - column values
@@ -250,15 +271,3 @@ def _key(instance: Instance) -> dict[str, Any]:
         "of_start": instance.starts_at,
         "of_last_heard": instance.last_heard_at,
     }
-
-
-def _instance(row: sa.RowMapping) -> Instance:
-    return Instance(
-        fingerprint=row["fingerprint"],
-        starts_at=row["starts_at"],
-        status=TriggerStatus(row["status"]),
-        alert_id=row["alert_id"],
-        last_heard_at=row["last_heard_at"],
-        last_counted_at=row["last_counted_at"],
-        resolved_at=row["resolved_at"],
-    )

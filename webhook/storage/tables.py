@@ -126,7 +126,8 @@ alert_dynamic = sa.Table(
     sa.Column("escalation_history", Json, nullable=False),  # {"escalations": [...]}
     _time("last_escalated_at", nullable=True),
     _time("resolved_at", nullable=True),
-    sa.Column("resolved_by", sa.String(255)),
+    sa.Column("resolved_by", sa.String(255)),  # as they call themselves, or `system`
+    sa.Column("authenticated_as", sa.String(64)),  # credential of the person who closed it; the system has none
     sa.Column("resolution_note", sa.Text),
     _time("last_notified_at", nullable=True),
     sa.Column("version", sa.Integer, nullable=False),
@@ -161,7 +162,8 @@ alert_instance = sa.Table(
     sa.Column("alert_name", sa.String(255), nullable=False),
     sa.Column("severity", sa.String(2), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
-    _time("last_heard_at"),
+    _time("last_heard_at"),  # to be firing
+    _time("last_passed_at", nullable=True),  # evaluation, when heard: older than last_heard_at while suppressed
     _time("last_counted_at", nullable=True),
     _time("resolved_at", nullable=True),
     _one_of("status", TriggerStatus),

@@ -19,7 +19,7 @@ from webhook.ports import AlertNotFound, HistoryUnavailable
 from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord, NotificationRecord, TriggerRecord
-from webhook.web.contracts import Actions, Charts, ImageFormat
+from webhook.web.contracts import ADMIN_SESSION, ADMIN_TOKEN, Actions, Charts, ImageFormat
 from webhook.web.parameters import (
     AlertQuery,
     ChartQuery,
@@ -76,6 +76,11 @@ def _body(model: type[P]) -> P:
     if not isinstance(given, dict):
         raise BadRequest("Send a JSON object with Content-Type: application/json.")
     return model.model_validate(given)
+
+
+def _credential() -> str:
+    """By what the request was let in: a bearer is judged first, see `require_credentials`."""
+    return ADMIN_TOKEN if request.headers.get("Authorization") else ADMIN_SESSION
 
 
 def _time(at: datetime | None) -> str | None:
@@ -144,7 +149,9 @@ def _add_actions(pages: Blueprint, api: Api) -> None:
     @pages.post("/alerts/<uuid:alert_id>/resolve")
     def resolve(alert_id: UUID) -> Response:
         body, now = _body(ResolveBody), api.clock()
-        api.actions.resolve(str(alert_id), note=body.resolution_note, actor=body.resolved_by, now=now)
+        api.actions.resolve(
+            str(alert_id), note=body.resolution_note, actor=body.resolved_by, authenticated_as=_credential(), now=now
+        )
         return jsonify(
             alert_id=str(alert_id),
             status=AlertStatus.RESOLVED,
@@ -155,7 +162,9 @@ def _add_actions(pages: Blueprint, api: Api) -> None:
     @pages.post("/alerts/<uuid:alert_id>/dismiss")
     def dismiss(alert_id: UUID) -> Response:
         body, now = _body(DismissBody), api.clock()
-        api.actions.dismiss(str(alert_id), reason=body.dismiss_reason, actor=body.dismissed_by, now=now)
+        api.actions.dismiss(
+            str(alert_id), reason=body.dismiss_reason, actor=body.dismissed_by, authenticated_as=_credential(), now=now
+        )
         return jsonify(alert_id=str(alert_id), status=AlertStatus.DISMISSED, dismissed_at=_time(now))
 
 

@@ -13,6 +13,10 @@ from typing import Literal, Protocol
 
 from webhook.storage.records import AlertRecord
 
+ADMIN_TOKEN = "admin token"  # noqa: S105 - what the audit log calls the credential, not the credential
+ADMIN_SESSION = "admin session"
+"""As whom a person was let in, whatever name they give."""
+
 Theme = Literal["light", "dark"]
 ImageFormat = Literal["png", "svg"]
 
@@ -20,9 +24,9 @@ ImageFormat = Literal["png", "svg"]
 class Actions(Protocol):
     """What a person can do to an alert. Raises AlertNotFound, IllegalChange or StoreUnavailable."""
 
-    def resolve(self, alert_id: str, *, note: str, actor: str, now: datetime) -> None: ...
+    def resolve(self, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime) -> None: ...
 
-    def dismiss(self, alert_id: str, *, reason: str, actor: str, now: datetime) -> None: ...
+    def dismiss(self, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime) -> None: ...
 
 
 class Charts(Protocol):

@@ -32,7 +32,7 @@ from webhook.storage.records import AlertRecord, TriggerRecord
 from webhook.web import readings, wording
 from webhook.web.api import Api, action_text, api_blueprint, http_problem, readings_of
 from webhook.web.auth import Gate, login_blueprint, require_credentials, require_login, secure_application
-from webhook.web.contracts import Actions, Charts
+from webhook.web.contracts import ADMIN_SESSION, Actions, Charts
 from webhook.web.live import DEFAULT_SUBSCRIBERS, Broadcaster, live_blueprint
 from webhook.web.parameters import (
     PAGE_SIZE,
@@ -287,14 +287,18 @@ def _escalations(record: AlertRecord) -> list[dict[str, Any]]:
 
 def _resolve(site: Api, alert_id: UUID) -> Response | tuple[str, int]:
     def act(form: ResolveForm) -> None:
-        site.actions.resolve(str(alert_id), note=form.note, actor=ACTOR, now=site.clock())
+        site.actions.resolve(
+            str(alert_id), note=form.note, actor=ACTOR, authenticated_as=ADMIN_SESSION, now=site.clock()
+        )
 
     return _act(site, str(alert_id), "resolve", ResolveForm, act)
 
 
 def _dismiss(site: Api, alert_id: UUID) -> Response | tuple[str, int]:
     def act(form: DismissForm) -> None:
-        site.actions.dismiss(str(alert_id), reason=form.text, actor=ACTOR, now=site.clock())
+        site.actions.dismiss(
+            str(alert_id), reason=form.text, actor=ACTOR, authenticated_as=ADMIN_SESSION, now=site.clock()
+        )
 
     return _act(site, str(alert_id), "dismiss", DismissForm, act)
 

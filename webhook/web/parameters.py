@@ -5,6 +5,7 @@ The API refuses what it does not know; a page drops it, so that an old bookmark 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +13,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
 
-from webhook.domain.alert import AlertStatus, Outcome
+from webhook.domain.alert import SYSTEM, AlertStatus, Outcome
 from webhook.domain.severity import Severity
 from webhook.storage.records import AlertFilter, AlertSort, TriggerFilter
 
@@ -38,7 +39,19 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255, p
 Reason = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=REASON_LENGTH, pattern=r"^[^\x00]*$")
 ]
-Actor = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+
+
+def _person(name: str) -> str:
+    if unicodedata.normalize("NFKC", name).strip().casefold() == SYSTEM:
+        raise ValueError(f"`{SYSTEM}` is reserved for what no person does: give your own name")
+    return name
+
+
+Actor = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=r"^[^\x00]*$"),
+    AfterValidator(_person),
+]
 Instant = Annotated[datetime, AfterValidator(_utc)]
 
 

@@ -96,18 +96,18 @@ class Ledger(RuleBasedStateMachine):
 
     def known(self) -> Known:
         ordered = sorted(self.sessions.values(), key=lambda session: (session.last_triggered_at, session.alert_id))
-        heard: dict[str, datetime] = {}
+        passed: dict[str, datetime] = {}
         for instance in self.instances.values():
             if instance.alert_id and instance.status is TriggerStatus.FIRING:
-                last = heard.get(instance.alert_id, instance.last_heard_at)
-                heard[instance.alert_id] = max(last, instance.last_heard_at)
+                last = passed.get(instance.alert_id, START)
+                passed[instance.alert_id] = max(last, instance.last_passed_at or START)
         return Known(
             sessions={s.condition_fingerprint: s for s in ordered if s.status is AlertStatus.ACTIVE},
             instances={
                 key: replace(instance, closed_by_person=instance.alert_id in self.closed_by_person)
                 for key, instance in self.instances.items()
             },
-            last_heard=heard,
+            last_passed=passed,
             configs=CONFIGS,
             notified=self.told,
         )

@@ -45,8 +45,9 @@ SESSION = AlertSession(
 )
 
 
-def instance(status: TriggerStatus, heard: datetime) -> Instance:
-    return Instance("fp", NOW, status, "a", heard, NOW, heard if status is TriggerStatus.RESOLVED else None)
+def instance(status: TriggerStatus, heard: datetime, passed: datetime | None = None) -> Instance:
+    resolved_at = heard if status is TriggerStatus.RESOLVED else None
+    return Instance("fp", NOW, status, "a", heard, NOW, resolved_at, last_passed_at=passed or heard)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,15 @@ FIRING, RESOLVED = TriggerStatus.FIRING, TriggerStatus.RESOLVED
 def test_settlement(instances: list[tuple[TriggerStatus, int]], after: int, kind: SettlementKind) -> None:
     heard = [instance(status, NOW + minutes * MINUTE) for status, minutes in instances]
     assert settle(SESSION, heard, NOW + after * MINUTE, SETTINGS).kind is kind
+
+
+@pytest.mark.parametrize(("minutes", "kind"), [(39, SettlementKind.KEEP), (41, SettlementKind.RESOLVE)])
+def test_what_fires_below_the_merchants_threshold_ends_a_timeout_after_it_last_passed(
+    minutes: int, kind: SettlementKind
+) -> None:
+    now = NOW + minutes * MINUTE
+    suppressed = instance(FIRING, now, passed=NOW + 25 * MINUTE)
+    assert settle(SESSION, [suppressed], now, SETTINGS).kind is kind
 
 
 def test_a_lost_resolve_leaves_an_expired_session_until_the_window_ends() -> None:
