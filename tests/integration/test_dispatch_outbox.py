@@ -170,11 +170,28 @@ def test_a_rate_limit_pauses_the_channel_and_is_no_try(shop: Shop, slack: SlackS
     assert shop.row(following)["status"] == "SENT"
 
 
-def test_a_provider_that_asks_to_wait_for_ever_is_given_up_in_the_end(shop: Shop, slack: SlackStub, make: Make) -> None:
-    slack.fail_next(status=429, retry_after=1, times=9)
-    old = shop.add_notification(shop.add_alert(), at=NOW - timedelta(hours=25), retry_count=4)
+@pytest.mark.parametrize("failure", [{"status": 429, "retry_after": 1}, {"status": 503}])
+def test_after_a_day_a_message_is_given_up(shop: Shop, slack: SlackStub, make: Make, failure: dict[str, Any]) -> None:
+    slack.fail_next(**failure)
+    old = shop.add_notification(shop.add_alert(), at=NOW - timedelta(hours=24))
     deliver(make())
-    assert shop.row(old)["status"] == "FAILED"
+    row = shop.row(old)
+    assert (row["status"], row["failed_at"]) == ("FAILED", NOW)
+
+
+def test_a_provider_that_is_away_for_hours_is_told_in_the_end(shop: Shop, slack: SlackStub, make: Make) -> None:
+    now, row = NOW, shop.add_notification(shop.add_alert())
+    dispatcher = make(clock=lambda: now)
+    while now < NOW + timedelta(hours=3):
+        slack.fail_next(status=503)
+        assert deliver(dispatcher, now) == 1
+        assert shop.row(row)["not_before"] - now <= timedelta(minutes=5)
+        now = shop.row(row)["not_before"]
+
+    deliver(dispatcher, now)
+
+    assert len(slack.messages) == 1
+    assert shop.row(row)["status"] == "SENT"
 
 
 def test_a_permanent_error_and_an_unknown_channel_are_dead_letters(shop: Shop, slack: SlackStub, make: Make) -> None:

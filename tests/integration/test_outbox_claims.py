@@ -151,18 +151,32 @@ def test_a_slow_channel_does_not_overwrite_newer_words(shop: Shop, outbox: Outbo
     assert "now P2" in shop.alert(alert_id)["title"]
 
 
-def test_failures_come_back_until_the_last_try(shop: Shop, outbox: Outbox) -> None:
+def test_failures_come_back_until_none_names_a_time(shop: Shop, outbox: Outbox) -> None:
     failing, now = shop.add_notification(shop.add_alert()), NOW
-    for number in range(1, 6):
+    for number in range(1, 10):
         (note,) = outbox.claim(1, "one", now, LEASE)
         assert note.retry_count == number - 1
         outbox.record_failed(note, "one", "HTTP 500", now, retry_at=now + timedelta(seconds=5))
         now += timedelta(seconds=5)
 
+    (note,) = outbox.claim(1, "one", now, LEASE)
+    outbox.record_failed(note, "one", "HTTP 500", now, retry_at=None)
     row = shop.row(failing)
-    assert (row["status"], row["error_message"], row["retry_count"]) == ("FAILED", "HTTP 500", 5)
-    assert row["failed_at"] == now - timedelta(seconds=5)
+    assert (row["status"], row["error_message"], row["retry_count"]) == ("FAILED", "HTTP 500", 10)
+    assert row["failed_at"] == now
     assert claimed(outbox, now + timedelta(days=1)) == []
+
+
+def test_failures_that_were_recorded_are_no_deaths_of_workers(shop: Shop, outbox: Outbox) -> None:
+    failing, now = shop.add_notification(shop.add_alert()), NOW
+    for _ in range(6):
+        outbox.claim(1, "dies", now, LEASE)
+        now += LEASE * 2
+        assert outbox.release_expired(now) == 1
+        (note,) = outbox.claim(1, "lives", now, LEASE)
+        outbox.record_failed(note, "lives", "HTTP 500", now, retry_at=now)
+
+    assert (shop.row(failing)["status"], shop.row(failing)["retry_count"]) == ("PENDING", 12)
 
 
 def test_a_permanent_error_is_a_dead_letter_at_once_and_frees_what_comes_after(shop: Shop, outbox: Outbox) -> None:

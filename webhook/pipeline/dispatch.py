@@ -33,9 +33,9 @@ LEASE = timedelta(seconds=60)
 """Longer than the slowest summary and send together: a lease must not end while its worker is still busy."""
 
 SUMMARY_BUDGET = timedelta(seconds=5)
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=15)
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
 GIVE_UP_AFTER = timedelta(hours=24)
-"""A provider that keeps asking to wait is believed for a day."""
+"""So long after the decision a message that still fails is a dead letter: a provider may be away for hours."""
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Meter(Protocol):
 
 
 def retry_wait(tries: int, spread: float) -> timedelta:
-    """Time before the next try after `tries` (≥ 1) failed ones: 5 s, 20 s, 80 s, …, at most 15 min.
+    """Time before the next try after `tries` (≥ 1) failed ones: 5 s, 20 s, 80 s, …, at most 5 min.
 
     `spread` in 0..1 takes away up to half of it, so that many failures do not come back in one moment.
     """
@@ -160,11 +160,12 @@ class Dispatcher:
         counted, retry_at = True, None
         if isinstance(error, TemporaryDeliveryError):
             pause = timedelta(seconds=error.retry_after or 0)
-            counted = not pause or now - note.created_at > GIVE_UP_AFTER
-            spread = random.random()  # noqa: S311 - spreads load, guards nothing
-            retry_at = now + max(pause, retry_wait(note.retry_count + 1, spread) if counted else pause)
+            counted = not pause
             if pause:
                 self._paused[note.channel_type] = now + pause
+            if now - note.created_at < GIVE_UP_AFTER:
+                spread = random.random()  # noqa: S311 - spreads load, guards nothing
+                retry_at = now + (pause or retry_wait(note.retry_count + 1, spread))
         self.outbox.record_failed(note, self.owner, str(error), now, retry_at=retry_at, counted=counted)
         self.meter.failed(note, permanent=retry_at is None)
         _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)

@@ -1,7 +1,8 @@
 """The outbox: notification rows are claimed with a lease, sent by the caller, then recorded.
 
-PENDING → SENDING (lease) → SENT, or back to PENDING until a later time, or FAILED (dead letter). A worker that dies
-while it holds a lease leaves the row claimable when the lease ends, so a message may go out twice, never not at all.
+PENDING → SENDING (lease) → SENT, or back to PENDING until a later time, or FAILED (dead letter, kept and shown on the
+alert's page). A worker that dies while it holds a lease leaves the row claimable when the lease ends, so a message may
+go out twice. One that takes its worker down MAX_LOST_LEASES times in a row is a dead letter too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from webhook.ports import Receipt
 from webhook.storage.database import Database
 from webhook.storage.tables import alert, alert_dynamic, notification
 
-MAX_TRIES = 5
+MAX_LOST_LEASES = 5
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
 _DIED = "the worker died or hung while sending"
 
@@ -27,9 +28,8 @@ _DIED = "the worker died or hung while sending"
 class Outbox:
     """Any number of workers, each under its own `owner` name, may claim from one store."""
 
-    def __init__(self, database: Database, *, max_tries: int = MAX_TRIES) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._max_tries = max_tries
 
     def claim(
         self, limit: int, owner: str, now: datetime, lease: timedelta, *, without: Collection[str] = ()
@@ -47,6 +47,7 @@ class Outbox:
             claimed = connection.scalars(due.with_for_update(skip_locked=True, of=notification)).all()
             if not claimed:
                 return []
+            lost = sa.case((notification.c.status == _SENDING, 1), else_=0)
             connection.execute(
                 sa.update(notification)
                 .where(notification.c.id.in_(claimed))
@@ -54,7 +55,8 @@ class Outbox:
                     status=_SENDING,
                     lease_owner=owner,
                     lease_until=now + lease,
-                    retry_count=notification.c.retry_count + sa.case((notification.c.status == _SENDING, 1), else_=0),
+                    retry_count=notification.c.retry_count + lost,
+                    lost_leases=notification.c.lost_leases + lost,
                 )
             )
             notes = _notes(connection, claimed)
@@ -78,17 +80,19 @@ class Outbox:
     def record_failed(
         self, note: Note, owner: str, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
     ) -> bool:
-        """Due again at `retry_at`; None, or the last try: FAILED, a dead letter that can be replayed.
+        """Due again at `retry_at`; None: FAILED, a dead letter.
 
         `counted` is False where the provider only asked to wait. False is returned when the lease was lost.
         """
         tries = note.retry_count + (1 if counted else 0)
-        if retry_at is None or tries >= self._max_tries:
+        if retry_at is None:
             changes: dict[str, Any] = {"status": NotificationStatus.FAILED.value, "failed_at": now}
         else:
             changes = {"status": _PENDING, "not_before": retry_at}
         with self._database.write() as connection:
-            return _finish(connection, note, owner, {}, error_message=error, retry_count=tries, **changes)
+            return _finish(
+                connection, note, owner, {}, error_message=error, retry_count=tries, lost_leases=0, **changes
+            )
 
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None:
         """What became of the chart, beside the provider's answer; the text's status stays as it is."""
@@ -101,13 +105,14 @@ class Outbox:
             )
 
     def release_expired(self, now: datetime) -> int:
-        """Give up leases that ran out: due again at once, or FAILED after the last try. Return how many."""
+        """Give up leases that ran out: due again at once, or FAILED after too many in a row. Return how many."""
         expired = sa.and_(notification.c.status == _SENDING, notification.c.lease_until < now)
-        last_try = notification.c.retry_count + 1 >= self._max_tries
+        last_try = notification.c.lost_leases + 1 >= MAX_LOST_LEASES
         freed = {
             "lease_owner": None,
             "lease_until": None,
             "retry_count": notification.c.retry_count + 1,
+            "lost_leases": notification.c.lost_leases + 1,
             "error_message": _DIED,
         }
         with self._database.read() as connection:
@@ -152,7 +157,7 @@ class Outbox:
         n, earlier = notification.c, notification.alias("earlier")
         ready = sa.or_(
             sa.and_(n.status == _PENDING, n.not_before <= now),
-            sa.and_(n.status == _SENDING, n.lease_until < now, n.retry_count + 1 < self._max_tries),
+            sa.and_(n.status == _SENDING, n.lease_until < now, n.lost_leases + 1 < MAX_LOST_LEASES),
         )
         unsent_before = sa.exists().where(
             earlier.c.alert_id == n.alert_id,

@@ -305,6 +305,7 @@ notification = sa.Table(
     sa.Column("lease_owner", sa.String(64)),
     _time("lease_until", nullable=True),
     sa.Column("retry_count", sa.Integer, nullable=False),
+    sa.Column("lost_leases", sa.Integer, nullable=False, server_default="0"),  # in a row: the worker died each time
     _time("sent_at", nullable=True),
     _time("delivered_at", nullable=True),
     _time("failed_at", nullable=True),
