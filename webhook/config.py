@@ -78,6 +78,10 @@ def _url(value: object) -> str:
 Url = Annotated[str, PlainValidator(_url)]
 
 
+LONGEST_SUMMARY = timedelta(seconds=30)
+"""What a worker's lease on a message, a minute, leaves for it beside sending."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -173,6 +177,13 @@ class Settings(BaseSettings):
         if value.lstrip().startswith("["):
             return json.loads(value)
         return [name.strip() for name in value.split(",") if name.strip()]
+
+    @field_validator("llm_timeout")
+    @classmethod
+    def _within_a_lease(cls, value: timedelta) -> timedelta:
+        if value > LONGEST_SUMMARY:
+            raise ValueError(f"must be at most {durationpy.to_str(LONGEST_SUMMARY)}")
+        return value
 
     @field_validator("database_url")
     @classmethod

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -195,7 +194,7 @@ def build_worker(
         outbox=outbox,
         notifiers=_notifiers(settings),
         public_url=settings.public_url,
-        owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        owner=f"{socket.gethostname()[:36]}-{os.getpid()}",
         clock=clock,
         meter=metrics,
         alert_types=types,

@@ -30,7 +30,7 @@ from webhook.ports import (
 )
 
 LEASE = timedelta(seconds=60)
-"""Longer than the slowest summary and send together: a lease must not end while its worker is still busy."""
+"""Longer than the slowest summary (30 s) and send together: a lease must not end while its worker is still busy."""
 
 SUMMARY_BUDGET = timedelta(seconds=5)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
@@ -46,9 +46,9 @@ class Outbox(Protocol):
     def claim(
         self, limit: int, owner: str, now: datetime, lease: timedelta, *, without: Collection[str] = ()
     ) -> list[Note]: ...
-    def record_sent(self, note: Note, owner: str, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
+    def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
     def record_failed(
-        self, note: Note, owner: str, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
+        self, note: Note, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
     ) -> bool: ...
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None: ...
 
@@ -127,7 +127,7 @@ class Dispatcher:
             self._failed(note, error)
             return
         now = self.clock()
-        if not self.outbox.record_sent(note, self.owner, receipt, summary, now):
+        if not self.outbox.record_sent(note, receipt, summary, now):
             _log(note).warning("notification_lease_lost")
         self.meter.sent(note, now)
         _log(note).info(
@@ -166,7 +166,7 @@ class Dispatcher:
             if now - note.created_at < GIVE_UP_AFTER:
                 spread = random.random()  # noqa: S311 - spreads load, guards nothing
                 retry_at = now + (pause or retry_wait(note.retry_count + 1, spread))
-        self.outbox.record_failed(note, self.owner, str(error), now, retry_at=retry_at, counted=counted)
+        self.outbox.record_failed(note, str(error), now, retry_at=retry_at, counted=counted)
         self.meter.failed(note, permanent=retry_at is None)
         _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
 
@@ -22,11 +23,12 @@ from webhook.storage.tables import alert, alert_dynamic, notification
 
 MAX_LOST_LEASES = 5
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
+_OWNER_LENGTH, _TOKEN_LENGTH = 47, 16  # of the 64 characters that the column holds, with a slash between them
 _DIED = "the worker died or hung while sending"
 
 
 class Outbox:
-    """Any number of workers, each under its own `owner` name, may claim from one store."""
+    """Any number of workers may claim from one store; each claim has a lease of its own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -34,11 +36,12 @@ class Outbox:
     def claim(
         self, limit: int, owner: str, now: datetime, lease: timedelta, *, without: Collection[str] = ()
     ) -> list[Note]:
-        """Lease up to `limit` due notifications to `owner`: the gravest first, then the oldest.
+        """Lease up to `limit` due notifications: the gravest first, then the oldest. `owner` is for people who look.
 
         Of one alert and channel only the earliest unsent one can be claimed, so order is kept. Channels in
         `without` are left alone.
         """
+        lease_name = f"{owner[:_OWNER_LENGTH]}/{uuid4().hex[:_TOKEN_LENGTH]}"
         due = self._due(now, without).limit(limit)
         with self._database.read() as connection:
             if connection.execute(due.limit(1)).first() is None:
@@ -53,7 +56,7 @@ class Outbox:
                 .where(notification.c.id.in_(claimed))
                 .values(
                     status=_SENDING,
-                    lease_owner=owner,
+                    lease_owner=lease_name,
                     lease_until=now + lease,
                     retry_count=notification.c.retry_count + lost,
                     lost_leases=notification.c.lost_leases + lost,
@@ -63,22 +66,20 @@ class Outbox:
             self._bury_unreadable(connection, set(claimed) - {note.notification_id for note in notes}, now)
             return notes
 
-    def record_sent(self, note: Note, owner: str, receipt: Receipt, summary: Summary, now: datetime) -> bool:
+    def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
         """Status SENT, the provider's answer, when people were last told, and the words they got.
 
         False when the lease was lost meanwhile; then another worker answers for the row.
         """
         details = {"reference": receipt.reference, **receipt.details}
         with self._database.write() as connection:
-            ours = _finish(
-                connection, note, owner, {"provider": details}, status=NotificationStatus.SENT.value, sent_at=now
-            )
+            ours = _finish(connection, note, {"provider": details}, status=NotificationStatus.SENT.value, sent_at=now)
             if ours:
                 _tell(connection, note, summary, now)
         return ours
 
     def record_failed(
-        self, note: Note, owner: str, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
+        self, note: Note, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
     ) -> bool:
         """Due again at `retry_at`; None: FAILED, a dead letter.
 
@@ -90,9 +91,7 @@ class Outbox:
         else:
             changes = {"status": _PENDING, "not_before": retry_at}
         with self._database.write() as connection:
-            return _finish(
-                connection, note, owner, {}, error_message=error, retry_count=tries, lost_leases=0, **changes
-            )
+            return _finish(connection, note, {}, error_message=error, retry_count=tries, lost_leases=0, **changes)
 
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None:
         """What became of the chart, beside the provider's answer; the text's status stays as it is."""
@@ -177,18 +176,17 @@ class Outbox:
 def _finish(
     connection: sa.Connection,
     note: Note,
-    owner: str,
     metadata: Mapping[str, Any],
     **changes: Any,  # noqa: ANN401 - column values
 ) -> bool:
-    """End the lease of `owner` on this row; False when it was not held any more."""
+    """End the lease that came with the note; False when it was not held any more."""
     kept = _metadata(connection, note.notification_id)
     result = connection.execute(
         sa.update(notification)
         .where(
             notification.c.id == note.notification_id,
             notification.c.status == _SENDING,
-            notification.c.lease_owner == owner,
+            notification.c.lease_owner == note.lease,
         )
         .values({"lease_owner": None, "lease_until": None, "metadata": {**kept, **metadata}, **changes})
     )
@@ -275,6 +273,7 @@ def _read(row: sa.RowMapping) -> Note:
         channel_settings=content.get("channel_settings") or {},
         retry_count=row["retry_count"],
         created_at=row["created_at"],
+        lease=row["lease_owner"] or "",
         peaks=_numbers(content.get("peaks")),
     )
 
