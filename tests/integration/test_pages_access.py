@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -80,6 +81,13 @@ def test_the_login_form_works_and_remembers_where_one_wanted_to_go(stranger: Fla
     assert wrong.status_code == 401
     assert "That token is not right." in wrong.text
     assert stranger.post("/login", data=data | {"token": TOKEN}).location == "/triggers"
+
+
+def test_a_stranger_cannot_fill_the_disk(stranger: FlaskClient) -> None:
+    upload = {"file": (io.BytesIO(b"x" * 1_000_000), "big.bin")}
+    refused = stranger.post("/login", data=upload, content_type="multipart/form-data")
+    assert refused.status_code == 413
+    assert "more text than fits" in refused.text
 
 
 def test_guessing_is_slowed_down(stranger: FlaskClient, clock: rows.Clock) -> None:

@@ -23,6 +23,8 @@ ATTEMPTS = 10
 ATTEMPT_WINDOW = timedelta(minutes=5)
 REMEMBERED_ADDRESSES = 4096
 SESSION_LIFETIME = timedelta(days=7)
+LONGEST_BODY = 64 * 1024
+"""Bytes: far more than any form or API call needs. Who is to send more raises it for that request, once let in."""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -135,6 +137,7 @@ def secure_application(app: Flask, admin_token: str, clock: Callable[[], datetim
     gate = Gate(admin_token, _secret(app, admin_token), clock)
     app.session_interface = CookieOverHttps()
     app.config.update(
+        MAX_CONTENT_LENGTH=LONGEST_BODY,
         SESSION_COOKIE_NAME="sentinel_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
