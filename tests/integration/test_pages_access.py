@@ -93,12 +93,22 @@ def test_a_stranger_cannot_fill_the_disk(stranger: FlaskClient) -> None:
 def test_guessing_is_slowed_down(stranger: FlaskClient, clock: rows.Clock) -> None:
     for _ in range(ATTEMPTS):
         assert stranger.get("/login?token=guess").status_code == 401
-    refused = stranger.get(f"/login?token={TOKEN}")
+    refused = stranger.get("/login?token=guess")
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) == 300
-    assert stranger.get("/api/v1/alerts", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 429
+    assert stranger.get("/api/v1/alerts", headers={"Authorization": "Bearer guess"}).status_code == 429
     clock.now += timedelta(minutes=5)
-    assert stranger.get(f"/login?token={TOKEN}").status_code == 303
+    assert stranger.get("/login?token=guess").status_code == 401
+
+
+@pytest.mark.parametrize("program", [True, False])
+def test_one_who_guesses_locks_nobody_out(stranger: FlaskClient, *, program: bool) -> None:
+    for _ in range(ATTEMPTS + 1):
+        stranger.get("/login?token=guess")
+    if program:
+        assert stranger.get("/api/v1/alerts", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    else:
+        assert stranger.get(f"/login?token={TOKEN}").status_code == 303
 
 
 def test_a_new_token_ends_every_session(database: Database, client: FlaskClient) -> None:

@@ -101,17 +101,20 @@ class Gate:
         return hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._token)
 
     def check(self, token: str) -> bool:
-        """Whether the token is right; raise TooManyRequests for an address that guesses."""
+        """Whether the token is right; raise TooManyRequests for a wrong one from an address that guesses.
+
+        A right token always passes: behind a proxy everybody may have the address of the one who guesses.
+        """
         address, now = request.remote_addr or "", self._clock()
+        if self._knows(token):
+            self.attempts.succeeded(address)
+            return True
         wait = self.attempts.wait(address, now)
         if wait is not None:
             seconds = ceil(wait.total_seconds())
             raise TooManyRequests(
                 f"Too many failed attempts. Try again in {ceil(seconds / 60)} min.", retry_after=seconds
             )
-        if self._knows(token):
-            self.attempts.succeeded(address)
-            return True
         self.attempts.failed(address, now)
         return False
 
