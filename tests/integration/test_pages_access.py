@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -84,8 +83,9 @@ def test_the_login_form_works_and_remembers_where_one_wanted_to_go(stranger: Fla
 
 
 def test_a_stranger_cannot_fill_the_disk(stranger: FlaskClient) -> None:
-    upload = {"file": (io.BytesIO(b"x" * 1_000_000), "big.bin")}
-    refused = stranger.post("/login", data=upload, content_type="multipart/form-data")
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="big"\r\n\r\n'
+    body = head + b"x" * 100_000 + b"\r\n--b--\r\n"
+    refused = stranger.post("/login", data=body, content_type="multipart/form-data; boundary=b")
     assert refused.status_code == 413
     assert "more text than fits" in refused.text
 
