@@ -197,6 +197,7 @@ alert_trigger_log = sa.Table(
     sa.Index(None, "alert_id", "created_at"),
     sa.Index(None, "account_id", "created_at"),
     sa.Index(None, "created_at"),
+    sa.Index(None, "outcome", "created_at"),
 )
 
 alert_relationship = sa.Table(

@@ -338,6 +338,9 @@ def _alert_trigger_log_indexes() -> None:
         op.f("ix_alert_trigger_log_alert_id_created_at"), "alert_trigger_log", ["alert_id", "created_at"], unique=False
     )
     op.create_index(op.f("ix_alert_trigger_log_created_at"), "alert_trigger_log", ["created_at"], unique=False)
+    op.create_index(
+        op.f("ix_alert_trigger_log_outcome_created_at"), "alert_trigger_log", ["outcome", "created_at"], unique=False
+    )
 
 
 def _notification() -> None:
