@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import durationpy
-import sqlalchemy as sa
 import yaml
 from pydantic import (
     BaseModel,
@@ -189,6 +188,8 @@ class Settings(BaseSettings):
     @classmethod
     def _database(cls, value: SecretStr) -> SecretStr:
         """PostgreSQL through psycopg whatever the URL calls it."""
+        import sqlalchemy as sa  # noqa: PLC0415 - takes its time, and the command line's help does without
+
         try:
             url = sa.make_url(value.get_secret_value())
         except sa.exc.ArgumentError as error:

@@ -1,15 +1,13 @@
-"""Charts drawn with matplotlib's object interface: no pyplot, no window system, one drawing at a time.
+"""The figure of one chart. Not for several threads at once.
 
 1000 by 500 pixels, with lettering large enough to be read in a chat's thumbnail.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
@@ -22,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from webhook.domain.metric import Unit, format_duration, format_threshold, format_value, metric_words
-from webhook.ports import ChartSpec, Series
+from webhook.ports import ChartSpec
 
 _INCHES, _DPI = (10.0, 5.0), 100
 _LEFT, _RIGHT, _BOTTOM, _TOP = 0.1, 0.965, 0.115, 0.765
@@ -50,31 +48,8 @@ _THEMES = {
 }
 
 
-class MatplotlibCharts:
-    """Draws any number of charts from any thread, one after the other."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def render(self, spec: ChartSpec) -> bytes:
-        """A PNG of about 1000 by 500 pixels or the same as SVG."""
-        output = io.BytesIO()
-        with self._lock:
-            figure = _figure(_finite(spec))
-            # Without a date the same chart is the same file.
-            metadata = {"Date": None} if spec.format == "svg" else {}
-            figure.savefig(output, format=spec.format, metadata=metadata)
-        return output.getvalue()
-
-
-def _finite(spec: ChartSpec) -> ChartSpec:
-    """Without NaN and infinities, which Prometheus knows and paper does not."""
-    kept = [(t, v) for t, v in zip(spec.series.times, spec.series.values, strict=True) if math.isfinite(v)]
-    series = Series(spec.series.metric, [time for time, _ in kept], [value for _, value in kept])
-    return replace(spec, series=series)
-
-
-def _figure(spec: ChartSpec) -> Figure:
+def chart_figure(spec: ChartSpec) -> Figure:
+    """A figure to be saved; the values of the series have to be finite."""
     theme = _THEMES[spec.theme]
     figure = Figure(figsize=_INCHES, dpi=_DPI, facecolor=theme.background)
     axes = figure.add_axes((_LEFT, _BOTTOM, _RIGHT - _LEFT, _TOP - _BOTTOM))
