@@ -132,6 +132,13 @@ def test_a_migration_that_leaves_rows_without_their_alert_is_undone(tmp_path: Pa
     database.close()
 
 
+def test_a_commit_on_sqlite_outlives_a_power_loss(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/sentinel.db")
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "FULL"
+    database.close()
+
+
 def test_the_migrations_are_where_an_installed_package_has_them() -> None:
     import webhook.storage.migrations as package
     from webhook.storage.migrations import versions
