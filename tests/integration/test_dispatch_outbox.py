@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fakes_llm import LlmStub, completion, failure
 from fakes_slack import SlackStub
 from notes import BLOCK_RATE, NOW, Shop
@@ -234,6 +235,22 @@ def test_a_notifier_that_breaks_in_an_unforeseen_way_leaves_a_lease_that_ends(sh
     assert "work_failed" in {entry["event"] for entry in logs}
     assert deliver(make(), NOW + timedelta(minutes=2)) == 1
     assert (shop.row(row)["status"], shop.row(row)["retry_count"]) == ("SENT", 1)
+
+
+def test_a_store_that_is_away_for_a_moment_doubles_no_message(shop: Shop, slack: SlackStub, make: Make) -> None:
+    away = [1, 2, 3]
+
+    def refuse(connection: sa.Connection, *_: object) -> None:
+        if connection.get_execution_options().get("sentinel_write") and slack.messages and away:
+            away.pop()
+            raise sa.exc.OperationalError("BEGIN", {}, OSError("away"))
+
+    row = shop.add_notification(shop.add_alert())
+    sa.event.listen(shop.database.engine, "begin", refuse)
+    deliver(make())
+
+    assert not away
+    assert (shop.row(row)["status"], len(slack.messages)) == ("SENT", 1)
 
 
 def test_a_model_writes_the_words_and_the_template_stands_in(shop: Shop, slack: SlackStub, make: Make) -> None:

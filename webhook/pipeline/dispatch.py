@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from webhook.domain.alert import AlertTypes, NotifyReason
 from webhook.domain.message import Message, Note, Summary, chart_metric, compose, ended_at, merchant_of
@@ -25,12 +26,16 @@ from webhook.ports import (
     Notifier,
     PermanentDeliveryError,
     Receipt,
+    StoreUnavailable,
     Summariser,
     TemporaryDeliveryError,
 )
 
 LEASE = timedelta(seconds=60)
 """Longer than the slowest summary (30 s) and send together: a lease must not end while its worker is still busy."""
+
+RECORD_WITHIN = timedelta(seconds=10)
+"""Beside a summary of 30 s and a send of 10 s this leaves the lease a margin for the last try's own wait."""
 
 SUMMARY_BUDGET = timedelta(seconds=5)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
@@ -127,7 +132,7 @@ class Dispatcher:
             self._failed(note, error)
             return
         now = self.clock()
-        if not self.outbox.record_sent(note, receipt, summary, now):
+        if not self._record_sent(note, receipt, summary, now):
             _log(note).warning("notification_lease_lost")
         self.meter.sent(note, now)
         _log(note).info(
@@ -139,6 +144,16 @@ class Dispatcher:
         )
         if self.chart is not None:
             self._drawers.submit(self._attach, note, message, notifier, receipt)
+
+    def _record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
+        """As long as the lease allows: a message whose sending is not recorded is sent again."""
+        recording = Retrying(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_exponential(0.1, max=2),
+            stop=stop_after_delay(RECORD_WITHIN),
+            reraise=True,
+        )
+        return recording(self.outbox.record_sent, note, receipt, summary, now)
 
     def _summarise(self, note: Note) -> Summary:
         """The model's words where one is configured and its answer holds, else the template's."""

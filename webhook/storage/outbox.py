@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from webhook.domain.alert import AlertStatus, NotificationStatus, NotifyReason
 from webhook.domain.message import Note, Summary
 from webhook.domain.severity import Severity
-from webhook.ports import Receipt
+from webhook.ports import Receipt, StoreUnavailable
 from webhook.storage.database import Database
 from webhook.storage.tables import alert, alert_dynamic, notification
 
@@ -69,8 +69,14 @@ class Outbox:
     def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
         """Status SENT, the provider's answer, when people were last told, and the words they got.
 
-        False when the lease was lost meanwhile; then another worker answers for the row.
+        False when the lease was lost meanwhile; then another worker answers for the row. Raises StoreUnavailable.
         """
+        try:
+            return self._record_sent(note, receipt, summary, now)
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            raise StoreUnavailable(type(getattr(error, "orig", None) or error).__name__) from error
+
+    def _record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
         details = {"reference": receipt.reference, **receipt.details}
         with self._database.write() as connection:
             ours = _finish(connection, note, {"provider": details}, status=NotificationStatus.SENT.value, sent_at=now)
