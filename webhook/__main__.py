@@ -13,12 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-import sqlalchemy as sa
 
 from webhook.config import ConfigError, Settings, load_settings
-from webhook.storage.config_file import ConfigFileError, read_config_file
-from webhook.storage.configs import save_configs
-from webhook.storage.database import Database
 
 
 @click.group()
@@ -75,8 +71,13 @@ def config() -> None:
 def import_(file: Path) -> None:
     """Take the merchant configurations of a YAML FILE; what it does not name stays as it is."""
     settings = _settings()
+    from webhook.notifiers.registry import CHANNELS  # noqa: PLC0415 - other commands do without
+    from webhook.storage.config_file import ConfigFileError, read_config_file  # noqa: PLC0415 - as above
+    from webhook.storage.configs import save_configs  # noqa: PLC0415 - as above
+    from webhook.storage.database import Database  # noqa: PLC0415 - as above
+
     try:
-        configs = read_config_file(file)
+        configs = read_config_file(file, CHANNELS)
     except ConfigFileError as error:
         _fail(error.problems)
     with _database_in_one_line():
@@ -93,6 +94,8 @@ def _settings(require: Iterable[str] = ()) -> Settings:
 
 @contextmanager
 def _database_in_one_line() -> Iterator[None]:
+    import sqlalchemy as sa  # noqa: PLC0415 - takes its time, and help does without
+
     try:
         yield
     except sa.exc.DBAPIError as error:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import durationpy
-import sqlalchemy as sa
 import yaml
 from pydantic import (
     BaseModel,
@@ -80,6 +79,10 @@ def _url(value: object) -> str:
 
 
 Url = Annotated[str, PlainValidator(_url)]
+
+
+LONGEST_SUMMARY = timedelta(seconds=30)
+"""What a worker's lease on a message, a minute, leaves for it beside sending."""
 
 
 class _Strict(BaseModel):
@@ -180,10 +183,19 @@ class Settings(BaseSettings):
             return json.loads(value)
         return [name.strip() for name in value.split(",") if name.strip()]
 
+    @field_validator("llm_timeout")
+    @classmethod
+    def _within_a_lease(cls, value: timedelta) -> timedelta:
+        if value > LONGEST_SUMMARY:
+            raise ValueError(f"must be at most {durationpy.to_str(LONGEST_SUMMARY)}")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: SecretStr) -> SecretStr:
         """PostgreSQL through psycopg whatever the URL calls it."""
+        import sqlalchemy as sa  # noqa: PLC0415 - takes its time, and the command line's help does without
+
         try:
             url = sa.make_url(value.get_secret_value())
         except sa.exc.ArgumentError as error:

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -160,11 +159,19 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if options.metrics_port is not None:
-        server, thread = start_http_server(options.metrics_port, options.metrics_host, registry)
-        worker.close = _closing(worker.close, server.shutdown, server.server_close, thread.join)
+        worker.close = _closing(worker.close, _serve_metrics(options.metrics_host, options.metrics_port, registry))
     log.info("worker_started", channels=sorted(worker.dispatcher.notifiers), model=settings.llm_model)
     worker.run(stop)
     log.info("worker_stopped")
+
+
+def _serve_metrics(host: str, port: int, registry: CollectorRegistry) -> Callable[[], None]:
+    """Return what ends it; raise ConfigError for an address that cannot be listened on."""
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConfigError([f"{PREFIX}METRICS_PORT: cannot listen on {host}:{port}: {error.strerror}"]) from None
+    return _closing(server.shutdown, server.server_close, thread.join)
 
 
 def worker_options() -> WorkerOptions:
@@ -195,7 +202,7 @@ def build_worker(
         outbox=outbox,
         notifiers=_notifiers(settings),
         public_url=settings.public_url,
-        owner=f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        owner=f"{socket.gethostname()[:36]}-{os.getpid()}",
         clock=clock,
         meter=metrics,
         alert_types=types,

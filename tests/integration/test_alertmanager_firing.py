@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 import servers
+from fakes_llm import LlmStub, failure, raw
 from servers import wait_for
 
 from webhook.adapters.alertmanager import AlertmanagerFiring
@@ -99,3 +101,16 @@ def test_nobody_listening_is_unavailable(free_port: Callable[[], int]) -> None:
     with pytest.raises(HistoryUnavailable):
         source.firing()
     source.close()
+
+
+@pytest.mark.parametrize("answer", [failure(503), raw(b"<html>"), raw(b"[]"), None])
+def test_a_password_in_the_address_is_told_to_nobody(
+    answer: Callable[..., None] | None, free_port: Callable[[], int]
+) -> None:
+    with LlmStub(answers=[answer] if answer else []) as stub:
+        url = stub.url if answer else f"http://127.0.0.1:{free_port()}"
+        source = AlertmanagerFiring(url.replace("http://", "http://user:S3CRET@"), warm_up=NONE)
+        with pytest.raises(HistoryUnavailable) as caught:
+            source.firing()
+        source.close()
+    assert "S3CRET" not in "".join(traceback.format_exception(caught.value))

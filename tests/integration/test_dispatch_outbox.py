@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fakes_llm import LlmStub, completion, failure
 from fakes_slack import SlackStub
 from notes import BLOCK_RATE, NOW, Shop
@@ -170,11 +171,28 @@ def test_a_rate_limit_pauses_the_channel_and_is_no_try(shop: Shop, slack: SlackS
     assert shop.row(following)["status"] == "SENT"
 
 
-def test_a_provider_that_asks_to_wait_for_ever_is_given_up_in_the_end(shop: Shop, slack: SlackStub, make: Make) -> None:
-    slack.fail_next(status=429, retry_after=1, times=9)
-    old = shop.add_notification(shop.add_alert(), at=NOW - timedelta(hours=25), retry_count=4)
+@pytest.mark.parametrize("failure", [{"status": 429, "retry_after": 1}, {"status": 503}])
+def test_after_a_day_a_message_is_given_up(shop: Shop, slack: SlackStub, make: Make, failure: dict[str, Any]) -> None:
+    slack.fail_next(**failure)
+    old = shop.add_notification(shop.add_alert(), at=NOW - timedelta(hours=24))
     deliver(make())
-    assert shop.row(old)["status"] == "FAILED"
+    row = shop.row(old)
+    assert (row["status"], row["failed_at"]) == ("FAILED", NOW)
+
+
+def test_a_provider_that_is_away_for_hours_is_told_in_the_end(shop: Shop, slack: SlackStub, make: Make) -> None:
+    now, row = NOW, shop.add_notification(shop.add_alert())
+    dispatcher = make(clock=lambda: now)
+    while now < NOW + timedelta(hours=3):
+        slack.fail_next(status=503)
+        assert deliver(dispatcher, now) == 1
+        assert shop.row(row)["not_before"] - now <= timedelta(minutes=5)
+        now = shop.row(row)["not_before"]
+
+    deliver(dispatcher, now)
+
+    assert len(slack.messages) == 1
+    assert shop.row(row)["status"] == "SENT"
 
 
 def test_a_permanent_error_and_an_unknown_channel_are_dead_letters(shop: Shop, slack: SlackStub, make: Make) -> None:
@@ -217,6 +235,22 @@ def test_a_notifier_that_breaks_in_an_unforeseen_way_leaves_a_lease_that_ends(sh
     assert "work_failed" in {entry["event"] for entry in logs}
     assert deliver(make(), NOW + timedelta(minutes=2)) == 1
     assert (shop.row(row)["status"], shop.row(row)["retry_count"]) == ("SENT", 1)
+
+
+def test_a_store_that_is_away_for_a_moment_doubles_no_message(shop: Shop, slack: SlackStub, make: Make) -> None:
+    away = [1, 2, 3]
+
+    def refuse(connection: sa.Connection, *_: object) -> None:
+        if connection.get_execution_options().get("sentinel_write") and slack.messages and away:
+            away.pop()
+            raise sa.exc.OperationalError("BEGIN", {}, OSError("away"))
+
+    row = shop.add_notification(shop.add_alert())
+    sa.event.listen(shop.database.engine, "begin", refuse)
+    deliver(make())
+
+    assert not away
+    assert (shop.row(row)["status"], len(slack.messages)) == ("SENT", 1)
 
 
 def test_a_model_writes_the_words_and_the_template_stands_in(shop: Shop, slack: SlackStub, make: Make) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from page_rows import seed
 
+from webhook.storage import migrations
 from webhook.storage.database import Database
-from webhook.storage.migrations import downgrade, upgrade
+from webhook.storage.migrations import ForeignKeysBroken, downgrade, upgrade
 from webhook.storage.tables import metadata
 
 
@@ -58,6 +63,79 @@ def test_a_migration_that_fails_changes_nothing(store_url: str) -> None:
     with pytest.raises(sa.exc.DatabaseError):
         upgrade(store_url)
     assert set(sa.inspect(database.engine).get_table_names()) <= {"alembic_version", "notification"}
+    database.close()
+
+
+REVISION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "next", "0001"
+
+
+def upgrade():
+    with op.batch_alter_table("alert") as batch:
+        batch.add_column(sa.Column("note", sa.Text()))
+        batch.alter_column("title", type_=sa.String(500))
+    op.execute("{statement}")
+"""
+
+
+def migrate_on(url: str, folder: Path, statement: str) -> None:
+    """Apply one more revision, as `upgrade` would."""
+    (folder / "next.py").write_text(REVISION.format(statement=statement))
+    known = Path(migrations.__file__ or "").parent / "versions"
+
+    def step(config: Config, revision: str) -> None:
+        config.set_main_option("version_locations", f"{known}:{folder}")
+        command.upgrade(config, revision)
+
+    migrations._run(url, step, "head")
+
+
+def counted(database: Database) -> dict[str, int]:
+    with database.read() as connection:
+        return {
+            name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+            for name, table in metadata.tables.items()
+        }
+
+
+def test_altering_a_table_loses_nothing_that_refers_to_it(store_url: str, tmp_path: Path) -> None:
+    upgrade(store_url)
+    database = Database(store_url)
+    seed(database)
+    before = counted(database)
+    assert min(before[name] for name in ("alert", "alert_dynamic", "alert_comment", "notification")) > 0
+
+    migrate_on(store_url, tmp_path, "SELECT 1")
+
+    assert counted(database) == before
+    columns = {column["name"] for column in sa.inspect(database.engine).get_columns("alert")}
+    assert "note" in columns
+    with pytest.raises(sa.exc.IntegrityError), database.write() as connection:
+        connection.execute(sa.update(metadata.tables["notification"]).values(alert_id=str(uuid.uuid4())))
+    database.close()
+
+
+def test_a_migration_that_leaves_rows_without_their_alert_is_undone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sentinel.db"
+    upgrade(url)
+    database = Database(url)
+    seed(database)
+    before = counted(database)
+
+    with pytest.raises(ForeignKeysBroken, match="notification → alert"):
+        migrate_on(url, tmp_path, "DELETE FROM alert")
+
+    assert counted(database) == before
+    database.close()
+
+
+def test_a_commit_on_sqlite_outlives_a_power_loss(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/sentinel.db")
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "FULL"
     database.close()
 
 

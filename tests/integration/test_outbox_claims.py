@@ -66,13 +66,13 @@ def test_a_later_message_waits_for_an_earlier_one_of_the_same_alert_and_channel(
     assert set(claimed(outbox)) == {first, elsewhere}
     assert claimed(outbox) == []
     note = next(n for n in outbox.claim(9, "two", NOW + LEASE * 2, LEASE) if n.notification_id == first)
-    outbox.record_failed(note, "two", "later", NOW, retry_at=NOW + timedelta(hours=1))
+    outbox.record_failed(note, "later", NOW, retry_at=NOW + timedelta(hours=1))
     assert graver not in claimed(outbox, NOW + timedelta(minutes=5)), (
         "it must not overtake one that waits to be retried"
     )
     (note,) = outbox.claim(9, "two", NOW + timedelta(hours=2), LEASE, without=["console"])
     assert note.notification_id == first
-    outbox.record_sent(note, "two", Receipt("1.2"), template_summary(note), NOW)
+    outbox.record_sent(note, Receipt("1.2"), template_summary(note), NOW)
     assert graver in claimed(outbox, NOW + timedelta(hours=2))
 
 
@@ -101,8 +101,23 @@ def test_a_lease_that_ran_out_can_be_claimed_again_and_counts_as_a_try(shop: Sho
     (note,) = outbox.claim(1, "other", NOW + LEASE * 2, LEASE)
 
     assert note.retry_count == 1
-    assert not outbox.record_sent(dead_workers, "dead", Receipt(), template_summary(note), NOW), "its lease is lost"
-    assert outbox.record_sent(note, "other", Receipt(), template_summary(note), NOW)
+    assert not outbox.record_sent(dead_workers, Receipt(), template_summary(note), NOW), "its lease is lost"
+    assert outbox.record_sent(note, Receipt(), template_summary(note), NOW)
+
+
+def test_a_late_answer_cannot_end_the_next_lease_of_the_same_worker(shop: Shop, outbox: Outbox) -> None:
+    sent = shop.add_notification(shop.add_alert())
+    (late,) = outbox.claim(1, "one", NOW, LEASE)
+    (again,) = outbox.claim(1, "one", NOW + LEASE * 2, LEASE)
+
+    assert not outbox.record_failed(late, "timed out", NOW + LEASE * 2, retry_at=NOW + LEASE * 2)
+    assert shop.row(sent)["status"] == "SENDING"
+    assert outbox.record_sent(again, Receipt(), template_summary(again), NOW + LEASE * 2)
+
+
+def test_a_worker_with_a_long_name_can_claim(shop: Shop, outbox: Outbox) -> None:
+    sent = shop.add_notification(shop.add_alert())
+    assert claimed(outbox, owner="w" * 99) == [sent]
 
 
 def test_a_message_that_kills_its_worker_each_time_ends_as_a_dead_letter(shop: Shop, outbox: Outbox) -> None:
@@ -125,7 +140,7 @@ def test_sent_keeps_the_provider_s_answer_and_the_words_for_the_pages(shop: Shop
     (note,) = outbox.claim(1, "one", NOW, LEASE)
     summary = template_summary(note)
 
-    outbox.record_sent(note, "one", Receipt("17.5", {"channel": "C1"}), summary, NOW + timedelta(seconds=1))
+    outbox.record_sent(note, Receipt("17.5", {"channel": "C1"}), summary, NOW + timedelta(seconds=1))
     outbox.record_chart(note, {"bytes": 7})
 
     row, told = shop.row(sent), shop.alert(alert_id)
@@ -145,24 +160,38 @@ def test_a_slow_channel_does_not_overwrite_newer_words(shop: Shop, outbox: Outbo
     shop.add_notification(alert_id, at=NOW, channel_type="console", reason="escalated", priority=2)
     newer, older = outbox.claim(2, "one", NOW, LEASE)
 
-    outbox.record_sent(newer, "one", Receipt(), template_summary(newer), NOW)
-    outbox.record_sent(older, "one", Receipt(), template_summary(older), NOW)
+    outbox.record_sent(newer, Receipt(), template_summary(newer), NOW)
+    outbox.record_sent(older, Receipt(), template_summary(older), NOW)
 
     assert "now P2" in shop.alert(alert_id)["title"]
 
 
-def test_failures_come_back_until_the_last_try(shop: Shop, outbox: Outbox) -> None:
+def test_failures_come_back_until_none_names_a_time(shop: Shop, outbox: Outbox) -> None:
     failing, now = shop.add_notification(shop.add_alert()), NOW
-    for number in range(1, 6):
+    for number in range(1, 10):
         (note,) = outbox.claim(1, "one", now, LEASE)
         assert note.retry_count == number - 1
-        outbox.record_failed(note, "one", "HTTP 500", now, retry_at=now + timedelta(seconds=5))
+        outbox.record_failed(note, "HTTP 500", now, retry_at=now + timedelta(seconds=5))
         now += timedelta(seconds=5)
 
+    (note,) = outbox.claim(1, "one", now, LEASE)
+    outbox.record_failed(note, "HTTP 500", now, retry_at=None)
     row = shop.row(failing)
-    assert (row["status"], row["error_message"], row["retry_count"]) == ("FAILED", "HTTP 500", 5)
-    assert row["failed_at"] == now - timedelta(seconds=5)
+    assert (row["status"], row["error_message"], row["retry_count"]) == ("FAILED", "HTTP 500", 10)
+    assert row["failed_at"] == now
     assert claimed(outbox, now + timedelta(days=1)) == []
+
+
+def test_failures_that_were_recorded_are_no_deaths_of_workers(shop: Shop, outbox: Outbox) -> None:
+    failing, now = shop.add_notification(shop.add_alert()), NOW
+    for _ in range(6):
+        outbox.claim(1, "dies", now, LEASE)
+        now += LEASE * 2
+        assert outbox.release_expired(now) == 1
+        (note,) = outbox.claim(1, "lives", now, LEASE)
+        outbox.record_failed(note, "HTTP 500", now, retry_at=now)
+
+    assert (shop.row(failing)["status"], shop.row(failing)["retry_count"]) == ("PENDING", 12)
 
 
 def test_a_permanent_error_is_a_dead_letter_at_once_and_frees_what_comes_after(shop: Shop, outbox: Outbox) -> None:
@@ -171,7 +200,7 @@ def test_a_permanent_error_is_a_dead_letter_at_once_and_frees_what_comes_after(s
     following = shop.add_notification(alert_id)
     (note,) = outbox.claim(1, "one", NOW, LEASE)
 
-    outbox.record_failed(note, "one", "Slack: is_archived", NOW, retry_at=None)
+    outbox.record_failed(note, "Slack: is_archived", NOW, retry_at=None)
 
     assert shop.row(gone)["status"] == "FAILED"
     assert claimed(outbox) == [following]
@@ -182,7 +211,7 @@ def test_waiting_that_the_provider_asked_for_is_no_try(shop: Shop, outbox: Outbo
     for _ in range(7):
         (note,) = outbox.claim(1, "one", now, LEASE)
         now += timedelta(seconds=30)
-        outbox.record_failed(note, "one", "rate limited", now, retry_at=now, counted=False)
+        outbox.record_failed(note, "rate limited", now, retry_at=now, counted=False)
 
     assert (shop.row(waiting)["status"], shop.row(waiting)["retry_count"]) == ("PENDING", 0)
 

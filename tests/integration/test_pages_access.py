@@ -82,15 +82,33 @@ def test_the_login_form_works_and_remembers_where_one_wanted_to_go(stranger: Fla
     assert stranger.post("/login", data=data | {"token": TOKEN}).location == "/triggers"
 
 
+def test_a_stranger_cannot_fill_the_disk(stranger: FlaskClient) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="big"\r\n\r\n'
+    body = head + b"x" * 100_000 + b"\r\n--b--\r\n"
+    refused = stranger.post("/login", data=body, content_type="multipart/form-data; boundary=b")
+    assert refused.status_code == 413
+    assert "more text than fits" in refused.text
+
+
 def test_guessing_is_slowed_down(stranger: FlaskClient, clock: rows.Clock) -> None:
     for _ in range(ATTEMPTS):
         assert stranger.get("/login?token=guess").status_code == 401
-    refused = stranger.get(f"/login?token={TOKEN}")
+    refused = stranger.get("/login?token=guess")
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) == 300
-    assert stranger.get("/api/v1/alerts", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 429
+    assert stranger.get("/api/v1/alerts", headers={"Authorization": "Bearer guess"}).status_code == 429
     clock.now += timedelta(minutes=5)
-    assert stranger.get(f"/login?token={TOKEN}").status_code == 303
+    assert stranger.get("/login?token=guess").status_code == 401
+
+
+@pytest.mark.parametrize("program", [True, False])
+def test_one_who_guesses_locks_nobody_out(stranger: FlaskClient, *, program: bool) -> None:
+    for _ in range(ATTEMPTS + 1):
+        stranger.get("/login?token=guess")
+    if program:
+        assert stranger.get("/api/v1/alerts", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    else:
+        assert stranger.get(f"/login?token={TOKEN}").status_code == 303
 
 
 def test_a_new_token_ends_every_session(database: Database, client: FlaskClient) -> None:

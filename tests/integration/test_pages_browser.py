@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -213,6 +214,17 @@ def test_a_new_alert_appears_without_a_reload(browser: Browser, database: Databa
     browser.wait("document.querySelector('#alerts .row-status').textContent.includes('Resolved')", "resolved")
     assert browser.js("return window.sameDocument") is True
     assert browser.complaints() == []
+
+
+def test_a_trigger_that_changes_no_alert_leaves_the_list_alone(browser: Browser, database: Database) -> None:
+    browser.open("/alerts")
+    browser.wait_live()
+    browser.js("window.told = 0; const ask = window.fetch; window.fetch = (...a) => { told += 1; return ask(...a); }")
+    rows.insert_trigger(database, outcome="suppressed", at=datetime.now(UTC))
+    time.sleep(2)  # more than two polls of the store
+    assert browser.js("return told") == 0
+    rows.insert_alert(database, at=datetime.now(UTC))
+    browser.wait("told === 1", "refresh")
 
 
 def test_an_open_alert_follows_what_happens(browser: Browser, database: Database) -> None:

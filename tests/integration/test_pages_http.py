@@ -44,6 +44,20 @@ def test_the_head_counts_active_by_severity_resolved_and_suppressed(client: Flas
     assert "3 suppressed today 2 merchants" in text
 
 
+def test_what_is_suppressed_is_counted_once_in_a_few_seconds_and_alerts_always(
+    client: FlaskClient, database: Database, clock: rows.Clock
+) -> None:
+    rows.seed(database)
+    page(client, "/alerts")
+    rows.insert_trigger(database, outcome="suppressed", at=rows.NOW - timedelta(minutes=1))
+    rows.insert_alert(database, at=rows.NOW - timedelta(minutes=1))
+    text = shown(page(client, "/alerts"))
+    assert "4 active" in text
+    assert "3 suppressed today" in text
+    clock.now += timedelta(seconds=5)
+    assert "4 suppressed today" in shown(page(client, "/alerts"))
+
+
 def test_filters_work_without_script_and_are_kept_while_paging(client: FlaskClient, database: Database) -> None:
     rows.seed(database)
     text = page(client, "/alerts?type=BLOCK_SURGE&status=RESOLVED")

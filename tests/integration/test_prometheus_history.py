@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import servers
-from fakes_llm import LlmStub, raw
+from fakes_llm import LlmStub, failure, raw
 
 from webhook.adapters.prometheus import PrometheusHistory, account_query
 from webhook.ports import HistoryUnavailable
@@ -95,3 +96,16 @@ def test_a_slow_prometheus_is_given_up(tmp_path: Path) -> None:
         with pytest.raises(HistoryUnavailable):
             history.range("block_rate", "acc_1", START, END, STEP)
         history.close()
+
+
+@pytest.mark.parametrize("answer", [failure(503), raw(b"<html>"), raw(b"[]"), None])
+def test_a_password_in_the_address_is_told_to_nobody(
+    answer: Callable[..., None] | None, free_port: Callable[[], int]
+) -> None:
+    with LlmStub(answers=[answer] if answer else []) as stub:
+        url = stub.url if answer else f"http://127.0.0.1:{free_port()}"
+        source = PrometheusHistory(url.replace("http://", "http://user:S3CRET@"))
+        with pytest.raises(HistoryUnavailable) as caught:
+            source.range("block_rate", "acc_1", START, END, STEP)
+        source.close()
+    assert "S3CRET" not in "".join(traceback.format_exception(caught.value))

@@ -65,7 +65,7 @@ def client(database: Database) -> Iterator[FlaskClient]:
         ingest_token="s3cret-token",
         admin_token="admin-of-some-length",
         secret_key="key-of-some-length",
-        max_body_bytes=50_000,
+        max_body_bytes=100_000,
     )
     app = create_app(settings, clock=lambda: datetime(2026, 1, 5, 12, tzinfo=UTC))
     yield app.test_client()
@@ -113,8 +113,15 @@ def test_a_body_that_is_no_payload_is_named(client: FlaskClient, body: bytes, de
     assert detail in response.get_json()["detail"]
 
 
+def test_a_delivery_may_be_longer_than_what_people_send(client: FlaskClient) -> None:
+    body = json.dumps(payload(ALERT)).encode()
+    response = client.post(PATH, data=body + b" " * (100_000 - len(body)), headers=TOKEN)
+    assert response.status_code == 200
+    assert response.get_json()["received"] == 1
+
+
 def test_a_huge_body_is_refused(client: FlaskClient) -> None:
-    response = client.post(PATH, data=b" " * 60_000, headers=TOKEN)
+    response = client.post(PATH, data=b" " * 110_000, headers=TOKEN)
     assert response.status_code == 413
     assert response.content_type == "application/problem+json"
 

@@ -45,6 +45,14 @@ def test_a_message_and_its_chart(stub: SlackStub) -> None:
     assert {call.token for call in stub.calls if call.method != "upload"} == {TOKEN}
 
 
+def test_an_answer_that_names_nothing_is_a_delivery_without_a_chart(stub: SlackStub) -> None:
+    stub.fail_next(body=b'{"ok": true}')
+    slack = channel(stub)
+    receipt = slack.send(make_message(), {})
+    with pytest.raises(PermanentDeliveryError, match="where the message is"):
+        slack.attach(make_message(), receipt, PNG, {})
+
+
 def test_a_merchant_s_own_channel_counts(stub: SlackStub) -> None:
     channel(stub).send(make_message(), {"channel": "C0NORTHWIND"})
     assert stub.messages[0]["channel"] == "C0NORTHWIND"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -123,6 +124,15 @@ def test_settings_that_do_not_suffice_are_one_clear_line(tmp_path: Path, setting
     log = (tmp_path / "log").read_text()
     assert told in log
     assert "Traceback" not in log
+
+
+def test_a_metrics_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/none.db", WORKER_METRICS_PORT=str(port))
+        assert process.wait(30) == 1
+    told = f"sentinel-webhook: SENTINEL_WORKER_METRICS_PORT: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert (tmp_path / "log").read_text().strip() == told
 
 
 def test_a_worker_outlives_a_store_that_is_away(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import requests
 
+from webhook.adapters.http_errors import plain
 from webhook.ports import HistoryUnavailable
 
 WARM_UP = timedelta(seconds=90)
@@ -45,9 +46,9 @@ class AlertmanagerFiring:
             now = self._clock()
             return frozenset(alert["fingerprint"] for alert in alerts if datetime.fromisoformat(alert["endsAt"]) > now)
         except requests.RequestException as error:
-            raise HistoryUnavailable(f"Alertmanager: {error}") from error
+            raise HistoryUnavailable(f"Alertmanager: {plain(error)}") from None
         except (KeyError, TypeError, ValueError) as error:
-            raise HistoryUnavailable(f"Alertmanager: unexpected answer: {error!r}") from error
+            raise HistoryUnavailable(f"Alertmanager: unexpected answer: {plain(error)}") from None
 
     def close(self) -> None:
         self._session.close()

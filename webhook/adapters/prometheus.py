@@ -8,6 +8,7 @@ from typing import Any
 
 import requests
 
+from webhook.adapters.http_errors import plain
 from webhook.ports import HistoryUnavailable, Series
 
 _METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -39,9 +40,9 @@ class PrometheusHistory:
             times = [datetime.fromtimestamp(float(time), UTC) for time, _ in points]
             return Series(metric, times, [float(value) for _, value in points])
         except requests.RequestException as error:
-            raise HistoryUnavailable(f"Prometheus: {error}") from error
+            raise HistoryUnavailable(f"Prometheus: {plain(error)}") from None
         except (KeyError, TypeError, ValueError) as error:
-            raise HistoryUnavailable(f"Prometheus: unexpected answer: {error!r}") from error
+            raise HistoryUnavailable(f"Prometheus: unexpected answer: {plain(error)}") from None
 
     def close(self) -> None:
         self._session.close()

@@ -77,7 +77,7 @@ class Withheld(StrEnum):
 
 
 OPERATIONS_ACCOUNT = "_operations"
-"""The account of alerts that name no merchant: they go to the on-call channel."""
+"""The account of alerts that name no merchant: they go to the default channels."""
 
 SYSTEM = "system"
 """Who acts when no person does."""

@@ -29,7 +29,7 @@ class Note:
 
     `metrics` are full-precision values; `thresholds` are the merchant's own where one was configured,
     else the coarse rule's. When the attack has ended, `resolved_at` is the time of its end, and `peaks` are its
-    highest values where they are known.
+    highest values where they are known. `lease` names this very claim: its end can be recorded by nobody else.
     """
 
     notification_id: str
@@ -51,6 +51,7 @@ class Note:
     channel_settings: Mapping[str, Any]
     retry_count: int
     created_at: datetime
+    lease: str = ""
     peaks: Mapping[str, float] = field(default_factory=dict)
 
 

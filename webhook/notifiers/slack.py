@@ -91,10 +91,13 @@ class Slack:
                 unfurl_links=False,
                 unfurl_media=False,
             )
-        return Receipt(str(answer["ts"]), {"channel": answer["channel"]})
+        # Whatever the answer lacks, the message is out: an error here would send it again.
+        return Receipt(str(answer.get("ts") or ""), {"channel": answer.get("channel")})
 
     def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:  # noqa: ARG002 - the receipt knows the channel's id, which uploads need
         """Upload the chart into the message's thread."""
+        if not (receipt.reference and receipt.details.get("channel")):
+            raise PermanentDeliveryError("Slack: its answer did not say where the message is")
         with _delivery_errors():
             self._client.files_upload_v2(
                 channel=receipt.details["channel"],

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from webhook.domain.alert import AlertTypes, NotifyReason
 from webhook.domain.message import Message, Note, Summary, chart_metric, compose, ended_at, merchant_of
@@ -25,17 +26,21 @@ from webhook.ports import (
     Notifier,
     PermanentDeliveryError,
     Receipt,
+    StoreUnavailable,
     Summariser,
     TemporaryDeliveryError,
 )
 
 LEASE = timedelta(seconds=60)
-"""Longer than the slowest summary and send together: a lease must not end while its worker is still busy."""
+"""Longer than the slowest summary (30 s) and send together: a lease must not end while its worker is still busy."""
+
+RECORD_WITHIN = timedelta(seconds=10)
+"""Beside a summary of 30 s and a send of 10 s this leaves the lease a margin for the last try's own wait."""
 
 SUMMARY_BUDGET = timedelta(seconds=5)
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=15)
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
 GIVE_UP_AFTER = timedelta(hours=24)
-"""A provider that keeps asking to wait is believed for a day."""
+"""So long after the decision a message that still fails is a dead letter: a provider may be away for hours."""
 
 log = structlog.get_logger()
 
@@ -46,9 +51,9 @@ class Outbox(Protocol):
     def claim(
         self, limit: int, owner: str, now: datetime, lease: timedelta, *, without: Collection[str] = ()
     ) -> list[Note]: ...
-    def record_sent(self, note: Note, owner: str, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
+    def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
     def record_failed(
-        self, note: Note, owner: str, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
+        self, note: Note, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
     ) -> bool: ...
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None: ...
 
@@ -63,7 +68,7 @@ class Meter(Protocol):
 
 
 def retry_wait(tries: int, spread: float) -> timedelta:
-    """Time before the next try after `tries` (≥ 1) failed ones: 5 s, 20 s, 80 s, …, at most 15 min.
+    """Time before the next try after `tries` (≥ 1) failed ones: 5 s, 20 s, 80 s, …, at most 5 min.
 
     `spread` in 0..1 takes away up to half of it, so that many failures do not come back in one moment.
     """
@@ -127,7 +132,7 @@ class Dispatcher:
             self._failed(note, error)
             return
         now = self.clock()
-        if not self.outbox.record_sent(note, self.owner, receipt, summary, now):
+        if not self._record_sent(note, receipt, summary, now):
             _log(note).warning("notification_lease_lost")
         self.meter.sent(note, now)
         _log(note).info(
@@ -139,6 +144,16 @@ class Dispatcher:
         )
         if self.chart is not None:
             self._drawers.submit(self._attach, note, message, notifier, receipt)
+
+    def _record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
+        """As long as the lease allows: a message whose sending is not recorded is sent again."""
+        recording = Retrying(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_exponential(0.1, max=2),
+            stop=stop_after_delay(RECORD_WITHIN),
+            reraise=True,
+        )
+        return recording(self.outbox.record_sent, note, receipt, summary, now)
 
     def _summarise(self, note: Note) -> Summary:
         """The model's words where one is configured and its answer holds, else the template's."""
@@ -160,12 +175,13 @@ class Dispatcher:
         counted, retry_at = True, None
         if isinstance(error, TemporaryDeliveryError):
             pause = timedelta(seconds=error.retry_after or 0)
-            counted = not pause or now - note.created_at > GIVE_UP_AFTER
-            spread = random.random()  # noqa: S311 - spreads load, guards nothing
-            retry_at = now + max(pause, retry_wait(note.retry_count + 1, spread) if counted else pause)
+            counted = not pause
             if pause:
                 self._paused[note.channel_type] = now + pause
-        self.outbox.record_failed(note, self.owner, str(error), now, retry_at=retry_at, counted=counted)
+            if now - note.created_at < GIVE_UP_AFTER:
+                spread = random.random()  # noqa: S311 - spreads load, guards nothing
+                retry_at = now + (pause or retry_wait(note.retry_count + 1, spread))
+        self.outbox.record_failed(note, str(error), now, retry_at=retry_at, counted=counted)
         self.meter.failed(note, permanent=retry_at is None)
         _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -106,8 +107,8 @@ class MerchantEntry(_Strict):
 _FILE = TypeAdapter(list[MerchantEntry])
 
 
-def read_config_file(path: Path) -> list[MerchantConfig]:
-    """The configurations of a file; raise ConfigFileError with all that is wrong in it."""
+def read_config_file(path: Path, channels: Collection[str]) -> list[MerchantConfig]:
+    """The configurations of a file that name no other `channels`; raise ConfigFileError with all that is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -118,10 +119,24 @@ def read_config_file(path: Path) -> list[MerchantConfig]:
         raise ConfigFileError([f"{path}: {' '.join(str(error).split())}"]) from error
     except ValidationError as error:
         raise ConfigFileError([_problem(path, node, detail) for detail in error.errors()]) from error
-    return _distinct(path, node, entries)
+    problems = [*_repeated(path, node, entries), *_unknown_channels(path, node, entries, channels)]
+    if problems:
+        raise ConfigFileError(problems)
+    return [entry.config() for entry in entries]
 
 
-def _distinct(path: Path, node: yaml.Node | None, entries: list[MerchantEntry]) -> list[MerchantConfig]:
+def _unknown_channels(
+    path: Path, node: yaml.Node | None, entries: list[MerchantEntry], channels: Collection[str]
+) -> list[str]:
+    return [
+        f"{path}:{_line(node, (number, 'channels', name))}: unknown channel {name!r}; there are {', '.join(channels)}"
+        for number, entry in enumerate(entries)
+        for name in entry.channels
+        if name not in channels
+    ]
+
+
+def _repeated(path: Path, node: yaml.Node | None, entries: list[MerchantEntry]) -> list[str]:
     seen: dict[tuple[str, str], int] = {}
     problems = []
     for number, entry in enumerate(entries):
@@ -129,9 +144,7 @@ def _distinct(path: Path, node: yaml.Node | None, entries: list[MerchantEntry]) 
         if first != number:
             where = f"{path}:{_line(node, (number,))}"
             problems.append(f"{where}: {entry.account_id} {entry.alert_type} is already configured above")
-    if problems:
-        raise ConfigFileError(problems)
-    return [entry.config() for entry in entries]
+    return problems
 
 
 def _problem(path: Path, node: yaml.Node | None, detail: ErrorDetails) -> str:

@@ -1,7 +1,8 @@
 """The outbox: notification rows are claimed with a lease, sent by the caller, then recorded.
 
-PENDING → SENDING (lease) → SENT, or back to PENDING until a later time, or FAILED (dead letter). A worker that dies
-while it holds a lease leaves the row claimable when the lease ends, so a message may go out twice, never not at all.
+PENDING → SENDING (lease) → SENT, or back to PENDING until a later time, or FAILED (dead letter, kept and shown on the
+alert's page). A worker that dies while it holds a lease leaves the row claimable when the lease ends, so a message may
+go out twice. One that takes its worker down MAX_LOST_LEASES times in a row is a dead letter too.
 """
 
 from __future__ import annotations
@@ -9,36 +10,38 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotificationStatus, NotifyReason
 from webhook.domain.message import Note, Summary
 from webhook.domain.severity import Severity
-from webhook.ports import Receipt
+from webhook.ports import Receipt, StoreUnavailable
 from webhook.storage.database import Database
 from webhook.storage.tables import alert, alert_dynamic, notification
 
-MAX_TRIES = 5
+MAX_LOST_LEASES = 5
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
+_OWNER_LENGTH, _TOKEN_LENGTH = 47, 16  # of the 64 characters that the column holds, with a slash between them
 _DIED = "the worker died or hung while sending"
 
 
 class Outbox:
-    """Any number of workers, each under its own `owner` name, may claim from one store."""
+    """Any number of workers may claim from one store; each claim has a lease of its own."""
 
-    def __init__(self, database: Database, *, max_tries: int = MAX_TRIES) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._max_tries = max_tries
 
     def claim(
         self, limit: int, owner: str, now: datetime, lease: timedelta, *, without: Collection[str] = ()
     ) -> list[Note]:
-        """Lease up to `limit` due notifications to `owner`: the gravest first, then the oldest.
+        """Lease up to `limit` due notifications: the gravest first, then the oldest. `owner` is for people who look.
 
         Of one alert and channel only the earliest unsent one can be claimed, so order is kept. Channels in
         `without` are left alone.
         """
+        lease_name = f"{owner[:_OWNER_LENGTH]}/{uuid4().hex[:_TOKEN_LENGTH]}"
         due = self._due(now, without).limit(limit)
         with self._database.read() as connection:
             if connection.execute(due.limit(1)).first() is None:
@@ -47,48 +50,54 @@ class Outbox:
             claimed = connection.scalars(due.with_for_update(skip_locked=True, of=notification)).all()
             if not claimed:
                 return []
+            lost = sa.case((notification.c.status == _SENDING, 1), else_=0)
             connection.execute(
                 sa.update(notification)
                 .where(notification.c.id.in_(claimed))
                 .values(
                     status=_SENDING,
-                    lease_owner=owner,
+                    lease_owner=lease_name,
                     lease_until=now + lease,
-                    retry_count=notification.c.retry_count + sa.case((notification.c.status == _SENDING, 1), else_=0),
+                    retry_count=notification.c.retry_count + lost,
+                    lost_leases=notification.c.lost_leases + lost,
                 )
             )
             notes = _notes(connection, claimed)
             self._bury_unreadable(connection, set(claimed) - {note.notification_id for note in notes}, now)
             return notes
 
-    def record_sent(self, note: Note, owner: str, receipt: Receipt, summary: Summary, now: datetime) -> bool:
+    def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
         """Status SENT, the provider's answer, when people were last told, and the words they got.
 
-        False when the lease was lost meanwhile; then another worker answers for the row.
+        False when the lease was lost meanwhile; then another worker answers for the row. Raises StoreUnavailable.
         """
+        try:
+            return self._record_sent(note, receipt, summary, now)
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            raise StoreUnavailable(type(getattr(error, "orig", None) or error).__name__) from error
+
+    def _record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
         details = {"reference": receipt.reference, **receipt.details}
         with self._database.write() as connection:
-            ours = _finish(
-                connection, note, owner, {"provider": details}, status=NotificationStatus.SENT.value, sent_at=now
-            )
+            ours = _finish(connection, note, {"provider": details}, status=NotificationStatus.SENT.value, sent_at=now)
             if ours:
                 _tell(connection, note, summary, now)
         return ours
 
     def record_failed(
-        self, note: Note, owner: str, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
+        self, note: Note, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
     ) -> bool:
-        """Due again at `retry_at`; None, or the last try: FAILED, a dead letter that can be replayed.
+        """Due again at `retry_at`; None: FAILED, a dead letter.
 
         `counted` is False where the provider only asked to wait. False is returned when the lease was lost.
         """
         tries = note.retry_count + (1 if counted else 0)
-        if retry_at is None or tries >= self._max_tries:
+        if retry_at is None:
             changes: dict[str, Any] = {"status": NotificationStatus.FAILED.value, "failed_at": now}
         else:
             changes = {"status": _PENDING, "not_before": retry_at}
         with self._database.write() as connection:
-            return _finish(connection, note, owner, {}, error_message=error, retry_count=tries, **changes)
+            return _finish(connection, note, {}, error_message=error, retry_count=tries, lost_leases=0, **changes)
 
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None:
         """What became of the chart, beside the provider's answer; the text's status stays as it is."""
@@ -101,13 +110,14 @@ class Outbox:
             )
 
     def release_expired(self, now: datetime) -> int:
-        """Give up leases that ran out: due again at once, or FAILED after the last try. Return how many."""
+        """Give up leases that ran out: due again at once, or FAILED after too many in a row. Return how many."""
         expired = sa.and_(notification.c.status == _SENDING, notification.c.lease_until < now)
-        last_try = notification.c.retry_count + 1 >= self._max_tries
+        last_try = notification.c.lost_leases + 1 >= MAX_LOST_LEASES
         freed = {
             "lease_owner": None,
             "lease_until": None,
             "retry_count": notification.c.retry_count + 1,
+            "lost_leases": notification.c.lost_leases + 1,
             "error_message": _DIED,
         }
         with self._database.read() as connection:
@@ -152,7 +162,7 @@ class Outbox:
         n, earlier = notification.c, notification.alias("earlier")
         ready = sa.or_(
             sa.and_(n.status == _PENDING, n.not_before <= now),
-            sa.and_(n.status == _SENDING, n.lease_until < now, n.retry_count + 1 < self._max_tries),
+            sa.and_(n.status == _SENDING, n.lease_until < now, n.lost_leases + 1 < MAX_LOST_LEASES),
         )
         unsent_before = sa.exists().where(
             earlier.c.alert_id == n.alert_id,
@@ -172,18 +182,17 @@ class Outbox:
 def _finish(
     connection: sa.Connection,
     note: Note,
-    owner: str,
     metadata: Mapping[str, Any],
     **changes: Any,  # noqa: ANN401 - column values
 ) -> bool:
-    """End the lease of `owner` on this row; False when it was not held any more."""
+    """End the lease that came with the note; False when it was not held any more."""
     kept = _metadata(connection, note.notification_id)
     result = connection.execute(
         sa.update(notification)
         .where(
             notification.c.id == note.notification_id,
             notification.c.status == _SENDING,
-            notification.c.lease_owner == owner,
+            notification.c.lease_owner == note.lease,
         )
         .values({"lease_owner": None, "lease_until": None, "metadata": {**kept, **metadata}, **changes})
     )
@@ -270,6 +279,7 @@ def _read(row: sa.RowMapping) -> Note:
         channel_settings=content.get("channel_settings") or {},
         retry_count=row["retry_count"],
         created_at=row["created_at"],
+        lease=row["lease_owner"] or "",
         peaks=_numbers(content.get("peaks")),
     )
 

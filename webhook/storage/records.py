@@ -127,6 +127,14 @@ class TriggerFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppressed:
+    """Triggers that were held back for their merchants' settings, and how many merchants those are."""
+
+    triggers: int
+    accounts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """`active` counts by severity; the rest counts since the start of the day that was asked for."""
 

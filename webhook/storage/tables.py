@@ -199,6 +199,7 @@ alert_trigger_log = sa.Table(
     sa.Index(None, "alert_id", "created_at"),
     sa.Index(None, "account_id", "created_at"),
     sa.Index(None, "created_at"),
+    sa.Index(None, "outcome", "created_at"),
 )
 
 alert_relationship = sa.Table(
@@ -307,6 +308,7 @@ notification = sa.Table(
     sa.Column("lease_owner", sa.String(64)),
     _time("lease_until", nullable=True),
     sa.Column("retry_count", sa.Integer, nullable=False),
+    sa.Column("lost_leases", sa.Integer, nullable=False, server_default="0"),  # in a row: the worker died each time
     _time("sent_at", nullable=True),
     _time("delivered_at", nullable=True),
     _time("failed_at", nullable=True),

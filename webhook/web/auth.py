@@ -23,6 +23,8 @@ ATTEMPTS = 10
 ATTEMPT_WINDOW = timedelta(minutes=5)
 REMEMBERED_ADDRESSES = 4096
 SESSION_LIFETIME = timedelta(days=7)
+LONGEST_BODY = 64 * 1024
+"""Bytes: far more than any form or API call needs. Who is to send more raises it for that request, once let in."""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -99,17 +101,20 @@ class Gate:
         return hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._token)
 
     def check(self, token: str) -> bool:
-        """Whether the token is right; raise TooManyRequests for an address that guesses."""
+        """Whether the token is right; raise TooManyRequests for a wrong one from an address that guesses.
+
+        A right token always passes: behind a proxy everybody may have the address of the one who guesses.
+        """
         address, now = request.remote_addr or "", self._clock()
+        if self._knows(token):
+            self.attempts.succeeded(address)
+            return True
         wait = self.attempts.wait(address, now)
         if wait is not None:
             seconds = ceil(wait.total_seconds())
             raise TooManyRequests(
                 f"Too many failed attempts. Try again in {ceil(seconds / 60)} min.", retry_after=seconds
             )
-        if self._knows(token):
-            self.attempts.succeeded(address)
-            return True
         self.attempts.failed(address, now)
         return False
 
@@ -135,6 +140,7 @@ def secure_application(app: Flask, admin_token: str, clock: Callable[[], datetim
     gate = Gate(admin_token, _secret(app, admin_token), clock)
     app.session_interface = CookieOverHttps()
     app.config.update(
+        MAX_CONTENT_LENGTH=LONGEST_BODY,
         SESSION_COOKIE_NAME="sentinel_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",

@@ -33,6 +33,7 @@ from webhook.web import readings, wording
 from webhook.web.api import Api, action_text, api_blueprint, http_problem, readings_of
 from webhook.web.auth import Gate, login_blueprint, require_credentials, require_login, secure_application
 from webhook.web.contracts import ADMIN_SESSION, Actions, Charts
+from webhook.web.figures import Figures
 from webhook.web.live import DEFAULT_SUBSCRIBERS, Broadcaster, live_blueprint
 from webhook.web.parameters import (
     PAGE_SIZE,
@@ -60,7 +61,7 @@ ERRORS = {
     413: "That is more text than fits.",
     429: "Too many attempts.",
     500: "Something went wrong here. It has been logged; trying again may help.",
-    503: "The database cannot be reached at the moment. Alerts are still being received and kept; try again soon.",
+    503: "The database cannot be reached now. Alertmanager keeps alerts and sends them again. Try again later.",
 }
 
 
@@ -179,7 +180,7 @@ def _database_away(_error: Exception) -> Response | tuple[str, int]:
 def _pages_blueprint(site: Api) -> Blueprint:
     pages = Blueprint("pages", __name__, template_folder="templates")
     pages.add_url_rule("/", view_func=lambda: redirect(url_for("pages.alerts")), endpoint="home")
-    pages.add_url_rule("/alerts", "alerts", partial(_alerts, site))
+    pages.add_url_rule("/alerts", "alerts", partial(_alerts, site, Figures()))
     pages.add_url_rule("/alerts/<uuid:alert_id>", "alert", partial(_alert, site))
     pages.add_url_rule("/triggers", "triggers", partial(_triggers, site))
     pages.add_url_rule("/alerts/<uuid:alert_id>/resolve", "resolve", partial(_resolve, site), methods=["POST"])
@@ -198,11 +199,11 @@ def _changed(endpoint: str, query: Parameters) -> Callable[..., str]:
     return link
 
 
-def _alerts(site: Api) -> str:
+def _alerts(site: Api, figures: Figures) -> str:
     now, query = site.clock(), AlertPageQuery.leniently(request.args)
     wanted = query.wanted(now)
     with site.database.read() as connection:
-        statistics = queries.statistics(connection, day_start(now))
+        statistics = figures.statistics(connection, day_start(now), now)
         total = queries.count_alerts(connection, wanted)
         pages = max(1, -(-total // PAGE_SIZE))
         page = min(query.page, pages)

@@ -105,6 +105,14 @@ def test_all_that_is_wrong_is_told_at_once_and_no_value_is_shown(
     assert all("\n" not in problem for problem in caught.value.problems)
 
 
+def test_a_model_gets_no_longer_than_the_lease_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTINEL_LLM_TIMEOUT", "30s")
+    assert load_settings().llm_timeout == timedelta(seconds=30)
+    monkeypatch.setenv("SENTINEL_LLM_TIMEOUT", "31s")
+    with pytest.raises(ConfigError, match="SENTINEL_LLM_TIMEOUT: must be at most 30s"):
+        load_settings()
+
+
 def test_what_is_required_is_named() -> None:
     with pytest.raises(ConfigError, match="SENTINEL_INGEST_TOKEN: must be set"):
         load_settings(require=["ingest_token"])

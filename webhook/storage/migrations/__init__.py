@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -12,6 +13,10 @@ from alembic.config import Config
 from webhook.storage.database import Database
 
 _LOCK = 0x53454E54  # any number, the same for everyone who migrates this schema
+
+
+class ForeignKeysBroken(Exception):  # noqa: N818 - a state of the data
+    """A migration would leave rows that refer to nothing; nothing of it was kept."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -26,13 +31,33 @@ def downgrade(url: str, revision: str) -> None:
 
 def _run(url: str, step: Callable[[Config, str], None], revision: str) -> None:
     database = Database(url)
+    sqlite = database.dialect == "sqlite"
+    if sqlite:
+        sa.event.listen(database.engine, "connect", _let_tables_be_copied)
     try:
         with database.write() as connection:
-            if database.dialect == "postgresql":
+            if not sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
             step(configuration(connection), revision)
+            if sqlite:
+                _check_foreign_keys(connection)
     finally:
         database.close()
+
+
+def _let_tables_be_copied(connection: Any, _record: Any) -> None:
+    """SQLite alters a table by dropping it for a copy, and would delete whatever cascades from it.
+
+    Within a transaction the pragma does nothing; these connections serve this migration alone.
+    """
+    connection.execute("PRAGMA foreign_keys=OFF")
+
+
+def _check_foreign_keys(connection: sa.Connection) -> None:
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    if broken:
+        tables = ", ".join(sorted({f"{row[0]} → {row[2]}" for row in broken}))
+        raise ForeignKeysBroken(f"{len(broken)} rows refer to nothing: {tables}")
 
 
 def configuration(connection: sa.Connection) -> Config:

@@ -167,8 +167,9 @@ function show(state, word) {
 let cursor = since;
 
 function concerns(change) {
-  if (change.many || !(alertId || showsTriggers)) return true;
-  return alertId ? change.alerts.includes(alertId) : change.triggers;
+  if (change.many) return true;
+  if (alertId) return change.alerts.includes(alertId);
+  return showsTriggers ? change.triggers : change.alerts.length > 0; // of triggers it shows a count, no more
 }
 
 function listen() {

@@ -340,6 +340,9 @@ def _alert_trigger_log_indexes() -> None:
         op.f("ix_alert_trigger_log_alert_id_created_at"), "alert_trigger_log", ["alert_id", "created_at"], unique=False
     )
     op.create_index(op.f("ix_alert_trigger_log_created_at"), "alert_trigger_log", ["created_at"], unique=False)
+    op.create_index(
+        op.f("ix_alert_trigger_log_outcome_created_at"), "alert_trigger_log", ["outcome", "created_at"], unique=False
+    )
 
 
 def _notification() -> None:
@@ -361,6 +364,7 @@ def _notification() -> None:
         sa.Column("lease_owner", sa.String(length=64), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("retry_count", sa.Integer(), nullable=False),
+        sa.Column("lost_leases", sa.Integer(), server_default="0", nullable=False),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
