@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -244,3 +245,25 @@ def test_many_workers_at_once_never_claim_the_same_twice(shop: Shop, outbox: Out
     assert sorted(taken) == sorted(ids)
     with shop.database.read() as connection:
         assert connection.scalar(sa.select(sa.func.max(notification.c.retry_count))) == 0
+
+
+def test_an_empty_outbox_is_asked_once_by_index(shop: Shop, outbox: Outbox) -> None:
+    sent = shop.add_notification(shop.add_alert())
+    shop.add_notification(shop.add_alert(), not_before=NOW + timedelta(hours=1))
+    (note,) = outbox.claim(9, "one", NOW, LEASE)
+    outbox.record_sent(note, Receipt(), template_summary(note), NOW)
+    assert shop.row(sent)["status"] == "SENT"
+    asked: list[tuple[str, Any]] = []
+
+    def note_statement(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        asked.append((statement, parameters))
+
+    sa.event.listen(shop.database.engine, "before_cursor_execute", note_statement)
+    assert claimed(outbox) == []
+    sa.event.remove(shop.database.engine, "before_cursor_execute", note_statement)
+
+    ((statement, parameters),) = [entry for entry in asked if entry[0].startswith("SELECT")]
+    if shop.database.dialect == "sqlite":
+        with shop.database.read() as connection:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+        assert "ix_notification_status_not_before" in str(plan)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -42,12 +43,14 @@ class Outbox:
         `without` are left alone.
         """
         lease_name = f"{owner[:_OWNER_LENGTH]}/{uuid4().hex[:_TOKEN_LENGTH]}"
-        due = self._due(now, without).limit(limit)
+        asked = {"now": now, "without": list(without), "limit": limit}
         with self._database.read() as connection:
-            if connection.execute(due.limit(1)).first() is None:
+            if connection.execute(_ripe(), {"now": now}).first() is None:
+                return []
+            if connection.execute(_due(), asked | {"limit": 1}).first() is None:
                 return []
         with self._database.write() as connection:
-            claimed = connection.scalars(due.with_for_update(skip_locked=True, of=notification)).all()
+            claimed = connection.scalars(_due(lock=True), asked).all()
             if not claimed:
                 return []
             lost = sa.case((notification.c.status == _SENDING, 1), else_=0)
@@ -158,25 +161,43 @@ class Outbox:
                 )
             )
 
-    def _due(self, now: datetime, without: Collection[str]) -> sa.Select[str]:
-        n, earlier = notification.c, notification.alias("earlier")
-        ready = sa.or_(
+
+# Built once: an idle worker asks ten times a second, and building takes longer than asking.
+@cache
+def _ripe() -> sa.Select[int]:
+    """Whether any time has come, be it for a row that has to wait for another: one look into an index."""
+    return sa.select(sa.literal(1)).select_from(notification).where(_ready()).limit(1)
+
+
+@cache
+def _due(*, lock: bool = False) -> sa.Select[str]:
+    """Parameters: `now`, `without` (channels), `limit`."""
+    n, earlier = notification.c, notification.alias("earlier")
+    unsent_before = sa.exists().where(
+        earlier.c.alert_id == n.alert_id,
+        earlier.c.channel_type == n.channel_type,
+        earlier.c.status.in_((_PENDING, _SENDING)),
+        # Told in one instant: the milder first, as severity rises.
+        sa.tuple_(earlier.c.created_at, earlier.c.priority, earlier.c.id) < sa.tuple_(n.created_at, n.priority, n.id),
+    )
+    due = (
+        sa.select(n.id)
+        .where(_ready(), ~unsent_before, n.channel_type.not_in(sa.bindparam("without", expanding=True)))
+        .order_by(n.priority.desc(), n.created_at, n.id)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+    )
+    return due.with_for_update(skip_locked=True, of=notification) if lock else due
+
+
+def _ready() -> sa.ColumnElement[bool]:
+    n, now = notification.c, sa.bindparam("now", type_=notification.c.not_before.type)
+    return sa.and_(
+        n.status.in_((_PENDING, _SENDING)),
+        sa.or_(
             sa.and_(n.status == _PENDING, n.not_before <= now),
             sa.and_(n.status == _SENDING, n.lease_until < now, n.lost_leases + 1 < MAX_LOST_LEASES),
-        )
-        unsent_before = sa.exists().where(
-            earlier.c.alert_id == n.alert_id,
-            earlier.c.channel_type == n.channel_type,
-            earlier.c.status.in_((_PENDING, _SENDING)),
-            # Told in one instant: the milder first, as severity rises.
-            sa.tuple_(earlier.c.created_at, earlier.c.priority, earlier.c.id)
-            < sa.tuple_(n.created_at, n.priority, n.id),
-        )
-        return (
-            sa.select(n.id)
-            .where(ready, ~unsent_before, n.channel_type.not_in(list(without)))
-            .order_by(n.priority.desc(), n.created_at, n.id)
-        )
+        ),
+    )
 
 
 def _finish(
