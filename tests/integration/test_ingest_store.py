@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-import pytest
-import sqlalchemy as sa
-from prometheus_client import CollectorRegistry
+from ingest_shop import MINUTE, START, Shop, firing, shop
 
 from webhook.config import ConfigFile
 from webhook.domain.alert import AlertSession, AlertTypes, AlertTypeSettings
-from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.ledger import Changes, IngestSettings
-from webhook.domain.payload import parse_payload
-from webhook.domain.session import IllegalChange
-from webhook.pipeline.actions import dismiss, resolve
-from webhook.pipeline.ingest import IngestMetrics, ingest
-from webhook.pipeline.sweep import Sweep
-from webhook.ports import AlertNotFound
-from webhook.storage.configs import save_configs
-from webhook.storage.database import Database
-from webhook.storage.migrations import upgrade
-from webhook.storage.outbox import Outbox
-from webhook.storage.store import AlertStore
-from webhook.storage.sweeping import Sweeping
+from webhook.pipeline.actions import resolve
 from webhook.storage.tables import (
     alert,
     alert_comment,
@@ -36,75 +21,10 @@ from webhook.storage.tables import (
     alert_instance,
     alert_relationship,
     alert_trigger_log,
-    audit_log,
     notification,
 )
 
-START = datetime(2026, 1, 5, 12, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-
-
-def firing(
-    account: str | None = "acc_001",
-    *,
-    status: str = "firing",
-    starts_at: datetime = START,
-    name: str = "CardTestingDetected",
-    severity: str = "P3",
-    block_rate: str = "0.35038363171355497",
-) -> dict[str, Any]:
-    labels = {"alertname": name, "alert_type": "CARD_TESTING", "severity": severity, "merchant_name": "Kahn & Co"}
-    if account is not None:
-        labels["account_id"] = account
-    return {
-        "status": status,
-        "labels": labels,
-        "annotations": {"summary": "cards are tested", "block_rate": block_rate, "threshold_block_rate": "0.2"},
-        "startsAt": starts_at.isoformat(),
-        "endsAt": "0001-01-01T00:00:00Z",
-        "generatorURL": "http://prometheus/graph",
-        "fingerprint": f"{name}/{account}",
-    }
-
-
-class Shop:
-    """One store with its settings and a clock that tests advance."""
-
-    def __init__(self, url: str) -> None:
-        upgrade(url)
-        self.database = Database(url)
-        self.store = AlertStore(self.database)
-        self.settings = IngestSettings()
-        self.registry = CollectorRegistry()
-        self.metrics = IngestMetrics(self.registry)
-        self.now = START
-
-    def deliver(self, *alerts: object, after: timedelta = timedelta(0), urgent: bool = False) -> Changes:
-        self.now += after
-        received = parse_payload({"alerts": list(alerts)}, urgent=urgent)
-        return ingest(self.store, received, self.settings, self.now, metrics=self.metrics)
-
-    def outcomes(self, *alerts: object, after: timedelta = timedelta(0)) -> list[str]:
-        return [entry.label for entry in self.deliver(*alerts, after=after).entries]
-
-    def rows(self, table: sa.Table, **where: object) -> list[dict[str, Any]]:
-        query = sa.select(table).filter_by(**where)
-        for order in ("created_at", "updated_at", "starts_at"):
-            if order in table.c:
-                query = query.order_by(table.c[order])
-                break
-        with self.database.read() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
-
-    def count(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(f"{name}_total", labels) or 0
-
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.database.close()
+__all__ = ["shop"]
 
 
 def test_a_new_alert_is_stored_whole_and_a_message_is_due(shop: Shop) -> None:
@@ -217,171 +137,6 @@ def test_a_resolve_that_was_never_heard_firing_is_recorded_only(shop: Shop) -> N
     assert shop.outcomes(firing(status="resolved")) == ["resolved"]
     assert shop.rows(alert) == []
     assert shop.outcomes(firing(), after=MINUTE) == ["stale"]
-
-
-@pytest.mark.parametrize("close", ["resolve", "dismiss"])
-def test_what_a_person_closed_stays_closed_until_it_fires_anew(shop: Shop, close: str) -> None:
-    (entry,) = shop.deliver(firing()).entries
-    assert entry.alert_id is not None
-    shop.now += MINUTE
-    if close == "resolve":
-        resolve(shop.store, entry.alert_id, note="blocked", actor="ana", authenticated_as="admin token", now=shop.now)
-    else:
-        dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", authenticated_as="admin token", now=shop.now)
-    assert shop.outcomes(firing(), after=5 * MINUTE) == ["stale"]
-    assert shop.outcomes(firing(), after=timedelta(hours=30)) == ["stale"]
-    assert shop.outcomes(firing(starts_at=shop.now)) == ["created"]
-
-
-def test_resolving_tells_who_was_told_and_leaves_a_trail(shop: Shop) -> None:
-    shop.settings = IngestSettings(channels={"console": {}, "slack": {"channel": "#fraud"}})
-    (entry,) = shop.deliver(firing(), firing(name="CardTestingSevere", block_rate="0.5")).entries[:1]
-    assert entry.alert_id is not None
-    assert shop.outcomes(firing(block_rate="0.3"), after=5 * MINUTE) == ["session_updated"]
-    was_sent(shop, "console", "slack")
-    session = resolve(
-        shop.store, entry.alert_id, note="blocked", actor="ana", authenticated_as="admin token", now=shop.now + MINUTE
-    )
-
-    assert (session.status, session.session_status) == ("RESOLVED", "RESOLVED")
-    (state,) = shop.rows(alert_dynamic)
-    assert (state["resolved_by"], state["resolution_note"]) == ("ana", "blocked")
-    ends = [row for row in shop.rows(notification) if row["reason"] == "resolved"]
-    assert {row["channel_type"]: row["content"]["channel_settings"] for row in ends} == {
-        "console": {},
-        "slack": {"channel": "#fraud"},
-    }
-    assert all(row["content"]["status"] == "RESOLVED" for row in ends)
-    assert all(row["content"]["peaks"] == {"block_rate": 0.5} for row in ends)
-    assert all(row["content"]["metrics"] == {"block_rate": 0.3} for row in ends)
-    (audit,) = shop.rows(audit_log)
-    assert (audit["actor"], audit["details"]["authenticated_as"]) == ("ana", "admin token")
-    assert shop.rows(alert_comment)[-1]["content"] == "Alert resolved by ana: blocked"
-    with pytest.raises(IllegalChange):
-        dismiss(shop.store, entry.alert_id, reason="", actor="bo", authenticated_as="admin token", now=shop.now)
-    with pytest.raises(AlertNotFound):
-        resolve(
-            shop.store,
-            "11111111-1111-4111-8111-111111111111",
-            note="",
-            actor="bo",
-            authenticated_as="admin token",
-            now=shop.now,
-        )
-
-
-def was_sent(shop: Shop, *channels: str) -> None:
-    with shop.database.write() as connection:
-        sent = sa.update(notification).where(notification.c.channel_type.in_(channels))
-        connection.execute(sent.values(status="SENT", sent_at=shop.now))
-
-
-def test_dismissing_tells_nobody_what_was_not_sent_yet(shop: Shop) -> None:
-    shop.settings = IngestSettings(channels={"console": {}, "slack": {}})
-    (entry,) = shop.deliver(firing()).entries
-    assert entry.alert_id is not None
-    was_sent(shop, "slack")
-    dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", authenticated_as="admin token", now=shop.now)
-    assert [(row["channel_type"], row["reason"]) for row in shop.rows(notification)] == [("slack", "first")]
-    assert Outbox(shop.database).claim(9, "worker", shop.now + MINUTE, MINUTE) == []
-    assert shop.rows(audit_log)[0]["details"]["withdrawn"] == ["console:first"]
-
-
-def test_a_person_who_resolves_comes_before_what_was_not_sent_yet(shop: Shop) -> None:
-    shop.settings = IngestSettings(channels={"console": {}, "slack": {}})
-    (entry,) = shop.deliver(firing()).entries
-    assert entry.alert_id is not None
-    was_sent(shop, "slack")
-    shop.deliver(firing(name="CardTestingSevere", severity="P1"), after=MINUTE)
-    assert len(shop.rows(notification, reason="escalated")) == 2
-    resolve(shop.store, entry.alert_id, note="blocked", actor="ana", authenticated_as="admin token", now=shop.now)
-    told = [(row["channel_type"], row["reason"]) for row in shop.rows(notification)]
-    assert told == [("slack", "first"), ("slack", "resolved")]
-
-
-def test_what_a_person_closed_stays_closed_whatever_they_call_themselves(shop: Shop) -> None:
-    (entry,) = shop.deliver(firing()).entries
-    assert entry.alert_id is not None
-    dismiss(shop.store, entry.alert_id, reason="a sale", actor="system", authenticated_as="admin token", now=shop.now)
-    assert shop.outcomes(firing(), after=5 * MINUTE) == ["stale"]
-
-
-def test_a_merchants_own_threshold_suppresses_and_says_why(shop: Shop) -> None:
-    condition = Condition("block_rate", ">", 0.4)
-    save_configs(shop.database, [MerchantConfig("acc_001", "CARD_TESTING", conditions=(condition,))], START)
-    (label,) = shop.outcomes(firing(), after=MINUTE)
-    assert label.startswith("suppressed:conditions not met: block_rate 0.35038363171355497 is not > 0.4")
-    (row,) = shop.rows(alert_trigger_log)
-    assert row["verdict"]["conditions"][0]["met"] is False
-    assert row["verdict"]["config_version"] == 1
-    assert (shop.rows(alert), shop.rows(notification)) == ([], [])
-
-    # Judged anew at each delivery, not held back by the occurrence interval.
-    assert shop.outcomes(firing(block_rate="0.5"), after=timedelta(seconds=10)) == ["created"]
-    (told,) = shop.rows(notification)
-    assert told["content"]["thresholds"] == {"block_rate": 0.4}
-
-
-@pytest.mark.parametrize("change", ["threshold", "disabled"])
-def test_what_its_merchant_does_not_want_any_more_ends_without_rising(shop: Shop, change: str) -> None:
-    """The rule's own threshold is lower: Alertmanager goes on repeating for six hours."""
-    wanted = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.6),))
-    save_configs(shop.database, [wanted], START)
-    shop.deliver(firing(block_rate="0.7"))
-    with shop.database.write() as connection:
-        connection.execute(sa.update(notification).values(status="SENT", sent_at=shop.now))
-    if change == "disabled":
-        save_configs(shop.database, [replace(wanted, enabled=False)], START)
-    rate = "0.3" if change == "threshold" else "0.7"
-    types = shop.settings.types
-    sweep = Sweep(Sweeping(shop.database, types, {"console": {}}), Outbox(shop.database), types)
-    for _ in range(73):
-        assert shop.outcomes(firing(block_rate=rate), after=5 * MINUTE)[0].startswith("suppressed:")
-        sweep.run_once(shop.now)
-
-    (state,) = shop.rows(alert_dynamic)
-    assert (state["current_severity"], state["status"], state["resolved_by"]) == ("P3", "RESOLVED", "system")
-    assert state["resolved_at"] == START + 20 * MINUTE, "the first look after a session timeout"
-    assert [row["reason"] for row in shop.rows(notification)] == ["first", "resolved"]
-    assert shop.rows(alert_instance)[0]["status"] == "FIRING"
-
-    save_configs(shop.database, [wanted], START)
-    assert shop.outcomes(firing(block_rate="0.8"), after=5 * MINUTE) == ["created"]
-
-
-def test_a_resend_within_the_interval_is_judged_too(shop: Shop) -> None:
-    shop.deliver(firing())
-    save_configs(shop.database, [MerchantConfig("acc_001", "CARD_TESTING", enabled=False)], START)
-    assert shop.outcomes(firing(), after=MINUTE) == ["suppressed:disabled"]
-    (instance,) = shop.rows(alert_instance)
-    assert (instance["last_heard_at"], instance["last_passed_at"]) == (shop.now, START)
-
-
-def test_disabled_suppresses_and_preferences_choose_the_channels(shop: Shop) -> None:
-    preferences = {"slack": {"enabled": True, "channel": "#a"}, "console": {"enabled": False}}
-    off = MerchantConfig("acc_001", "CARD_TESTING", enabled=False, channel_preferences=preferences)
-    save_configs(shop.database, [off], START)
-    assert shop.outcomes(firing()) == ["suppressed:disabled"]
-    assert save_configs(shop.database, [replace(off, enabled=True)], START) == {"updated": 1}
-    assert save_configs(shop.database, [replace(off, enabled=True)], START) == {"unchanged": 1}
-    shop.deliver(firing(), after=MINUTE)
-    (told,) = shop.rows(notification)
-    assert (told["channel_type"], told["content"]["channel_settings"]) == ("slack", {"channel": "#a"})
-    assert shop.rows(alert_trigger_log)[-1]["verdict"]["config_version"] == 2
-
-
-def test_the_hourly_limit_holds_across_the_merchants_alerts(shop: Shop) -> None:
-    settings = {"frequency_control": {"max_alerts_per_hour": 2}}
-    config = MerchantConfig("acc_001", "CARD_TESTING", notification_settings=settings)
-    save_configs(shop.database, [config], START)
-    shop.settings = IngestSettings(AlertTypes(AlertTypeSettings(fingerprint_fields=("alertname",))))
-    shop.deliver(firing(name="A"), firing(name="B"), firing(name="C"))
-    assert [row["notify"] for row in shop.rows(alert_trigger_log)].count("withheld:frequency") == 1
-    shop.deliver(firing(name="D"), after=MINUTE)
-    assert len(shop.rows(notification)) == 2
-    # What was withheld is still owed.
-    shop.deliver(firing(name="D"), after=61 * MINUTE)
-    assert len(shop.rows(notification)) == 3
 
 
 def test_an_alert_without_account_goes_to_operations(shop: Shop) -> None:
