@@ -15,7 +15,7 @@ from notes import NOW, Shop
 from webhook.domain.summary import template_summary
 from webhook.ports import Receipt
 from webhook.storage.outbox import Outbox
-from webhook.storage.tables import notification
+from webhook.storage.tables import alert_dynamic, notification
 
 LEASE = timedelta(seconds=60)
 
@@ -267,3 +267,22 @@ def test_an_empty_outbox_is_asked_once_by_index(shop: Shop, outbox: Outbox) -> N
         with shop.database.read() as connection:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
         assert "ix_notification_status_not_before" in str(plan)
+
+
+@pytest.mark.parametrize("how", ["failed", "worker died"])
+def test_what_was_being_sent_when_its_alert_was_dismissed_is_not_tried_again(
+    shop: Shop, outbox: Outbox, how: str
+) -> None:
+    alert_id, other = shop.add_alert(), shop.add_notification(shop.add_alert(), at=NOW + timedelta(hours=1))
+    shop.add_notification(alert_id)
+    (note,) = outbox.claim(1, "one", NOW, LEASE)
+    with shop.database.write() as connection:
+        closed = {"status": "DISMISSED", "session_status": "RESOLVED", "resolved_at": NOW}
+        connection.execute(sa.update(alert_dynamic).where(alert_dynamic.c.alert_id == alert_id).values(closed))
+
+    if how == "failed":
+        assert outbox.record_failed(note, "HTTP 500", NOW, retry_at=NOW + LEASE)
+    else:
+        assert outbox.release_expired(NOW + 2 * LEASE) == 1
+
+    assert [row["id"] for row in shop.rows(notification)] == [other]

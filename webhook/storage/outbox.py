@@ -100,7 +100,9 @@ class Outbox:
         else:
             changes = {"status": _PENDING, "not_before": retry_at}
         with self._database.write() as connection:
-            return _finish(connection, note, {}, error_message=error, retry_count=tries, lost_leases=0, **changes)
+            held = _finish(connection, note, {}, error_message=error, retry_count=tries, lost_leases=0, **changes)
+            _withdraw_dismissed(connection)
+            return held
 
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None:
         """What became of the chart, beside the provider's answer; the text's status stays as it is."""
@@ -133,6 +135,7 @@ class Outbox:
                 .values(status=NotificationStatus.FAILED.value, failed_at=now, **freed)
             )
             again = connection.execute(sa.update(notification).where(expired).values(status=_PENDING, **freed))
+            _withdraw_dismissed(connection)
             return dead.rowcount + again.rowcount
 
     def depth(self) -> dict[str, int]:
@@ -198,6 +201,14 @@ def _ready() -> sa.ColumnElement[bool]:
             sa.and_(n.status == _SENDING, n.lease_until < now, n.lost_leases + 1 < MAX_LOST_LEASES),
         ),
     )
+
+
+def _withdraw_dismissed(connection: sa.Connection) -> None:
+    """What was being sent when a person dismissed its alert is not tried again."""
+    dismissed = sa.select(alert_dynamic.c.alert_id).where(
+        alert_dynamic.c.alert_id == notification.c.alert_id, alert_dynamic.c.status == AlertStatus.DISMISSED.value
+    )
+    connection.execute(sa.delete(notification).where(notification.c.status == _PENDING, dismissed.exists()))
 
 
 def _finish(
