@@ -39,8 +39,9 @@ class CardBook:
         return book
 
     def average(self, card_id: str) -> float | None:
+        """None before the card has a habit."""
         count, total = self._spent.get(card_id, (0, 0.0))
-        return total / count if count else None
+        return total / count if count >= HABIT else None
 
     def record(self, frame: pl.DataFrame) -> pl.DataFrame:
         """`frame` (in order of time) with `amount_ratio`; its amounts are remembered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import sqlalchemy as sa
 
 from demo import attacks
 from demo.errors import DemoError
+from demo.history import write_history
 from demo.merchants import make_population
 from demo.metrics import window_metrics
 from demo.payments import PaymentsStore, transactions
+from demo.progress import ProgressLine
 from demo.simulator import CATCH_UP, Simulator, SimulatorConfig
 
 NOW = 1_750_000_000.0
@@ -92,8 +95,9 @@ def test_velocity_is_hundreds_a_second_on_few_cards(store: PaymentsStore) -> Non
 
 
 def test_account_takeover_spends_a_multiple_on_known_cards(store: PaymentsStore) -> None:
-    simulator = Simulator(store, SMALL, NOW - 600)
-    simulator.step(NOW - 1)
+    config = replace(SMALL, history=6 * 3600.0)  # long enough for habits
+    write_history(store, config, NOW - 1, ProgressLine("history"))
+    simulator = Simulator(store, config, NOW - 1)
     before = metrics(store, NOW)["acc_002"]["unusual_spend_rate"]
     begin(store, "account_takeover", NOW)
     now = run(simulator, NOW, 60)
