@@ -60,8 +60,8 @@ format: .venv/dev.stamp ## put the code into its format
 
 .PHONY: lock
 lock: .venv/dev.stamp ## renew the lock files from pyproject.toml (exact versions, hashes, no addresses)
-	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra demo -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra dev -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra dev -o requirements-dev.lock
+	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra demo -c requirements-dev.lock -o requirements.lock
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-header --no-annotate
 
