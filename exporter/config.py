@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from exporter.collectors.base import SourceConfig
-from exporter.collectors.registry import SOURCE_TYPES, config_model, supported
+from exporter.collectors.registry import SOURCE_TYPES, config_model
 from exporter.environment import Secrets
 from exporter.errors import ConfigError, Problem
 from exporter.located import Located
@@ -81,14 +81,9 @@ def parse(text: str, file: str) -> ExporterConfig:
 
 
 def notices(config: ExporterConfig, environ: Mapping[str, str]) -> list[str]:
-    """What is valid but will not work, here or yet: unsupported types, and variables that are not set."""
+    """What is valid but will not work here: variables that are not set."""
     found = []
     for source in config.enabled:
-        if not supported(source.type):
-            found.append(
-                f"source {source.name}: this version checks sources of type {source.type} but cannot collect them yet"
-            )
-            continue
         missing = [name for name in dict.fromkeys(source.needs()) if name not in environ]
         if missing:
             found.append(f"source {source.name}: needs {', '.join(missing)}, which is not set in this environment")

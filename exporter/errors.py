@@ -9,18 +9,21 @@ ExporterError
     ├── RateLimited      429; carries Retry-After                 rate_limited   yes
     ├── ServerFailed     5xx                                      server_error   yes
     ├── Denied           wrong or missing permission              denied         no
+    │   └── Unauthorized 401: the credentials themselves          denied         no, and stops the source
     ├── QueryRefused     the database refused the statement       query          no
     ├── BadAnswer        not the kind or shape of answer expected bad_answer     no
     ├── FieldMissing     a configured column is not in the result missing_field  no
     ├── DuplicateSeries  two rows have the same labels            duplicates     no
     ├── BudgetExceeded   `max_rows`, `max_series`, a size cap     budget         no
     ├── SecretMissing    an environment variable or file is gone  secret         no
-    └── Unsupported      this version cannot collect the type     unsupported    no
+    └── Unsupported      a library that the type needs is missing unsupported    no, and stops the source
 
 FieldMissing, DuplicateSeries and a BadAnswer about one field cost their own metric only; they fail a collection when
 they leave it no metric.
 
 A failure that is not retryable is tried again at the source's next interval: by then somebody may have put it right.
+One that stops the source is not: asking again and again with credentials that were refused locks accounts. Such a
+source goes on when a secret that it reads has changed, or when the configuration is loaded again.
 """
 
 # ruff: noqa: N818 - named for what happened, as the tree above reads
@@ -68,6 +71,7 @@ class CollectError(ExporterError):
 
     reason: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    stops: ClassVar[bool] = False
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -96,6 +100,10 @@ class ServerFailed(CollectError):
 
 class Denied(CollectError):
     reason = "denied"
+
+
+class Unauthorized(Denied):
+    stops = True
 
 
 class QueryRefused(CollectError):
@@ -130,3 +138,4 @@ class SecretMissing(CollectError):
 
 class Unsupported(CollectError):
     reason = "unsupported"
+    stops = True

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
 from polars.exceptions import PanicException
 
 from exporter.collectors import registry
-from exporter.collectors.base import Collection, SourceConfig
+from exporter.collectors.base import Collection, Collector, SourceConfig
 from exporter.environment import Secrets
 from exporter.errors import CollectError
 from exporter.exposition import Block, Exposition
@@ -29,15 +29,21 @@ class SourceJob:
         self.interval = config.interval
         self.timeout = config.run_timeout
         self.max_staleness = config.stale_after
-        self.runnable = registry.supported(config.type)
         self._config = config
         self._exposition = exposition
-        self._collector = registry.collector(config) if self.runnable else None
+        self._collector: Collector | None = None
         self._running: Collection | None = None
+        self._served: _Served | None = None
 
     def run(self, now: datetime, deadline: float) -> Outcome:
         """Collect and render. Secrets are read here, at every run, and no error that leaves here shows one."""
-        collection = Collection(now=now, deadline=deadline)
+        served = self._served
+        collection = Collection(
+            now=now,
+            deadline=deadline,
+            served=served.version if served else None,
+            last_success=served.at if served else None,
+        )
         self._running = collection
         try:
             return self._collect(collection)
@@ -58,19 +64,50 @@ class SourceJob:
             self._collector.cancel()
 
     def drop(self) -> None:
+        self._served = None
         self._exposition.drop(self.name)
 
+    def close(self) -> None:
+        if self._collector is not None:
+            self._collector.close()
+
     def _collect(self, collection: Collection) -> Outcome:
-        collector = self._collector or registry.collector(self._config)
+        collector = self._collector = self._collector or registry.collector(self._config)
         frame = collector.collect(collection)
+        if frame is None:
+            return self._unchanged(collection)
         rendered = render(frame, self._config.series, collection.fields)
         blocks = {family.name: Block.of(family.text) for family in rendered.families}
-        return Outcome(
-            rows=rendered.rows,
-            series=rendered.series,
-            warnings=_redacted((*collection.warnings, *rendered.warnings), collection.secrets),
-            publish=lambda: self._exposition.publish(self.name, blocks),
-        )
+        warnings = _redacted((*collection.warnings, *rendered.warnings), collection.secrets)
+
+        def publish() -> None:
+            self._exposition.publish(self.name, blocks)
+            self._served = _Served(collection.version, collection.now, rendered.rows, rendered.series, warnings)
+            collector.published()
+
+        return Outcome(rendered.rows, rendered.series, warnings, publish)
+
+    def _unchanged(self, collection: Collection) -> Outcome:
+        """What is served is as good as new; but not if it was dropped for its age while the source was asked."""
+        served = self._served
+        if served is None or served.version is None:
+            raise CollectError("the source says that nothing has changed, but nothing of it is served")
+
+        def publish() -> None:
+            self._served = replace(served, at=collection.now)
+
+        return Outcome(served.rows, served.series, served.warnings, publish)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What is served of a source now: the version that its collector named, and when its collection began."""
+
+    version: object | None
+    at: datetime
+    rows: int
+    series: int
+    warnings: tuple[DataWarning, ...]
 
 
 def _redacted(warnings: tuple[DataWarning, ...], secrets: Secrets) -> tuple[DataWarning, ...]:

@@ -47,7 +47,6 @@ class Job(Protocol):
     interval: float
     timeout: float
     max_staleness: float
-    runnable: bool
 
     def run(self, now: datetime, deadline: float) -> Outcome:
         """Collect; CollectError on failure. `deadline` is on the monotonic clock."""
@@ -57,6 +56,9 @@ class Job(Protocol):
 
     def drop(self) -> None:
         """Serve nothing of the source any more."""
+
+    def close(self) -> None:
+        """Let go of what the source holds open; it is not run any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ class Failure:
     message: str
     retryable: bool = False
     retry_after: float | None = None
+    stops: bool = False
+
+    @classmethod
+    def of(cls, error: CollectError, at: float) -> Failure:
+        return cls(at, error.reason, str(error), error.retryable, error.retry_after, error.stops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,9 @@ class Slot:
         try:
             outcome = self.job.run(datetime.fromtimestamp(at, UTC), started + self.job.timeout)
         except CollectError as error:
-            failure = Failure(self._clock.wall(), error.reason, str(error), error.retryable, error.retry_after)
+            failure = Failure(
+                self._clock.wall(), error.reason, str(error), error.retryable, error.retry_after, error.stops
+            )
             self._end(partial(self._failed, failure=failure), started)
         else:
             self._end(partial(self._succeeded, outcome=outcome), started)
@@ -246,10 +255,10 @@ class Slot:
 
     def _plan(self, now: float) -> None:
         failure = self.state.last_failure
-        if not self.job.runnable:
-            due = None
-        elif failure is None or not self.state.failures:
+        if failure is None or not self.state.failures:
             due = self._schedule.regular(now)
+        elif failure.stops:
+            due = None
         else:
             due = self._schedule.after_failure(
                 now, failures=self.state.failures, retryable=failure.retryable, retry_after=failure.retry_after
@@ -293,6 +302,8 @@ class Scheduler:
         end = monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, end - monotonic()))
+        for slot in self.slots:
+            slot.job.close()
 
     def _watch(self) -> None:
         while not self._stopped.wait(_WATCH_EVERY):

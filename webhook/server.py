@@ -29,6 +29,7 @@ def run(settings: Settings, listener: socket.socket, *, workers: int, threads: i
         "keepalive": 75,  # longer than Alertmanager's pauses between the groups of one route
         "loglevel": "warning",
         "proc_name": "sentinel-webhook",
+        "control_socket_disable": True,  # it would lie in the user's home, one for all servers of that user
         "child_exit": _forget,
         "post_worker_init": _end_streams_on_stop,
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import polars as pl
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
@@ -88,18 +88,41 @@ class SourceConfig(StrictModel):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure about a collection itself, such as bytes billed or lag; served as `sentinel_source_<name>`.
+
+    `name` ends in its unit, without `_total`. A counter's value is what this collection adds, a gauge's is its state.
+    The label `source` is added to `labels`.
+    """
+
+    name: str
+    help: str
+    value: float
+    kind: Literal["gauge", "counter"] = "gauge"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Collection:
     """One run of one source. `now` is aware; `deadline` is on the clock that `clock` reads, in seconds.
 
     A collector says in `fields` the names of all fields of the answer; None if it has no row that would tell.
+
+    A collector that can tell whether its data changed says in `version` which one it returns (an ETag, a file's
+    generation). `served` is the version of what is served now, None when nothing is or when it had none: only of that
+    version may `collect` say that it is unchanged. `last_success` is when the run that is served began, None at first.
     """
 
     now: datetime
     deadline: float
     secrets: Secrets = field(default_factory=Secrets)
     warnings: list[DataWarning] = field(default_factory=list)
+    measures: list[Measure] = field(default_factory=list)
     fields: Sequence[str] | None = None
+    served: object | None = None
+    version: object | None = None
+    last_success: datetime | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = monotonic
 
@@ -120,12 +143,24 @@ class Collection:
 
 
 class Collector(Protocol):
-    """Reads one source. `collect` runs in the source's own thread, `cancel` in any other."""
+    """Reads one source. `collect` and `published` run in the source's own thread, the others in any.
+
+    Collectors derive from this class, so that they need not write what does nothing for them.
+    """
 
     def __init__(self, config: Any) -> None: ...  # noqa: ANN401 - each type has its own configuration model
 
-    def collect(self, collection: Collection) -> pl.DataFrame:
-        """The source's rows, those columns its metrics read that the answer has. Raises CollectError."""
+    def collect(self, collection: Collection) -> pl.DataFrame | None:
+        """The source's rows, those columns its metrics read that the answer has. Raises CollectError.
+
+        None when the source still has the version `collection.served`, so that what is served is as good as new.
+        """
 
     def cancel(self) -> None:
         """Make a running `collect` end soon, whatever it waits for; harmless when none runs."""
+
+    def published(self) -> None:
+        """What `collect` returned last is being served now."""
+
+    def close(self) -> None:
+        """Let go of connections and threads: the source is not collected any more. Called once, after `cancel`."""

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import polars as pl
 from pydantic import Field, model_validator
 
-from exporter.collectors.base import Collection, SourceConfig
+from exporter.collectors.base import Collection, Collector, SourceConfig
 from exporter.collectors.columns import frame_of_rows
 from exporter.collectors.sql_session import Session, Target
 from exporter.environment import references
@@ -122,7 +122,7 @@ def target_of_url(url: str) -> Target:
     )
 
 
-class DatabaseCollector:
+class DatabaseCollector(Collector):
     """Connects anew for every collection, so that rotated credentials and a moved database are picked up."""
 
     def __init__(self, config: DatabaseConfig) -> None:

@@ -10,7 +10,7 @@ import jmespath
 import polars as pl
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from exporter.collectors.base import Collection, SourceConfig
+from exporter.collectors.base import Collection, Collector, SourceConfig
 from exporter.collectors.http_json import BearerAuth, JsonClient
 from exporter.collectors.json_rows import Pivot, columns_of, rows_of, truth_at
 from exporter.environment import references
@@ -120,7 +120,7 @@ class RestApiConfig(SourceConfig):
         return tuple(names)
 
 
-class RestApiCollector:
+class RestApiCollector(Collector):
     """Reads all pages of an endpoint; connections are kept between collections."""
 
     def __init__(self, config: RestApiConfig) -> None:

@@ -81,17 +81,12 @@ def config_file(folder: Path, sources: str, port: int = 0) -> Path:
 def test_check_accepts_the_owners_example_unchanged() -> None:
     done = exporter("check", str(OWNER), METRIC_PLATFORM_TOKEN="t", MYSQL_HOST="h", MYSQL_USER="u", MYSQL_PASSWORD="p")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
-        f"warning: source {name}: this version checks sources of type {kind} but cannot collect them yet"
-        for name, kind in (("bigquery_daily_stats", "bigquery"), ("gcs_hourly_report", "gcs_file"))
-    ] + [
-        f"{OWNER}: ok, 4 sources, 5 metrics",
-    ]
+    assert done.stdout.splitlines() == [f"{OWNER}: ok, 4 sources, 5 metrics"]
 
 
 def test_check_tells_all_errors_and_exits_with_1(tmp_path: Path) -> None:
     file = config_file(tmp_path, "- {name: a, type: databse}\n- {name: b, type: rest_api}\n")
-    types = "use one of database, rest_api, bigquery, gcs_file"
+    types = "use one of database, rest_api, bigquery, file, gcs_file, s3_file, kafka, splunk"
     for arguments in (["check", str(file)], ["--config", str(file)], ["run", "--config", str(file)]):
         done = exporter(*arguments)
         assert (done.returncode, done.stdout) == (1, "")
@@ -147,29 +142,6 @@ def test_port_override_json_logs_and_a_quick_clean_stop(
         "source": "payments", "rows": 2000, "series": 4000, "event": "collected", "level": "debug",
         "timestamp": 0, "seconds": 0,
     }  # fmt: skip
-
-
-def test_unsupported_sources_are_down_and_harm_nobody(payments: Path) -> None:
-    more = """
-- name: report
-  type: gcs_file
-  bucket: b
-  path_pattern: "x/{date}.json"
-  metrics: [{source_field: a, prometheus_name: sentinel_a}]
-- name: daily
-  type: bigquery
-  enabled: false
-  project: p
-  query: SELECT 1
-  metrics: [{source_field: a, prometheus_name: sentinel_b}]
-"""
-    with running(source(payments) + more) as exporter:
-        scraped = exporter.tried()
-        assert scraped.values("sentinel_source_up", "source") == {"payments": 1, "report": 0}
-        assert scraped.value("sentinel_source_errors_total", source="report", reason="unsupported") == 1
-        page = exporter.get("/").text
-        assert "cannot collect sources of type gcs_file yet" in page
-        assert "never" in page
 
 
 def test_self_metrics_say_when_and_how_much(payments: Path) -> None:

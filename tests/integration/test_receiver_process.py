@@ -69,8 +69,10 @@ def serving(environment: dict[str, str], free_port: Callable[[], int], tmp_path:
             time.sleep(0.2)
         yield url, log
     finally:
+        running = process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        code = process.wait(30)
+        assert (running, code) == (True, 0), log.read_text()
 
 
 def test_alerts_are_taken_counted_and_logged_without_secrets(serving: tuple[str, Path]) -> None:

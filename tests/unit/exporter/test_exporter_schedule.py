@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import CollectError, Denied, RateLimited, Unreachable
+from exporter.errors import CollectError, Denied, RateLimited, Unauthorized, Unreachable
 from exporter.mapping.spec import DataWarning
 from exporter.schedule import Schedule, fraction
 from exporter.scheduler import Clock, Outcome, Scheduler, Slot
@@ -73,7 +73,6 @@ class FakeJob:
     interval: float = 30.0
     timeout: float = 10.0
     max_staleness: float = 150.0
-    runnable: bool = True
     error: CollectError | None = None
     warnings: tuple[DataWarning, ...] = ()
     during: Callable[[], object] = lambda: None
@@ -98,6 +97,9 @@ class FakeJob:
 
     def drop(self) -> None:
         self.dropped += 1
+
+    def close(self) -> None:
+        pass
 
 
 def slot_of(job: FakeJob, time: Time) -> Slot:
@@ -199,8 +201,8 @@ def test_a_run_that_the_stop_cancels_is_no_failure() -> None:
     assert (job.cancelled, slot.state.failures) == (1, 0)
 
 
-def test_an_unsupported_source_fails_once_and_is_not_tried_again() -> None:
-    job = FakeJob(runnable=False, error=Denied("unsupported"))
+def test_a_source_whose_credentials_are_refused_is_not_tried_again() -> None:
+    job = FakeJob(error=Unauthorized("401"))
     slot = slot_of(job, Time(5))
     slot.loop(threading.Event())
     assert (slot.state.failures, slot.state.next_run, len(job.deadlines)) == (1, None, 1)
