@@ -13,8 +13,8 @@ import polars as pl
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from exporter.environment import Secrets
-from exporter.errors import TimedOut
-from exporter.mapping.spec import DataWarning, DuplicatePolicy, MetricConfig, SeriesSpec, StaticLabels
+from exporter.errors import BudgetExceeded, TimedOut
+from exporter.mapping.spec import DataWarning, DuplicatePolicy, MetricConfig, OverBudget, SeriesSpec, StaticLabels
 from exporter.model import Duration, StrictModel
 
 _DEFAULT_TIMEOUT = 30.0
@@ -43,6 +43,7 @@ class SourceConfig(StrictModel):
     duplicates: DuplicatePolicy = "error"
     max_rows: Annotated[int, Field(ge=1)] = 1_000_000
     max_series: Annotated[int, Field(ge=1)] = 1_000_000
+    over_budget: OverBudget = "reject"
 
     @property
     def run_timeout(self) -> float:
@@ -140,6 +141,19 @@ class Collection:
     def warn(self, reason: str, count: int, detail: str) -> None:
         if count:
             self.warnings.append(DataWarning(reason, count, detail))
+
+
+def within_max_rows(config: SourceConfig, count: int, collection: Collection) -> int:
+    """How many of `count` rows to take: BudgetExceeded, or a warning about those left out, beyond `max_rows`.
+
+    A collector that stops reading early may give any count above `max_rows`.
+    """
+    if count <= config.max_rows:
+        return count
+    if config.over_budget == "reject":
+        raise BudgetExceeded(f"more than max_rows ({config.max_rows}) rows: raise it, or ask for fewer")
+    collection.warn("rows_truncated", 1, f"only the first {config.max_rows} rows are taken (max_rows)")
+    return config.max_rows
 
 
 class Collector(Protocol):

@@ -10,11 +10,11 @@ from urllib.parse import unquote, urlsplit
 import polars as pl
 from pydantic import Field, model_validator
 
-from exporter.collectors.base import Collection, Collector, SourceConfig
+from exporter.collectors.base import Collection, Collector, SourceConfig, within_max_rows
 from exporter.collectors.columns import frame_of_rows
 from exporter.collectors.sql_session import Session, Target
 from exporter.environment import references
-from exporter.errors import BadAnswer, BudgetExceeded
+from exporter.errors import BadAnswer
 from exporter.model import OptionalTemplate, SecretTemplate, StrictModel, Template
 
 Driver = Literal["sqlite", "mysql", "mariadb", "postgresql"]
@@ -139,8 +139,7 @@ class DatabaseCollector(Collector):
                 names, rows = session.fetch(query, limit=config.max_rows + 1)
             finally:
                 self._session = None
-        if len(rows) > config.max_rows:
-            raise BudgetExceeded(f"the query gives more than max_rows ({config.max_rows}) rows")
+        rows = rows[: within_max_rows(config, len(rows), collection)]
         collection.fields = names
         return frame_of_rows(names, rows, config.columns)
 

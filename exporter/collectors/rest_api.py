@@ -10,7 +10,7 @@ import jmespath
 import polars as pl
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from exporter.collectors.base import Collection, Collector, SourceConfig
+from exporter.collectors.base import Collection, Collector, SourceConfig, within_max_rows
 from exporter.collectors.http_json import BearerAuth, JsonClient
 from exporter.collectors.json_rows import Pivot, columns_of, rows_of, truth_at
 from exporter.environment import references
@@ -139,9 +139,9 @@ class RestApiCollector(Collector):
         for page in self._pages():
             answer = self._client.get(url, params | page, auth, collection)
             rows += rows_of(answer, self._rows)
-            if len(rows) > config.max_rows:
-                raise BudgetExceeded(f"the answer has more than max_rows ({config.max_rows}) rows")
-            if not self._more(answer, collection):
+            taken = within_max_rows(config, len(rows), collection)
+            if taken < len(rows) or not self._more(answer, collection):
+                rows = rows[:taken]
                 return columns_of(rows, config.columns, config.values, self._pivot, collection)
         pages = config.pagination.max_pages if config.pagination else 1
         raise BudgetExceeded(f"there are more than max_pages ({pages}) pages: raise it, or ask for larger pages")

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from exporter.model import StrictModel, Text
 
 NullPolicy = Literal["skip", "nan", "zero"]
+OverBudget = Literal["reject", "truncate"]
 DuplicatePolicy = Literal["error", "first", "last", "sum", "max"]
 
 _METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
