@@ -182,7 +182,7 @@ def test_row_budget_refuses_the_collection(database: Database) -> None:
     database.rows(ROWS)
     with running(source(max_rows=3)) as exporter:
         scraped = exporter.tried()
-        assert exporter.error() == ("budget", "more than max_rows (3) rows")
+        assert exporter.error() == ("budget", "more than max_rows (3) rows: raise it, or ask for fewer")
         assert scraped.value("sentinel_source_errors_total", source="source", reason="budget")
         assert "sentinel_block_rate" not in scraped.samples
 
