@@ -80,7 +80,7 @@ def drive(receiver: Receiver, load: Load, run: str) -> dict[str, float]:
         "BENCH_SEVERITY": receiver.severity, "BENCH_RUN": run,
     }  # fmt: skip
     done = subprocess.run(
-        ["wrk", "-t1", f"-c{load.connections}", f"-d{load.seconds}s", "--timeout", "30s",
+        [servers.program("wrk"), "-t1", f"-c{load.connections}", f"-d{load.seconds}s", "--timeout", "30s",
          "-s", str(ROOT / "bench/deliver.lua"), receiver.url],
         env={**os.environ, **environment, **receiver.environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -193,7 +193,7 @@ def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 @click.option("--threads", default=8, show_default=True)
 @click.option("--alerta", type=click.Path(path_type=Path, exists=True), required=True, help="gunicorn beside Alerta.")
 def main(
-    alerts: Sequence[int], kinds: Sequence[str], rounds: int, seconds: int, connections: int, workers: int,
+    *, alerts: Sequence[int], kinds: Sequence[str], rounds: int, seconds: int, connections: int, workers: int,
     threads: int, alerta: Path,
 ) -> None:  # fmt: skip
     """Measure the receiver beside Alerta; exit code 1 when a goal is short."""
