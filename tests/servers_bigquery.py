@@ -1,4 +1,4 @@
-"""BigQuery for the tests: the emulator, which runs queries, and a stub for what it has none of: cost, limits, failures."""
+"""BigQuery for the tests: the emulator, which runs queries, and a stub for cost, limits and failures, which it lacks."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def emulator() -> Iterator[Emulator]:
         )  # fmt: skip
         rest, grpc = free_port(), free_port()
         command = [
-            str(Path(sys.executable).parent / "bqemulator"), "start", "--rest-port", str(rest), "--grpc-port", str(grpc),
-            "--log-level", "error",
+            str(Path(sys.executable).parent / "bqemulator"), "start",
+            "--rest-port", str(rest), "--grpc-port", str(grpc), "--log-level", "error",
         ]  # fmt: skip
         url = f"http://127.0.0.1:{rest}"
         ready = f"{url}/bigquery/v2/projects/{PROJECT}/datasets"
@@ -100,10 +100,9 @@ class Stub:
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
     queries: list[dict[str, str]] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
-    lost: bool = False
 
     def job(self, job_id: str, state: str = "DONE") -> dict[str, Any]:
-        done = state == "DONE"
+        done, slots = state == "DONE", str(self.slot_milliseconds)
         status: dict[str, Any] = {"state": state}
         if done and self.error:
             status |= {"errorResult": self.error, "errors": [self.error]}
@@ -114,7 +113,7 @@ class Stub:
             "jobReference": {"projectId": PROJECT, "jobId": job_id, "location": self.location},
             "configuration": configuration,
             "status": status,
-            "statistics": {"totalSlotMs": str(self.slot_milliseconds), "query": self.statistics} if done else {},
+            "statistics": {"totalSlotMs": slots, "query": {"totalSlotMs": slots, **self.statistics}} if done else {},
         }
 
     def answer(self, operation: str, job_id: str, params: dict[str, str]) -> dict[str, Any]:
@@ -125,8 +124,9 @@ class Stub:
                 "schema": {"fields": self.schema},
             }
             reference = {"projectId": PROJECT, "location": self.location}
-            return {"jobReference": reference, "status": {"state": "DONE"}, "statistics": {"query": query},
-                    "configuration": {"dryRun": True, "query": {}}}  # fmt: skip
+            configuration = {"dryRun": True, "query": {}}
+            return {"jobReference": reference, "statistics": {"query": query}, "configuration": configuration,
+                    "status": {"state": "DONE"}}  # fmt: skip
         if operation == "insert":
             return self.job(job_id, "RUNNING")
         if operation == "get":
@@ -152,61 +152,66 @@ class Stub:
         return {**found, **({"rows": rows} if rows else {}), **more}
 
 
-@contextmanager
-def stub() -> Iterator[Stub]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = urlsplit(self.path).path
-            job_id = path.rpartition("/")[2]
-            self.reply("results" if "/queries/" in path else "get", job_id)
+class _Handler(BaseHTTPRequestHandler):
+    stub: Stub
 
-        def do_POST(self) -> None:
-            path = urlsplit(self.path).path
-            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if path == "/token":
-                self.reply("token", "")
-                return
-            if path.endswith("/cancel"):
-                self.reply("cancel", path.split("/")[-2])
-                return
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        self.reply("results" if "/queries/" in path else "get", path.rpartition("/")[2])
+
+    def do_POST(self) -> None:
+        path = urlsplit(self.path).path
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if path == "/token":
+            self.reply("token", "")
+        elif path.endswith("/cancel"):
+            self.reply("cancel", path.split("/")[-2])
+        else:
             body = json.loads(raw)
             operation = "estimate" if body["configuration"].get("dryRun") else "insert"
-            state.bodies[operation] = body
+            self.stub.bodies[operation] = body
             self.reply(operation, body.get("jobReference", {}).get("jobId", ""))
 
-        def reply(self, operation: str, job_id: str) -> None:
-            params = dict(parse_qsl(urlsplit(self.path).query))
-            state.calls.append(operation)
-            state.queries.append(params)
-            state.authorizations.append(self.headers.get("Authorization", ""))
-            if operation in state.held:
-                state.released.wait(30)
-            failures = state.fail.get(operation)
-            failure = failures.pop(0) if failures else None
-            if failure is not None and failure.disconnect:
-                self.close_connection = True
-                return
-            body = failure.encoded() if failure else json.dumps(state.answer(operation, job_id, params)).encode()
-            self.send_response(failure.status if failure else 200)
-            kind = "application/json" if failure is None or failure.body is None else "text/html"
-            headers = {"Content-Type": kind, "Content-Length": str(len(body))} | (failure.headers if failure else {})
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+    def reply(self, operation: str, job_id: str) -> None:
+        stub, params = self.stub, dict(parse_qsl(urlsplit(self.path).query))
+        stub.queries.append(params)
+        stub.authorizations.append(self.headers.get("Authorization", ""))
+        stub.calls.append(operation)
+        if operation in stub.held:
+            stub.released.wait(30)
+        failure = stub.fail[operation].pop(0) if stub.fail.get(operation) else None
+        if failure is None:
+            self.send(200, json.dumps(stub.answer(operation, job_id, params)).encode(), {})
+        elif failure.disconnect:
+            self.close_connection = True
+        else:
+            kind = {"Content-Type": "text/html"} if failure.body is not None else {}
+            self.send(failure.status, failure.encoded(), kind | failure.headers)
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        block_on_close = False
+    def log_message(self, *_: object) -> None:
+        pass
 
-        def handle_error(self, *_: object) -> None:
-            """Clients in these tests go away in the middle on purpose."""
 
-    server = Server(("127.0.0.1", 0), Handler)
-    state = Stub(f"http://127.0.0.1:{server.server_address[1]}")
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, *_: object) -> None:
+        """Clients in these tests go away in the middle on purpose."""
+
+
+@contextmanager
+def stub() -> Iterator[Stub]:
+    handler = type("Handler", (_Handler,), {})
+    server = _Server(("127.0.0.1", 0), handler)
+    state = handler.stub = Stub(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

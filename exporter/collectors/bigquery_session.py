@@ -137,6 +137,7 @@ class Run:
         self._collection = collection
         self._job_id = f"sentinel-{re.sub(r'[^A-Za-z0-9_-]', '_', config.name)[:100]}-{uuid.uuid4().hex}"
         self._job: bigquery.QueryJob | None = None
+        self._ended = self._failed = False
 
     def estimate(self) -> Estimate:
         """What a dry run, which costs nothing, says about the query."""
@@ -149,10 +150,12 @@ class Run:
             self._job = job = self._tried(lambda: self._insert(location))
             rows = self._tried(lambda: self._wait(job))
         except CollectError as error:
-            if not self._over and (self._job is not None or error.retryable):
+            if not self._ended and (self._job is not None or error.retryable):
                 self._stop(location)
             raise
         self._measure(job)
+        if not rows.schema:
+            raise BadAnswer("the query gives no table of rows: write one SELECT statement")
         return int(rows.total_rows or 0), [_field(column) for column in rows.schema]
 
     def download(self, taken: int, storage: Any) -> pl.DataFrame:  # noqa: ANN401 - an optional library's
@@ -177,7 +180,8 @@ class Run:
 
     def _insert(self, location: str | None) -> bigquery.QueryJob:
         config = self._job_config()
-        config.maximum_bytes_billed = self._config.max_bytes
+        if self._config.max_bytes is not None:
+            config.maximum_bytes_billed = self._config.max_bytes
         config.job_timeout_ms = max(1, int(self._collection.remaining() * 1000))
         try:
             return self._client.query(
@@ -194,7 +198,10 @@ class Run:
             return job
 
     def _wait(self, job: bigquery.QueryJob) -> Any:  # noqa: ANN401 - one of two iterators, private ones in part
-        return job.result(retry=_NO_RETRY, timeout=self._collection.remaining())
+        try:
+            return job.result(retry=_NO_RETRY, timeout=self._collection.remaining())
+        finally:
+            self._ended, self._failed = job.state == "DONE", job.error_result is not None
 
     def _download(self, frames: list[pl.DataFrame], taken: int) -> None:
         assert self._job is not None
@@ -225,10 +232,6 @@ class Run:
             labels=labels | self._config.job_labels,
         )
 
-    @property
-    def _over(self) -> bool:
-        return self._job is not None and self._job.state == "DONE"
-
     def _stop(self, location: str | None) -> None:
         """Cancel the query on the server, as well as can be done; what it cost counts."""
         with self._connections.within(lambda: _FAREWELL, shielded=True):
@@ -257,8 +260,8 @@ class Run:
                 return step()
 
         def passes(error: BaseException) -> bool:
-            ended = self._job is not None and self._job.error_result is not None
-            return isinstance(error, CollectError) and error.retryable and not isinstance(error, TimedOut) and not ended
+            again = isinstance(error, CollectError) and error.retryable and not isinstance(error, TimedOut)
+            return again and not self._failed
 
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(passes),
