@@ -1,4 +1,4 @@
-"""BigQuery for the tests: the emulator, which runs queries, and a stub for cost, limits and failures, which it lacks."""
+"""BigQuery for the tests: the emulator, which runs queries, and a stub for cost, limits and failures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import grpc
+import pyarrow as pa
 from servers import answers, free_port, running, service_folder
 
 PROJECT = "risk-test"
@@ -106,7 +109,9 @@ class Stub:
         status: dict[str, Any] = {"state": state}
         if done and self.error:
             status |= {"errorResult": self.error, "errors": [self.error]}
-        configuration = self.bodies.get("insert", {}).get("configuration", {})
+        destination = {"projectId": PROJECT, "datasetId": "_hidden", "tableId": "result"}
+        asked = self.bodies.get("insert", {}).get("configuration", {})
+        configuration = asked | {"query": asked.get("query", {}) | {"destinationTable": destination}}
         return {
             "kind": "bigquery#job",
             "id": job_id,
@@ -150,6 +155,67 @@ class Stub:
         }
         more = {"pageToken": str(end)} if rows and end < len(self.rows) else {}
         return {**found, **({"rows": rows} if rows else {}), **more}
+
+
+@dataclass
+class Storage:
+    """A Storage Read API that streams `batches` of 100 rows of the stub's columns; `failure` is a gRPC status' name."""
+
+    address: str
+    batches: int = 3
+    failure: str = ""
+    sent: int = 0
+    held: threading.Event | None = None
+
+    def session(self, _: Any, context: Any) -> Any:
+        from google.cloud.bigquery_storage_v1 import types
+
+        if self.failure:
+            context.abort(getattr(grpc.StatusCode, self.failure), "as the test wants it")
+        schema = types.ArrowSchema(serialized_schema=self.batch(0).schema.serialize().to_pybytes())
+        return types.ReadSession(
+            name="session", arrow_schema=schema, data_format="ARROW", streams=[types.ReadStream(name="stream")]
+        )
+
+    def rows(self, *_: Any) -> Iterator[Any]:
+        from google.cloud.bigquery_storage_v1 import types
+
+        for number in range(self.batches):
+            batch = self.batch(number)
+            data = types.ArrowRecordBatch(serialized_record_batch=batch.serialize().to_pybytes())
+            yield types.ReadRowsResponse(row_count=100, arrow_record_batch=data)
+            self.sent += 1
+            if self.held is not None:
+                self.held.wait(20)
+
+    def batch(self, number: int) -> pa.RecordBatch:
+        rows = [{"account_id": str(number * 100 + row), "rate": 0.5} for row in range(100)]
+        return pa.RecordBatch.from_pylist(rows)
+
+
+@contextmanager
+def storage() -> Iterator[Storage]:
+    from google.cloud.bigquery_storage_v1 import types
+
+    server = grpc.server(ThreadPoolExecutor(4))
+    state = Storage(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    handlers = {
+        "CreateReadSession": grpc.unary_unary_rpc_method_handler(
+            state.session, types.CreateReadSessionRequest.deserialize, types.ReadSession.serialize
+        ),
+        "ReadRows": grpc.unary_stream_rpc_method_handler(
+            state.rows, types.ReadRowsRequest.deserialize, types.ReadRowsResponse.serialize
+        ),
+    }
+    service = "google.cloud.bigquery.storage.v1.BigQueryRead"
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    server.start()
+    try:
+        yield state
+    finally:
+        if state.held is not None:
+            state.held.set()
+        server.stop(None).wait(5)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -189,6 +189,8 @@ class BigQueryConfig(SourceConfig):
             raise ValueError(
                 "credentials: none needs endpoint: Google's own BigQuery answers nobody without credentials"
             )
+        if self.storage_api and self.endpoint is not None:
+            raise ValueError("storage_api is another service than endpoint: remove one of them")
         parts = urlsplit(self.endpoint or "")
         if self.credentials != "none" and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
             raise ValueError("endpoint would be sent the credentials in plain text: use https://, or credentials: none")

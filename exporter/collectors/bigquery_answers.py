@@ -179,8 +179,8 @@ def frame_of_batch(batch: pa.RecordBatch, wanted: Iterable[str]) -> pl.DataFrame
     columns = []
     for name in names:
         values = batch.column(name)
-        if pa.types.is_decimal256(values.type):  # Polars has no decimals that wide
-            values = values.cast(pa.string())
+        if pa.types.is_decimal256(values.type):  # Polars has no decimals that wide, and Arrow's text has exponents
+            values = pa.array([None if value is None else f"{value:f}" for value in values.to_pylist()], pa.string())
         column = pl.Series(name, pl.from_arrow(values))
         if column.dtype.is_decimal() or pa.types.is_decimal(batch.schema.field(name).type):
             column = column.cast(pl.String).str.replace(_TRAILING_ZEROS, "$1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import importlib.util
 import json
 import socket
@@ -21,7 +22,7 @@ from exporter.collectors.base import Collection
 from exporter.collectors.bigquery import BigQueryConfig
 from exporter.collectors.reachable_http import ReachableAdapter
 from exporter.collectors.sockets import shut_down
-from exporter.errors import SecretMissing, TimedOut, Unsupported
+from exporter.errors import SecretMissing, ServerFailed, TimedOut, Unreachable, Unsupported
 
 _SCOPES = ("https://www.googleapis.com/auth/bigquery",)
 _LONGEST_CONNECT = 10.0
@@ -88,6 +89,29 @@ class _TimedAdapter(ReachableAdapter):
         return super().send(request, stream=stream, timeout=times, verify=verify, cert=cert, proxies=proxies)
 
 
+class _TokenSession(requests.Session):
+    """Raises errors of ours for what may pass, for google-auth would wait and try again by itself, deadline or not."""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - handed on as they are
+        try:
+            response = super().request(*args, **kwargs)
+        except requests.Timeout:
+            raise TimedOut("the server that gives tokens did not answer in time") from None
+        except requests.ConnectionError as error:
+            raise Unreachable(f"the server that gives tokens cannot be reached: {innermost(error)}") from None
+        if response.status_code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise ServerFailed(f"the server that gives tokens answered {response.status_code} {response.reason}")
+        return response
+
+
+def innermost(error: BaseException) -> str:
+    """The innermost reason of a connection failure, such as `Connection refused`."""
+    inner = error
+    while isinstance(cause := getattr(inner, "reason", None) or (inner.args or (None,))[0], BaseException):
+        inner = cause
+    return str(inner).rpartition(": ")[2] or type(inner).__name__
+
+
 def _closed() -> float:
     raise TimedOut("no collection is running")
 
@@ -130,7 +154,7 @@ def credentials_of(config: BigQueryConfig, key: str | None, connections: Connect
 
 def client_of(config: BigQueryConfig, credentials: Credentials, connections: Connections) -> bigquery.Client:
     """A client whose every request goes over `connections`."""
-    tokens = requests.Session()
+    tokens = _TokenSession()
     connections.mount(tokens)
     anonymous = isinstance(credentials, AnonymousCredentials)
     refresh = {"refresh_status_codes": ()} if anonymous else {}  # there is nothing to refresh after a 401

@@ -34,6 +34,7 @@ from exporter.collectors.bigquery_client import (
     account_key,
     client_of,
     credentials_of,
+    innermost,
     require_storage_library,
     storage_client,
 )
@@ -294,7 +295,7 @@ def answers(collection: Collection, query: str) -> Iterator[None]:
         raise BadAnswer("what answered is not BigQuery, for it sent no JSON: is the endpoint right?") from None
     except requests.RequestException as error:
         collection.remaining()
-        raise Unreachable(f"BigQuery cannot be reached: {_innermost(error)}") from None
+        raise Unreachable(f"BigQuery cannot be reached: {innermost(error)}") from None
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # the library trusts what it reads
         raise BadAnswer(f"BigQuery's answer cannot be read ({type(error).__name__}: {error})") from None
 
@@ -311,7 +312,7 @@ def _refusal(error: GoogleAPICallError, query: str) -> CollectError:
 def _not_identified(error: auth_errors.GoogleAuthError) -> CollectError:
     cause = error.args[0] if error.args else error
     if isinstance(error, auth_errors.TransportError) or isinstance(cause, auth_errors.TransportError):
-        return Unreachable(f"the server that gives tokens cannot be reached: {_innermost(error)}")
+        return Unreachable(f"the server that gives tokens cannot be reached: {innermost(error)}")
     if isinstance(error, auth_errors.DefaultCredentialsError):
         return SecretMissing(
             "there are no application default credentials here: set credentials_file or credentials_env, "
@@ -320,14 +321,6 @@ def _not_identified(error: auth_errors.GoogleAuthError) -> CollectError:
     if error.retryable:
         return ServerFailed(f"the server that gives tokens failed: {cause}")
     return Unauthorized(f"the credentials were refused: {cause}")
-
-
-def _innermost(error: BaseException) -> str:
-    """The innermost reason of a connection failure, such as `Connection refused`."""
-    inner = error
-    while isinstance(cause := getattr(inner, "reason", None) or (inner.args or (None,))[0], BaseException):
-        inner = cause
-    return str(inner).rpartition(": ")[2] or type(inner).__name__
 
 
 def _field(column: bigquery.SchemaField) -> Field:

@@ -18,13 +18,13 @@ import servers_bigquery
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from servers import free_port, wait_for
-from servers_bigquery import Failure, Stub
+from servers_bigquery import Failure, Storage, Stub
 
 from exporter.collectors import registry
 from exporter.collectors.base import Collection, Collector
 from exporter.config import parse
 from exporter.environment import Secrets
-from exporter.errors import CollectError
+from exporter.errors import CollectError, Unsupported
 
 SOURCE = """
 data_sources:
@@ -393,9 +393,13 @@ def test_a_server_of_tokens_that_fails_is_no_refusal(
     stub: Stub, make: Callable[..., Collector], key: dict[str, str]
 ) -> None:
     stub.fail["token"] = [Failure(503, body='{"error": "unavailable"}')] * 99
-    error = refused(make(stub, credentials="credentials_env: KEY"), collection(seconds=1.5, KEY=json.dumps(key)))
-    assert error.reason in ("server_error", "timeout")
-    assert not error.stops
+    collector, started = make(stub, credentials="credentials_env: KEY"), time.monotonic()
+    error = refused(collector, collection(seconds=1, KEY=json.dumps(key)))
+    assert (error.reason, error.stops) == ("server_error", False)
+    assert "gives tokens answered 503" in str(error)
+    assert time.monotonic() - started < 1.5
+    stub.fail["token"] = [Failure(0, disconnect=True)]
+    assert collector.collect(collection(seconds=5, KEY=json.dumps(key))) is not None
 
 
 @pytest.mark.parametrize(
@@ -421,3 +425,82 @@ def test_application_default_credentials(
     file.write_text(json.dumps(key))
     assert collector.collect(collection()) is not None
     assert "Bearer token-of-the-test" in stub.authorizations
+
+
+@pytest.fixture
+def storage(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    """The Storage API's server, which every source with `storage_api` asks, and as many rows as it has."""
+    import grpc
+    from google.cloud.bigquery_storage import BigQueryReadClient
+    from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+
+    from exporter.collectors import bigquery_session
+
+    stub.rows = [[str(number), "0.5"] for number in range(300)]
+    with servers_bigquery.storage() as found:
+
+        def client(_: Any) -> BigQueryReadClient:
+            return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=grpc.insecure_channel(found.address)))
+
+        monkeypatch.setattr(bigquery_session, "storage_client", client)
+        yield found
+
+
+@pytest.fixture
+def streaming(stub: Stub, make: Callable[..., Collector]) -> Callable[..., Collector]:
+    """A collector with `storage_api`, which a configuration allows for Google's own endpoint only."""
+
+    def collector(**changes: Any) -> Collector:
+        config = make(stub)._config  # type: ignore[attr-defined]
+        return registry.collector(config.model_copy(update={"storage_api": True, **changes}))
+
+    return collector
+
+
+def test_rows_are_streamed_over_the_storage_api(
+    stub: Stub, storage: Storage, streaming: Callable[..., Collector]
+) -> None:
+    collector = streaming()
+    frame = collector.collect(collection())
+    assert isinstance(frame, pl.DataFrame)
+    assert frame["account_id"].to_list() == [str(number) for number in range(300)]
+    assert not any("startIndex" in query for query in stub.queries)
+    frame = streaming(max_rows=150, over_budget="truncate").collect(collection())
+    assert isinstance(frame, pl.DataFrame)
+    assert len(frame) == 150
+    assert streaming(max_rows=300).collect(collection()) is not None
+    assert refused(streaming(max_rows=299), collection()).reason == "budget"
+    collector.close()
+
+
+def test_who_may_not_stream_is_told(storage: Storage, streaming: Callable[..., Collector]) -> None:
+    storage.failure = "PERMISSION_DENIED"
+    assert refused(streaming(), collection()).reason == "denied"
+
+
+def test_a_stream_that_hangs_ends_with_the_deadline(storage: Storage, streaming: Callable[..., Collector]) -> None:
+    storage.held = threading.Event()
+    started = time.monotonic()
+    assert refused(streaming(), collection(seconds=1)).reason == "timeout"
+    assert time.monotonic() - started < 2
+
+
+def test_cancel_ends_a_stream_that_hangs(storage: Storage, streaming: Callable[..., Collector]) -> None:
+    storage.held = threading.Event()
+    collector, run = streaming(), collection(seconds=30)
+    errors: list[CollectError] = []
+    thread = threading.Thread(target=lambda: errors.append(refused(collector, run)))
+    thread.start()
+    wait_for(lambda: storage.sent, what="the stream that hangs")
+    run.cancelled.set()
+    collector.cancel()
+    thread.join(5)
+    assert [error.reason for error in errors] == ["timeout"]
+
+
+def test_the_storage_api_without_its_library_is_unsupported(
+    streaming: Callable[..., Collector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(Unsupported, match="pip install google-cloud-bigquery-storage"):
+        streaming()
