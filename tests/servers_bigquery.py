@@ -172,10 +172,8 @@ class Storage:
 
         if self.failure:
             context.abort(getattr(grpc.StatusCode, self.failure), "as the test wants it")
-        schema = types.ArrowSchema(serialized_schema=self.batch(0).schema.serialize().to_pybytes())
-        return types.ReadSession(
-            name="session", arrow_schema=schema, data_format="ARROW", streams=[types.ReadStream(name="stream")]
-        )
+        streams = [types.ReadStream(name="stream")]
+        return types.ReadSession(name="session", arrow_schema=self.schema(), data_format="ARROW", streams=streams)
 
     def rows(self, *_: Any) -> Iterator[Any]:
         from google.cloud.bigquery_storage_v1 import types
@@ -183,10 +181,16 @@ class Storage:
         for number in range(self.batches):
             batch = self.batch(number)
             data = types.ArrowRecordBatch(serialized_record_batch=batch.serialize().to_pybytes())
-            yield types.ReadRowsResponse(row_count=100, arrow_record_batch=data)
+            first = {} if number else {"arrow_schema": self.schema()}
+            yield types.ReadRowsResponse(row_count=100, arrow_record_batch=data, **first)
             self.sent += 1
             if self.held is not None:
                 self.held.wait(20)
+
+    def schema(self) -> Any:
+        from google.cloud.bigquery_storage_v1 import types
+
+        return types.ArrowSchema(serialized_schema=self.batch(0).schema.serialize().to_pybytes())
 
     def batch(self, number: int) -> pa.RecordBatch:
         rows = [{"account_id": str(number * 100 + row), "rate": 0.5} for row in range(100)]

@@ -57,6 +57,7 @@ _BY_STATUS: Mapping[int, type[CollectError]] = {
     403: Denied,
     408: ServerFailed,
     429: RateLimited,
+    499: TimedOut,  # cancelled
 }
 _HINTS: Mapping[type[CollectError], str] = {
     Unauthorized: "the credentials were refused",

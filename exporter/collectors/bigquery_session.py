@@ -66,6 +66,7 @@ class BigQuerySession:
         self._connections = Connections()
         self._key: str | None = None
         self._client: bigquery.Client | None = None
+        self._credentials: Any = None
         self._storage: Any = None
 
     def collect(self, statement: Statement, collection: Collection) -> pl.DataFrame:
@@ -82,15 +83,16 @@ class BigQuerySession:
 
     def cancel(self) -> None:
         self._connections.cancel()
-        storage = self._storage
-        if storage is not None:
-            storage.transport.close()
+        self._close_storage()
 
     def close(self) -> None:
         client, self._client = self._client, None
-        storage, self._storage = self._storage, None
+        self._close_storage()
         if client is not None:
             client.close()  # type: ignore[no-untyped-call]  # Google's libraries are typed in part
+
+    def _close_storage(self) -> None:
+        storage, self._storage = self._storage, None
         if storage is not None:
             storage.transport.close()
 
@@ -113,10 +115,10 @@ class BigQuerySession:
         key = account_key(self._config, collection)
         if self._client is None or key != self._key:
             self.close()
-            credentials = credentials_of(self._config, key, self._connections)
-            self._client, self._key = client_of(self._config, credentials, self._connections), key
-            if self._config.storage_api:
-                self._storage = storage_client(credentials)
+            self._credentials = credentials_of(self._config, key, self._connections)
+            self._client, self._key = client_of(self._config, self._credentials, self._connections), key
+        if self._config.storage_api and self._storage is None:
+            self._storage = storage_client(self._credentials)
         return self._client
 
 
@@ -297,6 +299,7 @@ def answers(collection: Collection, query: str) -> Iterator[None]:
         collection.remaining()
         raise Unreachable(f"BigQuery cannot be reached: {innermost(error)}") from None
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # the library trusts what it reads
+        collection.remaining()  # gRPC has a ValueError for a channel that was closed by `cancel`
         raise BadAnswer(f"BigQuery's answer cannot be read ({type(error).__name__}: {error})") from None
 
 
