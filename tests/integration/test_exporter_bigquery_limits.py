@@ -278,8 +278,9 @@ def test_pages_that_were_read_are_not_read_again(
     ],
 )
 def test_a_job_that_fails_is_told_by_its_own_error(
-    stub: Stub, make: Callable[..., Collector], said: dict[str, str], reason: str
+    stub: Stub, make: Callable[..., Collector], monkeypatch: pytest.MonkeyPatch, said: dict[str, str], reason: str
 ) -> None:
+    monkeypatch.setattr(Collection, "sleep", lambda *_: pytest.fail("waited for a job that has ended"))
     stub.error = said
     error = refused(make(stub), collection())
     assert error.reason == reason
@@ -431,6 +432,10 @@ def test_application_default_credentials(
     file.write_text(json.dumps(key))
     assert collector.collect(collection()) is not None
     assert "Bearer token-of-the-test" in stub.authorizations
+    stub.fail["estimate"] = [Failure(401, "authError", "Invalid Credentials")] * 3
+    assert refused(collector, collection()).stops
+    file.unlink()
+    assert refused(collector, collection()).reason == "secret"  # what was refused is not used again
 
 
 @pytest.fixture
