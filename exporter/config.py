@@ -140,8 +140,10 @@ def _validated(
 
 
 def _as_written(path: tuple[str | int, ...], data: object) -> list[str | int]:
-    """A problem's path as the file has it: without the `type` by which one of several models was chosen, and no
-    further than to a plain value, which may be short for a mapping.
+    """A problem's path as the file has it.
+
+    Without the `type` by which one of several models was chosen, and no further than to a plain value, which may be
+    short for a mapping.
     """
     kept: list[str | int] = []
     for part in path:
