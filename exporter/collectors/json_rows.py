@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Final
 
 import jmespath
 import polars as pl
+from pydantic import AfterValidator
 
 from exporter.collectors.base import Collection
 from exporter.collectors.columns import column
-from exporter.errors import BadAnswer
 
 Row = dict[str, Any]
 Expression = jmespath.parser.ParsedResult
+_DEEPEST_FIELD = 6
+_ABSENT: Final = object()
+
+
+def _is_expression(text: str) -> str:
+    try:
+        jmespath.compile(text)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ValueError(f"{text!r} is no JMESPath expression: {str(error).splitlines()[0]}") from None
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_is_expression)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,31 +37,6 @@ class Pivot:
     path: Expression
     name: str
     value: str
-
-
-def rows_of(answer: object, path: Expression) -> list[Row]:
-    """The objects that the expression finds; BadAnswer where it finds something else."""
-    expression = path.expression
-    try:
-        found = path.search(answer)
-    except jmespath.exceptions.JMESPathError as error:
-        raise BadAnswer(f"rows `{expression}` cannot be read from the answer: {error}") from None
-    if found is None:
-        raise BadAnswer(f"the answer has nothing at rows `{expression}`; it is {_shape(answer)}")
-    if not isinstance(found, list):
-        raise BadAnswer(f"rows `{expression}` is {_shape(found)}, not a list")
-    for position, row in enumerate(found):
-        if not isinstance(row, dict):
-            raise BadAnswer(f"rows `{expression}`[{position}] is {_shape(row)}, not an object")
-    return found
-
-
-def truth_at(answer: object, expression: str) -> bool:
-    """A required true or false in the answer."""
-    found = jmespath.search(expression, answer)
-    if not isinstance(found, bool):
-        raise BadAnswer(f"the answer has no true or false at `{expression}`; it is {_shape(answer)}")
-    return found
 
 
 def columns_of(
@@ -65,7 +53,7 @@ def columns_of(
     collection.fields = tuple(dict.fromkeys(_fields(records[0])))
     series = []
     for name in wanted:
-        found = _found(records, name)
+        found = values_at(records, name)
         if found is None and pivot is not None and paired and name in values and not _starts_path(records, name):
             collection.warn("pivot_absent", 1, f"pivot `{pivot.path.expression}`: no row has {name}")
             found = [None] * len(records)
@@ -103,23 +91,24 @@ def _is_pair(pair: object, pivot: Pivot) -> bool:
     return isinstance(pair, dict) and isinstance(pair.get(pivot.name), str) and pivot.value in pair
 
 
-def _found(records: Sequence[Row], name: str) -> list[Any] | None:
-    """The values at a key, or else at a dotted path; None if no record has either."""
+def values_at(records: Sequence[Row], name: str) -> list[Any] | None:
+    """The values at a key, or else at a dotted path of keys and list positions; None if no record has either."""
     if any(name in record for record in records):
         return [record.get(name) for record in records]
     keys = name.split(".")
-    found, values = False, []
-    for record in records:
-        value: Any = record
-        for key in keys:
-            if not isinstance(value, Mapping) or key not in value:
-                value = None
-                break
-            value = value[key]
+    values = [_at(record, keys) for record in records]
+    return [None if value is _ABSENT else value for value in values] if values.count(_ABSENT) < len(values) else None
+
+
+def _at(value: Any, keys: Sequence[str]) -> Any:  # noqa: ANN401 - JSON
+    for key in keys:
+        if isinstance(value, dict):
+            value = value.get(key, _ABSENT)
+        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
         else:
-            found = True
-        values.append(value)
-    return values if found else None
+            return _ABSENT
+    return value
 
 
 def _starts_path(records: Sequence[Row], name: str) -> bool:
@@ -136,16 +125,17 @@ def _plain(values: list[Any], name: str, collection: Collection) -> list[Any]:
     return [None if isinstance(value, dict | list) else value for value in values]
 
 
-def _fields(record: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    """Keys of one row, those of nested objects as dotted paths."""
+def _fields(record: Mapping[str, Any], prefix: str = "", depth: int = 1) -> Iterable[str]:
+    """Keys of one row, those of nested objects as dotted paths, down to a depth that people still read."""
     for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _fields(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and depth < _DEEPEST_FIELD:
+            yield from _fields(value, f"{prefix}{key}.", depth + 1)
         else:
             yield prefix + key
 
 
-def _shape(value: object) -> str:
+def shape(value: object) -> str:
+    """What a JSON value is, in words for a message."""
     match value:
         case dict():
             return f"an object with {', '.join(map(str, list(value)[:10])) or 'no keys'}"
