@@ -50,7 +50,7 @@ class Seen:
 
 @dataclass
 class Api:
-    """`raw` bytes of an answer, if set, are sent as they are, and then the connection is closed."""
+    """An API as a test sees it. An answer of bytes is sent as it is, and then the connection is closed."""
 
     url: str
     answer: Callable[[Seen], Answer | bytes] = lambda _: Answer(body={"data": []})
@@ -111,7 +111,7 @@ def api_server(context: ssl.SSLContext | None = None) -> Iterator[Api]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815 - the base class looks for this name
 
         def log_message(self, *_: object) -> None:
             pass

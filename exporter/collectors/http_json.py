@@ -28,6 +28,7 @@ _REFUSED_FROM = 300
 _ATTEMPTS = 4
 _CHUNK = 256 * 1024
 _LONGEST_CONNECT = 10.0
+_MOST_REDIRECTS = 5
 _backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.25)
 
 
@@ -188,6 +189,7 @@ class _Session(requests.Session):
     def __init__(self, *, guarded: bool) -> None:
         """`guarded` where there is a client certificate, which requests would show to any server."""
         super().__init__()
+        self.max_redirects = _MOST_REDIRECTS
         self._guarded = guarded
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:

@@ -103,7 +103,7 @@ class Cursor(_ByParameter):
     """Pages by a cursor from the answer, until it has none."""
 
     type: Literal["cursor"]
-    cursor: PathText
+    next: PathText
     cursor_param: str = "cursor"
     size_param: str | None = None
     size: Count = 100
@@ -115,13 +115,13 @@ class Cursor(_ByParameter):
     def after(self, turn: Turn, page: Page) -> Turn | None:
         if self.has_more and not truth_at(page.data, self.has_more):
             return None
-        found = jmespath.search(self.cursor, page.data)
+        found = jmespath.search(self.next, page.data)
         if found is None or found is False or found == "":
             return None
         if isinstance(found, bool) or not isinstance(found, str | int | float):
-            raise BadAnswer(f"pagination.cursor `{self.cursor}` is {shape(found)}, not text or a number")
+            raise BadAnswer(f"pagination.next `{self.next}` is {shape(found)}, not text or a number")
         if self.cursor_param in turn.params and str(found) == str(turn.params[self.cursor_param]):
-            raise BadAnswer(f"pagination: the cursor after a page is that of the page itself, at `{self.cursor}`")
+            raise BadAnswer(f"pagination: the cursor after a page is that of the page itself, at `{self.next}`")
         return Turn({**self.start().params, self.cursor_param: found if isinstance(found, int) else str(found)})
 
 
