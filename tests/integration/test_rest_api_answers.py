@@ -105,9 +105,11 @@ def test_the_next_page_on_another_server_is_not_asked_for(api: Api) -> None:
                 body={"data": [row(1)], "next": url}, headers={"Link": f"<{url}>; rel=next"}
             )
             for paging in ("{type: link}", "{type: next_url, next: next}"):
-                with source(rest(api, f"pagination: {paging}")) as made:
-                    with pytest.raises(BadAnswer, match=r"on another server|is no web address"):
-                        made.collect()
+                with (
+                    source(rest(api, f"pagination: {paging}")) as made,
+                    pytest.raises(BadAnswer, match=r"on another server|is no web address"),
+                ):
+                    made.collect()
         assert other.requests == []
 
 
@@ -139,9 +141,11 @@ def test_a_longer_circle_of_cursors_is_noticed(api: Api) -> None:
         return Answer(body={"data": [row(len(api.requests))], "c": cursor})
 
     api.answer = answer
-    with source(rest(api, "pagination: {type: cursor, next: c}")) as made:
-        with pytest.raises(BadAnswer, match="in a circle: the cursor of the next page"):
-            made.collect()
+    with (
+        source(rest(api, "pagination: {type: cursor, next: c}")) as made,
+        pytest.raises(BadAnswer, match="in a circle: the cursor of the next page"),
+    ):
+        made.collect()
     assert len(api.requests) == 4
 
 

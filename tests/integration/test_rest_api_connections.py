@@ -134,9 +134,11 @@ def test_a_proxy_that_refuses_is_named_without_its_password(
 
 
 def test_a_proxy_that_is_down_is_named(api: Api, free_port: Callable[[], int]) -> None:
-    with source(f"type: rest_api\nendpoint: {api.url}/x\nproxy: 'http://127.0.0.1:{free_port()}'") as made:
-        with pytest.raises(Unreachable, match=r"the proxy did not connect: .*Connection refused"):
-            made.collect(deadline=made.collection().clock() + 0.3)
+    with (
+        source(f"type: rest_api\nendpoint: {api.url}/x\nproxy: 'http://127.0.0.1:{free_port()}'") as made,
+        pytest.raises(Unreachable, match=r"the proxy did not connect: .*Connection refused"),
+    ):
+        made.collect(deadline=made.collection().clock() + 0.3)
 
 
 CREDENTIALS = "auth: {type: api_key, key_env: API_SECRET}\nheaders: {X-Tenant: '${API_SECRET}'}"
@@ -156,7 +158,9 @@ def test_another_server_gets_no_credentials_by_a_redirect(api: Api, other: Api) 
 
 def test_a_body_does_not_go_on_to_another_server(api: Api, other: Api) -> None:
     api.answer = lambda _: Answer(307, headers={"Location": f"{other.url}/elsewhere"})
-    with source(f"type: rest_api\nendpoint: {api.url}/x\nmethod: POST\nbody: {{k: '${{API_SECRET}}'}}") as made:
-        with pytest.raises(BadAnswer, match="sends on to another server, http://127"):
-            made.collect()
+    with (
+        source(f"type: rest_api\nendpoint: {api.url}/x\nmethod: POST\nbody: {{k: '${{API_SECRET}}'}}") as made,
+        pytest.raises(BadAnswer, match="sends on to another server, http://127"),
+    ):
+        made.collect()
     assert other.requests == []

@@ -106,17 +106,21 @@ def test_no_credentials_are_taken_from_a_netrc_file(api: Api, monkeypatch: pytes
 @pytest.mark.parametrize("value", ["", "two words", "ünlike"])
 def test_an_unusable_key_is_named_before_it_is_sent(api: Api, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("API_SECRET", value)
-    with source(f"type: rest_api\nendpoint: {api.url}/x\nauth: {{type: api_key, key_env: API_SECRET}}") as made:
-        with pytest.raises(SecretMissing, match="the key from API_SECRET is empty or has characters"):
-            made.collect()
+    with (
+        source(f"type: rest_api\nendpoint: {api.url}/x\nauth: {{type: api_key, key_env: API_SECRET}}") as made,
+        pytest.raises(SecretMissing, match="the key from API_SECRET is empty or has characters"),
+    ):
+        made.collect()
     assert api.requests == []
 
 
 def test_a_header_with_a_line_end_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_SECRET", "a\r\nX-Admin: 1")
-    with source(f"type: rest_api\nendpoint: {api.url}/x\nheaders: {{X-Tenant: '${{API_SECRET}}'}}") as made:
-        with pytest.raises(SecretMissing, match="the header X-Tenant has characters"):
-            made.collect()
+    with (
+        source(f"type: rest_api\nendpoint: {api.url}/x\nheaders: {{X-Tenant: '${{API_SECRET}}'}}") as made,
+        pytest.raises(SecretMissing, match="the header X-Tenant has characters"),
+    ):
+        made.collect()
 
 
 class Clock:

@@ -152,9 +152,11 @@ def test_what_splunk_refuses_is_said_in_its_words(
     splunk: Api, answer: Answer | bytes, kind: type[CollectError], words: str
 ) -> None:
     splunk.answer = lambda _: answer
-    with source(config(splunk, "max_rows: 10\nmax_response_bytes: 100000"), METRICS) as made:
-        with pytest.raises(kind, match=words) as failed:
-            made.collect(deadline=made.collection().clock() + 0.4)
+    with (
+        source(config(splunk, "max_rows: 10\nmax_response_bytes: 100000"), METRICS) as made,
+        pytest.raises(kind, match=words) as failed,
+    ):
+        made.collect(deadline=made.collection().clock() + 0.4)
     assert SECRET not in str(failed.value)
 
 
