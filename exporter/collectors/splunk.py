@@ -76,7 +76,7 @@ class SplunkCollector(Collector):
         return columns_of(rows, config.columns, config.values, None, collection)
 
     def cancel(self) -> None:
-        """Splunk ends a search whose export is closed."""
+        """Hang up. A search that goes on without us is ended by Splunk itself at its `max_time`."""
         self._client.cancel()
 
     def close(self) -> None:
