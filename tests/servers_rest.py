@@ -61,6 +61,19 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """A client that is refused in the handshake reads why before the connection goes."""
+        if isinstance(request, ssl.SSLSocket):
+            try:
+                request.do_handshake()
+            except ssl.SSLError:
+                request.settimeout(1)
+                with suppress(OSError):
+                    while socket.socket.recv(request, 65536):
+                        pass
+                raise
+        super().finish_request(request, client_address)
+
     def handle_error(self, *_: object) -> None:
         """Clients in these tests go away in the middle on purpose."""
 

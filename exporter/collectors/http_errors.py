@@ -79,7 +79,11 @@ def no_connection(error: Exception, where: str) -> CollectError:
     for sign, advice in _TLS_ADVICE.items():
         if sign in text:
             return Untrusted(f"{where}: {advice}: {cause}")
-    if isinstance(error, requests.exceptions.SSLError) and "EOF" not in text:
+    if isinstance(error, requests.exceptions.SSLError):
+        if "EOF" in text:  # most often passing; but a server that wants a certificate may hang up before it says so
+            return Unreachable(
+                f"{where}: the server broke TLS off; if it wants a certificate, set tls.cert_file: {cause}"
+            )
         return Untrusted(f"{where}: TLS failed: {cause}")
     return Unreachable(f"{where}: {cause}")
 
