@@ -32,6 +32,7 @@ class ServerConfig(StrictModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     log_level: LogLevel = "INFO"
+    warm_start: Annotated[str, Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

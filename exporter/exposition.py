@@ -99,6 +99,10 @@ class Exposition:
         """Serve nothing of a source any more."""
         self.publish(source, {})
 
+    def blocks(self, source: str) -> Mapping[str, Block]:
+        """What is served of a source, by family name."""
+        return self._blocks.get(source, {})
+
     def _joined(self) -> Page:
         joined: list[Block] = []
         for family, header in self._headers.items():
