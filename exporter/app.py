@@ -71,7 +71,7 @@ class Exporter:
 
     def metrics(self, *, gzip: bool) -> list[bytes]:
         """A whole scrape: the sources' blocks, then the exporter's own metrics."""
-        return self._serving.exposition.page.then(self._self_metrics.block()).parts(gzip=gzip)
+        return self._serving.exposition.page().then(self._self_metrics.block()).parts(gzip=gzip)
 
     def status_page(self) -> str:
         return status_page(

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
-Form = Literal["text", "openmetrics"]
+from exporter.exposition import Form
+
 Kind = Literal["gauge", "counter", "info"]
 
 
