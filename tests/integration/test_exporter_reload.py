@@ -19,8 +19,9 @@ from exporter_parts import Answer, RestServer, Running, Scraped, rest_server
 from servers import answers, wait_for
 
 from exporter.app import Exporter
+from exporter.collectors.base import Collection, Collector, Measure
 from exporter.config import load
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, Unauthorized
 from exporter.scheduler import Clock
 from exporter.shard import Shard
 
