@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import structlog
 
 from exporter.config import ExporterConfig
+from exporter.errors import ConfigError
 from exporter.exposition import Exposition, Family
 from exporter.job import SourceJob
+from exporter.negotiation import Form
 from exporter.scheduler import Clock, Scheduler
 from exporter.self_metrics import SelfMetrics, package_version
 from exporter.server import Server
-from exporter.status_page import status_page
+from exporter.status_page import Filter, status_page
 
 log = structlog.get_logger()
 
@@ -35,31 +38,38 @@ class Exporter:
         self._scheduler = Scheduler([SourceJob(source, self._exposition) for source in sources], self._clock)
         self._types = {source.name: source.type for source in sources}
         self._self_metrics = SelfMetrics(self._scheduler, self._clock)
-        self._server = Server(config.server.host, config.server.port, self)
+        self._server = Server(config.server, self)
         self._serving = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True)
 
     @property
     def url(self) -> str:
         host, port = self._server.server_address[:2]
         name = host.decode() if isinstance(host, bytes) else host
-        return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+        return f"{self._server.scheme}://" + (f"[{name}]:{port}" if ":" in name else f"{name}:{port}")
 
     @property
     def ready(self) -> bool:
         """Whether every enabled source has been tried once."""
         return self._scheduler.ready
 
-    def metrics(self, *, gzip: bool) -> list[bytes]:
+    def metrics(self, *, gzip: bool, form: Form, names: Sequence[str], sources: Sequence[str]) -> list[bytes]:  # noqa: ARG002 - until the exposition has them
         """A whole scrape: the sources' blocks, then the exporter's own metrics."""
         return self._exposition.page.then(self._self_metrics.block()).parts(gzip=gzip)
 
-    def status_page(self) -> str:
+    def config_page(self) -> str:
+        return ""
+
+    def reload(self) -> None:
+        raise ConfigError([])
+
+    def status_page(self, shown: Filter) -> str:
         return status_page(
             self._scheduler.states,
             self._types,
             wall=self._clock.wall(),
             monotonic=self._clock.monotonic(),
             version=package_version(),
+            shown=shown,
         )
 
     def start(self) -> None:

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from exporter.collectors.base import SourceConfig
@@ -17,21 +17,9 @@ from exporter.environment import Secrets
 from exporter.errors import ConfigError, Problem
 from exporter.located import Located
 from exporter.mapping.spec import MetricConfig
-from exporter.model import StrictModel
+from exporter.server_config import ServerConfig
 
 Model = TypeVar("Model", bound=BaseModel)
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-    BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
-]
-
-
-class ServerConfig(StrictModel):
-    """`exporter:`, where it listens and how much it logs."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    log_level: LogLevel = "INFO"
 
 
 @dataclass(frozen=True, slots=True)
