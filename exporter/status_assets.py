@@ -23,7 +23,6 @@ h1 { font-size: 1.4rem; margin: 0 } a { color: var(--link) } nav { display: flex
   background: var(--card); color: inherit; text-decoration: none; font-variant-numeric: tabular-nums }
 #tally li a:hover { border-color: var(--link) }
 #tally li a[aria-current] { border-color: var(--text); box-shadow: inset 0 0 0 1px var(--text); font-weight: 600 }
-#tally li.bad b { color: var(--bad) } #tally li.busy b { color: var(--busy) } #tally li.good b { color: var(--good) }
 form { display: flex; gap: .5rem; margin-bottom: .9rem; max-width: 34rem }
 input, button { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem; padding: .45rem .8rem }
@@ -38,19 +37,23 @@ tr + tr > td, thead + tbody td { border-top: 1px solid var(--line) }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .time { white-space: nowrap } .soft, footer { color: var(--soft); font-size: .87rem } footer { margin-top: 1rem }
 .state { border-radius: 1rem; padding: .1rem .6rem; font-size: .85rem; font-weight: 600; white-space: nowrap }
-.name { min-width: 9rem; max-width: 22rem; overflow-wrap: anywhere }
-.good { color: var(--good) } .state.good { background: var(--good-back) }
-.bad { color: var(--bad) } .state.bad { background: var(--bad-back) }
-.busy { color: var(--busy) } .state.busy { background: var(--busy-back) }
+.name { min-width: 13rem; max-width: 22rem; overflow-wrap: anywhere } .every { white-space: nowrap }
+.good b, .state.good { color: var(--good) } .state.good { background: var(--good-back) }
+.bad b, .state.bad { color: var(--bad) } .state.bad { background: var(--bad-back) }
+.busy b, .state.busy { color: var(--busy) } .state.busy { background: var(--busy-back) }
 .error { min-width: 16rem; overflow-wrap: anywhere } .error p { margin: 0 } .error * + p { margin-top: .3rem }
-#tally li { color: var(--text) } .none { padding: 1.5rem; text-align: center; color: var(--soft); margin: 0 }
+.none { padding: 1.5rem; text-align: center; color: var(--soft); margin: 0 }
 summary { cursor: pointer } .lost #foot { color: var(--bad) } .lost #foot::before { content: "No answer since " }
-@media (max-width: 48rem) { thead { display: none } table, tbody, tr, td { display: block }
-  tr { padding: .6rem 0 } tr + tr { border-top: 1px solid var(--line) } tr + tr > td, thead + tbody td { border: 0 }
-  td { padding: .12rem .8rem; display: flex; gap: .8rem; justify-content: space-between; text-align: right }
+@media (max-width: 66rem) { thead { display: none } table, tbody, td { display: block }
+  tr { display: grid; grid-template-columns: 1fr 1fr; padding: .6rem 0 }
+  tr + tr { border-top: 1px solid var(--line) } tr + tr > td, thead + tbody td { border: 0 }
+  td { padding: .1rem .8rem; display: flex; gap: .6rem; justify-content: space-between; text-align: right }
   td::before { content: attr(data-label); color: var(--soft); text-align: left; flex: none }
-  td.name { max-width: none; text-align: left } td.name::before, td.error::before { content: none }
-  td.error { min-width: 0; display: block; text-align: left } td.void { display: none } }
+  td.name, td.void { max-width: none; text-align: left } td.name { grid-column: 1 } td.name + td { grid-column: 2 }
+  td.name::before, td.name + td::before, td.error::before { content: none }
+  td.name { min-width: 0 } td.name + td { justify-content: flex-end; align-items: flex-start }
+  .state { white-space: normal; border-radius: .6rem } td .soft { white-space: normal }
+  td.error { grid-column: 1 / -1; min-width: 0; display: block; text-align: left } td.void { display: none } }
 """
 
 # The page works without it, reloading as a whole and searching on Enter.

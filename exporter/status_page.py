@@ -139,7 +139,8 @@ def _row(listed: _Listed, wall: float, monotonic: float) -> str:
     troubles = _troubles(state, wall)
     return (
         f'<tr><td class="name" data-label="Source"><span><strong>{escape(state.name)}</strong><br>'
-        f'<span class="soft">{escape(listed.kind)}, every {span(state.interval)}</span></span></td>'
+        f'<span class="soft">{escape(listed.kind)}, <span class="every">every {span(state.interval)}</span></span>'
+        "</span></td>"
         f'<td data-label="State"><span class="state {_GROUPS[listed.group]}">{listed.word}</span></td>'
         f'<td class="time" data-label="Last run"><span>{_last_run(state, wall)}</span></td>'
         f'<td class="number" data-label="Rows">{state.rows:,}</td>'
