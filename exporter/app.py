@@ -12,6 +12,7 @@ from exporter.errors import ConfigError
 from exporter.exposition import Exposition, Family
 from exporter.job import SourceJob
 from exporter.negotiation import Form
+from exporter.redacted import config_page
 from exporter.scheduler import Clock, Scheduler
 from exporter.self_metrics import SelfMetrics, package_version
 from exporter.server import Server
@@ -26,6 +27,7 @@ class Exporter:
     def __init__(self, config: ExporterConfig, *, clock: Clock | None = None) -> None:
         """Binds the HTTP address, so that AddressTaken is raised before any source is asked."""
         self._clock = clock or Clock()
+        self._config = config
         sources = config.enabled
         self._exposition = Exposition(
             (
@@ -57,7 +59,7 @@ class Exporter:
         return self._exposition.page.then(self._self_metrics.block()).parts(gzip=gzip)
 
     def config_page(self) -> str:
-        return ""
+        return config_page(self._config)
 
     def reload(self) -> None:
         raise ConfigError([])

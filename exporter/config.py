@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,10 +24,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class ExporterConfig:
-    """A whole, valid configuration. `sources` are in the order of the file, disabled ones included."""
+    """A whole, valid configuration. `sources` are in the order of the file, disabled ones included.
+
+    `written` is what stands in the file, references not replaced.
+    """
 
     server: ServerConfig
     sources: tuple[SourceConfig, ...]
+    written: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def enabled(self) -> tuple[SourceConfig, ...]:
@@ -65,12 +69,15 @@ def parse(text: str, file: str) -> ExporterConfig:
         secrets = Secrets()
         secrets.hide_references(text)
         raise ConfigError([replace(problem, message=secrets.redact(problem.message)) for problem in problems])
-    return ExporterConfig(server, tuple(sources.values()))
+    return ExporterConfig(server, tuple(sources.values()), data)
 
 
 def notices(config: ExporterConfig, environ: Mapping[str, str]) -> list[str]:
     """What is valid but will not work here: variables that are not set."""
     found = []
+    absent = [name for name in dict.fromkeys(config.server.needs()) if name not in environ]
+    if absent:
+        found.append(f"exporter.auth: needs {', '.join(absent)}, which is not set in this environment")
     for source in config.enabled:
         missing = [name for name in dict.fromkeys(source.needs()) if name not in environ]
         if missing:

@@ -107,7 +107,7 @@ def _or_reference(written: JsonSchemaValue) -> JsonSchemaValue:
     enumerated = "enum" in written or "pattern" in written
     if not enumerated and not {"integer", "number", "boolean"} & set(kinds) and not _patterned(written):
         return written
-    outside = {key: written[key] for key in ("default", "description", "examples") if key in written}
+    outside: JsonSchemaValue = {key: written[key] for key in ("default", "description", "examples") if key in written}
     inside = {key: value for key, value in written.items() if key not in outside}
     choices = [*inside["anyOf"]] if set(inside) == {"anyOf"} else [inside]
     return {"anyOf": [*choices, {**_FREE_TEXT, "pattern": _REFERENCE}], **outside}
