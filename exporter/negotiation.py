@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from email.message import Message
 from functools import lru_cache
-from typing import Literal
 from urllib.request import parse_http_list
 
-Form = Literal["text", "openmetrics"]
+from exporter.exposition import Form
+
 _OPENMETRICS_VERSIONS = ("", "1.0.0")
 _TEXT_VERSIONS = ("", "0.0.4", "1.0.0")  # 1.0.0 differs only in names that this exporter never has
 _IN_WORDS_OF_TEXT = ("text/plain", "text/*", "*/*")  # the most specific first

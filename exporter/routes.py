@@ -14,18 +14,14 @@ from isal import igzip
 
 from exporter.access import Access
 from exporter.errors import ExporterError
-from exporter.exposition import CONTENT_TYPE
-from exporter.negotiation import Form, accepted_form, accepts_gzip
+from exporter.exposition import CONTENT_TYPES, Form
+from exporter.negotiation import accepted_form, accepts_gzip
 from exporter.status_assets import CONTENT_SECURITY_POLICY
 from exporter.status_page import Filter
 
 log = structlog.get_logger()
 TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
-_CONTENT_TYPES: Mapping[Form, str] = {
-    "text": CONTENT_TYPE,
-    "openmetrics": "application/openmetrics-text; version=1.0.0; charset=utf-8",
-}
 _MOST_FIELDS = 1000
 _WORTH_COMPRESSING = 1024
 _READ = ("GET", "HEAD")
@@ -117,7 +113,7 @@ class Routes:
         names, sources = query.get("name[]", []), query.get("source[]", [])
         parts = self.site.metrics(gzip=gzip, form=form, names=names, sources=sources)
         headers = (("Vary", "Accept, Accept-Encoding"), *((("Content-Encoding", "gzip"),) if gzip else ()))
-        return Answer(HTTPStatus.OK, _CONTENT_TYPES[form], parts, headers)
+        return Answer(HTTPStatus.OK, CONTENT_TYPES[form], parts, headers)
 
     def status(self, request: Request, query: Mapping[str, list[str]]) -> Answer:
         page = self.site.status_page(Filter(query.get("q", [""])[0], query.get("state", [""])[0]))

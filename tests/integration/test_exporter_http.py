@@ -21,7 +21,7 @@ from servers import wait_for
 
 from exporter.config import parse
 from exporter.errors import CannotServe, ConfigError, Problem
-from exporter.negotiation import Form
+from exporter.exposition import Form
 from exporter.server import Server
 from exporter.server_config import ServerConfig
 from exporter.status_page import Filter

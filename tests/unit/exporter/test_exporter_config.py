@@ -112,7 +112,9 @@ def test_two_sources_may_feed_one_family_and_are_told_when_samples_could_be_alik
     assert [source.name for source in config.enabled] == ["payments", "others"]
     (notice,) = notices(config, {"PAYMENTS_URL": "x"})
     assert notice.startswith("sources payments and others give sentinel_rate the same labels: ")
-    apart = parse(text.replace("name: others", "name: others\n    labels: {region: EU}"), "c.yaml")
+    for name, region in (("payments", "US"), ("others", "EU")):
+        text = text.replace(f"name: {name}", f"name: {name}\n    labels: {{region: {region}}}")
+    apart = parse(text, "c.yaml")
     assert notices(apart, {"PAYMENTS_URL": "x"}) == []
 
 

@@ -15,7 +15,7 @@ COUNT = Family("sentinel_count", "gauge", "Count.")
 
 
 def text(exposition: Exposition) -> str:
-    return b"".join(exposition.page.parts(gzip=False)).decode()
+    return b"".join(exposition.page().parts(gzip=False)).decode()
 
 
 def lines(source: str, **values: float) -> dict[str, Block]:
@@ -51,7 +51,7 @@ def test_one_header_per_family_whatever_the_number_of_sources() -> None:
 def test_a_source_is_replaced_as_a_whole() -> None:
     exposition = Exposition([RATE, COUNT], ["one"])
     exposition.publish("one", lines("one", sentinel_rate=1, sentinel_count=3))
-    before = exposition.page
+    before = exposition.page()
     exposition.publish("one", lines("one", sentinel_count=4))
     assert "sentinel_rate" not in text(exposition)
     assert 'sentinel_count{s="one"} 4' in text(exposition)
