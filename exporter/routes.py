@@ -16,6 +16,7 @@ from exporter.access import Access
 from exporter.errors import ExporterError
 from exporter.exposition import CONTENT_TYPES, Form
 from exporter.negotiation import accepted_form, accepts_gzip
+from exporter.reload import Changes
 from exporter.status_assets import CONTENT_SECURITY_POLICY
 from exporter.status_page import Filter
 
@@ -41,7 +42,7 @@ class Site(Protocol):
     def config_page(self) -> str:
         """The configuration as YAML, without any secret."""
 
-    def reload(self) -> None:
+    def reload(self) -> Changes:
         """Load the configuration again; ExporterError when that changed nothing because it has problems."""
 
 
@@ -136,10 +137,11 @@ class Routes:
             log.info("request refused", reason="reload", client=request.peer)
             return Answer.text(HTTPStatus.FORBIDDEN, refusal)
         try:
-            self.site.reload()
+            changes = self.site.reload()
         except ExporterError as error:
             return Answer.text(HTTPStatus.INTERNAL_SERVER_ERROR, f"not reloaded, nothing has changed:\n{error}")
-        return Answer.text(HTTPStatus.OK, "reloaded")
+        counts = ", ".join(f"{len(getattr(changes, key))} {key}" for key in ("kept", "changed", "added", "removed"))
+        return Answer.text(HTTPStatus.OK, f"reloaded, sources: {counts}")
 
     def _why_not_reload(self, request: Request) -> str:
         """Empty when the client may. A page of another site must not make a browser on this machine ask for it."""

@@ -89,6 +89,9 @@ class ServerConfig(StrictModel):
     host: str = Field("127.0.0.1", description="The address to listen on; 0.0.0.0 to be reached from other machines.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="The TCP port; 0 for any free one.")
     log_level: LogLevel = Field("INFO", description="How much is logged.")
+    warm_start: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="A directory for what is served, so that a restart begins with it."
+    )
     auth: AuthConfig | None = Field(None, description="Who may ask; everybody without it.")
     tls: TlsConfig | None = Field(None, description="HTTPS instead of HTTP.")
     allow_reload: bool = Field(

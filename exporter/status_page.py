@@ -83,11 +83,15 @@ def _group(state: SourceState) -> tuple[str, str]:
     """Group and word for what a source does."""
     if state.overdue:
         return "failing", "hangs"
+    if state.stopped:
+        return "failing", "stopped"
     if state.failures:
         word = "down, serving last good" if state.series else "down"
         return "failing", word
     if state.attempts:
         return ("warnings", "up, with warnings") if state.last_warnings else ("up", "up")
+    if state.warm:
+        return "waiting", "from before"
     return "waiting", "first run" if state.running_since is not None else "waiting"
 
 
@@ -139,7 +143,7 @@ def _row(listed: _Listed, wall: float, monotonic: float) -> str:
     troubles = _troubles(state, wall)
     return (
         f'<tr><td class="name" data-label="Source"><span><strong>{escape(state.name)}</strong><br>'
-        f'<span class="soft">{escape(listed.kind)}, <span class="every">every {span(state.interval)}</span></span>'
+        f'<span class="soft">{escape(listed.kind)}, <span class="every">{_schedule(state)}</span></span>'
         "</span></td>"
         f'<td data-label="State"><span class="state {_GROUPS[listed.group]}">{listed.word}</span></td>'
         f'<td class="time" data-label="Last run"><span>{_last_run(state, wall)}</span></td>'
@@ -148,6 +152,10 @@ def _row(listed: _Listed, wall: float, monotonic: float) -> str:
         f'<td class="time" data-label="Next run">{_next_run(state, monotonic)}</td>'
         f'<td class="error{"" if troubles else " void"}">{troubles or _NOTHING}</td></tr>'
     )
+
+
+def _schedule(state: SourceState) -> str:
+    return f"every {span(state.interval)}" if state.cron is None else f"at {escape(state.cron)}"
 
 
 def _last_run(state: SourceState, wall: float) -> str:

@@ -10,8 +10,9 @@ from time import monotonic
 from typing import Annotated, Any, Literal, Protocol
 
 import polars as pl
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
+from exporter.cron import Cron, valid_expression, valid_zone
 from exporter.environment import Secrets
 from exporter.errors import BudgetExceeded, TimedOut
 from exporter.mapping.spec import (
@@ -27,6 +28,7 @@ from exporter.model import Duration, StrictModel
 
 _DEFAULT_TIMEOUT = 30.0
 _STALE_AFTER_INTERVALS = 5
+_STALE_AFTER_CRON_GAPS = 2  # of the longest: one collection of a night or a weekend may be missed
 
 
 def _not_empty(value: object) -> object:
@@ -43,6 +45,8 @@ class SourceConfig(StrictModel):
     type: str
     enabled: bool = True
     interval: Duration = 60.0
+    cron: Annotated[str, AfterValidator(valid_expression)] | None = None
+    time_zone: Annotated[str, AfterValidator(valid_zone)] = "UTC"
     timeout: Duration | None = None
     max_staleness: Duration | None = None
     labels: StaticLabels = Field(default_factory=dict)
@@ -62,7 +66,22 @@ class SourceConfig(StrictModel):
     @property
     def stale_after(self) -> float:
         """Seconds after which data that could not be renewed is no longer served."""
-        return self.max_staleness or _STALE_AFTER_INTERVALS * self.interval
+        if self.max_staleness is not None:
+            return self.max_staleness
+        if self.cron_schedule is None:
+            return _STALE_AFTER_INTERVALS * self.interval
+        gaps = self.cron_schedule.gaps
+        return max(_STALE_AFTER_CRON_GAPS * gaps.longest, _STALE_AFTER_INTERVALS * gaps.shortest)
+
+    @property
+    def cron_schedule(self) -> Cron | None:
+        """When it is collected, if that is not every `interval`."""
+        return None if self.cron is None else Cron(self.cron, self.time_zone)
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds between two regular collections, at most."""
+        return self.interval if self.cron_schedule is None else self.cron_schedule.gaps.longest
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -90,6 +109,12 @@ class SourceConfig(StrictModel):
     def needs(self) -> tuple[str, ...]:
         """Names of the environment variables that a collection reads; told by `check` when they are not set."""
         return ()
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> SourceConfig:
+        if self.cron is not None and "interval" in self.model_fields_set:
+            raise ValueError("interval and cron stand both: keep the one by which the source is to be collected")
+        return self
 
     @model_validator(mode="after")
     def _names_agree(self) -> SourceConfig:
@@ -178,7 +203,7 @@ def within_max_rows(config: SourceConfig, count: int, collection: Collection) ->
 
 
 class Collector(Protocol):
-    """Reads one source. `collect` and `published` run in the source's own thread, the others in any.
+    """Reads one source. `collect` and `published` run in one thread at a time, not always the same; the others in any.
 
     Collectors derive from this class, so that they need not write what does nothing for them.
     """

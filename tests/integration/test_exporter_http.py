@@ -22,6 +22,7 @@ from servers import wait_for
 from exporter.config import parse
 from exporter.errors import CannotServe, ConfigError, Problem
 from exporter.exposition import Form
+from exporter.reload import Changes
 from exporter.server import Server
 from exporter.server_config import ServerConfig
 from exporter.status_page import Filter
@@ -47,10 +48,11 @@ class FakeSite:
     def config_page(self) -> str:
         return "exporter: {}\n"
 
-    def reload(self) -> None:
+    def reload(self) -> Changes:
         self.reloads += 1
         if self.problems:
             raise ConfigError(self.problems)
+        return Changes(("a", "b"), ("c",), (), (), ())
 
 
 @dataclass
@@ -198,7 +200,9 @@ def test_a_body_is_read_and_thrown_away(plain: Serving) -> None:
 def test_a_reload_says_what_is_wrong() -> None:
     with serving() as own:
         done = requests.post(own.url + "/-/reload", timeout=5)
-        assert (done.status_code, done.text, own.site.reloads) == (200, "reloaded\n", 1)
+        assert (done.status_code, done.text, own.site.reloads) == (
+            200, "reloaded, sources: 2 kept, 1 changed, 0 added, 0 removed\n", 1,
+        )  # fmt: skip
         assert requests.put(own.url + "/-/reload", timeout=5).status_code == 200
         own.site.problems = [Problem("c.yaml", 3, "data_sources[0].type", "is missing")]
         failed = requests.post(own.url + "/-/reload", timeout=5)

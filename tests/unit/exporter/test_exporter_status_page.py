@@ -40,6 +40,9 @@ def test_lengths_of_time(seconds: float, text: str) -> None:
         (SourceState("s", 30, attempts=1), ">up<"),
         (SourceState("s", 30, attempts=2, failures=1), ">down<"),
         (SourceState("s", 30, attempts=2, failures=1, series=5), ">down, serving last good<"),
+        (SourceState("s", 30, attempts=2, failures=1, stopped=True), ">stopped<"),
+        (SourceState("s", 30, warm=True, series=5), ">from before<"),
+        (SourceState("s", 30, cron="*/5 * * * *"), ">at */5 * * * *<"),
         (SourceState("s", 30, attempts=2, failures=1, running_since=900, overdue=True), ">hangs<"),
     ],
 )
