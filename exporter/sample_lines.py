@@ -7,11 +7,13 @@ takes some 20 µs for each.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
-Form = Literal["text", "openmetrics"]
+from exporter.exposition import Form
+
 Kind = Literal["gauge", "counter", "info"]
+_SUFFIXES: Mapping[Kind, str] = {"gauge": "", "counter": "_total", "info": "_info"}
 
 
 def family(form: Form, name: str, kind: Kind, help_text: str, samples: Iterable[tuple[str, float]]) -> str:
@@ -19,13 +21,16 @@ def family(form: Form, name: str, kind: Kind, help_text: str, samples: Iterable[
 
     A sample is its labels as they stand between the braces, and its value.
     """
-    suffix = {"gauge": "", "counter": "_total", "info": "_info"}[kind]
-    full = name + suffix
-    lines = [
-        f"{full}{{{labels}}} {number(value)}\n" if labels else f"{full} {number(value)}\n" for labels, value in samples
-    ]
-    if not lines:
+    full = name + _SUFFIXES[kind]
+    listed = list(samples)
+    if not listed:
         return ""
+    plain = all(math.isfinite(value) for _, value in listed)  # told apart once, not for each of thousands
+    values = [repr(+value) for _, value in listed] if plain else [number(value) for _, value in listed]
+    lines = [
+        f"{full}{{{labels}}} {value}\n" if labels else f"{full} {value}\n"
+        for (labels, _), value in zip(listed, values, strict=True)
+    ]
     told, told_kind = (name, kind) if form == "openmetrics" else (full, "gauge" if kind == "info" else kind)
     return f"# HELP {told} {_escaped(help_text)}\n# TYPE {told} {told_kind}\n{''.join(lines)}"
 
@@ -35,10 +40,8 @@ def label(name: str, value: str) -> str:
 
 
 def number(value: float) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
     if math.isfinite(value):
-        return repr(value)
+        return repr(+value)  # 1 for True
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
 
 

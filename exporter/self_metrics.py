@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from exporter.exposition import Block
+from exporter.exposition import Block, Form
 from exporter.measured import Labels, Measurement
 from exporter.reload import ReloadState
-from exporter.sample_lines import Form, Kind, family, label
+from exporter.sample_lines import Kind, family, label
 from exporter.scheduler import Clock, Scheduler, SourceState
 from exporter.shard import Shard
 

@@ -41,7 +41,7 @@ class Serving:
 
 def _exposition(sources: Sequence[SourceConfig]) -> Exposition:
     families = (
-        Family(metric.prometheus_name, metric.type, metric.help or f"{metric.source_field} of {source.name}.")
+        Family(metric.prometheus_name, metric.type, metric.help_text(source.name))
         for source in sources
         for metric in source.metrics
     )
