@@ -1,12 +1,12 @@
-"""Command line of the exporter: `sentinel-exporter --config FILE`, `sentinel-exporter check FILE`.
+"""Command line of the exporter: `sentinel-exporter --config FILE`; the other commands are in `exporter.commands`.
 
-Exit codes: 0 done or stopped, 1 the configuration has errors, 2 the address is taken or the command is wrong.
+Exit codes: 0 done or stopped, 1 the configuration has errors, 2 it cannot be served (the address is taken, a
+certificate or credential cannot be used) or the command is wrong.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import signal
 import sys
@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 
-from exporter import logs
+from exporter import commands, logs
 from exporter.app import Exporter
-from exporter.config import ExporterConfig, load, notices
-from exporter.errors import AddressTaken, ConfigError
+from exporter.config import ExporterConfig, load
+from exporter.errors import CannotServe, ConfigError
 from exporter.self_metrics import package_version
 from exporter.shard import Shard
 
@@ -86,24 +86,8 @@ def run(context: click.Context, config_file: Path | None, port: int | None, shar
     _run(config_file or outer_file, outer_port if port is None else port, shard or outer_shard)
 
 
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Check a configuration: all errors at once, exit code 1 if there are any."""
-    config = _loaded(file)
-    for notice in notices(config, os.environ):
-        click.echo(f"warning: {notice}")
-    metrics = sum(len(source.metrics) for source in config.enabled)
-    off = len(config.sources) - len(config.enabled)
-    click.echo(f"{file}: ok, {len(config.enabled)} sources, {metrics} metrics" + (f", {off} disabled" if off else ""))
-
-
-def _loaded(file: Path) -> ExporterConfig:
-    try:
-        return load(file)
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+for _command in (commands.check, commands.test_source, commands.schema):
+    main.add_command(_command)
 
 
 def _run(file: Path | None, port: int | None, shard: Shard | None) -> None:
@@ -123,7 +107,7 @@ def _run(file: Path | None, port: int | None, shard: Shard | None) -> None:
     logs.configure(config.server.log_level)
     try:
         exporter = Exporter(config, shard=shard, load=loaded)
-    except AddressTaken as error:
+    except CannotServe as error:
         click.echo(f"sentinel-exporter: {error}", err=True)
         sys.exit(2)
     received: queue.SimpleQueue[int] = queue.SimpleQueue()  # a signal may arrive while one is being put

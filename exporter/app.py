@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +13,17 @@ from exporter import logs
 from exporter.collectors.base import SourceConfig
 from exporter.config import ExporterConfig
 from exporter.errors import ConfigError, ExporterError
+from exporter.exposition import EOF, Block, Form, families_named
 from exporter.fingerprint import of_config
 from exporter.job import SourceJob
+from exporter.redacted import config_page
 from exporter.reload import Changes, ReloadState, restart_needed
 from exporter.scheduler import Clock, Scheduler, Warm
 from exporter.self_metrics import About, SelfMetrics, package_version
 from exporter.server import Server
 from exporter.serving import Serving
 from exporter.shard import Shard
-from exporter.status_page import status_page
+from exporter.status_page import Filter, status_page
 from exporter.warm_start import WarmStart
 
 log = structlog.get_logger()
@@ -45,7 +47,7 @@ class Exporter:
         self._clock = clock or Clock()
         self._shard = shard or Shard()
         self._load = load
-        self._server = Server(config.server.host, config.server.port, self)
+        self._server = Server(config.server, self)
         self._http = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True)
         self._running_server = config.server
         self._config = config
@@ -62,24 +64,34 @@ class Exporter:
     def url(self) -> str:
         host, port = self._server.server_address[:2]
         name = host.decode() if isinstance(host, bytes) else host
-        return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+        return f"{self._server.scheme}://" + (f"[{name}]:{port}" if ":" in name else f"{name}:{port}")
 
     @property
     def ready(self) -> bool:
         """Whether every enabled source has been tried once, or is served from before a restart."""
         return self._scheduler.ready
 
-    def metrics(self, *, gzip: bool) -> list[bytes]:
-        """A whole scrape: the sources' blocks, then the exporter's own metrics."""
-        return self._serving.exposition.page().then(self._self_metrics.block()).parts(gzip=gzip)
+    def metrics(
+        self, *, gzip: bool, form: Form = "text", names: Sequence[str] = (), sources: Sequence[str] = ()
+    ) -> list[bytes]:
+        """A whole scrape: the sources' blocks, then the exporter's own metrics, unless sources are asked for."""
+        page = self._serving.exposition.page(form, names or None, sources or None)
+        if not sources:
+            own = self._self_metrics.block(form)
+            page = page.then(Block.of(families_named(own.text, names)) if names else own)
+        return (page.then(EOF) if form == "openmetrics" else page).parts(gzip=gzip)
 
-    def status_page(self) -> str:
+    def config_page(self) -> str:
+        return config_page(self._config)
+
+    def status_page(self, shown: Filter | None = None) -> str:
         return status_page(
             self._scheduler.states,
             {source.name: source.type for source in self._sources},
             wall=self._clock.wall(),
             monotonic=self._clock.monotonic(),
             version=package_version(),
+            shown=shown,
         )
 
     def reload(self) -> Changes:

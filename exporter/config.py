@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from exporter.collectors.base import SourceConfig
@@ -18,30 +18,21 @@ from exporter.errors import ConfigError, Problem
 from exporter.located import Located
 from exporter.mapping.families import taken_names
 from exporter.mapping.spec import MetricConfig
-from exporter.model import StrictModel
+from exporter.server_config import ServerConfig
 
 Model = TypeVar("Model", bound=BaseModel)
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-    BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
-]
-
-
-class ServerConfig(StrictModel):
-    """`exporter:`, where it listens and how much it logs."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    log_level: LogLevel = "INFO"
-    warm_start: Annotated[str, Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExporterConfig:
-    """A whole, valid configuration. `sources` are in the order of the file, disabled ones included."""
+    """A whole, valid configuration. `sources` are in the order of the file, disabled ones included.
+
+    `written` is what stands in the file, references not replaced.
+    """
 
     server: ServerConfig
     sources: tuple[SourceConfig, ...]
+    written: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def enabled(self) -> tuple[SourceConfig, ...]:
@@ -79,12 +70,15 @@ def parse(text: str, file: str) -> ExporterConfig:
         secrets = Secrets()
         secrets.hide_references(text)
         raise ConfigError([replace(problem, message=secrets.redact(problem.message)) for problem in problems])
-    return ExporterConfig(server, tuple(sources.values()))
+    return ExporterConfig(server, tuple(sources.values()), data)
 
 
 def notices(config: ExporterConfig, environ: Mapping[str, str]) -> list[str]:
     """What is valid but will not work here: variables that are not set."""
     found = []
+    absent = [name for name in dict.fromkeys(config.server.needs()) if name not in environ]
+    if absent:
+        found.append(f"exporter.auth: needs {', '.join(absent)}, which is not set in this environment")
     for source in config.enabled:
         missing = [name for name in dict.fromkeys(source.needs()) if name not in environ]
         if missing:

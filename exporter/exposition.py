@@ -13,6 +13,7 @@ Sample lines are the same in both formats, text 0.0.4 and OpenMetrics 1.0; a fam
 
 from __future__ import annotations
 
+import re
 import struct
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -72,6 +73,8 @@ class Page:
         return [_GZIP_HEADER, *(block.deflated for block in self.blocks), _LAST_PIECE + trailer]
 
 
+_FAMILY_START = re.compile(rb"^(?=# HELP )", re.MULTILINE)
+_NAMES = re.compile(rb"^(?:# HELP )?(\w+)", re.MULTILINE)
 EOF = Block.of(b"# EOF\n")  # what an OpenMetrics page must end in, and no other may have
 
 
@@ -176,3 +179,10 @@ class Exposition:
     @staticmethod
     def _joined(form: Form, served: Iterable[_Served], positions: frozenset[int] | None) -> Page:
         return Page().then(*(block for family in served for block in family.joined(form, positions)))
+
+
+def families_named(text: bytes, names: Collection[str]) -> bytes:
+    """Of exposition text in which each family begins with its HELP, those of the given names, or with such samples."""
+    wanted = {name.encode() for name in names}
+    families = _FAMILY_START.split(text)
+    return b"".join(family for family in families if not wanted.isdisjoint(_NAMES.findall(family)))

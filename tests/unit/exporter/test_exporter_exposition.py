@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.connection import gathered
 from exporter.exposition import Block, Exposition, Family, Page
-from exporter.server import accepts_gzip, gathered
 
 RATE = Family("sentinel_rate", "gauge", 'a\\b\nc "d"')
 COUNT = Family("sentinel_count", "gauge", "Count.")
@@ -65,15 +65,6 @@ def test_a_family_without_samples_has_no_header() -> None:
     exposition.publish("one", lines("one", sentinel_rate=1))
     exposition.drop("one")
     assert text(exposition) == ""
-
-
-def test_gzip_only_when_accepted() -> None:
-    assert accepts_gzip("gzip")
-    assert accepts_gzip("deflate, GZIP;q=0.5")
-    assert not accepts_gzip("")
-    assert not accepts_gzip("deflate, br")
-    assert not accepts_gzip("gzip;q=0")
-    assert not accepts_gzip("gzip; q=0.000, deflate")
 
 
 @given(st.lists(st.sampled_from([b"", b"abc", b"x" * 30_000, b"y" * 70_000])))
