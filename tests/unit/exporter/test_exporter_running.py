@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import Counter
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from exporter.serving import Serving
 from exporter.shard import Shard
 from exporter.snapshot import NoSnapshot, Snapshot, decode, encode
 
+PAGE = (Path(__file__).parents[3] / "docs/running-the-exporter.md").read_text()
 SOURCE = """
 - name: one
   type: database
@@ -204,6 +206,24 @@ def test_unchanged_data_that_was_dropped_while_the_source_was_asked_is_served_ag
     assert serving.exposition.blocks("one"), "what was dropped is asked for as a whole"
 
 
+def test_a_collector_that_fails_to_hear_that_it_was_published_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    collector, config = Versioned(), source()
+
+    def broken() -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(collector, "published", broken)
+    monkeypatch.setattr(collector, "close", broken)
+    monkeypatch.setattr("exporter.collectors.registry.collector", lambda _: collector)
+    serving = Serving([config])
+    job = SourceJob(config, serving)
+    outcome = job.run(datetime(2026, 11, 21, tzinfo=UTC), monotonic() + 60, [])
+    outcome.publish()
+    outcome.published()
+    job.close()
+    assert serving.exposition.blocks("one")
+
+
 def test_a_version_of_another_program_is_not_believed() -> None:
     config = source()
     snapshot = Snapshot(
@@ -287,3 +307,28 @@ def test_a_crew_has_no_bound_and_uses_its_threads_again() -> None:
         crew.run(done.release)
         assert done.acquire(timeout=5)
     assert crew._made <= 52
+
+
+def test_the_operators_page_has_valid_examples_and_every_metric_and_rule() -> None:
+    for example in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL):
+        assert parse(example, "page").sources
+    loaded = ReloadState(successful=True, succeeded_at=5.0, config_hash=1)
+    state = SourceState(
+        "a",
+        30.0,
+        attempts=1,
+        last_success_at=1.0,
+        fresh_since=1.0,
+        duration=1.0,
+        next_run=1.0,
+        lag=0.0,
+        last_run_at=1.0,
+        warnings={"x": 1},
+        errors={"x": 1},
+        measured=Measured(refused=1),
+    )
+    text = self_metrics("text", [state], About(loaded, snapshot_failures=0), monotonic=1.0, wall=1.0)
+    told = {sample.name for each in text_string_to_metric_families(text) for sample in each.samples}
+    rules = re.findall(r"alert: (\w+)", (Path(__file__).parents[3] / "prometheus/rules/exporter.yml").read_text())
+    assert {f"`{name}`" for name in told} <= set(re.findall(r"`\w+`", PAGE))
+    assert [name for name in rules if f"| {name} |" not in PAGE] == []
