@@ -16,7 +16,8 @@ def plain_text(column: pl.Series) -> pl.Series:
     """Text of each value, null for null; BadAnswer for a column of lists, objects or the like.
 
     A whole number is written without point, though a null beside it made the column one of floats; a decimal without
-    trailing zeros; a date and a time as ISO 8601, one with a time zone in UTC, a length of time in seconds. Bytes that are no UTF-8 are replaced.
+    trailing zeros; a date and a time as ISO 8601, one with a time zone in UTC; a length of time in seconds. Bytes that
+    are no UTF-8 are replaced.
     """
     kind = column.dtype
     if kind == pl.String:

@@ -154,7 +154,8 @@ def test_a_page_of_some_families_and_sources(only: dict[str, Any], wanted: set[s
 def test_a_family_is_found_by_any_of_its_names() -> None:
     exposition = every_type()
     for names, wanted in {
-        ("pay_seconds_bucket",): "pay_seconds", ("pay",): "pay_total", ("pay_total",): "pay_total", ("shop",): "shop_info",
+        ("pay_seconds_bucket",): "pay_seconds", ("pay",): "pay_total", ("pay_total",): "pay_total",
+        ("shop",): "shop_info",
     }.items():  # fmt: skip
         (header,) = [line for line in text(exposition, names=names).splitlines() if line.startswith("# TYPE")]
         assert header.split()[2] == wanted
