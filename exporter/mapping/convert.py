@@ -10,7 +10,7 @@ import polars as pl
 from exporter.mapping import timestamps
 from exporter.mapping.conversion import PLAIN, Conversion, ParseKind
 from exporter.mapping.numbers import read_numbers
-from exporter.mapping.plain_text import plain_text
+from exporter.mapping.plain_text import plain_text, seconds
 from exporter.mapping.spec import DataWarning
 from exporter.mapping.units import BYTES, DURATIONS, QUANTITIES, Unit, unit_of
 
@@ -23,7 +23,6 @@ _TRUTH = {word: number for number, words in _WORDS.items() for word in words}
 _WITH_UNIT = r"^([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\p{L}*)$"
 _CLOCK = r"^(?:(-?\d+) days?,? )?([+-]?)(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?$"
 _PART = r"\d+(?:\.\d+)?\s*\p{L}+"
-_TICKS = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +80,8 @@ def _percent(column: pl.Series, _: Conversion) -> pl.Series:
 
 
 def _duration(column: pl.Series, how: Conversion) -> pl.Series:
-    if isinstance(column.dtype, pl.Duration):
-        return column.to_physical() / _TICKS[column.dtype.time_unit]
+    if column.dtype == pl.Duration:
+        return seconds(column)
     numbers = _measured(column, DURATIONS, unit_of("duration", how.unit))
     odd = column.is_not_null() & numbers.is_null()
     if column.dtype != pl.String or not odd.any():
@@ -94,8 +93,8 @@ def _long_durations(text: pl.Series) -> pl.Series:
     """Seconds of durations such as `1h30m`, `01:30:00` and `1 day, 01:30:00`; null where a text is none."""
     clock = text.to_frame("text").select(pl.col("text").str.extract_groups(_CLOCK)).unnest("text")
     clock.columns = ["days", "sign", "hours", "minutes", "seconds"]
-    days, minutes, seconds = (pl.col(name).cast(pl.Float64).fill_null(0) for name in ("days", "minutes", "seconds"))
-    time_of_day = pl.col("hours").cast(pl.Float64) * DURATIONS["h"].factor + minutes * DURATIONS["m"].factor + seconds
+    days, minutes, rest = (pl.col(name).cast(pl.Float64).fill_null(0) for name in ("days", "minutes", "seconds"))
+    time_of_day = pl.col("hours").cast(pl.Float64) * DURATIONS["h"].factor + minutes * DURATIONS["m"].factor + rest
     negative = pl.when(pl.col("sign") == "-").then(-time_of_day).otherwise(time_of_day)
     by_clock = clock.select(days * DURATIONS["d"].factor + negative).to_series()
     return by_clock.zip_with(by_clock.is_not_null(), _sums_of_parts(text))

@@ -8,6 +8,7 @@ import polars as pl
 
 from exporter.errors import BadAnswer
 
+_TICKS = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 _EXACT = 2.0**53  # floats below are whole numbers where they say so
 
 
@@ -15,7 +16,8 @@ def plain_text(column: pl.Series) -> pl.Series:
     """Text of each value, null for null; BadAnswer for a column of lists, objects or the like.
 
     A whole number is written without point, though a null beside it made the column one of floats; a decimal without
-    trailing zeros; a date and a time as ISO 8601, one with a time zone in UTC. Bytes that are no UTF-8 are replaced.
+    trailing zeros; a date and a time as ISO 8601, one with a time zone in UTC; a length of time in seconds. Bytes that
+    are no UTF-8 are replaced.
     """
     kind = column.dtype
     if kind == pl.String:
@@ -28,6 +30,12 @@ def plain_text(column: pl.Series) -> pl.Series:
     if kind.is_nested() or kind == pl.Object:
         raise BadAnswer(f"field {column.name!r} holds {kind}, not plain values")
     return column.cast(pl.String)
+
+
+def seconds(column: pl.Series) -> pl.Series:
+    """Seconds of a Duration column."""
+    assert isinstance(column.dtype, pl.Duration)
+    return column.to_physical() / _TICKS[column.dtype.time_unit]
 
 
 def _floats(column: pl.Series) -> pl.Series:
@@ -64,4 +72,5 @@ _WRITERS: Mapping[object, Callable[[pl.Series], pl.Series]] = {
     pl.Decimal: _decimals,
     pl.Binary: _bytes,
     pl.Datetime: _times,
+    pl.Duration: lambda column: _floats(seconds(column)),
 }

@@ -20,8 +20,6 @@ from exporter.model import StrictModel, Text
 NullPolicy = Literal["skip", "nan", "zero"]
 OverBudget = Literal["reject", "truncate"]
 DuplicatePolicy = Literal["error", "first", "last", "sum", "max"]
-Operator = Literal["==", "!=", ">", ">=", "<", "<=", "in", "not_in", "contains", "regex", "is_null", "not_null"]
-FilterValue = bool | int | float | datetime | date | str
 
 # Keys of a metric that only some types have; `source_field` and `null` are told of by their own messages.
 _VALUE_KEYS = ("source_field", "null", "parse", "unit", "format", "time_zone", "map")
@@ -41,6 +39,7 @@ _NEEDED: Mapping[MetricType, tuple[str, ...]] = {
 }
 _SOME_TYPES = tuple(dict.fromkeys(key for keys in _KEYS_OF.values() for key in keys))
 _TEXT_OPERATORS = ("contains", "regex")
+_AS_IN_SQL = {"=": "==", "<>": "!="}
 _ORDERS = (">", ">=", "<", "<=")
 _INTEGERS = range(-(2**63), 2**63)
 
@@ -57,6 +56,15 @@ def _label_columns(value: object) -> object:
     return {name: name for name in value}
 
 
+def _plain_value(value: object) -> object:
+    """Beforehand, because each type that a value may have would complain of its own."""
+    if not isinstance(value, bool | int | float | date | str):
+        raise ValueError("must be text, a number, true or false, or a date")  # noqa: TRY004 - pydantic wants ValueErrors
+    return value
+
+
+Operator = Literal["==", "!=", ">", ">=", "<", "<=", "in", "not_in", "contains", "regex", "is_null", "not_null"]
+FilterValue = Annotated[bool | int | float | datetime | date | str, BeforeValidator(_plain_value)]
 LabelName = Annotated[str, AfterValidator(families.label_name)]
 LabelColumns = Annotated[dict[LabelName, Text], BeforeValidator(_label_columns)]
 StaticLabels = dict[LabelName, Text]
@@ -162,7 +170,7 @@ class FilterConfig(StrictModel):
     """Rows to keep: those whose field compares so with the value, or with one of the values."""
 
     field: str = Field(min_length=1)
-    operator: Operator
+    operator: Annotated[Operator, BeforeValidator(lambda name: _AS_IN_SQL.get(name, name))]
     value: FilterValue | None = None
     values: tuple[FilterValue, ...] = ()
 
