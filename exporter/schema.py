@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from exporter.collectors.registry import SOURCE_TYPES, config_model
-from exporter.model import StrictModel, as_reference, parse_duration
+from exporter.model import StrictModel, as_reference, expand_text, parse_duration
 from exporter.server_config import ServerConfig
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -21,6 +21,7 @@ _TAG = "type"
 _REFERENCE = r"\$\{"
 _DURATION = r"^\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|w|mm|y)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|w|mm|y))*\s*$"
 _FREE_TEXT = {"type": "string"}
+_SCALAR = {"type": ["string", "number", "boolean"]}
 _EXPANDS = StrictModel.expand_now.__func__  # type: ignore[attr-defined] # the validator of every key
 
 
@@ -61,7 +62,11 @@ class _Generator(GenerateJsonSchema):
             example = {"examples": ["30s", "5m", "1h30m", "1d"]}
             return {"type": "string", "pattern": _DURATION, "description": "A number with its unit."} | example
         written = super().function_before_schema(schema)
-        return _or_reference(written) if getattr(function, "__func__", None) is _EXPANDS else written
+        if getattr(function, "__func__", None) is _EXPANDS:
+            return _or_reference(written)
+        models = "$ref" in written.get("items", {})  # a list of them is checked beforehand, not written otherwise
+        declared = "json_schema_input_schema" in schema or function is expand_text or models
+        return written if declared else _or_short(written)
 
     def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> JsonSchemaValue:
         written = super().function_after_schema(schema)
@@ -97,6 +102,14 @@ class _Generator(GenerateJsonSchema):
 def _function(schema: Any) -> Callable[..., object]:  # noqa: ANN401 - a core schema with a validator
     function: Callable[..., object] = schema["function"]["function"]
     return function
+
+
+def _or_short(written: JsonSchemaValue) -> JsonSchemaValue:
+    """A validator that has not said what it reads may take text, a number or a list of them, too."""
+    values = written.get("additionalProperties")
+    inside = {**written, "additionalProperties": _SCALAR} if values == _FREE_TEXT else {**written}
+    outside: JsonSchemaValue = {key: inside.pop(key) for key in ("default", "description", "examples") if key in inside}
+    return {"anyOf": [inside, _SCALAR, {"type": "array", "items": _SCALAR}], **outside}
 
 
 def _or_reference(written: JsonSchemaValue) -> JsonSchemaValue:
