@@ -64,8 +64,7 @@ class _Generator(GenerateJsonSchema):
         written = super().function_before_schema(schema)
         if getattr(function, "__func__", None) is _EXPANDS:
             return _or_reference(written)
-        models = "$ref" in written.get("items", {})  # a list of them is checked beforehand, not written otherwise
-        declared = "json_schema_input_schema" in schema or function is expand_text or models
+        declared = "json_schema_input_schema" in schema or function is expand_text
         return written if declared else _or_short(written)
 
     def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> JsonSchemaValue:
@@ -113,12 +112,9 @@ def _or_short(written: JsonSchemaValue) -> JsonSchemaValue:
 
 
 def _or_reference(written: JsonSchemaValue) -> JsonSchemaValue:
-    """What is no text may be written as `${VARIABLE}`, too."""
-    if "const" in written or written == _FREE_TEXT or "$ref" in written:
-        return written
-    kinds = [choice.get("type") for choice in written.get("anyOf", [written])]
-    enumerated = "enum" in written or "pattern" in written
-    if not enumerated and not {"integer", "number", "boolean"} & set(kinds) and not _patterned(written):
+    """What is one value, but not any text, may be written as `${VARIABLE}`, too."""
+    choices = written.get("anyOf", [written])
+    if "const" in written or any(map(_takes_any_text, choices)) or not any(map(_is_one_value, choices)):
         return written
     outside: JsonSchemaValue = {key: written[key] for key in ("default", "description", "examples") if key in written}
     inside = {key: value for key, value in written.items() if key not in outside}
@@ -126,10 +122,19 @@ def _or_reference(written: JsonSchemaValue) -> JsonSchemaValue:
     return {"anyOf": [*choices, {**_FREE_TEXT, "pattern": _REFERENCE}], **outside}
 
 
-def _patterned(written: JsonSchemaValue) -> bool:
-    return any("pattern" in choice or "enum" in choice for choice in written.get("anyOf", []))
+def _takes_any_text(choice: JsonSchemaValue) -> bool:
+    return "string" in _types(choice) and not {"pattern", "enum", "const"} & choice.keys()
+
+
+def _is_one_value(choice: JsonSchemaValue) -> bool:
+    return "enum" in choice or bool({"integer", "number", "boolean", "string"} & _types(choice))
+
+
+def _types(choice: JsonSchemaValue) -> set[str]:
+    kind = choice.get("type", ())
+    return {kind} if isinstance(kind, str) else set(kind)
 
 
 def _takes_text_only(written: JsonSchemaValue) -> bool:
     choices = written.get("anyOf", [written])
-    return {choice.get("type") for choice in choices} <= {"string", "null"}
+    return set().union(*map(_types, choices)) <= {"string", "null"}

@@ -65,7 +65,7 @@ class SourceConfig(StrictModel):
     )
     metrics: Annotated[
         tuple[MetricConfig, ...],
-        BeforeValidator(_not_empty),
+        BeforeValidator(_not_empty, json_schema_input_type=tuple[MetricConfig, ...]),
         Field(description="The metric families that its columns become.", json_schema_extra={"minItems": 1}),
     ]
     filters: tuple[FilterConfig, ...] = Field((), description="Which rows are kept: those that meet all of these.")

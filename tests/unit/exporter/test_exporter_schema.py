@@ -140,7 +140,7 @@ def test_what_is_wrong_is_told_about_the_type_that_is_written(validator: Draft20
 
 def test_every_common_key_and_every_type_is_described(validator: Draft202012Validator) -> None:
     definitions = validator.schema["$defs"]
-    for name in ("ServerConfig", "LimitsConfig", "TlsConfig", "UserConfig", "MetricConfig"):
+    for name in ("ServerConfig", "LimitsConfig", "ServerTlsConfig", "UserConfig", "MetricConfig"):
         for key, schema in definitions[name]["properties"].items():
             assert schema.get("description"), f"{name}.{key}"
     for kind in SOURCE_TYPES:
