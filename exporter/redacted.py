@@ -24,8 +24,9 @@ HIDDEN = "***"
 # Texts that name things: they end up in /metrics as they are, or say where to look without letting anybody in.
 _NAMES = frozenset(
     {"name", "type", "prometheus_name", "source_field", "labels", "label_defaults", "help", "rows", "path", "has_more"}
-    | {"host", "bucket", "region", "location", "project", "database", "path_pattern", "topic", "topics", "group_id"}
-    | {"cron", "timezone", "unit"}
+    | {"host", "bucket", "region", "location", "project", "database", "path_pattern", "topic", "topics"}
+    | {"cron", "time_zone", "unit", "format", "field", "event_time", "delimiter", "quote", "max_bytes"}
+    | {"brokers", "group", "app", "earliest", "latest"}
 )
 _NAMES_UNLESS_LATE = ("value", "_param")  # endings of keys that name a field or a parameter, where they are plain text
 _ADDRESSES = frozenset(["endpoint", "endpoint_url", "token_url", "url", "proxy"])

@@ -146,7 +146,7 @@ def test_every_common_key_and_every_type_is_described(validator: Draft202012Vali
     for kind in SOURCE_TYPES:
         definition = definitions[config_model(kind).__name__]
         assert definition["description"]
-        for key in ("name", "interval", "metrics", "duplicates"):
+        for key in ("name", "interval", "duplicates"):
             assert definition["properties"][key].get("description"), f"{kind}.{key}"
     interval = definitions["DatabaseConfig"]["properties"]["interval"]
     assert interval["default"] == "60s"
