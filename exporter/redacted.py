@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from exporter.config import ExporterConfig
 from exporter.model import LATE, parse_duration
@@ -76,9 +77,7 @@ def _default(field: FieldInfo, value: Any) -> Any:  # noqa: ANN401 - whatever a 
     """A value that comes from the code, and so is no secret."""
     if isinstance(value, BaseModel):
         return _model(value, {})
-    if isinstance(value, tuple):
-        return list(value)
-    return f"{value:g}s" if _is_duration(field) else value
+    return f"{value:g}s" if _is_duration(field) else to_jsonable_python(value, exclude_none=True)
 
 
 def _value(key: str, field: FieldInfo, written: Any, value: Any) -> Any:  # noqa: ANN401 - whatever YAML holds
