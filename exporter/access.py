@@ -12,7 +12,7 @@ import structlog
 
 from exporter.environment import Secrets
 from exporter.errors import CannotServe, SecretMissing
-from exporter.server_config import AuthConfig, TokenConfig, UserConfig
+from exporter.server_config import ServerAuthConfig, TokenConfig, UserConfig
 
 log = structlog.get_logger()
 
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 class Access:
     """Checks the Authorization header. Without `auth` everybody may ask."""
 
-    def __init__(self, auth: AuthConfig | None, secrets: Callable[[], Secrets] = Secrets) -> None:
+    def __init__(self, auth: ServerAuthConfig | None, secrets: Callable[[], Secrets] = Secrets) -> None:
         """CannotServe when a password or token is missing or empty at the start."""
         self._auth = auth
         self._secrets = secrets

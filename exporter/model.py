@@ -35,6 +35,11 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
+def expand_text(value: object) -> object:
+    """Text with its references replaced; anything else as it is, for the next validator to refuse."""
+    return expand(value) if isinstance(value, str) else value
+
+
 def as_reference(value: str | None) -> str | None:
     if value is not None and not list(references(value)):
         raise ValueError("a secret does not belong into this file: write ${VARIABLE}, or use the _env or _file key")
@@ -45,7 +50,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 Template = Annotated[str, LATE]
 OptionalTemplate = Annotated[str | None, LATE]
 SecretTemplate = Annotated[str | None, LATE, AfterValidator(as_reference)]
-Text = Annotated[str, BeforeValidator(lambda value: expand(value) if isinstance(value, str) else value)]
+Text = Annotated[str, BeforeValidator(expand_text)]
 
 
 class StrictModel(BaseModel):

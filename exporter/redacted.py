@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from exporter.config import ExporterConfig
 from exporter.model import LATE, parse_duration
@@ -24,8 +25,9 @@ HIDDEN = "***"
 # Texts that name things: they end up in /metrics as they are, or say where to look without letting anybody in.
 _NAMES = frozenset(
     {"name", "type", "prometheus_name", "source_field", "labels", "label_defaults", "help", "rows", "path", "has_more"}
-    | {"host", "bucket", "region", "location", "project", "database", "path_pattern", "topic", "topics", "group_id"}
-    | {"cron", "timezone", "unit"}
+    | {"host", "bucket", "region", "location", "project", "database", "path_pattern", "topic", "topics"}
+    | {"cron", "time_zone", "unit", "format", "field", "event_time", "delimiter", "quote", "max_bytes"}
+    | {"brokers", "group", "app", "earliest", "latest"}
 )
 _NAMES_UNLESS_LATE = ("value", "_param")  # endings of keys that name a field or a parameter, where they are plain text
 _ADDRESSES = frozenset(["endpoint", "endpoint_url", "token_url", "url", "proxy"])
@@ -75,9 +77,7 @@ def _default(field: FieldInfo, value: Any) -> Any:  # noqa: ANN401 - whatever a 
     """A value that comes from the code, and so is no secret."""
     if isinstance(value, BaseModel):
         return _model(value, {})
-    if isinstance(value, tuple):
-        return list(value)
-    return f"{value:g}s" if _is_duration(field) else value
+    return f"{value:g}s" if _is_duration(field) else to_jsonable_python(value, exclude_none=True)
 
 
 def _value(key: str, field: FieldInfo, written: Any, value: Any) -> Any:  # noqa: ANN401 - whatever YAML holds

@@ -13,7 +13,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from exporter.environment import Secrets
 from exporter.errors import SecretMissing, Unreachable
-from exporter.server_config import AuthConfig, ServerConfig
+from exporter.server_config import ServerAuthConfig, ServerConfig
 
 _TIMEOUT = (3.0, 60.0)  # to connect, and between two pieces of the answer
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart, not bound
@@ -85,7 +85,7 @@ def _written(url: str) -> AuthBase | None:
     return HTTPBasicAuth(unquote(parts.username).encode(), unquote(parts.password or "").encode())
 
 
-def _credentials(base: str, auth: AuthConfig | None, secrets: Secrets) -> AuthBase | None:
+def _credentials(base: str, auth: ServerAuthConfig | None, secrets: Secrets) -> AuthBase | None:
     if auth is None or not (base.startswith("https://") or _on_this_machine(urlsplit(base).hostname or "")):
         return None
     for user in auth.users:

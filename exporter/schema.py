@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from exporter.collectors.registry import SOURCE_TYPES, config_model
-from exporter.model import StrictModel, as_reference, parse_duration
+from exporter.model import StrictModel, as_reference, expand_text, parse_duration
 from exporter.server_config import ServerConfig
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -21,6 +21,7 @@ _TAG = "type"
 _REFERENCE = r"\$\{"
 _DURATION = r"^\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|w|mm|y)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|w|mm|y))*\s*$"
 _FREE_TEXT = {"type": "string"}
+_SCALAR = {"type": ["string", "number", "boolean"]}
 _EXPANDS = StrictModel.expand_now.__func__  # type: ignore[attr-defined] # the validator of every key
 
 
@@ -61,7 +62,10 @@ class _Generator(GenerateJsonSchema):
             example = {"examples": ["30s", "5m", "1h30m", "1d"]}
             return {"type": "string", "pattern": _DURATION, "description": "A number with its unit."} | example
         written = super().function_before_schema(schema)
-        return _or_reference(written) if getattr(function, "__func__", None) is _EXPANDS else written
+        if getattr(function, "__func__", None) is _EXPANDS:
+            return _or_reference(written)
+        declared = "json_schema_input_schema" in schema or function is expand_text
+        return written if declared else _or_short(written)
 
     def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> JsonSchemaValue:
         written = super().function_after_schema(schema)
@@ -99,13 +103,18 @@ def _function(schema: Any) -> Callable[..., object]:  # noqa: ANN401 - a core sc
     return function
 
 
+def _or_short(written: JsonSchemaValue) -> JsonSchemaValue:
+    """A validator that has not said what it reads may take text, a number or a list of them, too."""
+    values = written.get("additionalProperties")
+    inside = {**written, "additionalProperties": _SCALAR} if values == _FREE_TEXT else {**written}
+    outside: JsonSchemaValue = {key: inside.pop(key) for key in ("default", "description", "examples") if key in inside}
+    return {"anyOf": [inside, _SCALAR, {"type": "array", "items": _SCALAR}], **outside}
+
+
 def _or_reference(written: JsonSchemaValue) -> JsonSchemaValue:
-    """What is no text may be written as `${VARIABLE}`, too."""
-    if "const" in written or written == _FREE_TEXT or "$ref" in written:
-        return written
-    kinds = [choice.get("type") for choice in written.get("anyOf", [written])]
-    enumerated = "enum" in written or "pattern" in written
-    if not enumerated and not {"integer", "number", "boolean"} & set(kinds) and not _patterned(written):
+    """What is one value, but not any text, may be written as `${VARIABLE}`, too."""
+    choices = written.get("anyOf", [written])
+    if "const" in written or any(map(_takes_any_text, choices)) or not any(map(_is_one_value, choices)):
         return written
     outside: JsonSchemaValue = {key: written[key] for key in ("default", "description", "examples") if key in written}
     inside = {key: value for key, value in written.items() if key not in outside}
@@ -113,10 +122,19 @@ def _or_reference(written: JsonSchemaValue) -> JsonSchemaValue:
     return {"anyOf": [*choices, {**_FREE_TEXT, "pattern": _REFERENCE}], **outside}
 
 
-def _patterned(written: JsonSchemaValue) -> bool:
-    return any("pattern" in choice or "enum" in choice for choice in written.get("anyOf", []))
+def _takes_any_text(choice: JsonSchemaValue) -> bool:
+    return "string" in _types(choice) and not {"pattern", "enum", "const"} & choice.keys()
+
+
+def _is_one_value(choice: JsonSchemaValue) -> bool:
+    return "enum" in choice or bool({"integer", "number", "boolean", "string"} & _types(choice))
+
+
+def _types(choice: JsonSchemaValue) -> set[str]:
+    kind = choice.get("type", ())
+    return {kind} if isinstance(kind, str) else set(kind)
 
 
 def _takes_text_only(written: JsonSchemaValue) -> bool:
     choices = written.get("anyOf", [written])
-    return {choice.get("type") for choice in choices} <= {"string", "null"}
+    return set().union(*map(_types, choices)) <= {"string", "null"}

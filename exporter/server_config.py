@@ -47,14 +47,14 @@ class TokenConfig(StrictModel):
         return self
 
 
-class AuthConfig(StrictModel):
+class ServerAuthConfig(StrictModel):
     """Who may ask. The probes `/-/healthy` and `/-/ready` stay open."""
 
     users: tuple[UserConfig, ...] = Field((), description="Names and passwords for basic authentication.")
     tokens: tuple[TokenConfig, ...] = Field((), description="Tokens for bearer authentication.")
 
     @model_validator(mode="after")
-    def _somebody(self) -> AuthConfig:
+    def _somebody(self) -> ServerAuthConfig:
         if not self.users and not self.tokens:
             raise ValueError("would keep everybody out: add users or tokens, or remove auth")
         names = [user.username for user in self.users]
@@ -63,7 +63,7 @@ class AuthConfig(StrictModel):
         return self
 
 
-class TlsConfig(StrictModel):
+class ServerTlsConfig(StrictModel):
     """HTTPS. The files are read again when they change."""
 
     cert_file: str = Field(min_length=1, description="The certificate and what signed it, as PEM.")
@@ -92,8 +92,8 @@ class ServerConfig(StrictModel):
     warm_start: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="A directory for what is served, so that a restart begins with it."
     )
-    auth: AuthConfig | None = Field(None, description="Who may ask; everybody without it.")
-    tls: TlsConfig | None = Field(None, description="HTTPS instead of HTTP.")
+    auth: ServerAuthConfig | None = Field(None, description="Who may ask; everybody without it.")
+    tls: ServerTlsConfig | None = Field(None, description="HTTPS instead of HTTP.")
     allow_reload: bool = Field(
         default=False,
         description="Without `auth`, whether other machines than this one may ask for a reload over HTTP.",

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from exporter.errors import CannotServe
-from exporter.server_config import TlsConfig
+from exporter.server_config import ServerTlsConfig
 
 log = structlog.get_logger()
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -19,7 +19,7 @@ _Signature = tuple[tuple[int, int, int], ...]
 class Certificates:
     """The context that new connections use."""
 
-    def __init__(self, config: TlsConfig) -> None:
+    def __init__(self, config: ServerTlsConfig) -> None:
         """CannotServe when the files cannot be used."""
         self._config = config
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class Certificates:
         return context
 
 
-def _explained(error: OSError | ValueError, config: TlsConfig) -> str:
+def _explained(error: OSError | ValueError, config: ServerTlsConfig) -> str:
     if isinstance(error, ssl.SSLError):
         what = (error.reason or str(error)).replace("_", " ").lower()
         return f"exporter.tls: {config.cert_file} and {config.key_file} are no certificate with its key in PEM: {what}"

@@ -41,22 +41,40 @@ def _not_empty(value: object) -> object:
 class SourceConfig(StrictModel):
     """Keys that every source has. Durations are in seconds once loaded."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=200)]
-    type: str
-    enabled: bool = True
-    interval: Duration = 60.0
-    cron: Annotated[str, AfterValidator(valid_expression)] | None = None
-    time_zone: Annotated[str, AfterValidator(valid_zone)] = "UTC"
-    timeout: Duration | None = None
-    max_staleness: Duration | None = None
-    labels: StaticLabels = Field(default_factory=dict)
-    label_defaults: StaticLabels = Field(default_factory=dict)
-    metrics: Annotated[tuple[MetricConfig, ...], BeforeValidator(_not_empty)]
-    filters: tuple[FilterConfig, ...] = ()
-    duplicates: DuplicatePolicy = "error"
-    max_rows: Annotated[int, Field(ge=1)] = 1_000_000
-    max_series: Annotated[int, Field(ge=1)] = 1_000_000
-    over_budget: OverBudget = "reject"
+    name: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=200),
+        Field(description="Its own name, which the health metrics and the status page use."),
+    ]
+    type: Annotated[str, Field(description="Where its rows come from.")]
+    enabled: bool = Field(default=True, description="Whether it is collected; `test-source` runs it either way.")
+    interval: Duration = Field(
+        60.0, description="How often it is collected: a number with its unit, such as 30s, 5m or 1h."
+    )
+    cron: Annotated[str, AfterValidator(valid_expression)] | None = Field(
+        None, description="When it is collected, instead of `interval`: minute, hour, day, month, weekday."
+    )
+    time_zone: Annotated[str, AfterValidator(valid_zone)] = Field("UTC", description="Of `cron`, such as Europe/Paris.")
+    timeout: Duration | None = Field(None, description="When a collection is broken off; 30s by default.")
+    max_staleness: Duration | None = Field(
+        None, description="How long the last good data is served while collecting fails; 5 intervals by default."
+    )
+    labels: StaticLabels = Field(default_factory=dict, description="Labels that are the same on every sample.")
+    label_defaults: StaticLabels = Field(
+        default_factory=dict, description="What stands in for an empty or missing value of a label."
+    )
+    metrics: Annotated[
+        tuple[MetricConfig, ...],
+        BeforeValidator(_not_empty, json_schema_input_type=tuple[MetricConfig, ...]),
+        Field(description="The metric families that its columns become.", json_schema_extra={"minItems": 1}),
+    ]
+    filters: tuple[FilterConfig, ...] = Field((), description="Which rows are kept: those that meet all of these.")
+    duplicates: DuplicatePolicy = Field("error", description="What becomes of rows with the same labels.")
+    max_rows: Annotated[int, Field(ge=1)] = Field(1_000_000, description="How many rows a collection may have.")
+    max_series: Annotated[int, Field(ge=1)] = Field(1_000_000, description="How many series a collection may have.")
+    over_budget: OverBudget = Field(
+        "reject", description="What becomes of more rows or series than that: refused as a whole, or cut."
+    )
 
     @property
     def run_timeout(self) -> float:

@@ -66,29 +66,46 @@ def _plain_value(value: object) -> object:
 Operator = Literal["==", "!=", ">", ">=", "<", "<=", "in", "not_in", "contains", "regex", "is_null", "not_null"]
 FilterValue = Annotated[bool | int | float | datetime | date | str, BeforeValidator(_plain_value)]
 LabelName = Annotated[str, AfterValidator(families.label_name)]
-LabelColumns = Annotated[dict[LabelName, Text], BeforeValidator(_label_columns)]
+LabelColumns = Annotated[
+    dict[LabelName, Text],
+    BeforeValidator(_label_columns, json_schema_input_type=dict[str, str] | list[str]),
+]
 StaticLabels = dict[LabelName, Text]
 
 
 class MetricConfig(StrictModel):
     """One metric family, and the columns that it is fed from. What it may and must have depends on its type."""
 
-    source_field: str | None = Field(default=None, min_length=1)
-    prometheus_name: Annotated[str, AfterValidator(families.metric_name)]
-    type: MetricType = "gauge"
-    labels: LabelColumns = Field(default_factory=dict)
-    help: str | None = None
-    null: NullPolicy = "skip"
-    parse: ParseKind = "number"
-    unit: str | None = None
-    format: Annotated[str, AfterValidator(checked_form)] | None = None
-    time_zone: Annotated[str, AfterValidator(checked_zone)] | None = None
-    map: dict[str, float] = Field(default_factory=dict)
-    buckets: dict[Text, float] = Field(default_factory=dict)
-    cumulative: bool = True
-    sum: str | None = Field(default=None, min_length=1)
-    count: str | None = Field(default=None, min_length=1)
-    states: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
+    source_field: str | None = Field(None, min_length=1, description="The column that its values are read from.")
+    prometheus_name: Annotated[
+        str,
+        AfterValidator(families.metric_name),
+        Field(description="Its name in Prometheus, such as sentinel_block_rate."),
+    ]
+    type: MetricType = Field("gauge", description="What kind of metric it is.")
+    labels: LabelColumns = Field(
+        default_factory=dict, description="Columns that become labels: a list, or a mapping from label to column."
+    )
+    help: str | None = Field(None, description="What it says, in one line, for people who look at the metric.")
+    null: NullPolicy = Field("skip", description="What a row without a value gives: no sample, NaN, or zero.")
+    parse: ParseKind = Field("number", description="How a value is read that is no plain number.")
+    unit: str | None = Field(None, description="The unit that values are in, to be turned into the base unit.")
+    format: Annotated[str, AfterValidator(checked_form)] | None = Field(
+        None, description="How a time is written, as for strptime; ISO 8601 without it."
+    )
+    time_zone: Annotated[str, AfterValidator(checked_zone)] | None = Field(
+        None, description="Of times that are written without one."
+    )
+    map: dict[str, float] = Field(default_factory=dict, description="Numbers that stand for words.")
+    buckets: dict[Text, float] = Field(
+        default_factory=dict, description="Of a histogram: each column with a count, and its upper bound."
+    )
+    cumulative: bool = Field(default=True, description="Of a histogram: whether each bucket counts the ones below it.")
+    sum: str | None = Field(None, min_length=1, description="Of a histogram: the column with the sum of observations.")
+    count: str | None = Field(None, min_length=1, description="Of a histogram: the column with their number.")
+    states: tuple[Annotated[Text, Field(min_length=1)], ...] = Field(
+        (), description="Of a state set: the words that the column may hold."
+    )
 
     @property
     def value_columns(self) -> tuple[str, ...]:

@@ -8,14 +8,14 @@ import pytest
 from exporter.access import Access
 from exporter.environment import Secrets
 from exporter.errors import CannotServe
-from exporter.server_config import AuthConfig
+from exporter.server_config import ServerAuthConfig
 
 ENVIRON = {"PASSWORD": "päss:word", "TOKEN": "t-0123456789", "EMPTY": ""}
 AUTH = {"users": [{"username": "prometheus", "password_env": "PASSWORD"}], "tokens": [{"token_env": "TOKEN"}]}
 
 
 def access(auth: dict[str, object] | None, environ: dict[str, str] | None = None) -> Access:
-    config = None if auth is None else AuthConfig.model_validate(auth)
+    config = None if auth is None else ServerAuthConfig.model_validate(auth)
     return Access(config, lambda: Secrets(ENVIRON if environ is None else environ))
 
 
