@@ -1,24 +1,37 @@
-"""Command line of the exporter: `sentinel-exporter --config FILE`, `sentinel-exporter check FILE`.
+"""Command line of the exporter: `sentinel-exporter --config FILE`; the other commands are in `exporter.commands`.
 
-Exit codes: 0 done or stopped, 1 the configuration has errors, 2 the address is taken or the command is wrong.
+Exit codes: 0 done or stopped, 1 the configuration has errors, 2 it cannot be served (the address is taken, a
+certificate or credential cannot be used) or the command is wrong.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
+import queue
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import click
 
-from exporter import logs
+from exporter import commands, logs
 from exporter.app import Exporter
-from exporter.config import ExporterConfig, load, notices
-from exporter.errors import AddressTaken, ConfigError
+from exporter.config import ExporterConfig, load
+from exporter.errors import CannotServe, ConfigError
 from exporter.self_metrics import package_version
+from exporter.shard import Shard
+
+
+class _ShardType(click.ParamType[Shard]):
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:  # noqa: ANN401 - click's
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
 
 _options = (
     click.option(
@@ -36,6 +49,13 @@ _options = (
         help="Listen on this port instead of the configuration's.",
         show_envvar=True,
     ),
+    click.option(
+        "--shard",
+        type=_ShardType(),
+        envvar="SENTINEL_EXPORTER_SHARD",
+        help="Take part i of the sources, of n parts that as many exporters take; the first is 0/n.",
+        show_envvar=True,
+    ),
 )
 
 
@@ -49,60 +69,54 @@ def _with_options(command: Any) -> Any:  # noqa: ANN401 - click's decorators
 @click.version_option(package_version(), prog_name="sentinel-exporter")
 @_with_options
 @click.pass_context
-def main(context: click.Context, config_file: Path | None, port: int | None) -> None:
+def main(context: click.Context, config_file: Path | None, port: int | None, shard: Shard | None) -> None:
     """Pull business data from where it lives and serve it to Prometheus."""
     if context.invoked_subcommand is None:
-        _run(config_file, port)
+        _run(config_file, port, shard)
     else:
-        context.obj = config_file, port
+        context.obj = config_file, port, shard
 
 
 @main.command()
 @_with_options
 @click.pass_context
-def run(context: click.Context, config_file: Path | None, port: int | None) -> None:
+def run(context: click.Context, config_file: Path | None, port: int | None, shard: Shard | None) -> None:
     """Run until stopped (the default)."""
-    outer_file, outer_port = context.obj
-    _run(config_file or outer_file, outer_port if port is None else port)
+    outer_file, outer_port, outer_shard = context.obj
+    _run(config_file or outer_file, outer_port if port is None else port, shard or outer_shard)
 
 
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Check a configuration: all errors at once, exit code 1 if there are any."""
-    config = _loaded(file)
-    for notice in notices(config, os.environ):
-        click.echo(f"warning: {notice}")
-    metrics = sum(len(source.metrics) for source in config.enabled)
-    off = len(config.sources) - len(config.enabled)
-    click.echo(f"{file}: ok, {len(config.enabled)} sources, {metrics} metrics" + (f", {off} disabled" if off else ""))
+for _command in (commands.check, commands.test_source, commands.schema):
+    main.add_command(_command)
 
 
-def _loaded(file: Path) -> ExporterConfig:
+def _run(file: Path | None, port: int | None, shard: Shard | None) -> None:
+    if file is None:
+        raise click.UsageError("--config FILE is missing")
+    path = file
+
+    def loaded() -> ExporterConfig:
+        config = load(path)
+        return config if port is None else config.listening_on(port)
+
     try:
-        return load(file)
+        config = loaded()
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
-
-
-def _run(file: Path | None, port: int | None) -> None:
-    if file is None:
-        raise click.UsageError("--config FILE is missing")
-    config = _loaded(file)
-    if port is not None:
-        config = config.listening_on(port)
     logs.configure(config.server.log_level)
     try:
-        exporter = Exporter(config)
-    except AddressTaken as error:
+        exporter = Exporter(config, shard=shard, load=loaded)
+    except CannotServe as error:
         click.echo(f"sentinel-exporter: {error}", err=True)
         sys.exit(2)
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    received: queue.SimpleQueue[int] = queue.SimpleQueue()  # a signal may arrive while one is being put
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda got, _: received.put(got))
     exporter.start()
-    stopped.wait()
+    while received.get() == signal.SIGHUP:
+        with contextlib.suppress(ConfigError):  # told in the log
+            exporter.reload()
     exporter.stop()
 
 

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote, quote_plus
 
 from exporter.errors import SecretMissing
@@ -54,6 +56,31 @@ class Secrets:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
         self._read: set[str] = set()
+        self._digests: dict[tuple[Literal["env", "file"], str], bytes] = {}
+
+    @property
+    def changed(self) -> bool:
+        """Whether a variable or file that was read, or was to be read, holds something else now."""
+        return any(digest != self._digest(*reference) for reference, digest in self._digests.items())
+
+    def follow(self, path: str | Path) -> None:
+        """Count a file among those that were read, one that a library opens by itself: a key or certificate."""
+        self._note("file", str(path))
+
+    def _note(self, kind: Literal["env", "file"], name: str) -> None:
+        self._digests[kind, name] = self._digest(kind, name)
+
+    def _digest(self, kind: Literal["env", "file"], name: str) -> bytes:
+        """What stands for the present value of a variable or file; the same for all that cannot be read."""
+        if kind == "env":
+            value = self._environ.get(name)
+            content = None if value is None else value.encode("utf-8", "surrogateescape")
+        else:
+            try:
+                content = Path(name).read_bytes()
+            except OSError:
+                content = None
+        return b"" if content is None else hashlib.blake2b(content, digest_size=16).digest()
 
     def expand(self, text: str) -> str:
         """`text` with its references replaced; what they stood for counts as secret."""
@@ -65,6 +92,7 @@ class Secrets:
 
     def variable(self, name: str) -> str:
         """Value of an environment variable that is no secret, such as a host name."""
+        self._note("env", name)
         try:
             return self._environ[name]
         except KeyError:
@@ -75,6 +103,7 @@ class Secrets:
         if env is not None:
             value = self.variable(env)
         elif file is not None:
+            self._note("file", file)
             try:
                 value = Path(file).read_text("utf-8").rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
@@ -94,7 +123,9 @@ class Secrets:
     def hide_references(self, text: str) -> None:
         """Hide what the references in `text` stand for."""
         for name, _, _ in _REFERENCE.findall(text):
-            self.hide(self._environ.get(name, ""))
+            if name:
+                self._note("env", name)
+                self.hide(self._environ.get(name, ""))
 
     def redact(self, text: str) -> str:
         """`text` without anything that was read as a secret; the longest first, for one may contain another."""

@@ -2,7 +2,8 @@
 
 ExporterError
 ├── ConfigError          the configuration file has one or more problems
-├── AddressTaken         the HTTP address cannot be bound
+├── CannotServe          a certificate or credential of the HTTP server cannot be used
+│   └── AddressTaken     its address cannot be bound
 └── CollectError         one collection of one source failed      reason         retryable
     ├── Unreachable      no connection, or it broke               unreachable    yes
     ├── TimedOut         the source's `timeout` passed            timeout        yes
@@ -62,7 +63,11 @@ class ConfigError(ExporterError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-class AddressTaken(ExporterError):
+class CannotServe(ExporterError):
+    """The HTTP server cannot start as it is configured."""
+
+
+class AddressTaken(CannotServe):
     """The HTTP server cannot listen on its address."""
 
 

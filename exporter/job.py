@@ -3,100 +3,138 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
 from polars.exceptions import PanicException
 
 from exporter.collectors import registry
-from exporter.collectors.base import Collection, Collector, SourceConfig
+from exporter.collectors.base import Collection, Collector, Measure, SourceConfig
 from exporter.environment import Secrets
 from exporter.errors import CollectError
-from exporter.exposition import Block, Exposition
+from exporter.exposition import Block
+from exporter.fingerprint import of_source
 from exporter.mapping.render import render
 from exporter.mapping.spec import DataWarning
-from exporter.scheduler import Outcome
+from exporter.serving import Serving
+from exporter.snapshot import Snapshot
+from exporter.source_state import Outcome, Warm
 
 log = structlog.get_logger()
 
 
 class SourceJob:
-    """A source, as the scheduler runs it."""
+    """A source, as the scheduler runs it. What it serves is handed to `keep` at each publish."""
 
-    def __init__(self, config: SourceConfig, exposition: Exposition) -> None:
+    def __init__(
+        self,
+        config: SourceConfig,
+        serving: Serving,
+        *,
+        program: str = "",
+        keep: Callable[[Snapshot], None] | None = None,
+    ) -> None:
         self.name = config.name
-        self.interval = config.interval
+        self.interval = config.longest_gap
+        self.cron = config.cron_schedule
         self.timeout = config.run_timeout
         self.max_staleness = config.stale_after
         self._config = config
-        self._exposition = exposition
+        self._fingerprint = of_source(config)
+        self._serving = serving
+        self._program = program
+        self._keep = keep
         self._collector: Collector | None = None
         self._running: Collection | None = None
+        self._secrets: Secrets | None = None
         self._served: _Served | None = None
 
-    def run(self, now: datetime, deadline: float) -> Outcome:
+    def run(self, now: datetime, deadline: float, measures: list[Measure]) -> Outcome:
         """Collect and render. Secrets are read here, at every run, and no error that leaves here shows one."""
         served = self._served
         collection = Collection(
             now=now,
             deadline=deadline,
+            measures=measures,
             served=served.version if served else None,
             last_success=served.at if served else None,
         )
-        self._running = collection
+        self._running, self._secrets = collection, collection.secrets
         try:
-            return self._collect(collection)
+            return self._collect(collection, served)
         except CollectError as error:
             error.args = (collection.secrets.redact(str(error)),)
             raise error from None
         except (Exception, PanicException) as error:  # noqa: BLE001 - ours, and no reason to end the thread
-            text = collection.secrets.redact("".join(traceback.format_exception(error)))
-            log.error("internal error", source=self.name, traceback=text)  # noqa: TRY400 - the text is redacted
-            raise CollectError(collection.secrets.redact(f"{type(error).__name__}: {error}")) from None
+            raise _internal(self.name, error, collection.secrets) from None
         finally:
             self._running = None
 
     def cancel(self) -> None:
         collection = self._running
-        if collection is not None and self._collector is not None:
+        if collection is not None:
             collection.cancelled.set()
-            self._collector.cancel()
+            if self._collector is not None:
+                self._told(self._collector.cancel, collection.secrets)
 
     def drop(self) -> None:
         self._served = None
-        self._exposition.drop(self.name)
+        self._serving.drop(self.name)
+
+    def secrets_changed(self) -> bool:
+        return self._secrets is not None and self._secrets.changed
 
     def close(self) -> None:
         if self._collector is not None:
-            self._collector.close()
+            self._told(self._collector.close, self._secrets or Secrets())
 
-    def _collect(self, collection: Collection) -> Outcome:
+    def adopt(self, snapshot: Snapshot, wall: float) -> Warm:
+        """Serve what another process collected. `wall` is now in Unix seconds."""
+        version = snapshot.version if snapshot.program == self._program else None  # another one may map otherwise
+        at = datetime.fromtimestamp(snapshot.at, UTC)
+        self._served = _Served(version, at, snapshot.rows, snapshot.series, snapshot.warnings, snapshot.blocks)
+        self._serving.publish(self.name, snapshot.blocks)
+        return Warm(max(0.0, wall - snapshot.at), snapshot.rows, snapshot.series, snapshot.warnings)
+
+    def _collect(self, collection: Collection, served: _Served | None) -> Outcome:
         collector = self._collector = self._collector or registry.collector(self._config)
         frame = collector.collect(collection)
         if frame is None:
-            return self._unchanged(collection)
+            return self._unchanged(collection, served)
         rendered = render(frame, self._config.series, collection.fields)
         blocks = {family.name: Block.of(family.text) for family in rendered.families}
         warnings = _redacted((*collection.warnings, *rendered.warnings), collection.secrets)
 
         def publish() -> None:
-            self._exposition.publish(self.name, blocks)
-            self._served = _Served(collection.version, collection.now, rendered.rows, rendered.series, warnings)
-            collector.published()
+            self._serve(_Served(collection.version, collection.now, rendered.rows, rendered.series, warnings, blocks))
 
-        return Outcome(rendered.rows, rendered.series, warnings, publish)
+        def published() -> None:
+            self._told(collector.published, collection.secrets)
 
-    def _unchanged(self, collection: Collection) -> Outcome:
-        """What is served is as good as new; but not if it was dropped for its age while the source was asked."""
-        served = self._served
+        return Outcome(rendered.rows, rendered.series, warnings, publish, published)
+
+    def _told(self, tell: Callable[[], None], secrets: Secrets) -> None:
+        """Tell the collector something; a fault of its own harms neither the data served nor the thread."""
+        try:
+            tell()
+        except Exception as error:  # noqa: BLE001 - ours, whatever it is, and logged
+            _internal(self.name, error, secrets)
+
+    def _unchanged(self, collection: Collection, served: _Served | None) -> Outcome:
+        """What was served when the source was asked is as good as new, even if it was dropped for its age meanwhile."""
         if served is None or served.version is None:
             raise CollectError("the source says that nothing has changed, but nothing of it is served")
+        renewed = replace(served, at=collection.now)
+        return Outcome(served.rows, served.series, served.warnings, lambda: self._serve(renewed))
 
-        def publish() -> None:
-            self._served = replace(served, at=collection.now)
-
-        return Outcome(served.rows, served.series, served.warnings, publish)
+    def _serve(self, served: _Served) -> None:
+        if self._served is None or self._served.blocks is not served.blocks:
+            self._serving.publish(self.name, served.blocks)
+        self._served = served
+        if self._keep is not None:
+            self._keep(served.snapshot(self.name, self._fingerprint, self._program))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +146,19 @@ class _Served:
     rows: int
     series: int
     warnings: tuple[DataWarning, ...]
+    blocks: Mapping[str, Block]
+
+    def snapshot(self, source: str, config: str, program: str) -> Snapshot:
+        version = self.version if isinstance(self.version, str) else None
+        at = self.at.timestamp()
+        return Snapshot(source, config, program, at, self.rows, self.series, version, self.warnings, self.blocks)
+
+
+def _internal(source: str, error: BaseException, secrets: Secrets) -> CollectError:
+    """Log a fault of the exporter itself, and the error that it is for the source."""
+    text = secrets.redact("".join(traceback.format_exception(error)))
+    log.error("internal error", source=source, traceback=text)
+    return CollectError(secrets.redact(f"{type(error).__name__}: {error}"))
 
 
 def _redacted(warnings: tuple[DataWarning, ...], secrets: Secrets) -> tuple[DataWarning, ...]:

@@ -35,7 +35,12 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
-def _only_reference(value: str | None) -> str | None:
+def expand_text(value: object) -> object:
+    """Text with its references replaced; anything else as it is, for the next validator to refuse."""
+    return expand(value) if isinstance(value, str) else value
+
+
+def as_reference(value: str | None) -> str | None:
     if value is not None and not list(references(value)):
         raise ValueError("a secret does not belong into this file: write ${VARIABLE}, or use the _env or _file key")
     return value
@@ -44,8 +49,8 @@ def _only_reference(value: str | None) -> str | None:
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Template = Annotated[str, LATE]
 OptionalTemplate = Annotated[str | None, LATE]
-SecretTemplate = Annotated[str | None, LATE, AfterValidator(_only_reference)]
-Text = Annotated[str, BeforeValidator(lambda value: expand(value) if isinstance(value, str) else value)]
+SecretTemplate = Annotated[str | None, LATE, AfterValidator(as_reference)]
+Text = Annotated[str, BeforeValidator(expand_text)]
 
 
 class StrictModel(BaseModel):
@@ -55,7 +60,7 @@ class StrictModel(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _expand_now(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - anything that YAML can hold
+    def expand_now(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - anything that YAML can hold
         field = cls.model_fields[str(info.field_name)]
         if LATE in field.metadata:
             return value

@@ -1,124 +1,202 @@
-"""The page at `/`: what each source does, at a glance. Pure, apart from what it is given."""
+"""The page at `/`: what each source does, at a glance, what fails first. Pure, apart from what it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
+from urllib.parse import urlencode
 
 from exporter.mapping.spec import DataWarning
 from exporter.scheduler import Failure, SourceState
+from exporter.status_assets import SCRIPT, STYLE
 
 _NOTHING = "-"
 _MOST_WARNINGS = 10  # of one source
+_MOST_ROWS = 1000
+_LONG_TEXT = 180
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_LINKS = {"Metrics": "/metrics", "Configuration": "/config", "Ready": "/-/ready", "Healthy": "/-/healthy"}
+_GROUPS = {"failing": "bad", "warnings": "busy", "waiting": "busy", "up": "good"}  # the worst first, with their colour
 
-_STYLE = """
-:root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --line: #e1e5ea; --text: #1b2430; --soft: #5b6776;
-  --good: #14743b; --good-back: #dff5e7; --bad: #a8201a; --bad-back: #fde5e3; --busy: #7a4d00; --busy-back: #fdf0d5;
-  --link: #1f5fbf }
-@media (prefers-color-scheme: dark) { :root { --page: #12161c; --card: #1a2029; --line: #2c3542; --text: #e4e9f0;
-  --soft: #98a5b5; --good: #7fdc9f; --good-back: #143322; --bad: #ff9d95; --bad-back: #40191a; --busy: #f3c76a;
-  --busy-back: #3a2c10; --link: #8ab8ff } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--page); color: var(--text); font: 15px/1.5 system-ui, sans-serif }
-main { max-width: 76rem; margin: 0 auto; padding: 1.5rem 1rem 3rem }
-h1 { font-size: 1.4rem; margin: 0 } a { color: var(--link) }
-header p, footer { color: var(--soft); margin: .25rem 0 1.25rem } footer { margin-top: 1rem; font-size: .87rem }
-.frame { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; overflow-x: auto }
-table { border-collapse: collapse; width: 100% } td, th { padding: .55rem .8rem; text-align: left; vertical-align: top }
-th { font-size: .78rem; font-weight: 600; color: var(--soft); text-transform: uppercase; letter-spacing: .03em;
-  white-space: nowrap }
-tr + tr > td, thead + tbody td { border-top: 1px solid var(--line) }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-.time { white-space: nowrap } .soft { color: var(--soft); font-size: .87rem }
-.state { border-radius: 1rem; padding: .1rem .6rem; font-size: .85rem; font-weight: 600; white-space: nowrap }
-.good { color: var(--good); background: var(--good-back) } .bad { color: var(--bad); background: var(--bad-back) }
-.busy { color: var(--busy); background: var(--busy-back) } .error { min-width: 16rem; overflow-wrap: anywhere }
-@media (max-width: 48rem) { thead { display: none } table, tbody, tr, td { display: block }
-  tr { padding: .6rem 0 } tr + tr { border-top: 1px solid var(--line) } tr + tr > td, thead + tbody td { border: 0 }
-  td { padding: .15rem .8rem; display: flex; gap: .8rem; justify-content: space-between; text-align: right }
-  td::before { content: attr(data-label); color: var(--soft); text-align: left; flex: none } .error { min-width: 0 } }
-"""
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which sources the page lists: text in name, type or error, and one of the groups; empty for all."""
+
+    text: str = ""
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A source as it is listed."""
+
+    state: SourceState
+    kind: str
+    group: str
+    word: str
+
+    def matches(self, shown: Filter) -> bool:
+        failure = self.state.last_failure if self.state.failures else None
+        text = " ".join([self.state.name, self.kind, *([failure.reason, failure.message] if failure else [])])
+        wanted = all(word in text.lower() for word in shown.text.lower().split())
+        return wanted and shown.state in ("", self.group)
 
 
 def status_page(
-    states: Iterable[SourceState], types: Mapping[str, str], *, wall: float, monotonic: float, version: str
+    states: Iterable[SourceState],
+    types: Mapping[str, str],
+    *,
+    wall: float,
+    monotonic: float,
+    version: str,
+    shown: Filter | None = None,
 ) -> str:
     """The whole page. `wall` is now in Unix seconds, `monotonic` is now on the states' clock."""
-    listed = list(states)
-    failing = sum(bool(state.failures) for state in listed)
-    warned = sum(bool(state.last_warnings) for state in listed)
-    health = ", ".join([*([f"{failing} failing"] if failing else []), *([f"{warned} with warnings"] if warned else [])])
-    series = sum(state.series for state in listed)
-    rows = "".join(_row(state, types.get(state.name, ""), wall, monotonic) for state in listed)
-    summary = f"{_counted(len(listed), 'source')}, {health or 'all well'}, {series:,} series"
+    shown = shown or Filter()
+    if shown.state not in _GROUPS:
+        shown = Filter(shown.text)
+    everything = [_listed(state, types.get(state.name, "")) for state in states]
+    everything.sort(key=lambda each: list(_GROUPS).index(each.group))
+    failing = sum(each.group == "failing" for each in everything)
+    title = (f"{failing} failing · " if failing else "") + "Sentinel exporter"
+    links = "".join(f'<a href="{path}">{name}</a>' for name, path in _LINKS.items())
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sentinel exporter</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="refresh" content="10">'
-        f"<style>{_STYLE}</style></head><body><main><header><h1>Sentinel exporter</h1><p>{summary} · "
-        '<a href="/metrics">metrics</a></p></header><div class="frame"><table><thead><tr><th>Source</th><th>State</th>'
-        '<th>Last run</th><th class="number">Rows</th><th class="number">Series</th><th class="number">Age</th>'
-        f"<th>Next run</th><th>Last error and warnings</th></tr></thead><tbody>{rows}</tbody></table></div>"
-        f"<footer>{_time(wall)} UTC · version {escape(version)} · renews itself every 10 s</footer>"
-        "</main></body></html>\n"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<noscript><meta http-equiv="refresh" content="10"></noscript>'
+        f"<style>{STYLE}</style></head><body><main><header><h1>Sentinel exporter</h1><nav>{links}</nav></header>"
+        f"{_tally(everything, shown)}{_form(shown)}{_sources(everything, shown, wall, monotonic)}"
+        f'<footer id="foot">{_time(wall, wall)} UTC · version {escape(version)} · renews itself every 10 s</footer>'
+        f"</main><script>{SCRIPT}</script></body></html>\n"
     )
 
 
-def _row(state: SourceState, kind: str, wall: float, monotonic: float) -> str:
-    style, word = _state(state)
-    age = _NOTHING if state.fresh_since is None else span(monotonic - state.fresh_since)
-    ran = _NOTHING
-    if state.last_run_at is not None:
-        took = "" if state.duration is None else f'<br><span class="soft">took {span(state.duration)}</span>'
-        ran = f"{_time(state.last_run_at)}{took}"
-    following = "now" if state.running_since is not None else "never"
-    if state.next_run is not None:
-        following = f"in {span(max(0.0, state.next_run - monotonic))}"
+def _listed(state: SourceState, kind: str) -> _Listed:
+    return _Listed(state, kind, *_group(state))
+
+
+def _group(state: SourceState) -> tuple[str, str]:
+    """Group and word for what a source does."""
+    if state.overdue:
+        return "failing", "hangs"
+    if state.stopped:
+        return "failing", "stopped"
+    if state.failures:
+        word = "down, serving last good" if state.series else "down"
+        return "failing", word
+    if state.attempts:
+        return ("warnings", "up, with warnings") if state.last_warnings else ("up", "up")
+    if state.warm:
+        return "waiting", "from before"
+    return "waiting", "first run" if state.running_since is not None else "waiting"
+
+
+def _tally(everything: Sequence[_Listed], shown: Filter) -> str:
+    """How many there are of each group; each is a link that lists only these."""
+    counts = Counter(each.group for each in everything)
+    series = sum(each.state.series for each in everything)
+    words = [f"{counts['failing']} failing"] * bool(counts["failing"])
+    words += [f"{counts['warnings']} with warnings"] * bool(counts["warnings"])
+    summary = f"{_counted(len(everything), 'source')}, {', '.join(words) or 'all well'}, {series:,} series"
+    chips = [_chip("", "all", len(everything), "", shown)]
+    chips += [_chip(group, group, counts[group], style, shown) for group, style in _GROUPS.items() if counts[group]]
+    return f'<div id="tally"><p>{summary}</p><ul>{"".join(chips)}</ul></div>'
+
+
+def _chip(group: str, word: str, count: int, style: str, shown: Filter) -> str:
+    target = {key: value for key, value in {"q": shown.text, "state": group}.items() if value}
+    current = ' aria-current="true"' if shown.state == group else ""
+    href = escape("/?" + urlencode(target) if target else "/")
+    return f'<li class="{style}"><a href="{href}"{current}>{word} <b>{count:,}</b></a></li>'
+
+
+def _form(shown: Filter) -> str:
+    kept = f'<input type="hidden" name="state" value="{escape(shown.state)}">' if shown.state else ""
     return (
-        f'<tr><td data-label="Source"><span><strong>{escape(state.name)}</strong><br>'
-        f'<span class="soft">{escape(kind)}, '
-        f"every {span(state.interval)}</span></span></td>"
-        f'<td data-label="State"><span class="state {style}">{word}</span></td>'
-        f'<td class="time" data-label="Last run"><span>{ran}</span></td>'
+        f'<form action="/" role="search">{kept}<input type="search" name="q" value="{escape(shown.text)}" '
+        'placeholder="Name, type or error" aria-label="Search sources" autocomplete="off">'
+        "<button>Search</button></form>"
+    )
+
+
+def _sources(everything: Sequence[_Listed], shown: Filter, wall: float, monotonic: float) -> str:
+    found = [each for each in everything if each.matches(shown)]
+    if not found:
+        return '<div id="sources" class="frame"><p class="none">No source matches.</p></div>'
+    rows = "".join(_row(each, wall, monotonic) for each in found[:_MOST_ROWS])
+    more = len(found) - _MOST_ROWS
+    rest = f'<p class="none">and {_counted(more, "more source")}: search for them</p>' if more > 0 else ""
+    return (
+        '<div id="sources" class="frame"><table><thead><tr><th>Source</th><th>State</th><th>Last run</th>'
+        '<th class="number">Rows</th><th class="number">Series</th><th class="number">Age</th><th>Next run</th>'
+        f"<th>Last error and warnings</th></tr></thead><tbody>{rows}</tbody></table>{rest}</div>"
+    )
+
+
+def _row(listed: _Listed, wall: float, monotonic: float) -> str:
+    state = listed.state
+    age = _NOTHING if state.fresh_since is None else span(monotonic - state.fresh_since)
+    troubles = _troubles(state, wall)
+    return (
+        f'<tr><td class="name" data-label="Source"><span><strong>{escape(state.name)}</strong><br>'
+        f'<span class="soft">{escape(listed.kind)}, <span class="every">{_schedule(state)}</span></span>'
+        "</span></td>"
+        f'<td data-label="State"><span class="state {_GROUPS[listed.group]}">{listed.word}</span></td>'
+        f'<td class="time" data-label="Last run"><span>{_last_run(state, wall)}</span></td>'
         f'<td class="number" data-label="Rows">{state.rows:,}</td>'
         f'<td class="number" data-label="Series">{state.series:,}</td><td class="number" data-label="Age">{age}</td>'
-        f'<td class="time" data-label="Next run">{following}</td>'
-        f'<td class="error" data-label="Last error and warnings">{_troubles(state, wall)}</td></tr>'
+        f'<td class="time" data-label="Next run">{_next_run(state, monotonic)}</td>'
+        f'<td class="error{"" if troubles else " void"}">{troubles or _NOTHING}</td></tr>'
     )
 
 
-def _state(state: SourceState) -> tuple[str, str]:
-    """Colour and word for what a source does."""
-    if state.overdue:
-        return "bad", "hangs"
-    if state.failures:
-        return "bad", "down" if not state.series else "down, serving last good"
-    if state.attempts:
-        return ("busy", "up, with warnings") if state.last_warnings else ("good", "up")
-    return "busy", "first run" if state.running_since is not None else "waiting"
+def _schedule(state: SourceState) -> str:
+    return f"every {span(state.interval)}" if state.cron is None else f"at {escape(state.cron)}"
+
+
+def _last_run(state: SourceState, wall: float) -> str:
+    if state.last_run_at is None:
+        return _NOTHING
+    took = "" if state.duration is None else f'<br><span class="soft">took {span(state.duration)}</span>'
+    return f"{_time(state.last_run_at, wall)}{took}"
+
+
+def _next_run(state: SourceState, monotonic: float) -> str:
+    if state.next_run is not None:
+        return f"in {span(max(0.0, state.next_run - monotonic))}"
+    return "now" if state.running_since is not None else "never"
 
 
 def _troubles(state: SourceState, wall: float) -> str:
-    """The last error, and the warnings about what is served."""
-    parts = [] if state.last_failure is None else [_error(state.last_failure, wall)]
+    """The last error, and the warnings about what is served; empty without any."""
+    parts = [] if state.last_failure is None else [_error(state, state.last_failure, wall)]
     parts += [_warning(warning) for warning in state.last_warnings[:_MOST_WARNINGS]]
     more = len(state.last_warnings) - _MOST_WARNINGS
     if more > 0:
-        parts.append(f'<span class="soft">and {_counted(more, "more warning")}</span>')
-    return f"<span>{'<br>'.join(parts)}</span>" if parts else _NOTHING
+        parts.append(f'<p class="soft">and {_counted(more, "more warning")}</p>')
+    return "".join(parts)
 
 
 def _warning(warning: DataWarning) -> str:
     times = _counted(warning.count, "time")
-    return (
-        f'<span>{escape(warning.detail)}<br><span class="soft">warning {escape(warning.reason)}, {times}</span></span>'
-    )
+    return f'<p>{escape(warning.detail)}<br><span class="soft">warning {escape(warning.reason)}, {times}</span></p>'
 
 
-def _error(failure: Failure, wall: float) -> str:
-    when = span(max(0.0, wall - failure.at))
-    return f'<span>{escape(failure.message)}<br><span class="soft">{escape(failure.reason)}, {when} ago</span></span>'
+def _error(state: SourceState, failure: Failure, wall: float) -> str:
+    """The last failure; softly once the source has recovered, and folded where it is long."""
+    when = f"{escape(failure.reason)}, {span(max(0.0, wall - failure.at))} ago"
+    if not state.failures:
+        when += ", recovered"
+    text = escape(failure.message)
+    if len(failure.message) > _LONG_TEXT:
+        start = escape(failure.message[:_LONG_TEXT].rsplit(" ", 1)[0])
+        text = f'<details id="error-{escape(state.name)}"><summary>{start} …</summary>{text}</details>'
+    style = "" if state.failures else ' class="soft"'
+    return f'<div{style}>{text}<p class="soft">{when}</p></div>'
 
 
 def span(seconds: float) -> str:
@@ -135,9 +213,11 @@ def span(seconds: float) -> str:
     return f"{whole} s"
 
 
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
+def _time(at: float, now: float) -> str:
+    """Time of day in UTC, with the date where it was not within the last hours."""
+    recent = now - at < _DAY / 2
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S" if recent else "%Y-%m-%d %H:%M")
 
 
 def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -7,18 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import polars as pl
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
+from exporter.cron import Cron, valid_expression, valid_zone
 from exporter.environment import Secrets
 from exporter.errors import BudgetExceeded, TimedOut
-from exporter.mapping.spec import DataWarning, DuplicatePolicy, MetricConfig, OverBudget, SeriesSpec, StaticLabels
+from exporter.mapping.spec import (
+    DataWarning,
+    DuplicatePolicy,
+    FilterConfig,
+    MetricConfig,
+    OverBudget,
+    SeriesSpec,
+    StaticLabels,
+)
 from exporter.model import Duration, StrictModel
 
 _DEFAULT_TIMEOUT = 30.0
 _STALE_AFTER_INTERVALS = 5
+_STALE_AFTER_CRON_GAPS = 2  # of the longest: one collection of a night or a weekend may be missed
 
 
 def _not_empty(value: object) -> object:
@@ -31,19 +41,40 @@ def _not_empty(value: object) -> object:
 class SourceConfig(StrictModel):
     """Keys that every source has. Durations are in seconds once loaded."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=200)]
-    type: str
-    enabled: bool = True
-    interval: Duration = 60.0
-    timeout: Duration | None = None
-    max_staleness: Duration | None = None
-    labels: StaticLabels = Field(default_factory=dict)
-    label_defaults: StaticLabels = Field(default_factory=dict)
-    metrics: Annotated[tuple[MetricConfig, ...], BeforeValidator(_not_empty)]
-    duplicates: DuplicatePolicy = "error"
-    max_rows: Annotated[int, Field(ge=1)] = 1_000_000
-    max_series: Annotated[int, Field(ge=1)] = 1_000_000
-    over_budget: OverBudget = "reject"
+    name: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=200),
+        Field(description="Its own name, which the health metrics and the status page use."),
+    ]
+    type: Annotated[str, Field(description="Where its rows come from.")]
+    enabled: bool = Field(default=True, description="Whether it is collected; `test-source` runs it either way.")
+    interval: Duration = Field(
+        60.0, description="How often it is collected: a number with its unit, such as 30s, 5m or 1h."
+    )
+    cron: Annotated[str, AfterValidator(valid_expression)] | None = Field(
+        None, description="When it is collected, instead of `interval`: minute, hour, day, month, weekday."
+    )
+    time_zone: Annotated[str, AfterValidator(valid_zone)] = Field("UTC", description="Of `cron`, such as Europe/Paris.")
+    timeout: Duration | None = Field(None, description="When a collection is broken off; 30s by default.")
+    max_staleness: Duration | None = Field(
+        None, description="How long the last good data is served while collecting fails; 5 intervals by default."
+    )
+    labels: StaticLabels = Field(default_factory=dict, description="Labels that are the same on every sample.")
+    label_defaults: StaticLabels = Field(
+        default_factory=dict, description="What stands in for an empty or missing value of a label."
+    )
+    metrics: Annotated[
+        tuple[MetricConfig, ...],
+        BeforeValidator(_not_empty, json_schema_input_type=tuple[MetricConfig, ...]),
+        Field(description="The metric families that its columns become.", json_schema_extra={"minItems": 1}),
+    ]
+    filters: tuple[FilterConfig, ...] = Field((), description="Which rows are kept: those that meet all of these.")
+    duplicates: DuplicatePolicy = Field("error", description="What becomes of rows with the same labels.")
+    max_rows: Annotated[int, Field(ge=1)] = Field(1_000_000, description="How many rows a collection may have.")
+    max_series: Annotated[int, Field(ge=1)] = Field(1_000_000, description="How many series a collection may have.")
+    over_budget: OverBudget = Field(
+        "reject", description="What becomes of more rows or series than that: refused as a whole, or cut."
+    )
 
     @property
     def run_timeout(self) -> float:
@@ -53,25 +84,59 @@ class SourceConfig(StrictModel):
     @property
     def stale_after(self) -> float:
         """Seconds after which data that could not be renewed is no longer served."""
-        return self.max_staleness or _STALE_AFTER_INTERVALS * self.interval
+        if self.max_staleness is not None:
+            return self.max_staleness
+        if self.cron_schedule is None:
+            return _STALE_AFTER_INTERVALS * self.interval
+        gaps = self.cron_schedule.gaps
+        return max(_STALE_AFTER_CRON_GAPS * gaps.longest, _STALE_AFTER_INTERVALS * gaps.shortest)
+
+    @property
+    def cron_schedule(self) -> Cron | None:
+        """When it is collected, if that is not every `interval`."""
+        return None if self.cron is None else Cron(self.cron, self.time_zone)
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds between two regular collections, at most."""
+        return self.interval if self.cron_schedule is None else self.cron_schedule.gaps.longest
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that a metric reads, as value or as label, each once."""
-        return tuple(dict.fromkeys([*self.values, *(c for metric in self.metrics for c in metric.labels.values())]))
+        """Every column that a metric reads, as value or as label, or that a filter reads, each once."""
+        labels = (column for metric in self.metrics for column in metric.labels.values())
+        return tuple(dict.fromkeys([*self.values, *labels, *(condition.field for condition in self.filters)]))
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Every column that a metric reads as its value."""
-        return tuple(dict.fromkeys(metric.source_field for metric in self.metrics))
+        """Every column that a metric reads as a value."""
+        return tuple(dict.fromkeys(column for metric in self.metrics for column in metric.value_columns))
 
     @property
     def series(self) -> SeriesSpec:
-        return SeriesSpec(self.metrics, self.labels, self.label_defaults, self.duplicates, self.max_series)
+        return SeriesSpec(
+            self.metrics,
+            self.labels,
+            self.label_defaults,
+            self.duplicates,
+            self.max_series,
+            self.over_budget,
+            self.filters,
+        )
 
     def needs(self) -> tuple[str, ...]:
         """Names of the environment variables that a collection reads; told by `check` when they are not set."""
         return ()
+
+    def for_trial(self) -> Self:
+        """The same source, read in a way that a running exporter does not notice: what `test-source` runs."""
+        return self
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> SourceConfig:
+        if self.cron is not None and "interval" in self.model_fields_set:
+            raise ValueError("interval and cron stand both: keep the one by which the source is to be collected")
+        return self
 
     @model_validator(mode="after")
     def _names_agree(self) -> SourceConfig:
@@ -83,6 +148,9 @@ class SourceConfig(StrictModel):
             both = sorted(self.labels.keys() & metric.labels.keys())
             if both:
                 raise ValueError(f"label {', '.join(both)} is both static and in {metric.prometheus_name}: remove one")
+            if metric.extra_label in self.labels:
+                own = f"which {metric.prometheus_name} of type {metric.type} has itself"
+                raise ValueError(f"label {metric.extra_label} is static, {own}: give it another name")
         unknown = sorted(self.label_defaults.keys() - {name for metric in self.metrics for name in metric.labels})
         if unknown:
             raise ValueError(f"label_defaults names {', '.join(unknown)}, which is no label of this source's metrics")
@@ -157,7 +225,7 @@ def within_max_rows(config: SourceConfig, count: int, collection: Collection) ->
 
 
 class Collector(Protocol):
-    """Reads one source. `collect` and `published` run in the source's own thread, the others in any.
+    """Reads one source. `collect` and `published` run in one thread at a time, not always the same; the others in any.
 
     Collectors derive from this class, so that they need not write what does nothing for them.
     """

@@ -167,7 +167,7 @@ def nested_fields(fields: Iterable[Field], metrics: Sequence[MetricConfig]) -> s
         if kind is not None:
             how = f"UNNEST({field.name})" if kind == "ARRAY" else f"{field.name}.part AS {field.name}"
             wrong[field.name] = f"field {field.name!r} is a nested {kind}, not a plain value: select one, such as {how}"
-    read = [{metric.source_field, *metric.labels.values()} & wrong.keys() for metric in metrics]
+    read = [{*metric.value_columns, *metric.labels.values()} & wrong.keys() for metric in metrics]
     told = "; ".join(wrong[name] for name in sorted(set().union(*read)))
     if read and all(read):
         raise BadAnswer(told)

@@ -38,7 +38,7 @@ from exporter.collectors.bigquery_client import (
     require_storage_library,
     storage_client,
 )
-from exporter.collectors.http_json import retry_after
+from exporter.collectors.http_errors import retry_after
 from exporter.errors import BadAnswer, CollectError, SecretMissing, ServerFailed, TimedOut, Unauthorized, Unreachable
 
 T = TypeVar("T")

@@ -1,0 +1,31 @@
+"""What tells one configuration from another: the same for the same values, whatever the file's layout and comments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from exporter.collectors.base import SourceConfig
+from exporter.config import ExporterConfig
+
+_EXACT_IN_FLOAT = 6  # bytes: Prometheus' values are floats, of which integers up to 53 bits are exact
+
+
+def of_source(source: SourceConfig) -> str:
+    """Of all of a source's keys. Secrets are no part of a configuration, so none is in here."""
+    return _digest(_plain(source), 16).hex()
+
+
+def of_config(config: ExporterConfig) -> int:
+    """Of everything, as a number that a metric can hold, as Alertmanager tells the hash of its configuration."""
+    everything = [config.server.model_dump(mode="json"), [_plain(source) for source in config.sources]]
+    return int.from_bytes(_digest(everything, _EXACT_IN_FLOAT), "big")
+
+
+def _plain(source: SourceConfig) -> Any:  # noqa: ANN401 - anything that JSON can hold
+    return source.model_dump(mode="json", serialize_as_any=True)
+
+
+def _digest(values: Any, size: int) -> bytes:  # noqa: ANN401 - anything that JSON can hold
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=size).digest()
