@@ -34,6 +34,7 @@ from exporter.self_metrics import About, self_metrics
 from exporter.serving import Serving
 from exporter.shard import Shard
 from exporter.snapshot import NoSnapshot, Snapshot, decode, encode
+from exporter.warm_start import WarmStart
 
 PAGE = (Path(__file__).parents[3] / "docs/running-the-exporter.md").read_text()
 SOURCE = """
@@ -93,6 +94,13 @@ def test_a_damaged_snapshot_is_never_taken_for_a_whole_one(data: st.DataObject) 
     for damaged in (bytes(content), bytes(content[:position])):
         with pytest.raises(NoSnapshot):
             decode(damaged)
+
+
+@pytest.mark.parametrize(("passed", "found"), [(5 * 3600 - 1, True), (5 * 3600, False)])
+def test_only_data_younger_than_max_staleness_is_loaded(tmp_path: Path, passed: float, found: bool) -> None:
+    config, folder = source(), WarmStart(tmp_path)
+    (tmp_path / "one.snapshot").write_bytes(b"".join(encode(Snapshot("one", of_source(config), "1", 1e9, 3, 4))))
+    assert list(folder.load([config], ["one"], 1e9 + passed)) == ["one"] * found
 
 
 def test_a_fingerprint_is_of_values_not_of_text() -> None:
