@@ -1,7 +1,7 @@
 """A Kafka cluster for the tests: the mock cluster that Kafka's client library has, on free loopback ports.
 
-It keeps messages, groups and commits as brokers do. It has no index by time, no users and no TLS: `Journal` knows the
-times of what was sent, and `servers_kafka_gate` puts users and TLS in front.
+It keeps messages, groups and commits as brokers do. It has no index by time, no users and no TLS: `Topic.since` knows
+the times of what was sent, and `servers_kafka_gate` puts users and TLS in front.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,12 @@ class Topic:
             assert error is None, error
             offset = message.offset()
             assert offset is not None
-            self.sent.setdefault(partition, []).append((offset, message.timestamp()[1] / 1000))
+            self.sent.setdefault(partition, []).append((offset, milliseconds / 1000))
 
-        options = {} if at is None else {"timestamp": int(at * 1000)}
+        milliseconds = int((time.time() if at is None else at) * 1000)
         for value in values:
             content = value if isinstance(value, bytes) or value is None else json.dumps(value)
-            self._producer.produce(self.name, content, key, partition, noted, **options)
+            self._producer.produce(self.name, content, key, partition, noted, milliseconds)
         assert self._producer.flush(10) == 0
 
     def since(self, _: object, partitions: list[confluent_kafka.TopicPartition], at: float) -> dict[int, int | None]:
@@ -125,6 +126,3 @@ def kafka() -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.close()
-
-
-Clock = Callable[[], float]

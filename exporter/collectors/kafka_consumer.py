@@ -34,6 +34,7 @@ from exporter.errors import CollectError, TimedOut
 _BATCH = 5_000
 _POLL = 0.1  # seconds; how long a collection waits when there are no messages
 _PROBE = 1.0
+_PAUSE = 0.5  # seconds between questions to brokers that do not answer
 _BEHAVIOUR = {
     "client.id": "sentinel-exporter",
     "enable.auto.commit": False,
@@ -226,6 +227,7 @@ class ConsumerThread:
             found = consumer.list_topics(topic, timeout=_PROBE).topics[topic]
         except KafkaException as error:
             self._on_error(error.args[0])
+            self._stopped.wait(_PAUSE)
             return False
         if found.error is not None:
             self._on_error(found.error)
@@ -277,10 +279,14 @@ class ConsumerThread:
         self._drop(partitions)
 
     def _drop(self, partitions: Sequence[TopicPartition]) -> None:
-        """Forget partitions; those that were lost are another consumer's already, so nothing is committed."""
+        """Forget partitions; those that were lost are another consumer's already, so nothing is committed.
+
+        Without any there is nothing to serve until the group has decided again.
+        """
         gone = {each.partition for each in partitions}
         self._parts = {number: progress for number, progress in self._parts.items() if number not in gone}
         self._state.forget(gone, self._clock())
+        self._assigned = bool(self._parts)
 
     def _note_served(self) -> bool:
         """Take note of the readings that were served since; whether there were any."""
@@ -362,5 +368,7 @@ class _ClientLog(logging.Handler):
         self._redact = redact
 
     def emit(self, record: logging.LogRecord) -> None:
-        tell = log.info if record.levelno >= logging.WARNING else log.debug
-        tell("kafka client", source=self._source, text=self._redact(record.getMessage()))
+        """Failed connections, of which there are many, are told by the collection that fails for them."""
+        text = record.getMessage()
+        tell = log.info if record.levelno >= logging.WARNING and not text.startswith("FAIL") else log.debug
+        tell("kafka client", source=self._source, text=self._redact(text))

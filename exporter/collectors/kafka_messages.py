@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import isfinite
@@ -34,16 +34,16 @@ class Message(NamedTuple):
 class Event(NamedTuple):
     """What one object of a message says. `at` is in Unix seconds; values are in the order of the decoding's fields.
 
-    `latest` are plain JSON values, `numbers` are finite, `present` is 1.0 for a field that is there; None otherwise.
+    `latest` are plain JSON values. `inputs` are the finite numbers, then 1.0 for each field that is to be present. What
+    is missing is None.
     """
 
     partition: int
     offset: int
     at: float
     labels: tuple[str, ...]
-    latest: tuple[Any, ...]
-    numbers: tuple[float | None, ...]
-    present: tuple[float | None, ...]
+    latest: Sequence[Any]
+    inputs: Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,9 @@ class Decoder:
             tally.add("message_not_json", message, f"is no JSON ({_cause(error)})")
             return []
         if self._rows is None and isinstance(content, dict):
-            rows: Iterable[Any] = (content,)
-        else:
-            rows = self._found(content, message, tally)
+            event = self._event(content, message, tally)
+            return [] if event is None else [event]
+        rows = self._found(content, message, tally)
         return [event for row in rows if (event := self._event(row, message, tally)) is not None]
 
     def _found(self, content: object, message: Message, tally: Tally) -> list[Any]:
@@ -166,21 +166,25 @@ class Decoder:
             return None
         if self._wanting:
             self._look_for_fields(row)
-        latest = tuple([self._plain(name, read(row), message, tally) for name, read in self._latest])
-        numbers = tuple([self._number(name, read(row), message, tally) for name, read in self._numbers])
-        present = tuple([None if read(row) is None else 1.0 for read in self._present])
-        event = Event(message.partition, message.offset, at, labels, latest, numbers, present)
-        if any(value is not None for values in (latest, numbers, present) for value in values):
-            return event
-        self._lacks(f"has no value in {' or '.join(self._decoding.fields)}", row, message, tally)
-        return None
+        latest = [self._plain(name, read(row), message, tally) for name, read in self._latest]
+        inputs: list[float | None] = []
+        for name, read in self._numbers:
+            value = read(row)
+            if type(value) is not float or not isfinite(value):  # most are
+                value = self._number(name, value, message, tally)
+            inputs.append(value)
+        inputs += [None if read(row) is None else 1.0 for read in self._present]
+        if inputs.count(None) == len(inputs) and latest.count(None) == len(latest):
+            self._lacks(f"has no value in {' or '.join(self._decoding.fields)}", row, message, tally)
+            return None
+        return Event(message.partition, message.offset, at, labels, latest, inputs)
 
     def _label_texts(self, row: Row, message: Message, tally: Tally) -> tuple[str, ...] | None:
         """Text of each label; None when one without a default is missing. Empty is as good as missing for a default."""
         texts = []
         for name, read, default in self._labels:
             value = read(row)
-            if isinstance(value, str) and value.isascii() and "\0" not in value:
+            if type(value) is str and value.isascii() and "\0" not in value:  # most are
                 text = value
             elif value is None or isinstance(value, dict | list):
                 if default is None:
@@ -235,7 +239,7 @@ class Decoder:
 
 def number_of(value: object) -> float | None:
     """A finite number from a JSON number, boolean, or text that is a number; else None."""
-    if not isinstance(value, int | float | str) or (isinstance(value, str) and "_" in value):
+    if not isinstance(value, (int, float, str)) or (isinstance(value, str) and "_" in value):
         return None
     try:
         number = float(value)

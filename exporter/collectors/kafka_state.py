@@ -82,7 +82,7 @@ class LabelSets:
             self._see(event, number)
             slot = int(event.at // self._step)
             if self._inputs and slot >= oldest:
-                kept.append((event.partition, slot, number, *event.numbers, *event.present))
+                kept.append((event.partition, slot, number, *event.inputs))
             elif self._inputs:
                 tally.add("message_late", event, f"its event is {now - event.at:.0f} s old, beyond the window")
         if kept:
@@ -166,7 +166,8 @@ class LabelSets:
 
     def _aggregate(self, rows: list[tuple[Any, ...]]) -> None:
         schema = dict.fromkeys(_KEYS, pl.Int64) | dict.fromkeys(self._inputs, pl.Float64)
-        frame = pl.DataFrame(rows, schema=schema, orient="row")
+        columns = dict(zip(schema, zip(*rows, strict=True), strict=True))
+        frame = pl.DataFrame(columns, schema=schema)
         reduced = frame.group_by(_KEYS).agg(getattr(pl.col(of), stat)().alias(name) for name, of, stat in self._stats)
         for (slot,), fragment in reduced.partition_by("slot", as_dict=True).items():
             fragments = self._slots.setdefault(slot, [])
