@@ -175,6 +175,27 @@ def test_a_restart_shows_the_whole_window_and_counts_no_message_twice(topic: Top
     assert second.warned() == {}
 
 
+def test_what_is_served_is_committed_before_another_takes_over(
+    topic: Topic, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exporter.collectors.kafka_consumer import ConsumerThread
+
+    commit = ConsumerThread._commit
+
+    def slow(self: Any, consumer: Any, due: Any, *, wait: bool) -> None:
+        """As if the commit after publishing had not reached the broker yet."""
+        if wait:
+            commit(self, consumer, due, wait=wait)
+
+    monkeypatch.setattr(ConsumerThread, "_commit", slow)
+    source = start(topic)
+    topic.send(payment(1), payment(2))
+    source.publish()
+    topic.send(payment(3))
+    source.collector.close()
+    assert topic.committed(topic.name) == {0: 2}
+
+
 def test_messages_that_came_while_it_was_down_are_not_missed(topic: Topic, start: Start) -> None:
     first = start(topic)
     topic.send(payment(1))

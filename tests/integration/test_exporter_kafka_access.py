@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections.abc import Iterator
@@ -78,6 +79,18 @@ def test_a_password_that_is_right_then_wrong_then_right(
     shown = f"{logs}{capfd.readouterr()}"
     assert "kafka client" in shown
     assert "must-not-leak" not in shown
+
+
+def test_a_secret_in_a_line_of_the_client_is_hidden() -> None:
+    from exporter.collectors.kafka_consumer import _ClientLog
+
+    secrets = Secrets({"KAFKA_PASSWORD": PASSWORD})
+    secrets.secret(env="KAFKA_PASSWORD")
+    with capture_logs() as logs:
+        record = logging.LogRecord("kafka", logging.ERROR, "", 0, "%s [%s]", ("SASL", PASSWORD), None)
+        _ClientLog("payments", secrets.redact).handle(record)
+    (line,) = logs
+    assert (line["text"], line["log_level"]) == ("SASL [***]", "info")
 
 
 def test_no_password_at_all_is_said(topic: Topic) -> None:
