@@ -26,7 +26,7 @@ class Exporter:
         sources = config.enabled
         self._exposition = Exposition(
             (
-                Family(metric.prometheus_name, metric.type, metric.help or f"{metric.source_field} of {source.name}.")
+                Family(metric.prometheus_name, metric.type, metric.help_text(source.name))
                 for source in sources
                 for metric in source.metrics
             ),
@@ -51,7 +51,7 @@ class Exporter:
 
     def metrics(self, *, gzip: bool) -> list[bytes]:
         """A whole scrape: the sources' blocks, then the exporter's own metrics."""
-        return self._exposition.page.then(self._self_metrics.block()).parts(gzip=gzip)
+        return self._exposition.page().then(self._self_metrics.block()).parts(gzip=gzip)
 
     def status_page(self) -> str:
         return status_page(

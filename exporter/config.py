@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,6 +16,7 @@ from exporter.collectors.registry import SOURCE_TYPES, config_model
 from exporter.environment import Secrets
 from exporter.errors import ConfigError, Problem
 from exporter.located import Located
+from exporter.mapping.families import taken_names
 from exporter.mapping.spec import MetricConfig
 from exporter.model import StrictModel
 
@@ -198,20 +199,78 @@ def _not_one_of(value: object, choices: list[str] | tuple[str, ...]) -> str:
 
 
 def _conflicts(sources: Mapping[int, SourceConfig], document: Located) -> list[Problem]:
-    """Names that stand twice, and sources that disagree about one metric family."""
+    """Names that stand twice, and metrics that disagree about one family."""
     problems = []
     names: dict[str, int] = {}
-    families: dict[str, tuple[str, MetricConfig]] = {}
     for position, source in sources.items():
-        path: list[str | int] = ["data_sources", position]
         if source.name in names:
             line = document.line(["data_sources", names[source.name]])
             message = f"another source, in line {line}, has the name {source.name}: names must differ"
-            problems.append(document.problem([*path, "name"], message))
+            problems.append(document.problem(["data_sources", position, "name"], message))
         names.setdefault(source.name, position)
+    return problems + _disagreements(sources, document)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A metric, and where it stands in the file."""
+
+    source: SourceConfig
+    metric: MetricConfig
+    path: Sequence[str | int]
+
+    def labels(self) -> list[str]:
+        """Names of the labels that each sample has."""
+        return sorted({*self.source.labels, *self.metric.labels})
+
+
+def _disagreements(sources: Mapping[int, SourceConfig], document: Located) -> list[Problem]:
+    """What a metric says of its family unlike the first metric that has it; told at both places."""
+    problems: list[Problem] = []
+    first: dict[str, _Place] = {}
+    taken: dict[str, _Place] = {}
+    helps: dict[str, _Place] = {}
+    for position, source in sources.items():
         for index, metric in enumerate(source.metrics):
-            other, first = families.setdefault(metric.prometheus_name, (source.name, metric))
-            if first.type != metric.type:
-                message = f"{metric.prometheus_name} is a {first.type} in source {other} and a {metric.type} here"
-                problems.append(document.problem([*path, "metrics", index, "type"], f"{message}: make them agree"))
+            name = metric.prometheus_name
+            here = _Place(source, metric, ["data_sources", position, "metrics", index])
+            other = first.setdefault(name, here)
+            if metric.help:
+                problems += _unlike(here, helps.setdefault(name, here), document, ["help"])
+            problems += _unlike(here, other, document, ["type", "labels"])
+            if other is here:
+                problems += _clash(here, taken, document)
     return problems
+
+
+def _unlike(here: _Place, there: _Place, document: Located, keys: Sequence[str]) -> list[Problem]:
+    """Of the given keys, what two metrics of one family say differently."""
+    said = {
+        "type": (here.metric.type, there.metric.type),
+        "help": (here.metric.help, there.metric.help),
+        "labels": (_listed(here.labels()), _listed(there.labels())),
+    }
+    name, place = here.metric.prometheus_name, f"source {there.source.name}, line {document.line(there.path)}"
+    problems = []
+    for key in keys:
+        ours, theirs = said[key]
+        if ours != theirs:
+            message = f"{name} has {key} {ours} here and {theirs} in {place}: make them agree"
+            problems.append(document.problem([*here.path, key], message))
+    return problems
+
+
+def _clash(here: _Place, taken: dict[str, _Place], document: Located) -> list[Problem]:
+    """A family whose samples OpenMetrics could not tell from those of another family."""
+    name, kind = here.metric.prometheus_name, here.metric.type
+    others = [taken.setdefault(own, here) for own in sorted(taken_names(name, kind))]
+    for other in others:
+        if other is not here:
+            place = f"the {other.metric.type} {other.metric.prometheus_name} of source {other.source.name}"
+            message = f"the {kind} {name} cannot be told from {place}, line {document.line(other.path)}"
+            return [document.problem([*here.path, "prometheus_name"], f"{message}, in OpenMetrics: rename one")]
+    return []
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels) or "none"

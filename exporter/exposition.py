@@ -7,18 +7,27 @@ joint CRC and length behind them, and compresses nothing. It is one gzip member:
 curl and browsers show only the first.
 
 A source's blocks are replaced all at once; a scrape sees either the old ones or the new ones.
+
+Sample lines are the same in both formats, text 0.0.4 and OpenMetrics 1.0; a family's header and the end are not.
 """
 
 from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from isal import isal_zlib
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from exporter.mapping.families import openmetrics_name, taken_names, text_type
+
+Form = Literal["text", "openmetrics"]
+CONTENT_TYPES: dict[Form, str] = {
+    "text": "text/plain; version=0.0.4; charset=utf-8",
+    "openmetrics": "application/openmetrics-text; version=1.0.0; charset=utf-8",
+}
 _FASTEST, _RAW = 1, -15
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"  # deflate, no name, no time, fastest, unknown system
 _LAST_PIECE = b"\x03\x00"
@@ -63,46 +72,107 @@ class Page:
         return [_GZIP_HEADER, *(block.deflated for block in self.blocks), _LAST_PIECE + trailer]
 
 
+EOF = Block.of(b"# EOF\n")  # what an OpenMetrics page must end in, and no other may have
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric family as its header tells it."""
+    """A metric family as its header tells it. `name` is the text format's, which is that of a counter's samples."""
 
     name: str
     type: str
     help: str
 
-    def header(self) -> bytes:
-        text = self.help.replace("\0", "").replace("\\", r"\\").replace("\n", r"\n")
-        return f"# HELP {self.name} {text}\n# TYPE {self.name} {self.type}\n".encode()
+    def header(self, form: Form) -> bytes:
+        """HELP, unless there is none, and TYPE. OpenMetrics knows more types, and cuts their endings off the name."""
+        name, kind = self.name, text_type(self.type)
+        text = self.help.replace("\0", "").replace("\\", r"\\").replace("\n", r"\n").strip()
+        if form == "openmetrics":
+            name, kind = openmetrics_name(self.name, self.type), self.type
+            text = text.replace('"', r"\"")
+        told = f"# HELP {name} {text}\n" if text else ""
+        return f"{told}# TYPE {name} {kind}\n".encode()
+
+
+class _Served:
+    """One family: its headers, and the blocks of the sources that have samples of it, by the sources' position."""
+
+    def __init__(self, family: Family) -> None:
+        self.headers = {form: Block.of(family.header(form)) for form in CONTENT_TYPES}
+        self.names = taken_names(family.name, family.type)
+        self.blocks: dict[int, Block] = {}
+
+    def joined(self, form: Form, positions: frozenset[int] | None) -> Iterator[Block]:
+        """The header and the blocks of all, or the given, sources; nothing when there are none."""
+        found = sorted(self.blocks if positions is None else self.blocks.keys() & positions)
+        if found:
+            yield self.headers[form]
+        for position in found:
+            yield self.blocks[position]
 
 
 class Exposition:
-    """The blocks of all sources. Any thread may scrape, each source's own thread publishes."""
+    """The blocks of all sources. Any thread may scrape, each source's own thread publishes.
+
+    Publishing costs what the source itself has; blocks are joined at the first scrape that follows.
+    """
 
     def __init__(self, families: Iterable[Family], sources: Sequence[str]) -> None:
         """Families are served in the given order, the first of a name giving its header; so are sources within one."""
-        self._headers: dict[str, Block] = {}
+        self._families: dict[str, _Served] = {}
         for family in families:
-            if family.name not in self._headers:
-                self._headers[family.name] = Block.of(family.header())
+            if family.name not in self._families:
+                self._families[family.name] = _Served(family)
+        self._positions = {source: position for position, source in enumerate(sources)}
         self._blocks: dict[str, Mapping[str, Block]] = {name: {} for name in sources}
         self._lock = threading.Lock()
-        self.page = Page()
+        self._pages: dict[Form, Page] = {}
 
     def publish(self, source: str, blocks: Mapping[str, Block]) -> None:
-        """Replace everything of a source by blocks by family name; families without samples are left out."""
+        """Replace everything of a source by blocks by family name.
+
+        Families without samples are left out, and so are those that the exposition was not made with.
+        """
+        position = self._positions[source]
+        served = {name: block for name, block in blocks.items() if block.text and name in self._families}
         with self._lock:
-            self._blocks[source] = {name: block for name, block in blocks.items() if block.text}
-            self.page = self._joined()
+            for name in self._blocks[source]:
+                del self._families[name].blocks[position]
+            for name, block in served.items():
+                self._families[name].blocks[position] = block
+            self._blocks[source] = served
+            self._pages.clear()
 
     def drop(self, source: str) -> None:
         """Serve nothing of a source any more."""
         self.publish(source, {})
 
-    def _joined(self) -> Page:
-        joined: list[Block] = []
-        for family, header in self._headers.items():
-            found = [block for blocks in self._blocks.values() if (block := blocks.get(family))]
-            if found:
-                joined += [header, *found]
-        return Page().then(*joined)
+    def blocks(self, source: str) -> Mapping[str, Block]:
+        """What is served of a source, by family name. Empty for a source that the exposition does not have."""
+        return self._blocks.get(source, {})
+
+    def page(
+        self, form: Form = "text", names: Collection[str] | None = None, sources: Collection[str] | None = None
+    ) -> Page:
+        """All families, or those of the given names, of all sources or the given ones. The page of all is kept.
+
+        A family is named by its own name or by that of a sample, so `x_bucket` is the histogram `x`. The page has no
+        `EOF`, since more may follow.
+        """
+        with self._lock:
+            if names is None and sources is None:
+                if form not in self._pages:
+                    self._pages[form] = self._joined(form, self._families.values(), None)
+                return self._pages[form]
+            wanted = None if names is None else frozenset(names)
+            found = [family for family in self._families.values() if wanted is None or wanted & family.names]
+            return self._joined(form, found, self._positions_of(sources))
+
+    def _positions_of(self, sources: Collection[str] | None) -> frozenset[int] | None:
+        if sources is None:
+            return None
+        return frozenset(self._positions[source] for source in sources if source in self._positions)
+
+    @staticmethod
+    def _joined(form: Form, served: Iterable[_Served], positions: frozenset[int] | None) -> Page:
+        return Page().then(*(block for family in served for block in family.joined(form, positions)))

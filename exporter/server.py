@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import structlog
 
 from exporter.errors import AddressTaken
-from exporter.exposition import CONTENT_TYPE
+from exporter.exposition import CONTENT_TYPES
 
 log = structlog.get_logger()
 _SMALL = 64 * 1024
 _TEXT = "text/plain; charset=utf-8"
+_METRICS = CONTENT_TYPES["text"]
 _QUALITY = re.compile(r"q\s*=\s*0(\.0*)?\s*$")
 
 
@@ -70,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
         site, path = self.server.site, self.path.partition("?")[0]
         if path == "/metrics":
             gzip = accepts_gzip(self.headers.get("Accept-Encoding", ""))
-            self._send(HTTPStatus.OK, CONTENT_TYPE, site.metrics(gzip=gzip), gzip=gzip)
+            self._send(HTTPStatus.OK, _METRICS, site.metrics(gzip=gzip), gzip=gzip)
         elif path == "/":
             self._send(HTTPStatus.OK, "text/html; charset=utf-8", [site.status_page().encode()])
         elif path == "/-/healthy":
@@ -91,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(sum(map(len, parts))))
-        if content_type == CONTENT_TYPE:
+        if content_type == _METRICS:
             self.send_header("Vary", "Accept-Encoding")
         if gzip:
             self.send_header("Content-Encoding", "gzip")

@@ -14,7 +14,15 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from exporter.environment import Secrets
 from exporter.errors import BudgetExceeded, TimedOut
-from exporter.mapping.spec import DataWarning, DuplicatePolicy, MetricConfig, OverBudget, SeriesSpec, StaticLabels
+from exporter.mapping.spec import (
+    DataWarning,
+    DuplicatePolicy,
+    FilterConfig,
+    MetricConfig,
+    OverBudget,
+    SeriesSpec,
+    StaticLabels,
+)
 from exporter.model import Duration, StrictModel
 
 _DEFAULT_TIMEOUT = 30.0
@@ -40,6 +48,7 @@ class SourceConfig(StrictModel):
     labels: StaticLabels = Field(default_factory=dict)
     label_defaults: StaticLabels = Field(default_factory=dict)
     metrics: Annotated[tuple[MetricConfig, ...], BeforeValidator(_not_empty)]
+    filters: tuple[FilterConfig, ...] = ()
     duplicates: DuplicatePolicy = "error"
     max_rows: Annotated[int, Field(ge=1)] = 1_000_000
     max_series: Annotated[int, Field(ge=1)] = 1_000_000
@@ -57,17 +66,26 @@ class SourceConfig(StrictModel):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that a metric reads, as value or as label, each once."""
-        return tuple(dict.fromkeys([*self.values, *(c for metric in self.metrics for c in metric.labels.values())]))
+        """Every column that a metric reads, as value or as label, or that a filter reads, each once."""
+        labels = (column for metric in self.metrics for column in metric.labels.values())
+        return tuple(dict.fromkeys([*self.values, *labels, *(condition.field for condition in self.filters)]))
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Every column that a metric reads as its value."""
-        return tuple(dict.fromkeys(metric.source_field for metric in self.metrics))
+        """Every column that a metric reads as a value."""
+        return tuple(dict.fromkeys(column for metric in self.metrics for column in metric.value_columns))
 
     @property
     def series(self) -> SeriesSpec:
-        return SeriesSpec(self.metrics, self.labels, self.label_defaults, self.duplicates, self.max_series)
+        return SeriesSpec(
+            self.metrics,
+            self.labels,
+            self.label_defaults,
+            self.duplicates,
+            self.max_series,
+            self.over_budget,
+            self.filters,
+        )
 
     def needs(self) -> tuple[str, ...]:
         """Names of the environment variables that a collection reads; told by `check` when they are not set."""
@@ -83,6 +101,9 @@ class SourceConfig(StrictModel):
             both = sorted(self.labels.keys() & metric.labels.keys())
             if both:
                 raise ValueError(f"label {', '.join(both)} is both static and in {metric.prometheus_name}: remove one")
+            if metric.extra_label in self.labels:
+                own = f"which {metric.prometheus_name} of type {metric.type} has itself"
+                raise ValueError(f"label {metric.extra_label} is static, {own}: give it another name")
         unknown = sorted(self.label_defaults.keys() - {name for metric in self.metrics for name in metric.labels})
         if unknown:
             raise ValueError(f"label_defaults names {', '.join(unknown)}, which is no label of this source's metrics")

@@ -4,56 +4,35 @@ from __future__ import annotations
 
 import polars as pl
 
-from exporter.mapping.spec import DataWarning
 
-_EXAMPLE_LENGTH = 40
+def read_numbers(column: pl.Series) -> pl.Series:
+    """Numbers of a column, integers staying integers; null where a value is none.
 
-
-def to_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series | None, list[DataWarning]]:
-    """Numbers of a column (integers stay integers), a mask of values that are none, and a warning about those.
-
-    Text that says a number is one, and so are `true` and `false`. The mask is None when every value was understood;
-    nulls are not in it, since the null policy decides about them.
+    Text that says a number is one, and so are `true` and `false`.
     """
     kind = column.dtype
     if kind.is_integer() or kind.is_float():
-        return column, None, []
+        return column
     if kind == pl.Boolean:
-        return column.cast(pl.Int8), None, []
-    if kind == pl.Null:
-        return column.cast(pl.Float64), None, []
+        return column.cast(pl.Int8)
     if kind.is_decimal():
         return _from_text(column.cast(pl.String))
     if kind == pl.String:
         return _from_text(column)
-    return _refused(pl.repeat(None, len(column), dtype=pl.Float64, eager=True), column, column.is_not_null())
+    return pl.repeat(None, len(column), dtype=pl.Float64, eager=True)
 
 
-def _from_text(column: pl.Series) -> tuple[pl.Series, pl.Series | None, list[DataWarning]]:
+def _from_text(column: pl.Series) -> pl.Series:
     text = column.str.strip_chars()
     nulls = text.null_count()
     integers = text.cast(pl.Int64, strict=False)
     if integers.null_count() == nulls:
-        return integers, None, []
+        return integers
     floats = text.cast(pl.Float64, strict=False)
     if floats.null_count() == nulls:
-        return floats, None, []
+        return floats
     words = text.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
-    numbers = pl.select(pl.coalesce(pl.lit(floats), pl.lit(words))).to_series().head(len(column))
-    if numbers.null_count() == nulls:
-        return numbers, None, []
-    return _refused(numbers, column, column.is_not_null() & numbers.is_null())
-
-
-def _refused(
-    numbers: pl.Series, column: pl.Series, mask: pl.Series
-) -> tuple[pl.Series, pl.Series | None, list[DataWarning]]:
-    count = int(mask.sum())
-    if not count:
-        return numbers, None, []
-    example = str(column.filter(mask)[0])[:_EXAMPLE_LENGTH]
-    detail = f"field {column.name}: {example!r} is no number"
-    return numbers, mask, [DataWarning("not_a_number", count, detail)]
+    return floats.zip_with(floats.is_not_null(), words)
 
 
 def to_text(numbers: pl.Series) -> pl.Series:

@@ -112,7 +112,9 @@ def test_two_sources_may_feed_one_family_and_are_told_when_samples_could_be_alik
     assert [source.name for source in config.enabled] == ["payments", "others"]
     (notice,) = notices(config, {"PAYMENTS_URL": "x"})
     assert notice.startswith("sources payments and others give sentinel_rate the same labels: ")
-    apart = parse(text.replace("name: others", "name: others\n    labels: {region: EU}"), "c.yaml")
+    for name, region in (("payments", "US"), ("others", "EU")):
+        text = text.replace(f"name: {name}", f"name: {name}\n    labels: {{region: {region}}}")
+    apart = parse(text, "c.yaml")
     assert notices(apart, {"PAYMENTS_URL": "x"}) == []
 
 
@@ -236,3 +238,89 @@ def test_a_bad_database_url_is_not_shown(url: str) -> None:
     with pytest.raises(BadAnswer) as caught:
         target_of_url(url)
     assert "hunter2" not in str(caught.value)
+
+
+def two_sources(first: str, second: str) -> str:
+    """Two sources with one metric each, in flow style."""
+    source = "  - {{name: {}, type: database, url_env: U, query: q, labels: {{of: {}}}, metrics: [{}]}}\n"
+    return "data_sources:\n" + source.format("one", "one", first) + source.format("two", "two", second)
+
+
+ALIKE = "cannot be told from the gauge shop_rate of source one, line 2, in OpenMetrics: rename one"
+RATE = "{source_field: a, prometheus_name: shop_rate, help: Share., labels: [shop]}"
+
+
+@pytest.mark.parametrize(
+    ("second", "problem"),
+    [
+        (
+            "{source_field: a, prometheus_name: shop_rate, type: stateset, states: [x], labels: [shop]}",
+            "type: shop_rate has type stateset here and gauge in source one, line 2: make them agree",
+        ),
+        (
+            "{source_field: a, prometheus_name: shop_rate, help: Ratio., labels: [shop]}",
+            "help: shop_rate has help Ratio. here and Share. in source one, line 2: make them agree",
+        ),
+        (
+            "{source_field: a, prometheus_name: shop_rate, labels: [shop, region]}",
+            "labels: shop_rate has labels of, region, shop here and of, shop in source one, line 2: make them agree",
+        ),
+        (
+            "{source_field: a, prometheus_name: shop_rate_total, type: counter, labels: [shop]}",
+            f"prometheus_name: the counter shop_rate_total {ALIKE}",
+        ),
+        (
+            "{prometheus_name: shop_rate_info, type: info, labels: [shop]}",
+            f"prometheus_name: the info shop_rate_info {ALIKE}",
+        ),
+    ],
+)
+def test_sources_that_disagree_on_a_family_are_told_with_both_places(second: str, problem: str) -> None:
+    assert problems(two_sources(RATE, second)) == [f"c.yaml:3: data_sources[1].metrics[0].{problem}"]
+
+
+def test_sources_that_agree_on_a_family_may_feed_it() -> None:
+    again = "{source_field: b, prometheus_name: shop_rate, labels: {shop: name}}"
+    assert len(parse(two_sources(RATE, again), "c.yaml").sources) == 2
+
+
+def test_metrics_of_one_source_that_openmetrics_cannot_tell_apart() -> None:
+    histogram = "{prometheus_name: pay, type: histogram, buckets: {fast: 0.1}, count: n}"
+    both = f"{histogram}, {{source_field: n, prometheus_name: pay_count}}"
+    (problem,) = problems(two_sources(both, RATE))
+    assert "metrics[1].prometheus_name: the gauge pay_count cannot be told from the histogram pay" in problem
+
+
+def test_columns_are_those_that_metrics_and_filters_read() -> None:
+    histogram = (
+        "{prometheus_name: pay, type: histogram, buckets: {slow: 1, fast: 0.1}, count: n, sum: s, labels: [shop]}"
+    )
+    text = two_sources(histogram, RATE).replace(
+        "query: q", "filters: [{field: region, operator: in, values: [EU, US]}], query: q"
+    )
+    one = parse(text, "c.yaml").sources[0]
+    assert one.values == ("slow", "fast", "s", "n")
+    assert one.columns == ("slow", "fast", "s", "n", "shop", "region")
+    assert one.series.filters[0].operands == ("EU", "US")
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ("{field: a, operator: like, value: 1}", "filters[0].operator: 'like' is not possible: use one of ==, !=,"),
+        ("{field: a, operator: in, value: 1}", "filters[0]: in needs values"),
+        ("{feild: a, operator: is_null}", "filters[0].feild: unknown key: did you mean field?"),
+        ("{field: a, operator: '>', value: [1]}", "filters[0].value: must be text, a number, true or false, or a date"),
+    ],
+)
+def test_what_is_wrong_with_a_filter(filters: str, message: str) -> None:
+    text = SOURCE.replace("query: SELECT 1", f"query: SELECT 1\n    filters: [{filters}]")
+    found = problems(text)
+    assert message in "\n".join(found)
+    assert {line.partition("filters[0]")[0] for line in found} == {"c.yaml:7: data_sources[0]."}
+
+
+def test_a_static_label_that_a_metric_type_has_itself() -> None:
+    histogram = "{prometheus_name: pay, type: histogram, buckets: {fast: 0.1}, count: n}"
+    (problem,) = problems(two_sources(histogram, RATE).replace("{of: one}", "{of: one, le: x}"))
+    assert "label le is static, which pay of type histogram has itself: give it another name" in problem

@@ -10,7 +10,7 @@ from exporter.collectors.registry import SOURCE_TYPES, config_model
 from exporter.config import parse
 from exporter.errors import CollectError
 
-TEXT = (Path(__file__).parents[3] / "docs/exporter.md").read_text()
+TEXT = "".join((Path(__file__).parents[3] / "docs" / page).read_text() for page in ("exporter.md", "metrics.md"))
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 
 

@@ -296,7 +296,7 @@ def test_metrics_that_all_cannot_be_served_are_a_failure_that_names_each() -> No
 def test_real_promtool_accepts_what_is_rendered() -> None:
     nasty = ["plain", 'quo"te', "back\\slash", "new\nline", "n\0ul", "💳", "\ud800", "", "}{,="]
     result = rendered([(text, i / 7) for i, text in enumerate(nasty)])
-    header = Family("sentinel_value", "gauge", 'Share, with "quotes", \\ and\nnewline.').header()
+    header = Family("sentinel_value", "gauge", 'Share, with "quotes", \\ and\nnewline.').header("text")
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=header + result.families[0].text, capture_output=True, check=False
     )

@@ -1,0 +1,154 @@
+"""One metric's samples, before they are text: for each row its labels, and a number for each line that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+
+import polars as pl
+
+from exporter.errors import DuplicateSeries
+from exporter.mapping.numbers import to_text
+from exporter.mapping.spec import DuplicatePolicy
+
+_LINES_AT_ONCE = 32_768
+_NAN = "NaN"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What every row becomes: a sample of the family's name and `suffix`, with the type's own label, if any."""
+
+    suffix: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Samples of one family. Columns are alike in length; a null number is to be written as NaN.
+
+    `rows` are the positions of the table's rows, ascending; None when they are all there.
+    """
+
+    name: str
+    labels: pl.Series
+    lines: tuple[Line, ...]
+    values: tuple[pl.Series, ...]
+    rows: pl.Series | None = None
+
+    @property
+    def series(self) -> int:
+        return len(self.labels) * len(self.lines)
+
+    def positions(self) -> pl.Series:
+        """`rows`, written out."""
+        return pl.int_range(len(self.labels), dtype=pl.UInt32, eager=True) if self.rows is None else self.rows
+
+    def kept(self, mask: pl.Series) -> Samples:
+        """The samples of some rows."""
+        return replace(
+            self,
+            labels=self.labels.filter(mask),
+            values=tuple(column.filter(mask) for column in self.values),
+            rows=self.positions().filter(mask),
+        )
+
+    def before(self, row: int) -> Samples:
+        """The samples of rows of the table up to, and without, the given one."""
+        count = int((self.positions() < row).sum())
+        values = tuple(column.head(count) for column in self.values)
+        return replace(self, labels=self.labels.head(count), values=values, rows=self.positions().head(count))
+
+    def duplicates(self) -> int:
+        """How many rows have labels that an earlier one has."""
+        return len(self.labels) - self.labels.n_unique()
+
+    def merged(self, policy: DuplicatePolicy) -> Samples:
+        """One row for each of the labels; the policy is any but `error`, which raises DuplicateSeries."""
+        if policy == "error":
+            raise self._alike()
+        names = [str(position) for position in range(len(self.values))]
+        columns = map(_without_nulls, self.values)
+        frame = pl.DataFrame({"labels": self.labels, "row": self.positions(), **dict(zip(names, columns, strict=True))})
+        if policy in ("first", "last"):
+            frame = frame.unique("labels", keep="first" if policy == "first" else "last", maintain_order=True)
+        else:
+            frame = frame.group_by("labels", maintain_order=True).agg(
+                pl.col("row").first(), *(_total(name, frame.schema[name], policy) for name in names)
+            )
+        values = tuple(frame[name] for name in names)
+        return replace(self, labels=frame["labels"], values=values, rows=frame["row"])
+
+    def text(self) -> bytes:
+        """The exposition lines, those of one row together.
+
+        They are made some rows at a time and written into a buffer of the size that they will have: otherwise the
+        text of the largest family would be held two or three times over.
+        """
+        if not len(self.labels):
+            return b""
+        frame = pl.DataFrame({"labels": self.labels, **{str(at): _text(each) for at, each in enumerate(self.values)}})
+        labelled = bool(self.labels[0])
+        pieces: list[pl.Expr] = []
+        size = len(self.lines) * _bytes(frame["labels"])
+        for at, line in enumerate(self.lines):
+            start, end = _around(self.name + line.suffix, line.label, labelled=labelled)
+            pieces += [pl.lit(start), pl.col("labels"), pl.lit(end), pl.col(str(at)), pl.lit("\n")]
+            size += _bytes(frame[str(at)]) + len(frame) * len(f"{start}{end}\n".encode())
+        joined = pl.concat_str(pieces).str.join("").cast(pl.Binary)
+        step = max(1, _LINES_AT_ONCE // len(self.lines))
+        out = BytesIO()
+        out.seek(size - 1)
+        out.write(b"\n")
+        out.seek(0)
+        for first in range(0, len(frame), step):
+            out.write(frame.slice(first, step).select(joined).item())
+        out.truncate()
+        return out.getvalue()
+
+    def _alike(self) -> DuplicateSeries:
+        repeated = self.labels.filter(self.labels.is_duplicated())
+        example = f"{self.name}{{{repeated[0]}}}" if repeated[0] else self.name
+        return DuplicateSeries(
+            f"{len(repeated)} rows give {repeated.n_unique()} series of {self.name} more than once, such as "
+            f"{example}: make labels differ, aggregate in the query, or set `duplicates`"
+        )
+
+
+def cut(families: Sequence[Samples], most: int) -> list[Samples]:
+    """The first rows of the table that together become at most so many series, in all families alike."""
+    widths = [
+        pl.DataFrame({"row": samples.positions()}).with_columns(series=pl.lit(len(samples.lines), pl.Int64))
+        for samples in families
+    ]
+    rows = pl.concat(widths).group_by("row").agg(pl.col("series").sum()).sort("row")
+    beyond = rows.filter(pl.col("series").cum_sum() > most)
+    return [samples.before(beyond["row"][0]) for samples in families] if len(beyond) else list(families)
+
+
+def _around(name: str, label: str, *, labelled: bool) -> tuple[str, str]:
+    """What stands before and after a row's labels; the type's own label comes last."""
+    if labelled:
+        return f"{name}{{", f",{label}}} " if label else "} "
+    return (f"{name}{{{label}}} " if label else f"{name} "), ""
+
+
+def _bytes(text: pl.Series) -> int:
+    return int(text.str.len_bytes().cast(pl.UInt64).sum())
+
+
+def _text(values: pl.Series) -> pl.Series:
+    text = to_text(values)
+    return text.fill_null(_NAN) if text.null_count() else text
+
+
+def _without_nulls(values: pl.Series) -> pl.Series:
+    return values.cast(pl.Float64).fill_null(float("nan")) if values.null_count() else values
+
+
+def _total(name: str, kind: pl.DataType, policy: DuplicatePolicy) -> pl.Expr:
+    value = pl.col(name)
+    if kind.is_integer():
+        value = value.cast(pl.Int128)  # 64 bits would overflow unnoticed
+    return value.sum() if policy == "sum" else value.max()
