@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
@@ -13,7 +14,7 @@ import polars as pl
 from pydantic import BeforeValidator, Field, model_validator
 
 from exporter.collectors.base import Collection, Collector, Measure, SourceConfig, _not_empty
-from exporter.collectors.kafka_messages import Decoding
+from exporter.collectors.kafka_messages import TOMBSTONE, Decoding
 from exporter.collectors.kafka_state import Aggregate, StateSpec
 from exporter.collectors.rest_api import Expression
 from exporter.environment import references
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _MEBIBYTE = 1024 * 1024
 _LATEST_EXPIRE = 300.0
 _HEARTBEAT = 3.0
+_CONSUMED = "consumed"
 _LEAVE_WITHIN = 3.0  # seconds for the client to leave its group
 
 
@@ -106,12 +108,30 @@ class TlsConfig(StrictModel):
 class KafkaMetricConfig(MetricConfig):
     """A metric of the latest value of its field per label set, or of an aggregate of it over the source's window."""
 
-    aggregate: Aggregate = "latest"
+    aggregate: Aggregate = Field("latest", description="What of the field's values is served.")
 
     @property
-    def column(self) -> str:
-        """Where the frame has this metric's values."""
-        return self.source_field if self.aggregate == "latest" else f"{self.aggregate}({self.source_field})"
+    def reads(self) -> dict[str, tuple[Aggregate, str]]:
+        """The frame's columns that this metric reads: what each is of which field."""
+        if self.aggregate == "latest":
+            return {name: ("latest", name) for name in self.value_columns}
+        return {f"{self.aggregate}({name})": (self.aggregate, name) for name in self.value_columns}
+
+    @property
+    def mapped(self) -> MetricConfig:
+        """The metric as the mapping sees it, with the column of its aggregate."""
+        return self if self.aggregate == "latest" else self.model_copy(update={"source_field": next(iter(self.reads))})
+
+    @model_validator(mode="after")
+    def _aggregates_numbers(self) -> KafkaMetricConfig:
+        if self.aggregate == "latest":
+            return self
+        if self.type != "gauge":
+            raise ValueError(f"aggregate: {self.aggregate} has no meaning for type {self.type}: it gives a gauge")
+        given = [key for key in ("parse", "unit", "map", "format", "time_zone") if key in self.model_fields_set]
+        if given:
+            raise ValueError(f"{given[0]} has no meaning with aggregate: {self.aggregate}: remove it")
+        return self
 
 
 class KafkaConfig(SourceConfig):
@@ -141,6 +161,12 @@ class KafkaConfig(SourceConfig):
             raise ValueError(f"{metric.prometheus_name} is a {metric.aggregate}: add window, such as 5m")
         if self.window is not None and not windowed:
             raise ValueError("window has no effect: set aggregate of a metric, or remove it")
+        odd = [each.field for each in self.filters if each.field not in self.label_fields]
+        if windowed and odd:
+            raise ValueError(
+                f"filters has {odd[0]}, which is no label: they choose label sets; choose messages with rows, "
+                f"such as rows: \"[@][?{odd[0]}=='card']\""
+            )
         if self.window is not None and self.expires < self.window:
             raise ValueError("expire_after is shorter than window: make it at least as long")
         return self
@@ -155,16 +181,24 @@ class KafkaConfig(SourceConfig):
         return self.expire_after or self.window or _LATEST_EXPIRE
 
     @property
+    def label_fields(self) -> tuple[str, ...]:
+        """Fields that make a label set, each once."""
+        return tuple(dict.fromkeys(name for metric in self.metrics for name in metric.labels.values()))
+
+    @property
     def series(self) -> SeriesSpec:
         """As of any source, but a metric reads the column of its aggregate."""
-        metrics = tuple(metric.model_copy(update={"source_field": metric.column}) for metric in self.metrics)
-        return replace(super().series, metrics=metrics)
+        return replace(super().series, metrics=tuple(metric.mapped for metric in self.metrics))
 
     @property
     def state(self) -> StateSpec:
+        columns = {name: of for metric in self.metrics for name, of in metric.reads.items()}
+        for name in (condition.field for condition in self.filters):
+            if name not in self.label_fields:
+                columns.setdefault(name, ("latest", name))
         return StateSpec(
-            labels=tuple(dict.fromkeys(column for metric in self.metrics for column in metric.labels.values())),
-            columns={metric.column: (metric.aggregate, metric.source_field) for metric in self.metrics},
+            labels=self.label_fields,
+            columns=columns,
             expire_after=self.expires,
             window=self.window,
             max_label_sets=min(self.max_rows, self.max_series),
@@ -180,6 +214,7 @@ class KafkaConfig(SourceConfig):
             numbers=state.fields("sum", "avg", "max", "min"),
             present=state.fields("count"),
             defaults={column: self.label_defaults[label] for label, column in labels if label in self.label_defaults},
+            needs_value=all(metric.value_columns for metric in self.metrics),
             rows=self.rows,
             event_time=self.event_time,
             unit=self.event_time_unit,
@@ -228,6 +263,8 @@ class KafkaCollector(Collector):
         self._consumer: ConsumerThread | None = None
         self._wanted: Future[Reading] | None = None
         self._given: Reading | None = None
+        self._measured: Counter[str] = Counter()
+        self._warned: Counter[str] = Counter()
 
     def collect(self, collection: Collection) -> pl.DataFrame:
         self._given = None
@@ -239,7 +276,8 @@ class KafkaCollector(Collector):
             raise TimedOut("the collection was cancelled") from None
         except TimeoutError:
             raise consumer.why_not() from None
-        self._tell(reading, collection)
+        self._measure(reading, collection)
+        self._warn(reading, collection)
         collection.fields = reading.fields
         self._given = reading
         return reading.frame
@@ -252,6 +290,7 @@ class KafkaCollector(Collector):
     def published(self) -> None:
         if self._given is not None and self._consumer is not None:
             self._consumer.served(self._given)
+            self._warned = self._given.tally.counts
 
     def close(self) -> None:
         if self._consumer is not None:
@@ -267,28 +306,35 @@ class KafkaCollector(Collector):
             raise TimedOut("the consumer before did not leave its group in time")
         consumer = self._make(self._subscription, settings, collection.secrets.redact, self._clock)
         consumer.start()
-        self._consumer = consumer
+        self._consumer, self._measured, self._warned = consumer, Counter(), Counter()
         return consumer
 
-    def _tell(self, reading: Reading, collection: Collection) -> None:
-        """Measures and warnings; BudgetExceeded where there are more label sets than allowed."""
-        config = self._config
+    def _measure(self, reading: Reading, collection: Collection) -> None:
+        """Lag, and what was consumed and left out since the collection before, whatever becomes of this one."""
+        topic = self._config.topic
         for partition, lag in reading.lags.items():
-            labels = {"topic": config.topic, "partition": str(partition)}
             about = "Messages of the partition that are not consumed yet."
+            labels = {"topic": topic, "partition": str(partition)}
             collection.measures.append(Measure("kafka_lag_messages", about, lag, labels=labels))
+        totals = Counter({_CONSUMED: reading.consumed, **reading.tally.counts})
+        added, self._measured = totals - self._measured, totals
+        consumed = Measure("kafka_messages", "Messages consumed.", added.pop(_CONSUMED, 0), "counter")
+        collection.measures.append(consumed)
+        for reason, count in added.items():
+            about = "Messages left out as a whole or in part, by reason."
+            measure = Measure("kafka_messages_left_out", about, count, "counter", {"reason": reason})
+            collection.measures.append(measure)
+
+    def _warn(self, reading: Reading, collection: Collection) -> None:
+        """What no collection that was served has told yet; BudgetExceeded where label sets had to be refused."""
+        config = self._config
         if reading.over_budget and config.over_budget == "reject":
             most = min(config.max_rows, config.max_series)
             raise BudgetExceeded(
                 f"more than {most} label sets (max_rows, max_series): use fewer labels, or raise these budgets"
             )
-        consumed = Measure("kafka_messages", "Messages consumed.", reading.consumed, "counter")
-        collection.measures.append(consumed)
-        for reason, count in reading.tally.counts.items():
-            about = "Messages left out as a whole or in part, by reason."
-            measure = Measure("kafka_messages_left_out", about, count, "counter", {"reason": reason})
-            collection.measures.append(measure)
-            if reason != "tombstone":
+        for reason, count in (reading.tally.counts - self._warned).items():
+            if reason != TOMBSTONE:
                 collection.warn(reason, count, f"{config.topic}, {reading.tally.examples[reason]}")
         shared = "label sets that come from several partitions, of which another consumer has some"
         collection.warn("label_sets_shared", reading.shared, f"{shared}: key the messages by label set")

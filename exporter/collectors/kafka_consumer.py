@@ -66,7 +66,7 @@ class Subscription:
 class Reading:
     """The state at one moment. `covers` says how far it goes in each partition.
 
-    `tally` and `consumed` are what no served reading has told yet. `shared` counts label sets that come from several
+    `tally` and `consumed` count messages since the thread began. `shared` counts label sets that come from several
     partitions while other consumers have some of the topic's; 0 when there are no others.
     """
 
@@ -297,8 +297,7 @@ class ConsumerThread:
             except Empty:
                 return noted
             noted = True
-            self._consumed -= reading.consumed
-            self._tally = self._tally.without(reading.tally)
+            self._tally.forget_examples(reading.tally)
             for progress, position in reading.covers:
                 progress.served = position
 

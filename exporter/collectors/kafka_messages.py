@@ -51,7 +51,8 @@ class Decoding:
     """What to read of a message. Names are keys of an object, or dotted paths into nested ones.
 
     `labels` and the three kinds of value fields give an event's values in this order. A label in `defaults` may be
-    missing. `event_time` is a number in `unit` since 1970 or ISO 8601 text; None for the message's own timestamp.
+    missing; so may all values if not `needs_value`. `event_time` is a number in `unit` since 1970 or ISO 8601 text;
+    None for the message's own timestamp.
     """
 
     labels: tuple[str, ...]
@@ -59,6 +60,7 @@ class Decoding:
     numbers: tuple[str, ...] = ()
     present: tuple[str, ...] = ()
     defaults: Mapping[str, str] = field(default_factory=dict)
+    needs_value: bool = True
     rows: str | None = None
     event_time: str | None = None
     unit: str = "ms"
@@ -71,7 +73,7 @@ class Decoding:
 
 @dataclass(slots=True)
 class Tally:
-    """How many messages were left out or changed, by reason, and one example of each."""
+    """How many messages were left out or changed so far, by reason, and one example of each that is not told yet."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -84,10 +86,11 @@ class Tally:
     def copy(self) -> Tally:
         return Tally(Counter(self.counts), dict(self.examples))
 
-    def without(self, told: Tally) -> Tally:
-        """What came after the copy `told` was taken; such a reason keeps its example."""
-        left = self.counts - told.counts
-        return Tally(left, {reason: self.examples[reason] for reason in left})
+    def forget_examples(self, told: Tally) -> None:
+        """Make room for new examples of what the copy `told` was taken of, and nothing came after."""
+        for reason, count in told.counts.items():
+            if self.counts[reason] == count:
+                self.examples.pop(reason, None)
 
 
 class Decoder:
@@ -174,7 +177,8 @@ class Decoder:
                 value = self._number(name, value, message, tally)
             inputs.append(value)
         inputs += [None if read(row) is None else 1.0 for read in self._present]
-        if inputs.count(None) == len(inputs) and latest.count(None) == len(latest):
+        valueless = inputs.count(None) == len(inputs) and latest.count(None) == len(latest)
+        if valueless and self._decoding.needs_value:
             self._lacks(f"has no value in {' or '.join(self._decoding.fields)}", row, message, tally)
             return None
         return Event(message.partition, message.offset, at, labels, latest, inputs)

@@ -31,6 +31,21 @@ def config(**keys: Any) -> KafkaConfig:
         ({"metrics": [METRIC | {"aggregate": "sum"}], "window": "5m", "expire_after": "1m"}, "shorter than window"),
         ({"metrics": []}, "is empty: add at least one"),
         ({"metrics": [METRIC | {"aggregate": "median"}]}, "Input should be 'latest', 'sum'"),
+        ({"metrics": [METRIC | {"aggregate": "sum", "parse": "bool"}], "window": "5m"}, "parse has no meaning"),
+        (
+            {
+                "metrics": [METRIC | {"aggregate": "sum", "type": "counter", "prometheus_name": "amount_total"}],
+                "window": "5m",
+            },
+            "aggregate: sum has no meaning for type counter: it gives a gauge",
+        ),
+        (
+            {
+                "metrics": [METRIC | {"aggregate": "sum"}], "window": "5m",
+                "filters": [{"field": "kind", "operator": "==", "value": "card"}],
+            },
+            "filters has kind, which is no label",
+        ),
         ({"topic": "no such/topic"}, "topic"),
         ({"rows": "["}, "is no JMESPath expression"),
         ({"sasl": {"mechanism": "PLAIN", "username": "u"}}, "password is missing"),
@@ -58,6 +73,19 @@ def test_metrics_of_one_field_read_a_column_each() -> None:
     found = config(metrics=metrics, window="5m")
     assert [metric.source_field for metric in found.series.metrics] == ["amount", "sum(amount)"]
     assert (found.expires, found.group_id, config().expires) == (300, "sentinel-payments", 300)
+
+
+def test_every_column_of_every_type_of_metric_is_kept() -> None:
+    histogram = {
+        "type": "histogram", "prometheus_name": "sentinel_latency_seconds", "buckets": {"fast": 0.1, "all": "+Inf"},
+        "sum": "spent", "labels": ["account_id"],
+    }  # fmt: skip
+    info = {"type": "info", "prometheus_name": "sentinel_account_info", "labels": ["account_id", "tier"]}
+    filters = [{"field": "enabled", "operator": "==", "value": True}, {"field": "tier", "operator": "!=", "value": "x"}]
+    found = config(metrics=[histogram, info], filters=filters)
+    assert found.decoding.labels == ("account_id", "tier")
+    assert found.decoding.latest == ("fast", "all", "spent", "enabled")
+    assert not found.decoding.needs_value
 
 
 def test_the_configuration_needs_no_client_library() -> None:

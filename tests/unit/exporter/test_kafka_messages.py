@@ -154,12 +154,19 @@ def test_fields_that_no_message_had_are_known() -> None:
     assert "amonut" in decoder.example_fields
 
 
-def test_what_was_told_is_taken_from_a_tally() -> None:
-    tally, message = Tally(), Message(0, 7, 0.0, None, b"")
-    tally.add("x", message, "first")
+def test_an_example_that_was_told_makes_room_for_a_new_one() -> None:
+    tally, first, second = Tally(), Message(0, 7, 0.0, None, b""), Message(0, 8, 0.0, None, b"")
+    tally.add("x", first, "first")
     told = tally.copy()
-    tally.add("y", message, "second")
-    assert tally.without(told) == Tally(tally.counts - told.counts, {"y": "partition 0, offset 7: second"})
+    tally.add("y", first, "first")
+    tally.forget_examples(told)
+    tally.add("x", second, "second")
+    assert tally.counts == {"x": 2, "y": 1}
+    assert tally.examples == {"x": "partition 0, offset 8: second", "y": "partition 0, offset 7: first"}
+
+
+def test_labels_alone_may_be_enough() -> None:
+    assert one({"a": "x"}, Decoding(labels=("a",), latest=("v",), needs_value=False)).labels == ("x",)
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
