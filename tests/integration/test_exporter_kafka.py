@@ -1,0 +1,423 @@
+"""The kafka source over the client library's own mock cluster: what it serves, commits, and does when others fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+from exporter_parts import running
+from servers import free_port, wait_for
+from servers_kafka import Cluster, Topic, kafka
+
+from exporter.collectors import kafka_partitions
+from exporter.collectors.base import Collection
+from exporter.collectors.kafka import KafkaCollector, KafkaConfig
+from exporter.errors import BadAnswer, BudgetExceeded, CollectError, Denied, TimedOut, Unreachable
+
+METRICS = [
+    {"source_field": "rate", "prometheus_name": "rate", "labels": ["account"]},
+    {"source_field": "amount", "prometheus_name": "amount", "labels": ["account"], "aggregate": "sum"},
+    {"source_field": "amount", "prometheus_name": "payments", "labels": ["account"], "aggregate": "count"},
+]
+JOIN_GROUP = 11
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with kafka() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def topic(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Topic:
+    """A topic of three partitions, whose index by time works."""
+    topic = cluster.topic(3)
+    monkeypatch.setattr(kafka_partitions, "offsets_since", topic.since)
+    return topic
+
+
+@dataclass
+class Source:
+    """A collector, and what its last collection said."""
+
+    collector: KafkaCollector
+    last: Collection = field(default_factory=lambda: Collection(datetime.now(UTC), 0))
+
+    def collect(self, timeout: float = 15) -> dict[str, dict[str, Any]]:
+        self.last = Collection(datetime.now(UTC), time.monotonic() + timeout)
+        frame = self.collector.collect(self.last)
+        return {row.pop("account"): row for row in frame.to_dicts()}
+
+    def publish(self, timeout: float = 15) -> dict[str, dict[str, Any]]:
+        found = self.collect(timeout)
+        self.collector.published()
+        return found
+
+    def sums(self) -> dict[str, float]:
+        return {account: row["sum(amount)"] for account, row in self.collect().items()}
+
+    def measured(self, name: str) -> dict[str, float]:
+        """A measure's values by the last of its labels."""
+        found = [measure for measure in self.last.measures if measure.name == name]
+        return {["", *measure.labels.values()][-1]: measure.value for measure in found}
+
+    def warned(self) -> dict[str, tuple[int, str]]:
+        return {warning.reason: (warning.count, warning.detail) for warning in self.last.warnings}
+
+
+Start = Callable[..., Source]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """`start(topic, **keys)` makes a source; sources of one topic are in one group."""
+    collectors: list[KafkaCollector] = []
+
+    def make(topic: Topic, clock: Callable[[], float] = time.time, **keys: Any) -> Source:
+        whole = {
+            "name": "payments", "type": "kafka", "brokers": topic.brokers, "topic": topic.name, "group": topic.name,
+            "window": "60s", "session_timeout": "2s", "metrics": METRICS,
+        }  # fmt: skip
+        collector = KafkaCollector(KafkaConfig.model_validate(whole | keys), clock)
+        collectors.append(collector)
+        return Source(collector)
+
+    yield make
+    for collector in collectors:
+        collector.close()
+
+
+def payment(amount: float, account: str = "a", **more: Any) -> dict[str, Any]:
+    return {"account": account, "amount": amount} | more
+
+
+def test_it_is_served_and_followed(topic: Topic) -> None:
+    topic.send(payment(1.5, 'Café "Olé"', rate="0.25"), payment(2, "b"))
+    source = f"""
+    - name: payments
+      type: kafka
+      interval: 200ms
+      timeout: 10s
+      brokers: {topic.brokers}
+      topic: {topic.name}
+      group: {topic.name}
+      window: 1h
+      metrics:
+        - {{source_field: rate, prometheus_name: sentinel_rate, labels: [account]}}
+        - {{source_field: amount, prometheus_name: sentinel_amount, labels: [account], aggregate: sum}}
+    """
+    with running(source) as exporter:
+        scraped = exporter.tried()
+        assert scraped.values("sentinel_amount", "account") == {'Café "Olé"': 1.5, "b": 2}
+        assert scraped.values("sentinel_rate", "account") == {'Café "Olé"': 0.25}
+        topic.send(payment(3, "b"), payment(4, "c"), partition=1)
+        exporter.wait(lambda s: s.values("sentinel_amount", "account").get("c") == 4, "new messages")
+        assert exporter.scrape().value("sentinel_amount", account="b") == 5
+        wait_for(lambda: topic.committed(topic.name, 3) == {0: 2, 1: 2, 2: 0}, what="commit")
+
+
+def test_a_second_collection_is_quick_and_sees_what_came(topic: Topic, start: Start) -> None:
+    source = start(topic)
+    topic.send(payment(1))
+    assert source.publish()["a"] == {"sum(amount)": 1, "count(amount)": 1}
+    assert source.measured("kafka_lag_messages") == {"0": 0, "1": 0, "2": 0}
+    assert source.measured("kafka_messages") == {"": 1}
+    topic.send(payment(2, rate=7), partition=2)
+    wait_for(lambda: source.collect()["a"] == {"rate": 7, "sum(amount)": 3, "count(amount)": 2}, what="second message")
+    began = time.monotonic()
+    source.collect()
+    assert time.monotonic() - began < 2
+
+
+def test_only_what_is_served_is_committed(topic: Topic, start: Start) -> None:
+    source = start(topic)
+    topic.send(payment(1), payment(2))
+    source.collect()
+    topic.send(payment(3))
+    assert topic.committed(topic.name) == {}
+    time.sleep(0.5)  # the third message is consumed meanwhile, and must not be covered
+    source.collector.published()
+    wait_for(lambda: topic.committed(topic.name) == {0: 2}, what="commit of the published offset")
+    source.publish()
+    wait_for(lambda: topic.committed(topic.name) == {0: 3}, what="commit of the third message")
+
+
+def test_what_was_collected_but_not_published_is_read_again(topic: Topic, start: Start) -> None:
+    topic.send(payment(1), payment(2), b"garbage")
+    first = start(topic)
+    first.publish()
+    topic.send(payment(4), b"garbage")
+    wait_for(lambda: first.sums() == {"a": 7}, what="third payment")
+    first.collector.close()
+    second = start(topic)
+    assert second.sums() == {"a": 7}
+    assert second.measured("kafka_messages") == {"": 2}
+    assert second.warned()["message_not_json"][0] == 1
+
+
+def test_a_restart_shows_the_whole_window_and_counts_no_message_twice(topic: Topic, start: Start) -> None:
+    for number in range(6):
+        topic.send(payment(2**number), partition=number % 3)
+    topic.send(b"garbage")
+    first = start(topic)
+    assert first.publish()["a"]["sum(amount)"] == 63
+    first.collector.close()
+    assert topic.committed(topic.name, 3) == {0: 3, 1: 2, 2: 2}
+    second = start(topic)
+    assert second.sums() == {"a": 63}
+    assert second.measured("kafka_messages") == {"": 0}
+    assert second.warned() == {}
+
+
+def test_what_is_served_is_committed_before_another_takes_over(
+    topic: Topic, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exporter.collectors.kafka_consumer import ConsumerThread
+
+    commit = ConsumerThread._commit
+
+    def slow(self: Any, consumer: Any, due: Any, *, wait: bool) -> None:
+        """As if the commit after publishing had not reached the broker yet."""
+        if wait:
+            commit(self, consumer, due, wait=wait)
+
+    monkeypatch.setattr(ConsumerThread, "_commit", slow)
+    source = start(topic)
+    topic.send(payment(1), payment(2))
+    source.publish()
+    topic.send(payment(3))
+    source.collector.close()
+    assert topic.committed(topic.name) == {0: 2}
+
+
+def test_messages_that_came_while_it_was_down_are_not_missed(topic: Topic, start: Start) -> None:
+    first = start(topic)
+    topic.send(payment(1))
+    first.publish()
+    first.collector.close()
+    topic.send(payment(2), partition=1)
+    second = start(topic)
+    assert second.sums() == {"a": 3}
+    assert second.measured("kafka_messages") == {"": 1}
+
+
+def test_what_became_too_old_while_it_was_down_is_passed_over_and_told(topic: Topic, start: Start) -> None:
+    now = time.time()
+    first = start(topic)
+    topic.send(payment(1, at=now), at=now)
+    first.publish()
+    first.collector.close()
+    topic.send(*[payment(2, at=now)] * 5, at=now)
+    topic.send(payment(4, at=now + 500), at=now + 500)
+    second = start(topic, lambda: now + 510, event_time="at", event_time_unit="s")
+    assert second.sums() == {"a": 4}
+    assert second.warned()["message_late"][0] == 5
+
+
+def test_two_replicas_share_and_one_takes_over_nothing_lost_or_doubled(topic: Topic, start: Start) -> None:
+    accounts = {"a": 0, "b": 1, "c": 2}
+    for account, partition in accounts.items():
+        topic.send(payment(1, account), payment(2, account), partition=partition)
+    one, two = start(topic), start(topic)
+    assert one.publish().keys() == accounts.keys()
+
+    def shared() -> bool:
+        first, second = one.publish(), two.publish()
+        assert not first.keys() & second.keys()
+        return bool(first and second) and len(first) + len(second) == 3
+
+    two.publish()
+    wait_for(shared, what="both replicas have partitions")
+    for account, partition in accounts.items():
+        topic.send(payment(4, account), partition=partition)
+    whole = dict.fromkeys(accounts, 7)
+    wait_for(lambda: one.sums() | two.sums() == whole, what="new messages on both replicas")
+    assert "label_sets_shared" not in one.warned() | two.warned()
+    one.publish()
+    two.publish()
+    one.collector.close()
+    topic.send(payment(8, "a"), payment(8, "b"), payment(8, "c"), partition=0)
+    wait_for(lambda: two.sums() == dict.fromkeys(accounts, 15), what="one replica has taken over")
+
+
+def test_a_label_set_in_several_partitions_adds_up_and_is_warned_of_with_replicas(topic: Topic, start: Start) -> None:
+    for partition in range(3):
+        topic.send(payment(1), partition=partition)
+    one, two = start(topic), start(topic)
+    assert one.sums() == {"a": 3}
+    assert one.warned() == {}
+    wait_for(lambda: two.sums() == {"a": 1}, what="second replica has a partition")
+    assert one.sums() == {"a": 2}
+    assert one.warned()["label_sets_shared"][0] == 1
+
+
+def test_garbage_is_counted_once_and_stops_nothing(topic: Topic, start: Start) -> None:
+    source = start(topic, max_message_bytes=1000)
+    topic.send(b"<html>", b"\xff", b"[1]", b"{}", payment(1), None, b"x" * 2000, payment("much"), payment(2, rate=[1]))
+    assert source.collect()["a"]["sum(amount)"] == 3
+    counts = {
+        "message_not_json": 2, "message_no_object": 1, "message_field_missing": 1, "message_too_large": 1,
+        "not_a_number": 1, "not_plain": 1,
+    }  # fmt: skip
+    assert source.measured("kafka_messages_left_out") == counts | {"tombstone": 1}
+    source.publish()  # what was measured is so for good; a warning is told until it is served
+    assert source.measured("kafka_messages_left_out") == {}
+    assert {reason: count for reason, (count, _) in source.warned().items()} == counts
+    assert source.warned()["message_not_json"][1] == (
+        f"{topic.name}, partition 0, offset 0: is no JSON (Expecting value at character 0)"
+    )
+    wait_for(lambda: source.publish() and not source.warned(), what="nothing told twice")
+
+
+def test_label_sets_expire(topic: Topic, start: Start) -> None:
+    now = time.time()
+    clock = [now]
+    source = start(topic, lambda: clock[0], expire_after="90s", event_time="at", event_time_unit="s")
+    topic.send(payment(1, rate=0.5, at=now), payment(2, "b", at=now - 80))
+    assert set(source.collect()) == {"a", "b"}
+    clock[0] = now + 11
+    assert set(source.collect()) == {"a"}
+    clock[0] = now + 61
+    assert source.collect() == {"a": {"rate": 0.5, "sum(amount)": 0, "count(amount)": 0}}
+    clock[0] = now + 90
+    assert source.collect() == {}
+
+
+def test_a_new_group_may_begin_with_what_comes(topic: Topic, start: Start) -> None:
+    topic.send(payment(1))
+    source = start(topic, start="latest")
+    assert source.collect() == {}
+    topic.send(payment(2))
+    wait_for(lambda: source.sums() == {"a": 2}, what="the new message")
+    source.collector.close()
+    topic.send(payment(4))
+    assert start(topic, start="latest").sums() == {"a": 7}  # now the window is known to the group
+
+
+def test_deleted_messages_are_no_obstacle(cluster: Cluster, topic: Topic, start: Start) -> None:
+    source = start(topic)
+    topic.send(*[payment(1)] * 4)
+    source.publish()
+    source.collector.close()
+    topic.send(*[payment(2)] * 4)
+    cluster.delete_before(topic, 0, 6)
+    topic.sent[0] = topic.sent[0][6:]
+    assert start(topic).sums() == {"a": 4}
+
+
+def test_more_label_sets_than_allowed(topic: Topic, start: Start) -> None:
+    topic.send(*[payment(1, f"acc_{number}") for number in range(20)])
+    source = start(topic, max_rows=10)
+    with pytest.raises(BudgetExceeded, match=r"more than 10 label sets \(max_rows, max_series\)"):
+        source.collect()
+    assert source.measured("kafka_lag_messages")["0"] == 0
+    cutting = start(topic, group="other", max_rows=10, over_budget="truncate")
+    assert len(cutting.collect()) == 10
+    assert cutting.warned()["rows_truncated"][0] == 10
+
+
+def test_a_misspelt_field_is_told_with_those_there_are(topic: Topic) -> None:
+    topic.send(payment(1, rate=2))
+    source = f"""
+    - name: payments
+      type: kafka
+      brokers: {topic.brokers}
+      topic: {topic.name}
+      group: {topic.name}
+      metrics:
+        - {{source_field: amonut, prometheus_name: sentinel_amount, labels: [account]}}
+        - {{source_field: rate, prometheus_name: sentinel_rate, labels: [account]}}
+    """
+    with running(source) as exporter:
+        assert exporter.tried().value("sentinel_rate", account="a") == 2
+        (state,) = exporter.exporter._scheduler.states
+        assert ["did you mean 'amount'?" in warning.detail for warning in state.last_warnings] == [True]
+
+
+def test_no_broker_is_unreachable_at_the_timeout(start: Start) -> None:
+    source = start(Topic(f"127.0.0.1:{free_port()}", "nowhere"))
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match=r"no broker can be reached: .*Connection refused"):
+        source.collect(timeout=1)
+    assert time.monotonic() - began < 2
+    source.collector.close()
+    assert time.monotonic() - began < 4
+
+
+def test_a_broker_that_goes_and_comes_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kafka() as cluster:
+        topic = cluster.topic()
+        monkeypatch.setattr(kafka_partitions, "offsets_since", topic.since)
+        source = start(topic)
+        topic.send(payment(1))
+        source.publish()
+        cluster.down()
+        with pytest.raises(Unreachable):
+            source.collect(timeout=2)
+        cluster.up()
+
+        def back() -> bool:
+            try:
+                return source.collect(timeout=5)["a"]["sum(amount)"] == 1
+            except CollectError:
+                return False
+
+        wait_for(back, what="the source recovers")
+        source.collector.close()
+
+
+def test_a_topic_that_is_not_there_until_it_is(cluster: Cluster, topic: Topic, start: Start) -> None:
+    source = start(Topic(topic.brokers, topic.name + "x"))
+    with pytest.raises(BadAnswer, match=f"the cluster has no topic '{topic.name}x': did you mean '{topic.name}'"):
+        source.collect()
+    later = Topic(topic.brokers, topic.name + "x")
+    cluster._call("topic_create", later.name.encode(), 1, 1)
+    assert source.collect() == {}
+
+
+def test_a_user_who_may_not_read_the_topic(cluster: Cluster, topic: Topic, start: Start) -> None:
+    cluster.forbid(topic, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(Denied, match=f"the user needs Read and Describe on topic {topic.name}, and Read on group"):
+        start(topic).collect()
+
+
+def test_a_user_who_may_not_use_the_group(cluster: Cluster, topic: Topic, start: Start) -> None:
+    cluster.fail(JOIN_GROUP, [KafkaError.GROUP_AUTHORIZATION_FAILED])
+    with pytest.raises(Denied, match="Group authorization failed"):
+        start(topic).collect()
+
+
+def test_a_collection_that_waits_can_be_cancelled(start: Start) -> None:
+    source = start(Topic(f"127.0.0.1:{free_port()}", "nowhere"))
+    collection = Collection(datetime.now(UTC), time.monotonic() + 30)
+
+    def cancel() -> None:
+        collection.cancelled.set()
+        source.collector.cancel()
+
+    timer = threading.Timer(0.3, cancel)
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(TimedOut):
+        source.collector.collect(collection)
+    assert time.monotonic() - began < 2
+    timer.join()
+
+
+def test_values_are_not_served_before_they_are_complete(topic: Topic, start: Start, monkeypatch: Any) -> None:
+    from exporter.collectors import kafka_consumer
+
+    monkeypatch.setattr(kafka_consumer, "_BATCH", 1)
+    topic.send(*[payment(1)] * 300)
+    source = start(topic)
+    consume = kafka_consumer.ConsumerThread._take
+    monkeypatch.setattr(kafka_consumer.ConsumerThread, "_take", lambda *args: (time.sleep(0.01), consume(*args))[1])
+    with pytest.raises(TimedOut, match=r"\d+ messages are still to be read until values are complete"):
+        source.collect(timeout=1.5)
+    assert source.sums() == {"a": 300}

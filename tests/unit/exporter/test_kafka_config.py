@@ -1,0 +1,106 @@
+"""The configuration of a Kafka source, and its page in the documentation."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from exporter.collectors.kafka import KafkaConfig, SaslConfig, TlsConfig
+from exporter.config import parse
+
+PAGE = (Path(__file__).parents[3] / "docs/sources/kafka.md").read_text()
+METRIC = {"source_field": "amount", "prometheus_name": "sentinel_amount", "labels": ["account_id"]}
+
+
+def config(**keys: Any) -> KafkaConfig:
+    whole = {"name": "payments", "type": "kafka", "brokers": "kafka:9092", "topic": "payments", "metrics": [METRIC]}
+    return KafkaConfig.model_validate(whole | keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"metrics": [METRIC | {"aggregate": "sum"}]}, "sentinel_amount is a sum: add window, such as 5m"),
+        ({"window": "5m"}, "window has no effect"),
+        ({"metrics": [METRIC | {"aggregate": "sum"}], "window": "5m", "expire_after": "1m"}, "shorter than window"),
+        ({"metrics": []}, "is empty: add at least one"),
+        ({"metrics": [METRIC | {"aggregate": "median"}]}, "Input should be 'latest', 'sum'"),
+        ({"metrics": [METRIC | {"aggregate": "sum", "parse": "bool"}], "window": "5m"}, "parse has no meaning"),
+        (
+            {
+                "metrics": [METRIC | {"aggregate": "sum", "type": "counter", "prometheus_name": "amount_total"}],
+                "window": "5m",
+            },
+            "aggregate: sum has no meaning for type counter: it gives a gauge",
+        ),
+        (
+            {
+                "metrics": [METRIC | {"aggregate": "sum"}], "window": "5m",
+                "filters": [{"field": "kind", "operator": "==", "value": "card"}],
+            },
+            "filters has kind, which is no label",
+        ),
+        ({"topic": "no such/topic"}, "topic"),
+        ({"rows": "["}, "is no JMESPath expression"),
+        ({"sasl": {"mechanism": "PLAIN", "username": "u"}}, "password is missing"),
+        ({"sasl": {"mechanism": "PLAIN", "username": "u", "password": "plain"}}, "a secret does not belong"),
+        ({"sasl": {"mechanism": "PLAIN", "password_env": "P"}}, "username is missing"),
+        ({"sasl": {"mechanism": "PLAIN", "username_env": "U", "username": "u", "password_env": "P"}}, "say the same"),
+        ({"tls": {"cert_file": "c.pem"}}, "cert_file and key_file belong together"),
+        ({"tls": {"key_password_env": "P"}}, "no effect without key_file"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told(keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        config(**keys)
+
+
+def test_variables_that_a_collection_needs() -> None:
+    sasl = {"mechanism": "PLAIN", "username_env": "KAFKA_USER", "password": "${KAFKA_PASSWORD}"}
+    tls = {"cert_file": "c", "key_file": "k", "key_password_env": "KEY_PASSWORD"}
+    needs = config(brokers=["${BROKER}:9092", "b:9092"], sasl=sasl, tls=tls).needs()
+    assert needs == ("BROKER", "KAFKA_USER", "KAFKA_PASSWORD", "KEY_PASSWORD")
+
+
+def test_metrics_of_one_field_read_a_column_each() -> None:
+    metrics = [METRIC, METRIC | {"prometheus_name": "sentinel_amount_sum", "aggregate": "sum"}]
+    found = config(metrics=metrics, window="5m")
+    assert [metric.source_field for metric in found.series.metrics] == ["amount", "sum(amount)"]
+    assert (found.expires, found.group_id, config().expires) == (300, "sentinel-payments", 300)
+
+
+def test_every_column_of_every_type_of_metric_is_kept() -> None:
+    histogram = {
+        "type": "histogram", "prometheus_name": "sentinel_latency_seconds", "buckets": {"fast": 0.1, "all": "+Inf"},
+        "sum": "spent", "labels": ["account_id"],
+    }  # fmt: skip
+    info = {"type": "info", "prometheus_name": "sentinel_account_info", "labels": ["account_id", "tier"]}
+    filters = [{"field": "enabled", "operator": "==", "value": True}, {"field": "tier", "operator": "!=", "value": "x"}]
+    found = config(metrics=[histogram, info], filters=filters)
+    assert found.decoding.labels == ("account_id", "tier")
+    assert found.decoding.latest == ("fast", "all", "spent", "enabled")
+    assert not found.decoding.needs_value
+
+
+def test_the_configuration_needs_no_client_library() -> None:
+    code = "import sys; from exporter.collectors import kafka; assert 'confluent_kafka' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+def test_the_examples_of_the_page_are_valid(example: str) -> None:
+    assert parse(example, "kafka.md").sources
+
+
+def test_the_page_explains_every_key() -> None:
+    assert PAGE.startswith("# ")
+    assert len(PAGE.splitlines()) <= 120
+    own = set(KafkaConfig.model_fields) - set(KafkaConfig.__base__.model_fields)  # type: ignore[union-attr]
+    keys = own | set(SaslConfig.model_fields) | set(TlsConfig.model_fields) | {"aggregate"}
+    assert {key for key in keys if f"`{key}`" not in PAGE} == set()
