@@ -69,7 +69,7 @@ def one_folder(path: str) -> bool:
 
 
 def matches(path: str, name: str) -> bool:
-    """Whether a glob matches a name as a shell does: `*` stays in a folder, and finds no name that starts with a dot."""
+    """Whether a glob matches a name as a shell does: `*` stays in a folder, and no name that starts with a dot."""
     parts, names = path.split("/"), name.split("/")
     return len(parts) == len(names) and all(map(_part_matches, parts, names))
 

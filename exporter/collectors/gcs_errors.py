@@ -33,10 +33,10 @@ def failure_of(error: Exception, place: str, config: GcsFileConfig) -> CollectEr
             return _not_identified(error, place, config)
         case requests.Timeout():
             return TimedOut(f"{place}: no answer in time")
-        case requests.exceptions.JSONDecodeError():
-            return BadAnswer(f"{place}: the answer is none that Cloud Storage gives: is endpoint right?")
+        case ValueError():  # an address or a name that cannot be, or an answer that is no JSON
+            return BadAnswer(f"{place}: is bucket or endpoint right? {_words(error)}")
         case _:
-            return Unreachable(f"{place}: {_words(error)}")
+            return Unreachable(f"{place}: {_cause(error)}")
 
 
 def _answered(error: api.GoogleAPICallError, place: str, config: GcsFileConfig) -> CollectError:
@@ -81,3 +81,9 @@ def _refused(place: str, config: GcsFileConfig, words: str) -> Denied:
 
 def _words(error: Exception) -> str:
     return " ".join(str(error).split())[:_LONGEST_WORDS]
+
+
+def _cause(error: Exception) -> str:
+    """The reason of a connection failure, such as `Connection refused`, without the address."""
+    inner = error.args[0] if error.args else error
+    return str(getattr(inner, "reason", inner)).rpartition(": ")[2][:_LONGEST_WORDS] or type(error).__name__

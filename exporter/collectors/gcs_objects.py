@@ -33,6 +33,7 @@ from exporter.errors import BadAnswer, CollectError, Denied, SecretMissing
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_only",)
 _LONGEST_CONNECT = 10.0
 _LONGEST_RETRYING = 5.0  # seconds within one collection; the schedule tries again beyond that
+_FAULTS = (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, DataCorruption)
 _FIELDS = "items(name,generation,updated),nextPageToken"
 
 
@@ -85,9 +86,9 @@ class GcsObjects:
                 yield self._stored(blob)
 
     def fetched(self, name: str, collection: Collection) -> Fetched | None:
-        blob = self._client.bucket(self._bucket).blob(name)
         place, most = self.place(name), self._config.max_bytes
         with self._failures(name, collection):
+            blob = self._client.bucket(self._bucket).blob(name)
             blob.reload(**_patience(collection))
             stored = self._stored(blob)
             if stored.version == collection.served:
@@ -116,10 +117,10 @@ class GcsObjects:
             yield
         except CollectError:
             raise
-        except (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, DataCorruption) as error:
+        except (*_FAULTS, ValueError) as error:
             collection.remaining()
             failure = failure_of(error, self.place(name), self._config)
-            if isinstance(error, api.NotFound) and name:
+            if isinstance(error, api.NotFound):
                 failure = self._missing(failure, collection)
         else:
             return
@@ -133,7 +134,7 @@ class GcsObjects:
             list(self._client.list_blobs(self._bucket, max_results=1, fields=_FIELDS, **_patience(collection)))
         except api.NotFound:
             return BadAnswer(f"there is no bucket {self._bucket}: is bucket right?")
-        except (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException):
+        except _FAULTS:
             return failure
         return failure
 

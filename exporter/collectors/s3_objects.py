@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -94,7 +94,7 @@ class S3Objects:
                 if error.response["Error"].get("Code") == _NOT_MODIFIED:
                     return None
                 raise
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 within_max_bytes(answer["ContentLength"], most, place)
                 content = gathered(body.iter_chunks(CHUNK), most, place, collection)
         return Fetched(self._stored(name, answer["ETag"], answer["LastModified"]), content)
