@@ -18,8 +18,8 @@ from exporter.collectors.file_source import Fetched, FileSourceCollector, change
 from exporter.errors import BadAnswer, CollectError, Denied, Unreachable
 
 _COARSEST_CLOCK = 2.0  # seconds: some file systems know no finer times of modification
+_NAME_A_FILE = "path_pattern must name a regular file"
 _KINDS = {
-    stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -99,7 +99,7 @@ def _stored(name: str, status: os.stat_result) -> Stored:
 def _check_kind(name: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
-        raise BadAnswer(f"{name} is {kind}: path_pattern must name a regular file")
+        raise BadAnswer(f"{name} is {kind}: {_NAME_A_FILE}")
 
 
 def _check_folder(path: str) -> None:
@@ -115,6 +115,8 @@ def _failure(name: str, error: OSError) -> CollectError:
     match error:
         case FileNotFoundError() | NotADirectoryError():
             return missing(name)
+        case IsADirectoryError():
+            return BadAnswer(f"{name} is a folder: {_NAME_A_FILE}")
         case PermissionError():
             return Denied(f"{name} cannot be read: give the exporter's user the permission")
         case _:

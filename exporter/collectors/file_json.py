@@ -125,4 +125,6 @@ def _fault(body: bytes, error: Exception, *, one_line: bool = False) -> str:
         return f"{error.msg} at " + ("" if one_line else f"line {error.lineno}, ") + f"column {error.colno}"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
+    if one_line and isinstance(error, UnicodeDecodeError):
+        return f"byte 0x{body[error.start]:02x} is no UTF-8 text"
     return not_utf8(body) or str(error)
