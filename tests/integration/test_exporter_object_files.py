@@ -20,6 +20,8 @@ from file_sources import METRIC, ROWS, Source, csv, gzipped, parquet, source
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from exporter.collectors import s3_objects
+
 KEYS = {"access_key_env": "S3_KEY", "secret_key_env": "S3_SECRET", "region": "eu-west-1"}
 ENVIRON = {"S3_KEY": "AKIATESTKEY", "S3_SECRET": "secret-that-must-not-leak"}
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -184,7 +186,9 @@ def test_nobody_listens(bucket: Bucket, free_port: Callable[[], int]) -> None:
     assert "onnect" in message
 
 
-def test_keys_that_are_refused_stop_the_source_until_they_change(s3_server: str) -> None:
+def test_keys_that_are_refused_stop_the_source_until_they_change(
+    s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     setup = s3_client(s3_server)
     setup.create_bucket(Bucket="guarded")
     setup.put_object(Bucket="guarded", Key="r.csv", Body=csv(ROWS))
@@ -208,27 +212,44 @@ def test_keys_that_are_refused_stop_the_source_until_they_change(s3_server: str)
         iam.put_user_policy(UserName="exporter", PolicyName="read", PolicyDocument=json.dumps(policy))
         requests.post(f"{s3_server}/moto-api/reset-auth", data="0", timeout=5)
         assert read.rates() == RATES
+        chain = source("s3_file", path_pattern="r.csv", bucket="guarded", endpoint_url=s3_server)
+        shared_credentials(monkeypatch, tmp_path, "AKIAOLD", "old")
+        error = chain.failure()
+        assert (error.reason, error.stops) == ("denied", False)  # a role is renewed by itself
+        assert "the credentials of the exporter's environment were refused" in str(error)
+        shared_credentials(monkeypatch, tmp_path, key["AccessKeyId"], key["SecretAccessKey"])
+        assert chain.rates() == RATES
     finally:
         requests.post(f"{s3_server}/moto-api/reset-auth", data="inf", timeout=5)
 
 
-def test_no_credentials_at_all_are_said(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from exporter.collectors import s3_objects
-
+def shared_credentials(monkeypatch: pytest.MonkeyPatch, folder: Path, key: str, secret: str) -> None:
+    """Let AWS clients find these keys, and no others."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "credentials"))
+    if key:
+        text = f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+        (folder / "credentials").write_text(text)
+
+
+@pytest.fixture(autouse=True)
+def no_shared_session() -> None:
+    """What one test's environment says is nothing to the next one."""
     s3_objects._session.cache_clear()
+
+
+def test_no_credentials_at_all_are_said(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shared_credentials(monkeypatch, tmp_path, "", "")
     read = source("s3_file", path_pattern="r.csv", bucket="chain", endpoint_url=s3_server)
     reason, message = read.error()
     assert (reason, "no credentials found: set access_key_env" in message) == ("denied", True)
     setup = s3_client(s3_server)
     setup.create_bucket(Bucket="chain")
     setup.put_object(Bucket="chain", Key="r.csv", Body=csv(ROWS))
-    (tmp_path / "credentials").write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    shared_credentials(monkeypatch, tmp_path, "any", "any")
     assert read.rates() == RATES  # found without a restart
-    s3_objects._session.cache_clear()
 
 
 def test_an_anonymous_source_signs_nothing(s3_server: str) -> None:
