@@ -14,10 +14,12 @@ from exporter.collectors.base import Collection, within_max_rows
 from exporter.collectors.file_columns import at_path
 from exporter.collectors.file_config import FileSourceConfig
 from exporter.collectors.file_content import excerpt, not_utf8, text_of
-from exporter.collectors.json_rows import columns_of, rows_of
+from exporter.collectors.json_rows import columns_of
 from exporter.errors import BadAnswer
 
 _LINES_BETWEEN_CHECKS = 1000
+_KEYS_SHOWN = 10
+_KINDS = {list: "a list", type(None): "null", bool: "true or false", int: "a number", float: "a number"}
 
 
 def json_frame(body: bytes, place: str, config: FileSourceConfig, collection: Collection) -> pl.DataFrame:
@@ -28,12 +30,29 @@ def json_frame(body: bytes, place: str, config: FileSourceConfig, collection: Co
     except (ValueError, RecursionError) as error:
         raise BadAnswer(f"{place} is no JSON: {_fault(body, error)}. {excerpt(body, collection.secrets)}") from None
     path = config.rows or ("data" if isinstance(document, dict) else "@")
-    try:
-        rows = rows_of(document, jmespath.compile(path))
-    except BadAnswer as error:
-        raise BadAnswer(f"{place}: {error}") from None
+    rows = _rows_at(document, path, place)
     rows = rows[: within_max_rows(config, len(rows), collection)]
     return columns_of(rows, config.columns, config.values, None, collection)
+
+
+def _rows_at(document: object, path: str, place: str) -> list[dict[str, Any]]:
+    """The objects that the expression finds; BadAnswer where it finds something else."""
+    try:
+        found = jmespath.search(path, document)
+    except jmespath.exceptions.JMESPathError as error:
+        raise BadAnswer(f"{place}: rows `{path}` cannot be read from it: {error}") from None
+    if not isinstance(found, list):
+        raise BadAnswer(f"{place}: rows `{path}` is {_kind(found)}, not a list; the file is {_kind(document)}")
+    for position, row in enumerate(found):
+        if not isinstance(row, dict):
+            raise BadAnswer(f"{place}: rows `{path}`[{position}] is {_kind(row)}, not an object")
+    return found
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, dict):
+        return f"an object with {', '.join(list(value)[:_KEYS_SHOWN]) or 'no keys'}"
+    return _KINDS.get(type(value), "text")
 
 
 def ndjson_frame(body: bytes, place: str, config: FileSourceConfig, collection: Collection) -> pl.DataFrame:

@@ -181,7 +181,7 @@ DAMAGED[-5] ^= 255
         ("r.json", '[{"rate": 1},\n{"rate"', "at line 2, column"),
         ("r.json", "[" * 100_000, "nested too deeply"),
         ("r.json", '"text"', "is text, not a list"),
-        ("r.json", '{"rows": []}', "nothing at rows `data`; it is an object with rows"),
+        ("r.json", '{"rows": []}', "rows `data` is null, not a list; the file is an object with rows"),
         ("r.json", "[1]", "is a number, not an object"),
         ("r.json", b'["\xff"]', "line 1 is no UTF-8 text (byte 0xff)"),
         ("r.ndjson", NDJSON[:-1], "line 5 is no JSON"),
