@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: .venv/run.stamp ## start the whole stack with demo payments; TRANSACTIONS=FILE replays your own, OPTIONS="--help" lists more
@@ -53,6 +53,16 @@ test-packages:
 	  prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager initdb=postgresql \
 	  mariadbd=mariadb-server redis-server=redis-server chromium=chromium chromedriver=chromium-driver
 
+.PHONY: bench-exporter
+bench-exporter: .venv/dev.stamp .bench/exporters/stamp ## the exporter beside its peers: speed, CPU, memory (half an hour; OPTIONS="--help")
+	@sh demo/packages.sh initdb=postgresql prometheus-sql-exporter=prometheus-sql-exporter nginx=nginx-light
+	@$(BIN)/python -m bench.exporter --query-exporter .bench/exporters/bin/query-exporter $(OPTIONS)
+
+.PHONY: bench-webhook
+bench-webhook: .venv/dev.stamp .bench/alerta/stamp ## the receiver beside Alerta: alerts a second, latency, nothing lost (OPTIONS="--help")
+	@sh demo/packages.sh initdb=postgresql wrk=wrk
+	@$(BIN)/python -m bench.webhook --alerta .bench/alerta/bin/gunicorn $(OPTIONS)
+
 .PHONY: format
 format: .venv/dev.stamp ## put the code into its format
 	$(BIN)/ruff check --fix .
@@ -70,3 +80,9 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 
 .venv/dev.stamp: requirements-dev.lock pyproject.toml
 	@sh demo/venv.sh requirements-dev.lock $@
+
+# The peers have environments of their own: what they need must not meet what we need.
+.bench/%/stamp: bench/%.lock
+	@python3 -m venv --clear .bench/$*
+	@.bench/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -134,9 +134,29 @@ def _validated(
         return model.model_validate(data)
     except ValidationError as error:
         for details in error.errors(include_url=False):
-            at = [*path, *(part for part in details["loc"] if part != "[key]")]
+            at = [*path, *_as_written(details["loc"], data)]
             problems.append(document.problem(at, _explain(details, model)))
     return None
+
+
+def _as_written(path: tuple[str | int, ...], data: object) -> list[str | int]:
+    """A problem's path as the file has it.
+
+    Without the `type` by which one of several models was chosen, and no further than to a plain value, which may be
+    short for a mapping.
+    """
+    kept: list[str | int] = []
+    for part in path:
+        if data is not None and not isinstance(data, dict | list):
+            break
+        if part == "[key]" or (isinstance(data, dict) and data.get("type") == part and part not in data):
+            continue
+        kept.append(part)
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+    return kept
 
 
 def _explain(details: ErrorDetails, model: type[BaseModel]) -> str:
@@ -169,20 +189,20 @@ def _explain(details: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _keys(model: type[BaseModel], path: tuple[str | int, ...]) -> tuple[str, ...]:
-    """The keys that the model at `path` below `model` has."""
-    fields: Mapping[str, Any] = model.model_fields
+    """The keys that the model at `path` below `model` has; of several models, the path says the type of one."""
+    models = [model]
     for part in path:
-        if isinstance(part, str) and part in fields:
-            inner = _inner_model(fields[part].annotation)
-            fields = inner.model_fields if inner else {}
-    return tuple(fields)
+        if len(models) > 1:
+            models = [one for one in models if part in get_args(one.model_fields["type"].annotation)] or models
+        elif models and part in models[0].model_fields:
+            models = _inner_models(models[0].model_fields[str(part)].annotation)
+    return tuple(models[0].model_fields) if models else ()
 
 
-def _inner_model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - whatever a field is annotated with
+def _inner_models(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - whatever a field is annotated with
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_inner_model(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((inner for inner in found if inner), None)
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _inner_models(argument)]
 
 
 def _unknown(key: str, known: tuple[str, ...]) -> str:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Final
 
 import jmespath
 import polars as pl
+from pydantic import AfterValidator
 
 from exporter.collectors.base import Collection
 from exporter.collectors.columns import column
-from exporter.errors import BadAnswer
 
 Row = dict[str, Any]
 Expression = jmespath.parser.ParsedResult
+_DEEPEST_FIELD = 6
+_ABSENT: Final = object()
+
+
+def _is_expression(text: str) -> str:
+    try:
+        jmespath.compile(text)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ValueError(f"{text!r} is no JMESPath expression: {str(error).splitlines()[0]}") from None
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_is_expression)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,31 +37,6 @@ class Pivot:
     path: Expression
     name: str
     value: str
-
-
-def rows_of(answer: object, path: Expression) -> list[Row]:
-    """The objects that the expression finds; BadAnswer where it finds something else."""
-    expression = path.expression
-    try:
-        found = path.search(answer)
-    except jmespath.exceptions.JMESPathError as error:
-        raise BadAnswer(f"rows `{expression}` cannot be read from the answer: {error}") from None
-    if found is None:
-        raise BadAnswer(f"the answer has nothing at rows `{expression}`; it is {_shape(answer)}")
-    if not isinstance(found, list):
-        raise BadAnswer(f"rows `{expression}` is {_shape(found)}, not a list")
-    for position, row in enumerate(found):
-        if not isinstance(row, dict):
-            raise BadAnswer(f"rows `{expression}`[{position}] is {_shape(row)}, not an object")
-    return found
-
-
-def truth_at(answer: object, expression: str) -> bool:
-    """A required true or false in the answer."""
-    found = jmespath.search(expression, answer)
-    if not isinstance(found, bool):
-        raise BadAnswer(f"the answer has no true or false at `{expression}`; it is {_shape(answer)}")
-    return found
 
 
 def columns_of(
@@ -61,65 +49,80 @@ def columns_of(
     """
     if not rows:
         return pl.DataFrame()
-    records, paired = (rows, False) if pivot is None else _pivoted(rows, pivot, collection)
-    collection.fields = tuple(dict.fromkeys(_fields(records[0])))
+    pairs, paired = ([], False) if pivot is None else _pairs_of(rows, pivot, collection)
+    collection.fields = tuple(dict.fromkeys((*_fields(rows[0]), *(pairs[0] if pairs else ()))))
     series = []
     for name in wanted:
-        found = _found(records, name)
-        if found is None and pivot is not None and paired and name in values and not _starts_path(records, name):
+        found = _paired_values(rows, pairs, name) if pairs else values_at(rows, name)
+        if found is None and pivot is not None and paired and name in values and not _starts_path(rows, name):
             collection.warn("pivot_absent", 1, f"pivot `{pivot.path.expression}`: no row has {name}")
-            found = [None] * len(records)
+            found = [None] * len(rows)
         if found is not None:
             series.append(column(name, _plain(found, name, collection)))
     return pl.DataFrame(series)
 
 
-def _pivoted(rows: Sequence[Row], pivot: Pivot, collection: Collection) -> tuple[list[Row], bool]:
-    """Rows with their pairs as keys of their own, and whether any row has pairs, or a list ready for them.
+def _pairs_of(rows: Iterable[Row], pivot: Pivot, collection: Collection) -> tuple[list[Row], bool]:
+    """The pairs of each row by their name, and whether any row has pairs, or a list ready for them.
 
     Pairs without a usable name are left out and counted.
     """
-    records, odd, repeated, paired = [], 0, 0, False
-    for row in rows:
-        record = dict(row)
-        pairs = pivot.path.search(row)
+    key, value = pivot.name, pivot.value
+    found: list[Row] = []
+    odd, repeated, paired = 0, 0, False
+    for pairs in _lists(rows, pivot):
+        named: Row = {}
+        found.append(named)
         if not isinstance(pairs, list):
             odd += 1
-            records.append(record)
             continue
-        usable = [pair for pair in pairs if _is_pair(pair, pivot)]
-        odd += len(pairs) - len(usable)
-        repeated += len(usable) - len({pair[pivot.name] for pair in usable})
-        paired = paired or bool(usable) or not pairs
-        record.update((pair[pivot.name], pair[pivot.value]) for pair in usable)
-        records.append(record)
+        usable = 0
+        for pair in pairs:
+            if isinstance(pair, dict) and value in pair and isinstance(pair.get(key), str):
+                named[pair[key]] = pair[value]
+                usable += 1
+        odd += len(pairs) - usable
+        repeated += usable - len(named)
+        paired = paired or usable > 0 or not pairs
     where = f"pivot `{pivot.path.expression}`"
-    collection.warn("pivot_skipped", odd, f"{where}: no list of objects with {pivot.name} and {pivot.value}")
+    collection.warn("pivot_skipped", odd, f"{where}: no list of objects with {key} and {value}")
     collection.warn("pivot_repeated", repeated, f"{where}: a name stands twice in one row, the last one counts")
-    return records, paired
+    return found, paired
 
 
-def _is_pair(pair: object, pivot: Pivot) -> bool:
-    return isinstance(pair, dict) and isinstance(pair.get(pivot.name), str) and pivot.value in pair
+def _lists(rows: Iterable[Row], pivot: Pivot) -> Iterable[object]:
+    """What is at the pivot's path in each row. A plain key needs no JMESPath, which is slow for many rows."""
+    path: str = pivot.path.expression
+    if path.isidentifier():
+        return (row.get(path) for row in rows)
+    return (pivot.path.search(row) for row in rows)
 
 
-def _found(records: Sequence[Row], name: str) -> list[Any] | None:
-    """The values at a key, or else at a dotted path; None if no record has either."""
+def _paired_values(rows: Sequence[Row], pairs: Sequence[Row], name: str) -> list[Any] | None:
+    """The values of a pivoted name, and of the key of that name where a row has no such pair."""
+    if not any(name in named for named in pairs):
+        return values_at(rows, name)
+    return [named[name] if name in named else row.get(name) for named, row in zip(pairs, rows, strict=True)]
+
+
+def values_at(records: Sequence[Row], name: str) -> list[Any] | None:
+    """The values at a key, or else at a dotted path of keys and list positions; None if no record has either."""
     if any(name in record for record in records):
         return [record.get(name) for record in records]
     keys = name.split(".")
-    found, values = False, []
-    for record in records:
-        value: Any = record
-        for key in keys:
-            if not isinstance(value, Mapping) or key not in value:
-                value = None
-                break
-            value = value[key]
+    values = [_at(record, keys) for record in records]
+    return [None if value is _ABSENT else value for value in values] if values.count(_ABSENT) < len(values) else None
+
+
+def _at(value: Any, keys: Sequence[str]) -> Any:  # noqa: ANN401 - JSON
+    for key in keys:
+        if isinstance(value, dict):
+            value = value.get(key, _ABSENT)
+        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
         else:
-            found = True
-        values.append(value)
-    return values if found else None
+            return _ABSENT
+    return value
 
 
 def _starts_path(records: Sequence[Row], name: str) -> bool:
@@ -129,23 +132,24 @@ def _starts_path(records: Sequence[Row], name: str) -> bool:
 
 def _plain(values: list[Any], name: str, collection: Collection) -> list[Any]:
     """Values without lists and objects, which are neither numbers nor labels."""
-    nested = sum(isinstance(value, dict | list) for value in values)
-    if not nested:
+    if not {dict, list} & set(map(type, values)):
         return values
+    nested = sum(isinstance(value, dict | list) for value in values)
     collection.warn("not_plain", nested, f"field {name}: a list or an object, taken as missing")
     return [None if isinstance(value, dict | list) else value for value in values]
 
 
-def _fields(record: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    """Keys of one row, those of nested objects as dotted paths."""
+def _fields(record: Mapping[str, Any], prefix: str = "", depth: int = 1) -> Iterable[str]:
+    """Keys of one row, those of nested objects as dotted paths, down to a depth that people still read."""
     for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _fields(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and depth < _DEEPEST_FIELD:
+            yield from _fields(value, f"{prefix}{key}.", depth + 1)
         else:
             yield prefix + key
 
 
-def _shape(value: object) -> str:
+def shape(value: object) -> str:
+    """What a JSON value is, in words for a message."""
     match value:
         case dict():
             return f"an object with {', '.join(map(str, list(value)[:10])) or 'no keys'}"

@@ -1,123 +1,130 @@
-"""`type: rest_api`: rows from JSON over HTTP GET, page by page."""
+"""`type: rest_api`: rows from JSON over HTTP, page by page."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import jmespath
 import polars as pl
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from exporter.collectors.base import Collection, Collector, SourceConfig, within_max_rows
-from exporter.collectors.http_json import BearerAuth, JsonClient
-from exporter.collectors.json_rows import Pivot, columns_of, rows_of, truth_at
-from exporter.environment import references
-from exporter.errors import BudgetExceeded
-from exporter.model import LATE, Duration, SecretTemplate, StrictModel, Template
+from exporter.collectors.base import Collection, Collector, within_max_rows
+from exporter.collectors.http_auth import AuthConfig, HeaderName, variables
+from exporter.collectors.http_json import NOT_MODIFIED, Answer, Call, HttpClient
+from exporter.collectors.http_source import HttpSourceConfig
+from exporter.collectors.json_rows import PathText, Pivot, Row, columns_of, values_at
+from exporter.collectors.logins import login_of
+from exporter.collectors.pagination import Page, Pagination, Turn, Walk
+from exporter.collectors.request_values import (
+    Accounts,
+    TimeWindow,
+    as_text,
+    filled,
+    needed,
+    placeholders,
+    put,
+    times_of,
+    written,
+)
+from exporter.collectors.row_steps import RowReader, RowStep
+from exporter.errors import BadAnswer, BudgetExceeded, FieldMissing, SecretMissing, Unauthorized
+from exporter.model import LATE, StrictModel
 
-_MEBIBYTE = 1024 * 1024
+_OWN_HEADERS = {"authorization", "host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff\t]*")
+_TIMES = {"time_from", "time_to"}
 
 
-def _expression(text: str) -> str:
-    try:
-        jmespath.compile(text)
-    except jmespath.exceptions.JMESPathError as error:
-        raise ValueError(f"{text!r} is no JMESPath expression: {str(error).splitlines()[0]}") from None
-    return text
-
-
-def _endpoint(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") and not url.startswith("${"):
-        raise ValueError("is no web address: start it with https:// or http://")
-    if "@" in parts.netloc:
-        raise ValueError("has a user or password in it: remove them and use auth")
-    return url
-
-
-def _as_text(value: object) -> object:
-    """Query parameters are text; numbers and booleans may be written plainly."""
+def _as_texts(value: object) -> object:
+    """Query parameters and headers are text; numbers and booleans may be written plainly."""
     if not isinstance(value, dict):
         return value
-    return {
-        key: str(item).lower() if isinstance(item, bool) else str(item) if isinstance(item, int | float) else item
-        for key, item in value.items()
-    }
+    return {key: as_text(item) if isinstance(item, bool | int | float) else item for key, item in value.items()}
 
 
-Expression = Annotated[str, AfterValidator(_expression)]
-Parameters = Annotated[dict[str, str], LATE, BeforeValidator(_as_text)]
+def _free_headers(headers: dict[str, str]) -> dict[str, str]:
+    for name in headers:
+        if name.lower() == "authorization":
+            raise ValueError("Authorization does not belong here: use auth")
+        if name.lower() in _OWN_HEADERS:
+            raise ValueError(f"{name} is set by the exporter: remove it")
+    return headers
 
 
-class AuthConfig(StrictModel):
-    """A token sent as `Authorization: Bearer …`."""
+def _is_json(body: object) -> object:
+    if body is not None and not isinstance(body, dict | list):
+        raise ValueError("must be a mapping or a list, as it is sent as JSON")
+    try:
+        json.dumps(body)
+    except TypeError as error:
+        raise ValueError(f"cannot be sent as JSON: {error}: put dates in quotes") from None
+    return body
 
-    type: Literal["bearer_token"]
-    token: SecretTemplate = None
-    token_env: str | None = None
-    token_file: str | None = None
 
-    @model_validator(mode="after")
-    def _one_token(self) -> AuthConfig:
-        if sum(value is not None for value in (self.token, self.token_env, self.token_file)) != 1:
-            raise ValueError("needs exactly one of token_env, token_file and token")
-        return self
+def _as_window(value: object) -> object:
+    return value if isinstance(value, dict | TimeWindow | None) else {"length": value}
 
-    @property
-    def origin(self) -> str:
-        """Where the token comes from, for messages."""
-        return self.token_env or self.token_file or "${…}"
+
+def _as_steps(value: object) -> object:
+    return [{"path": value}] if isinstance(value, str) else value
 
 
 class PivotConfig(StrictModel):
     """A list of name and value pairs in each row that becomes one column per name."""
 
-    path: Expression = "metrics"
+    path: PathText = "metrics"
     name: str = "metric_name"
     value: str = "metric_value"
 
 
-class PaginationConfig(StrictModel):
-    """Pages by number, from `first` on, until the answer says that there are no more."""
-
-    type: Literal["page"]
-    page_param: str = "page"
-    size_param: str = "page_size"
-    size: Annotated[int, Field(ge=1)] = 100
-    first: Annotated[int, Field(ge=0)] = 1
-    max_pages: Annotated[int, Field(ge=1)] = 100
-    has_more: Expression = "pagination.has_more"
-
-
-class RestApiConfig(SourceConfig):
+class RestApiConfig(HttpSourceConfig):
     """A JSON endpoint whose rows become samples."""
 
     type: Literal["rest_api"]
-    endpoint: Annotated[Template, AfterValidator(_endpoint)]
+    method: Literal["GET", "POST"] = "GET"
     auth: AuthConfig | None = None
-    params: Parameters = Field(default_factory=dict)
-    time_window: Duration | None = None
-    rows: Expression = "data"
+    headers: Annotated[dict[HeaderName, str], LATE, BeforeValidator(_as_texts), AfterValidator(_free_headers)] = Field(
+        default_factory=dict
+    )
+    params: Annotated[dict[str, str], LATE, BeforeValidator(_as_texts)] = Field(default_factory=dict)
+    body: Annotated[Any, LATE, AfterValidator(_is_json)] = None
+    time_window: Annotated[TimeWindow | None, BeforeValidator(_as_window)] = None
+    accounts: Accounts = Field(default_factory=Accounts)
+    rows: Annotated[tuple[RowStep, ...], BeforeValidator(_as_steps), Field(min_length=1)] = (RowStep(path="data"),)
     pivot: PivotConfig | None = None
-    pagination: PaginationConfig | None = None
-    max_response_bytes: Annotated[int, Field(ge=1)] = 64 * _MEBIBYTE
+    pagination: Pagination | None = None
+
+    @property
+    def placeholders(self) -> set[str]:
+        return placeholders(self.params) | placeholders(self.body)
 
     @model_validator(mode="after")
     def _window_is_used(self) -> RestApiConfig:
-        used = any("{time_from}" in text or "{time_to}" in text for text in self.params.values())
+        used = bool(self.placeholders & _TIMES)
         if used and self.time_window is None:
-            raise ValueError("params use {time_from} or {time_to}: add time_window, such as 2m")
+            raise ValueError("params or body use {time_from} or {time_to}: add time_window, such as 2m")
         if self.time_window is not None and not used:
-            raise ValueError("time_window has no effect: use {time_from} and {time_to} in params, or remove it")
+            raise ValueError("time_window has no effect: use {time_from} and {time_to} in params or body, or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _body_is_sent(self) -> RestApiConfig:
+        if self.body is not None and self.method == "GET":
+            raise ValueError("body has no effect with GET: set method: POST, or use params")
+        into_body = getattr(self.pagination, "into", None) == "body"
+        if into_body and (self.method == "GET" or isinstance(self.body, list)):
+            raise ValueError("pagination into body needs method: POST and a body that is a mapping")
         return self
 
     def needs(self) -> tuple[str, ...]:
-        names = [*references(self.endpoint), *(name for text in self.params.values() for name in references(text))]
-        if self.auth is not None:
-            names += [*([self.auth.token_env] if self.auth.token_env else []), *references(self.auth.token or "")]
-        return tuple(names)
+        templates = [self.headers, self.params, self.body]
+        return (*super().needs(), *(name for part in templates for name in needed(part)), *variables(self.auth))
 
 
 class RestApiCollector(Collector):
@@ -125,68 +132,163 @@ class RestApiCollector(Collector):
 
     def __init__(self, config: RestApiConfig) -> None:
         self._config = config
-        self._client = JsonClient(max_bytes=config.max_response_bytes)
-        self._rows = jmespath.compile(config.rows)
+        self._client = HttpClient(config)
+        self._login = login_of(config.auth, self._client)
+        self._rows = RowReader(config.rows)
         pivot = config.pivot
         self._pivot = Pivot(jmespath.compile(pivot.path), pivot.name, pivot.value) if pivot else None
 
-    def collect(self, collection: Collection) -> pl.DataFrame:
+    def collect(self, collection: Collection) -> pl.DataFrame | None:
         config = self._config
-        url = collection.secrets.expand(config.endpoint)
-        auth = self._auth(collection)
-        params = request_parameters(config.params, config.time_window, collection)
-        rows: list[dict[str, Any]] = []
-        for page in self._pages():
-            answer = self._client.get(url, params | page, auth, collection)
-            rows += rows_of(answer, self._rows)
-            taken = within_max_rows(config, len(rows), collection)
-            if taken < len(rows) or not self._more(answer, collection):
-                rows = rows[:taken]
-                return columns_of(rows, config.columns, config.values, self._pivot, collection)
-        pages = config.pagination.max_pages if config.pagination else 1
-        raise BudgetExceeded(f"there are more than max_pages ({pages}) pages: raise it, or ask for larger pages")
+        if not config.tls.verify:
+            collection.warn("tls_unverified", 1, "tls.verify is false: anybody in between can read and change the data")
+        try:
+            rows = self._collected(collection)
+            if rows is None:
+                return None
+            return columns_of(rows, config.columns, config.values, self._pivot, collection)
+        except RecursionError:
+            raise BadAnswer("the answer is nested too deeply to be read as rows") from None
 
     def cancel(self) -> None:
         self._client.cancel()
 
-    def _pages(self) -> list[dict[str, str]]:
-        """Parameters of each page that may be asked for."""
+    def close(self) -> None:
+        self._client.close()
+
+    def _collected(self, collection: Collection) -> list[Row] | None:
+        """The rows of all requests; None if the one request found what is served."""
+        config = self._config
+        calls = list(self._calls(collection))
+        rows: list[Row] = []
+        for call in calls:
+            pages = self._pages(call, collection) if config.pagination else self._only_page(call, collection)
+            for page in pages:
+                if page is None:
+                    return None
+                rows += self._served(page)
+                taken = within_max_rows(config, len(rows), collection)
+                if taken < len(rows):
+                    return rows[:taken]
+        return rows
+
+    def _calls(self, collection: Collection) -> Iterator[Call]:
+        """The first request of each batch of accounts."""
+        config, secrets = self._config, collection.secrets
+        values: dict[str, object] = {}
+        if config.time_window:
+            times = times_of(config.time_window, collection.now, collection.last_success)
+            values = {
+                "time_from": written(times.since, config.time_window.format),
+                "time_to": written(times.until, config.time_window.format),
+            }
+            detail = f"time_window: {times.cut:g} s before longest ({config.time_window.cap:g} s) were not asked for"
+            collection.warn("window_cut", int(times.cut > 0), detail)
+        headers = {name: _header(name, secrets.expand(text)) for name, text in config.headers.items()}
+        url = secrets.expand(config.endpoint)
+        asks_for = config.accounts.type == "whitelist" and "account_ids" in config.placeholders
+        for batch in config.accounts.batches() if asks_for else (None,):
+            given = values | {"account_ids": batch}
+            params = filled(config.params, given, secrets.expand)
+            body = filled(config.body, given, secrets.expand)
+            yield Call(url, config.method, {name: as_text(item) for name, item in params.items()}, headers, body)
+
+    def _pages(self, call: Call, collection: Collection) -> Iterator[list[Row]]:
         paging = self._config.pagination
-        if paging is None:
-            return [{}]
-        numbers = range(paging.first, paging.first + paging.max_pages)
-        return [{paging.page_param: str(number), paging.size_param: str(paging.size)} for number in numbers]
+        assert paging is not None
+        turn, walk = paging.start(), Walk()
+        for number in range(1, paging.max_pages + 1):
+            walk.turn_to(turn)
+            answer = self._ask(_turned(call, turn, getattr(paging, "into", "params")), collection)
+            rows, items = self._rows.read(answer.data, self._config.max_rows + 1, collection)
+            walk.answered(number, answer.digest, items)
+            yield rows
+            following = paging.after(turn, Page(answer.data, items, answer.url, answer.links))
+            if following is None:
+                return
+            turn = following
+        raise BudgetExceeded(
+            f"there are more than max_pages ({paging.max_pages}) pages: raise it, or ask for larger pages"
+        )
 
-    def _more(self, answer: object, collection: Collection) -> bool:
-        paging = self._config.pagination
-        if paging is not None:
-            return truth_at(answer, paging.has_more)
-        if isinstance(answer, dict) and isinstance(answer.get("pagination"), dict):
-            cut = answer["pagination"].get("has_more") is True
-            collection.warn("truncated", int(cut), "the answer has further pages: set `pagination` to read them")
-        return False
+    def _only_page(self, call: Call, collection: Collection) -> Iterator[list[Row] | None]:
+        """The rows of a single answer; None if it has not changed since it was served."""
+        fixed = call.method == "GET" and not self._config.placeholders
+        if fixed:
+            call = replace(call, headers={**call.headers, **_conditions(call, collection.served)})
+        answer = self._ask(call, collection)
+        if answer.status == NOT_MODIFIED:
+            if not any(name.startswith("If-") for name in call.headers):
+                raise BadAnswer("the server answered 304 Not Modified, but was not asked whether anything has changed")
+            yield None
+            return
+        if fixed:
+            collection.version = _version(call, answer)
+        rows, _ = self._rows.read(answer.data, self._config.max_rows + 1, collection)
+        paging = answer.data.get("pagination") if isinstance(answer.data, dict) else None
+        cut = isinstance(paging, dict) and paging.get("has_more") is True
+        collection.warn("truncated", int(cut), "the answer has further pages: set `pagination` to read them")
+        yield rows
 
-    def _auth(self, collection: Collection) -> BearerAuth | None:
-        auth = self._config.auth
-        if auth is None:
-            return None
-        token = collection.secrets.secret(env=auth.token_env, file=auth.token_file, template=auth.token)
-        return BearerAuth(token or "", auth.origin)
+    def _ask(self, call: Call, collection: Collection) -> Answer:
+        """With credentials; with new ones where those that were kept from before are refused."""
+        try:
+            return self._client.json(call, self._login.credentials(collection), collection)
+        except Unauthorized:
+            if not self._login.renewed():
+                raise
+            return self._client.json(call, self._login.credentials(collection), collection)
+
+    def _served(self, rows: list[Row]) -> list[Row]:
+        """Without the rows of accounts that are not to be served."""
+        accounts = self._config.accounts
+        if accounts.type == "all" or not rows:
+            return rows
+        found = values_at(rows, accounts.field)
+        if found is None:
+            raise FieldMissing(accounts.field, rows[0])
+        return [
+            row
+            for row, account in zip(rows, found, strict=True)
+            if accounts.serves(None if account is None else as_text(account))
+        ]
 
 
-def request_parameters(params: dict[str, str], window: float | None, collection: Collection) -> dict[str, str]:
-    """Query parameters with `{time_from}` and `{time_to}` as RFC 3339 times in UTC, whole seconds, `window` apart."""
-    until = collection.now.replace(microsecond=0)
-    since = until - timedelta(seconds=window or 0)
-    times = {"{time_from}": _rfc3339(since), "{time_to}": _rfc3339(until)}
-    ready = {}
-    for name, template in params.items():
-        text = collection.secrets.expand(template)
-        for placeholder, time in times.items():
-            text = text.replace(placeholder, time)
-        ready[name] = text
-    return ready
+def _header(name: str, value: str) -> str:
+    if not _HEADER_VALUE.fullmatch(value):
+        raise SecretMissing(f"the header {name} has characters that no header has, such as a line end")
+    return value
 
 
-def _rfc3339(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+def _turned(call: Call, turn: Turn, into: str) -> Call:
+    """The request for a page."""
+    if turn.url is not None:
+        return replace(call, url=turn.url, params={})
+    if into == "body":
+        body = call.json
+        for path, value in turn.params.items():
+            body = put(body, path, value)
+        return replace(call, json=body)
+    return replace(call, params={**call.params, **{name: str(value) for name, value in turn.params.items()}})
+
+
+def _digest(call: Call) -> str:
+    return hashlib.sha256(json.dumps([call.url, sorted(call.params.items())]).encode()).hexdigest()[:32]
+
+
+def _version(call: Call, answer: Answer) -> str | None:
+    """What tells this answer from a later one, as text; None where the server says nothing of it."""
+    etag, modified = answer.headers.get("ETag"), answer.headers.get("Last-Modified")
+    return json.dumps([_digest(call), etag, modified]) if etag or modified else None
+
+
+def _conditions(call: Call, served: object) -> Mapping[str, str]:
+    """Headers that ask for the answer only if it is another one than is served, for the same request."""
+    digest, etag, modified = None, None, None
+    if isinstance(served, str):
+        with suppress(ValueError):
+            digest, etag, modified = json.loads(served)
+    if digest != _digest(call):
+        return {}
+    conditions = {"If-None-Match": etag, "If-Modified-Since": modified}
+    return {name: value for name, value in conditions.items() if value}

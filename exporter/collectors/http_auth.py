@@ -1,0 +1,192 @@
+"""How a source proves who asks: the configuration of each kind, and the header that it becomes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+import requests
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, Tag, model_validator
+from requests.auth import AuthBase
+
+from exporter.collectors.by_type import by_type
+from exporter.environment import Secrets, references
+from exporter.errors import SecretMissing
+from exporter.model import LATE, OptionalTemplate, SecretTemplate, StrictModel, Template
+
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+
+
+def web_address(url: str) -> str:
+    """A URL that starts with http:// or https://, or with a reference, and has no credentials in it."""
+    scheme, separator, rest = url.partition("://")
+    if not url.startswith("${") and (scheme.lower() not in ("http", "https") or not separator):
+        raise ValueError("is no web address: start it with https:// or http://")
+    if "@" in rest.partition("/")[0]:
+        raise ValueError("has a user or password in it: remove them and use auth")
+    return url
+
+
+def one_of(model: BaseModel, *names: str) -> None:
+    """ValueError unless exactly one of the keys is given."""
+    if sum(getattr(model, name) is not None for name in names) != 1:
+        raise ValueError(f"needs exactly one of {', '.join(names[:-1])} and {names[-1]}")
+
+
+class Credentials(AuthBase):
+    """What a request proves itself with; `what` names it in messages, such as `the token from API_TOKEN`.
+
+    This base adds nothing to a request: the credentials are in its body, or in its connection.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class HeaderAuth(Credentials):
+    """One header that carries the credentials. Set here, so that no `.netrc` entry for the host replaces it."""
+
+    def __init__(self, header: str, value: str, what: str) -> None:
+        super().__init__(what)
+        self.header = header
+        self._value = value
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers[self.header] = self._value
+        return request
+
+
+def usable_token(token: str, what: str) -> str:
+    """SecretMissing for text that cannot be a token, most often an empty variable or a whole file."""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise SecretMissing(f"{what} is empty or has characters that no token has, such as a space")
+    return token
+
+
+class _TokenConfig(StrictModel):
+    """A token from one of three places."""
+
+    token: SecretTemplate = None
+    token_env: str | None = None
+    token_file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        one_of(self, "token_env", "token_file", "token")
+        return self
+
+    def _header(self, secrets: Secrets, scheme: str) -> HeaderAuth:
+        what = f"the token from {self.token_env or self.token_file or '${…}'}"
+        token = secrets.secret(env=self.token_env, file=self.token_file, template=self.token)
+        return HeaderAuth("Authorization", f"{scheme} {usable_token(token or '', what)}", what)
+
+
+class BearerConfig(_TokenConfig):
+    """A token sent as `Authorization: Bearer …`."""
+
+    type: Literal["bearer_token"]
+
+    def header(self, secrets: Secrets) -> HeaderAuth:
+        return self._header(secrets, "Bearer")
+
+
+class SplunkTokenConfig(_TokenConfig):
+    """A session key sent as `Authorization: Splunk …`."""
+
+    type: Literal["splunk_token"]
+
+    def header(self, secrets: Secrets) -> HeaderAuth:
+        return self._header(secrets, "Splunk")
+
+
+class BasicConfig(StrictModel):
+    """User and password, sent as `Authorization: Basic …`."""
+
+    type: Literal["basic"]
+    username: OptionalTemplate = None
+    username_env: str | None = None
+    password: SecretTemplate = None
+    password_env: str | None = None
+    password_file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> BasicConfig:
+        one_of(self, "username_env", "username")
+        one_of(self, "password_env", "password_file", "password")
+        return self
+
+    def header(self, secrets: Secrets) -> HeaderAuth:
+        user = secrets.variable(self.username_env) if self.username_env else secrets.expand(self.username or "")
+        password = secrets.secret(env=self.password_env, file=self.password_file, template=self.password) or ""
+        if ":" in user:
+            raise SecretMissing("the username for basic auth has a colon in it, which basic auth cannot carry")
+        encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+        secrets.hide(encoded)
+        origin = self.password_env or self.password_file or "${…}"
+        return HeaderAuth("Authorization", f"Basic {encoded}", f"user {user} with the password from {origin}")
+
+
+class ApiKeyConfig(StrictModel):
+    """A key sent in a header of its own."""
+
+    type: Literal["api_key"]
+    name: HeaderName = "X-API-Key"
+    key: SecretTemplate = None
+    key_env: str | None = None
+    key_file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> ApiKeyConfig:
+        one_of(self, "key_env", "key_file", "key")
+        return self
+
+    def header(self, secrets: Secrets) -> HeaderAuth:
+        what = f"the key from {self.key_env or self.key_file or '${…}'}"
+        key = secrets.secret(env=self.key_env, file=self.key_file, template=self.key)
+        return HeaderAuth(self.name, usable_token(key or "", what), what)
+
+
+class OAuth2Config(StrictModel):
+    """A token fetched with OAuth2 client credentials (RFC 6749, section 4.4)."""
+
+    type: Literal["oauth2"]
+    token_url: Annotated[Template, AfterValidator(web_address)]
+    client_id: OptionalTemplate = None
+    client_id_env: str | None = None
+    client_secret: SecretTemplate = None
+    client_secret_env: str | None = None
+    client_secret_file: str | None = None
+    scopes: tuple[str, ...] = ()
+    token_params: Annotated[dict[str, str], LATE] = Field(default_factory=dict)
+    client_in: Literal["header", "body"] = "header"
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> OAuth2Config:
+        one_of(self, "client_id_env", "client_id")
+        one_of(self, "client_secret_env", "client_secret_file", "client_secret")
+        return self
+
+
+_Bearer = Annotated[BearerConfig, Tag("bearer_token")]
+_Basic = Annotated[BasicConfig, Tag("basic")]
+AuthConfig = Annotated[
+    _Bearer | _Basic | Annotated[ApiKeyConfig, Tag("api_key")] | Annotated[OAuth2Config, Tag("oauth2")],
+    by_type("bearer_token", "basic", "api_key", "oauth2"),
+]
+SplunkAuthConfig = Annotated[
+    _Bearer | _Basic | Annotated[SplunkTokenConfig, Tag("splunk_token")],
+    by_type("bearer_token", "basic", "splunk_token"),
+]
+
+
+def variables(model: BaseModel | None) -> Iterator[str]:
+    """Environment variables that a model's `*_env` keys and references need."""
+    for name, value in model or ():
+        if isinstance(value, str):
+            yield from [value] if name.endswith("_env") else references(value)
+        elif isinstance(value, dict):
+            yield from (found for text in value.values() for found in references(text))
