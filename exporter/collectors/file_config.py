@@ -76,7 +76,7 @@ class FileSourceConfig(SourceConfig):
 
     path_pattern: Annotated[Template, Field(min_length=1), AfterValidator(checked_pattern)]
     time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    offset: Annotated[float, BeforeValidator(_offset)] = 0.0
+    offset: Annotated[float, BeforeValidator(_offset, json_schema_input_type=str)] = 0.0
     newest_by: NewestBy = "modified"
     max_listed: Annotated[int, Field(ge=1)] = 10_000
     format: Format | None = None

@@ -15,7 +15,7 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession, Request
-from google.cloud import storage  # type: ignore[import-untyped]  # has no types
+from google.cloud.storage import Client  # type: ignore[import-untyped]  # has no types
 from google.cloud.storage.exceptions import DataCorruption  # type: ignore[import-untyped]  # has no types
 from google.cloud.storage.retry import DEFAULT_RETRY  # type: ignore[import-untyped]  # has no types
 from google.oauth2 import service_account
@@ -155,7 +155,7 @@ class _Body(io.BytesIO):
 def _patience(collection: Collection) -> dict[str, Any]:
     """How long to wait for an answer, and to try again."""
     left = collection.remaining()
-    retry = DEFAULT_RETRY.with_delay(initial=0.5, maximum=1.0).with_timeout(min(_LONGEST_RETRYING, left))
+    retry = DEFAULT_RETRY.with_delay(initial=0.5, maximum=1.0).with_timeout(min(_LONGEST_RETRYING, left / 2))
     return {"timeout": (min(_LONGEST_CONNECT, left), left), "retry": retry}
 
 
@@ -169,7 +169,7 @@ def _client(access: _Access, config: GcsFileConfig, waited: WaitedSocket) -> Any
         credentials, auth_request=asking, refresh_timeout=longest
     )
     _reachable(session, waited)
-    return storage.Client(
+    return Client(
         project="none",  # reading needs no project
         credentials=credentials,
         client_options={"api_endpoint": access.endpoint} if access.endpoint else None,
