@@ -1,18 +1,41 @@
-"""`type: gcs_file`: the configuration, checked; collecting is not part of this version."""
+"""`type: gcs_file`: a file of rows in a Google Cloud Storage bucket."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from exporter.collectors.base import SourceConfig
+from exporter.collectors.file_config import FileSourceConfig, object_pattern
+from exporter.collectors.file_source import FileSourceCollector
+from exporter.environment import references
+from exporter.model import OptionalTemplate, Template
 
 
-class GcsFileConfig(SourceConfig):
-    """A file of rows in a Google Cloud Storage bucket; `{date}` in the pattern is the day, as YYYY-MM-DD."""
+class GcsFileConfig(FileSourceConfig):
+    """An object in a bucket. Without `credentials_file`, the application default credentials are used."""
 
     type: Literal["gcs_file"]
-    bucket: Annotated[str, Field(min_length=1)]
-    path_pattern: Annotated[str, Field(min_length=1)]
-    format: Literal["json", "ndjson", "csv", "parquet"] = "json"
+    bucket: Annotated[Template, Field(min_length=1)]
+    credentials_file: str | None = None
+    anonymous: bool = False
+    endpoint: OptionalTemplate = None
+
+    def needs(self) -> tuple[str, ...]:
+        return (*super().needs(), *references(self.bucket), *references(self.endpoint or ""))
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> GcsFileConfig:
+        object_pattern(self.path_pattern)
+        if self.anonymous and self.credentials_file is not None:
+            raise ValueError("anonymous uses no credentials: remove it, or credentials_file")
+        return self
+
+
+class GcsFileCollector(FileSourceCollector):
+    """Reads an object of a Google Cloud Storage bucket."""
+
+    def __init__(self, config: GcsFileConfig) -> None:
+        from exporter.collectors.gcs_objects import GcsObjects  # noqa: PLC0415 - needs a library that may be missing
+
+        super().__init__(config, GcsObjects(config))

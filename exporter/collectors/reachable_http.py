@@ -40,6 +40,11 @@ class _Noted(HTTPConnection):
         return super().getresponse()
 
 
+def noted(connection_class: type[Any], note: Note) -> type[Any]:
+    """A connection class of urllib3 that calls `note` with each socket before it waits for it."""
+    return type("NotedConnection", (_Noted, connection_class), {"note": lambda _, waited_for: note(waited_for)})
+
+
 class ReachableAdapter(HTTPAdapter):
     """`note` is called in the requesting thread with each socket, plain or TLS, before an answer is read from it."""
 
@@ -57,6 +62,5 @@ class ReachableAdapter(HTTPAdapter):
         pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         assert isinstance(pool, HTTPConnectionPool)
         if not issubclass(pool.ConnectionCls, _Noted):
-            members = {"note": lambda _, waited_for: self._note(waited_for)}
-            pool.ConnectionCls = type("NotedConnection", (_Noted, pool.ConnectionCls), members)
+            pool.ConnectionCls = noted(pool.ConnectionCls, self._note)
         return pool

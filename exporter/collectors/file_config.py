@@ -1,0 +1,124 @@
+"""Configuration that `file`, `s3_file` and `gcs_file` share: which file, in which format, and how large at most."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import jmespath
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from exporter.collectors.base import SourceConfig
+from exporter.collectors.file_paths import NewestBy, checked_pattern
+from exporter.environment import references
+from exporter.model import StrictModel, Template, parse_duration
+
+Format = Literal["json", "ndjson", "csv", "parquet"]
+_SUFFIXES: dict[str, Format] = {
+    ".json": "json",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
+_MEBIBYTE = 1024 * 1024
+
+
+def _expression(text: str) -> str:
+    try:
+        jmespath.compile(text)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ValueError(f"{text!r} is no JMESPath expression: {str(error).splitlines()[0]}") from None
+    return text
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name!r} is no time zone: write one such as UTC, Asia/Singapore or Europe/London") from None
+    return name
+
+
+def _offset(value: object) -> float:
+    """Seconds of a duration that may have a sign."""
+    if isinstance(value, str) and value.strip()[:1] in ("-", "+"):
+        seconds = parse_duration(value.strip()[1:].lstrip())
+        return -seconds if value.strip().startswith("-") else seconds
+    return parse_duration(value)
+
+
+def _one_byte(text: str) -> str:
+    if len(text) != 1 or not text.isascii() or text in "\r\n":
+        raise ValueError(f'{text!r} is not one plain character: write one such as "," or ";" or "\\t"')
+    return text
+
+
+class CsvConfig(StrictModel):
+    """How a CSV file is written. Without a header, its columns are `columns`, or else `column_1`, `column_2`, …."""
+
+    delimiter: Annotated[str, AfterValidator(_one_byte)] = ","
+    quote: Annotated[str, AfterValidator(lambda text: text and _one_byte(text))] = '"'
+    header: bool = True
+    columns: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _agree(self) -> CsvConfig:
+        if self.columns and self.header:
+            raise ValueError("columns is for files without a header: set header: false, or remove it")
+        if self.quote == self.delimiter:
+            raise ValueError("delimiter and quote are the same character")
+        return self
+
+
+class FileSourceConfig(SourceConfig):
+    """A file of rows, named by a pattern that may have time fields and wildcards."""
+
+    path_pattern: Annotated[Template, Field(min_length=1), AfterValidator(checked_pattern)]
+    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    offset: Annotated[float, BeforeValidator(_offset, json_schema_input_type=str)] = 0.0
+    newest_by: NewestBy = "modified"
+    max_listed: Annotated[int, Field(ge=1)] = 10_000
+    format: Format | None = None
+    rows: Annotated[str, AfterValidator(_expression)] | None = None
+    csv: CsvConfig | None = None
+    max_bytes: Annotated[int, Field(ge=1)] = 128 * _MEBIBYTE
+
+    @property
+    def kind(self) -> Format | None:
+        """The format, by the file's suffix where it is not given; None where the suffix says nothing."""
+        if self.format is not None:
+            return self.format
+        name = self.path_pattern.lower().removesuffix(".gz")
+        return next((kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)), None)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+    def needs(self) -> tuple[str, ...]:
+        return tuple(references(self.path_pattern))
+
+    @model_validator(mode="after")
+    def _keys_fit_the_format(self) -> FileSourceConfig:
+        if self.kind is None:
+            raise ValueError("format is missing, and path_pattern does not tell: add json, ndjson, csv or parquet")
+        if self.rows is not None and self.kind != "json":
+            raise ValueError(f"rows is for json files only, and format is {self.kind}: remove it")
+        if self.csv is not None and self.kind != "csv":
+            raise ValueError(f"csv is for csv files only, and format is {self.kind}: remove it")
+        return self
+
+
+def object_pattern(pattern: str) -> str:
+    """A pattern for names in a bucket, which start with no slash."""
+    if pattern.startswith("/"):
+        raise ValueError("starts with /, which names in a bucket do not: remove it")
+    return pattern
+
+
+def one_of(values: dict[str, Any]) -> None:
+    """ValueError unless at most one of the keys is given."""
+    given = [key for key, value in values.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} say the same thing: keep one")
