@@ -8,9 +8,9 @@ import socket
 from collections.abc import Iterable, Iterator
 from time import monotonic
 
-_SMALL = 64 * 1024
+_SMALL = 256 * 1024
 _LINGER = 1.0
-_MOST_DRAINED = 1024 * 1024
+_DRAINED, _MOST_DRAINED = 64 * 1024, 1024 * 1024
 
 
 class TooMuch(Exception):  # noqa: N818 - named for what happened
@@ -86,7 +86,7 @@ def drain(connection: socket.socket) -> None:
     deadline = monotonic() + _LINGER
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
-        for _ in range(_MOST_DRAINED // _SMALL):
+        for _ in range(_MOST_DRAINED // _DRAINED):
             wait_at_most(connection, deadline)
-            if not connection.recv(_SMALL):
+            if not connection.recv(_DRAINED):
                 return

@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
 from exporter_parts import Answer, RestServer, Scraped, rest_server, running
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from servers import answers, wait_for
 
 OWNER = Path(__file__).parents[1] / "unit/exporter/owner-config.yaml"
@@ -210,6 +212,59 @@ def test_the_status_page_escapes_what_sources_say() -> None:
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
 
 
+def test_a_scrape_of_some_families_and_sources(payments: Path) -> None:
+    with running(source(payments) + source(payments, "again")) as exporter:
+        exporter.tried()
+
+        def scraped(query: str, form: str = "text/plain") -> tuple[str, Scraped]:
+            answer = exporter.get(f"/metrics?{query}", Accept=form)
+            return answer.text, Scraped(answer.text.removesuffix("# EOF\n"))
+
+        _, one = scraped("name[]=sentinel_block_rate&name[]=sentinel_source_up")
+        assert {name: len(found) for name, found in one.samples.items()} == {
+            "sentinel_block_rate": 4000, "sentinel_source_up": 2,
+        }  # fmt: skip
+        _, again = scraped("source[]=again")
+        assert {name: len(found) for name, found in again.samples.items()} == {
+            "sentinel_block_rate": 2000, "sentinel_transaction_count": 2000,
+        }  # fmt: skip
+        assert {dict(labels)["source_system"] for labels in again.samples["sentinel_block_rate"]} == {"again"}
+        assert scraped("source[]=again&name[]=sentinel_transaction_count")[1].samples.keys() == {
+            "sentinel_transaction_count"
+        }
+        assert scraped("name[]=sentinel_source_collections_total")[0].startswith(
+            "# HELP sentinel_source_collections_total "
+        )
+        for nothing in ("name[]=absent", "source[]=absent", "source[]=again&name[]=sentinel_source_up"):
+            assert scraped(nothing)[0] == ""
+            assert scraped(nothing, "application/openmetrics-text")[0] == "# EOF\n"
+        text, _ = scraped("", "application/openmetrics-text;version=1.0.0")
+        families = {family.name: family for family in openmetrics(text)}
+        assert len(families["sentinel_block_rate"].samples) == 4000
+        assert {family.type for family in families.values()} >= {"gauge", "counter"}
+
+
+def test_the_configuration_is_shown_and_reloaded_over_http(
+    tmp_path: Path, payments: Path, free_port: Callable[[], int]
+) -> None:
+    port, file = free_port(), config_file(tmp_path, source(payments))
+    with started(["--config", str(file), "--port", str(port)], tmp_path / "log"):
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: answers(url + "/-/ready"), what="ready")
+        page = yaml.safe_load(requests.get(url + "/config", timeout=5).text)
+        assert (page["exporter"]["port"], page["data_sources"][0]["name"]) == (port, "payments")
+        config_file(tmp_path, source(payments) + source(payments, "second"))
+        done = requests.post(url + "/-/reload", timeout=5)
+        assert (done.status_code, done.text) == (200, "reloaded, sources: 1 kept, 0 changed, 1 added, 0 removed\n")
+        wait_for(lambda: 'source_system="second"' in requests.get(url + "/metrics", timeout=5).text, what="collected")
+        assert len(yaml.safe_load(requests.get(url + "/config", timeout=5).text)["data_sources"]) == 2
+        file.write_text("data_sources: []\n")
+        refused = requests.post(url + "/-/reload", timeout=5)
+        assert refused.status_code == 500
+        assert f"{file}:1: data_sources: has no sources" in refused.text
+        assert 'source_system="second"' in requests.get(url + "/metrics", timeout=5).text
+
+
 SECRETS = {
     "API_TOKEN": "sk-api-9Z&x/+=~",
     "DB_PASSWORD": "pg-pass-'quoted\"",
@@ -258,13 +313,13 @@ def test_no_secret_is_in_any_log_page_or_metric(tmp_path: Path, free_port: Calla
         with started(["--config", str(file), "--port", str(port)], log, **SECRETS) as process:
             url = f"http://127.0.0.1:{port}"
             wait_for(lambda: answers(url + "/-/ready"), what="every source tried")
-            shown = [requests.get(url + path, timeout=5).text for path in ("/", "/metrics")]
+            shown = [requests.get(url + path, timeout=5).text for path in ("/", "/metrics", "/config")]
             process.terminate()
             process.wait(10)
         assert "Bearer sk-api-9Z" in str(next(r.headers for r in server.requests if r.params))
     shown += [log.read_text(), checked.stdout, checked.stderr]
-    assert shown[2].count("collection failed") == 7
-    failed = {line["source"]: line for line in map(json.loads, shown[2].splitlines()) if "reason" in line}
+    assert shown[3].count("collection failed") == 7
+    failed = {line["source"]: line for line in map(json.loads, shown[3].splitlines()) if "reason" in line}
     assert {name: line["reason"] for name, line in failed.items()} == {
         "echo": "bad_answer", "template": "bad_answer", "filed": "bad_answer",
         "lines": "secret", "url": "unreachable", "password": "unreachable", "query": "query",
