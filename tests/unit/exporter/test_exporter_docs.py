@@ -10,13 +10,14 @@ from exporter.collectors.registry import SOURCE_TYPES, config_model
 from exporter.config import parse
 from exporter.errors import CollectError
 
-TEXT = (Path(__file__).parents[3] / "docs/exporter.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+TEXT = "\n".join(page.read_text() for page in [DOCS / "exporter.md", *sorted(DOCS.glob("sources/*.md"))])
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_examples_are_valid(example: str) -> None:
-    assert parse(example, "docs/exporter.md").sources
+    assert parse(example, "docs").sources
 
 
 def test_every_key_and_reason_is_explained() -> None:
