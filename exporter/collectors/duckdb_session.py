@@ -108,7 +108,7 @@ class DuckdbSession:
         message = one_line(error)
         if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in message:
             return TimedOut("the query was cancelled at the source's timeout")
-        if isinstance(error, duckdb.IOException):
+        if isinstance(error, duckdb.IOException | duckdb.ConnectionException):  # the latter while this process writes
             if self._path != _IN_MEMORY and not Path(self._path).is_file():
                 return Unreachable(f"there is no database file {self._path}")
             return Unreachable(f"DuckDB: {message}")

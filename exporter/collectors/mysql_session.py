@@ -75,6 +75,7 @@ class MysqlSession:
             "database": target.database,
             "charset": "utf8mb4",
             "program_name": "sentinel-exporter",
+            "init_command": "SET SESSION TRANSACTION READ ONLY",  # what ends a transaction, as a CREATE, is held too
             "conv": {kind: convert for kind, convert in conversions.items() if kind not in _AS_TEXT},
         }
         with self._failures(connecting=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -17,12 +17,14 @@ from urllib.parse import quote
 
 import polars as pl
 import psycopg
-from polars.exceptions import ComputeError
+from psycopg import generators
+from psycopg.abc import PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import TextLoader
+from psycopg.waiting import Wait
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from exporter.collectors.base import Collection
@@ -35,7 +37,6 @@ from exporter.errors import CollectError, Denied, QueryRefused, TimedOut, Unauth
 _SHORTEST_CONNECT_TIMEOUT = 2  # libpq takes whole seconds, and no fewer
 _CONNECTION = {
     "application_name": "sentinel-exporter",
-    "client_encoding": "utf8",
     # A peer that vanished without a word is noticed after ten seconds of unanswered data, half a minute of silence.
     "tcp_user_timeout": "10000",
     "keepalives_idle": "20",
@@ -43,7 +44,13 @@ _CONNECTION = {
     "keepalives_count": "2",
 }
 _UNAUTHORIZED = ("password authentication failed", "no password supplied", "certificate authentication failed")
-_DENIED = ("authentication failed", "no pg_hba.conf entry", "permission denied", "is not permitted to log in")
+_DENIED = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "permission denied",
+    "is not permitted to log in",
+    "requires a valid client certificate",
+)
 _QUERY = re.compile(r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE | re.DOTALL)
 _BOOL, _BYTEA, _TEXT = 16, 17, 25
 _TYPES: dict[int, type[pl.DataType]] = {
@@ -57,6 +64,7 @@ class PostgresqlSession:
 
     def __init__(self, target: Target, collection: Collection) -> None:
         self._place = target.place
+        self._collection = collection
         self.spent = False
         self.opened = collection.clock()
         try:
@@ -67,6 +75,7 @@ class PostgresqlSession:
             raise self._failure(error, connecting=True) from None
 
     def begin(self, collection: Collection) -> None:
+        self._collection = collection
         milliseconds = max(1, int(collection.remaining() * 1000))
         settings = {
             "statement_timeout": milliseconds,
@@ -106,15 +115,15 @@ class PostgresqlSession:
             shut_down(self._connection.fileno())
 
     def _copied(self, query: str, wanted: Sequence[str], limit: int) -> Answer:
-        link = self._connection.pgconn
-        described = self._checked(link.prepare(b"", query.encode())) and self._checked(link.describe_prepared(b""))
+        described = self._described(query)
         if not described.nfields:
             raise no_rows()
         names = [(described.fname(i) or b"").decode("utf-8", "replace") for i in range(described.nfields)]
         types = [described.ftype(i) for i in range(described.nfields)]
         columns = {names.index(name): name for name in wanted if names.count(name) == 1}
         schema = {str(i): _TYPES.get(kind, pl.String) for i, kind in enumerate(types)}
-        self._checked(link.exec_(f"COPY ({query}\n) TO STDOUT (FORMAT csv)".encode()))
+        self._connection.pgconn.send_query(f"COPY ({query}\n) TO STDOUT (FORMAT csv)".encode())
+        self._result()
         frames, count = [_parsed(b"", schema, list(columns))], 0
         for lines in self._line_chunks(limit):
             count += len(lines)
@@ -123,32 +132,42 @@ class PostgresqlSession:
         frame = joined(frames).rename({str(i): name for i, name in columns.items()})
         return Answer(names, _typed(frame, {name: types[i] for i, name in columns.items()}), count)
 
+    def _described(self, query: str) -> PGresult:
+        """Names and types of the columns; parsed on its own, the query cannot reach out of what COPY puts around it."""
+        self._connection.pgconn.send_prepare(b"", query.encode())
+        self._result()
+        self._connection.pgconn.send_describe_prepared(b"")
+        return self._result()
+
     def _line_chunks(self, limit: int) -> Iterator[list[bytes]]:
         """At most `limit` rows of a COPY, each a line of CSV, in lists that are not empty."""
         receive = self._connection.pgconn.get_copy_data
         lines: list[bytes] = []
-        for _ in range(limit):
-            size, line = receive(0)
-            if size < 0:
-                self._drain()
+        count = 0
+        while count < limit:
+            size, line = receive(1)  # never waits, for it would keep all other threads waiting
+            if size > 0:
+                lines.append(bytes(line))
+                count += 1
+            elif size == 0:
+                self._collection.remaining()
+                self._connection.wait(_more(self._connection.pgconn))
+            else:
+                self._result()
                 break
-            lines.append(bytes(line))
             if len(lines) == _ROWS_AT_ONCE:
                 yield lines
                 lines = []
         if lines:
             yield lines
 
-    def _drain(self) -> None:
-        """Take what follows the rows: that all went well, or what went wrong."""
-        link = self._connection.pgconn
-        while (result := link.get_result()) is not None:
-            self._checked(result)
-
-    def _checked(self, result: PGresult) -> PGresult:
-        if result.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.COPY_OUT):
-            return result
-        raise psycopg.errors.error_from_result(result)
+    def _result(self) -> PGresult:
+        """What the server answers to what was sent, when it has; its error is raised."""
+        results: list[PGresult] = self._connection.wait(generators.execute(self._connection.pgconn))
+        for result in results:
+            if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.COPY_OUT):
+                raise psycopg.errors.error_from_result(result)
+        return results[-1]
 
     def _streamed(self, statement: Statement, wanted: Sequence[str], limit: int) -> Answer:
         query, values = numbered(statement)
@@ -189,6 +208,12 @@ class PostgresqlSession:
         return QueryRefused(message)
 
 
+def _more(link: PGconn) -> PQGen[None]:
+    """Wait for the server to send more, and take it."""
+    yield Wait.R
+    link.consume_input()
+
+
 def _connection_options(target: Target, seconds: float) -> dict[str, Any]:
     """What libpq is told: our own settings, those of the URL, and above all those of the configuration."""
     if target.options:  # read from a whole URL, because libpq takes options only there
@@ -204,6 +229,7 @@ def _connection_options(target: Target, seconds: float) -> dict[str, Any]:
                 target.tls.ca_file or DEFAULT_CA_BUNDLE_PATH
             )  # psycopg's own library knows no authorities
     limit = {"connect_timeout": max(_SHORTEST_CONNECT_TIMEOUT, int(seconds))}
+    given["client_encoding"] = "utf8"
     return _CONNECTION | limit | options | {key: value for key, value in given.items() if value is not None}
 
 
@@ -223,13 +249,7 @@ def _parsed(lines: bytes, schema: dict[str, type[pl.DataType]], columns: list[in
     """Lines of CSV; unquoted nothing is NULL, a quoted one is empty text."""
     if not lines or not columns:
         return pl.DataFrame(schema={str(i): schema[str(i)] for i in columns})
-    read: Callable[..., pl.DataFrame] = lambda encoding: pl.read_csv(  # noqa: E731 - two calls that differ in one word
-        lines, has_header=False, schema=schema, columns=columns, encoding=encoding
-    )
-    try:
-        return read("utf8")
-    except ComputeError:  # a database without an encoding holds any bytes
-        return read("utf8-lossy")
+    return pl.read_csv(lines, has_header=False, schema=schema, columns=columns)
 
 
 def _typed(frame: pl.DataFrame, types: dict[str, int]) -> pl.DataFrame:

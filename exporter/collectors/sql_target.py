@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
@@ -11,7 +12,7 @@ from pydantic import Field, model_validator
 from exporter.collectors.base import Collection
 from exporter.collectors.sql_session import Driver, Target, Tls, TlsMode
 from exporter.environment import references
-from exporter.errors import BadAnswer
+from exporter.errors import BadAnswer, SecretMissing
 from exporter.model import Duration, OptionalTemplate, SecretTemplate, StrictModel, Template
 
 FILES: frozenset[Driver] = frozenset({"sqlite", "duckdb"})
@@ -103,6 +104,11 @@ class TlsConfig(StrictModel):
         return self
 
     def resolved(self) -> Tls:
+        """SecretMissing when a file is not there; the drivers' own messages do not name it."""
+        for key in ("ca_file", "cert_file", "key_file"):
+            file = getattr(self, key)
+            if file is not None and not os.access(file, os.R_OK):
+                raise SecretMissing(f"tls.{key} {file} cannot be read: there is no such file, or no right to read it")
         return Tls(self.mode, self.ca_file, self.cert_file, self.key_file)
 
 

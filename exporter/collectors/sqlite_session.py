@@ -33,7 +33,6 @@ class SqliteSession:
             )
         except sqlite3.Error as error:
             raise self._failure(error) from None
-        self._connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         self.begin(collection)
 
@@ -45,14 +44,15 @@ class SqliteSession:
     def fetch(self, statement: Statement, wanted: Sequence[str], *, limit: int) -> Answer:
         try:
             self._connection.execute("PRAGMA query_only = ON")
-            cursor = self._connection.execute(statement.query, dict(statement.parameters))
-            if cursor.description is None:
-                raise no_rows()
-            names = [column[0] for column in cursor.description]
-            frame, count = frame_of_chunks(names, cursor.fetchmany, wanted, limit)
+            try:
+                return self._read(statement, wanted, limit)
+            except sqlite3.OperationalError as error:
+                if "decode to UTF-8" not in str(error):
+                    raise
+            self._connection.text_factory = partial(str, encoding="utf-8", errors="replace")  # three times as slow
+            return self._read(statement, wanted, limit)
         except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
             raise self._failure(error) from None
-        return Answer(names, frame, count)
 
     def end(self) -> None:
         """The file is closed after each collection."""
@@ -64,6 +64,14 @@ class SqliteSession:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _read(self, statement: Statement, wanted: Sequence[str], limit: int) -> Answer:
+        cursor = self._connection.execute(statement.query, dict(statement.parameters))
+        if cursor.description is None:
+            raise no_rows()
+        names = [column[0] for column in cursor.description]
+        frame, count = frame_of_chunks(names, cursor.fetchmany, wanted, limit)
+        return Answer(names, frame, count)
 
     def _failure(self, error: Exception) -> CollectError:
         message = one_line(error)
