@@ -31,7 +31,7 @@ _STALE_AFTER_INTERVALS = 5
 _STALE_AFTER_CRON_GAPS = 2  # of the longest: one collection of a night or a weekend may be missed
 
 
-def _not_empty(value: object) -> object:
+def not_empty(value: object) -> object:
     """Beforehand, because a length check would call a list whose only entry is wrong an empty one."""
     if value == []:
         raise ValueError("is empty: add at least one")
@@ -65,7 +65,7 @@ class SourceConfig(StrictModel):
     )
     metrics: Annotated[
         tuple[MetricConfig, ...],
-        BeforeValidator(_not_empty, json_schema_input_type=tuple[MetricConfig, ...]),
+        BeforeValidator(not_empty, json_schema_input_type=tuple[MetricConfig, ...]),
         Field(description="The metric families that its columns become.", json_schema_extra={"minItems": 1}),
     ]
     filters: tuple[FilterConfig, ...] = Field((), description="Which rows are kept: those that meet all of these.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -10,12 +10,44 @@ import polars as pl
 
 _NONE = type(None)
 _PLAIN: Mapping[type, type[pl.DataType]] = {int: pl.Int64, float: pl.Float64, str: pl.String, bool: pl.Boolean}
+_ROWS_AT_ONCE = 10_000  # some megabytes of Python objects; more of them are no faster
+
+Row = Sequence[Any]
 
 
-def frame_of_rows(names: Sequence[str], rows: Sequence[Sequence[Any]], wanted: Iterable[str]) -> pl.DataFrame:
+def frame_of_rows(names: Sequence[str], rows: Sequence[Row], wanted: Iterable[str]) -> pl.DataFrame:
     """Of rows that are tuples, the wanted columns that are there, and there once only."""
     found = [name for name in wanted if names.count(name) == 1]
     return pl.DataFrame([column(name, list(map(itemgetter(names.index(name)), rows))) for name in found])
+
+
+def frame_of_chunks(
+    names: Sequence[str], fetch: Callable[[int], Sequence[Row]], wanted: Iterable[str], limit: int
+) -> tuple[pl.DataFrame, int]:
+    """As `frame_of_rows`, of at most `limit` rows that `fetch(count)` brings until it brings none; and how many.
+
+    Only one chunk's rows exist at a time. A column whose chunks differ in type is one of text.
+    """
+    frames = [frame_of_rows(names, [], wanted)]
+    count = 0
+    while count < limit and (rows := fetch(min(_ROWS_AT_ONCE, limit - count))):
+        count += len(rows)
+        frames.append(frame_of_rows(names, rows, wanted))
+    return joined(frames), count
+
+
+def joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Frames with the same columns, one below the other."""
+    found = frames[0].columns
+    return pl.DataFrame([_joined([frame[name] for frame in frames]) for name in found])
+
+
+def _joined(chunks: Sequence[pl.Series]) -> pl.Series:
+    kinds = {chunk.dtype for chunk in chunks} - {pl.Null()}
+    if len(kinds) > 1:
+        return pl.concat([chunk.cast(pl.String) for chunk in chunks])
+    kind = kinds.pop() if kinds else pl.Null()
+    return pl.concat([chunk.cast(kind) if chunk.dtype != kind else chunk for chunk in chunks])
 
 
 def column(name: str, values: Sequence[Any]) -> pl.Series:

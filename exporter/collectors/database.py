@@ -1,76 +1,44 @@
-"""`type: database`: one query over SQLite, MySQL, MariaDB or PostgreSQL."""
+"""`type: database`: one query over PostgreSQL, MySQL, MariaDB, SQLite or DuckDB."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from importlib import import_module
 from typing import Annotated, Literal
-from urllib.parse import unquote, urlsplit
 
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from exporter.collectors.base import Collection, Collector, SourceConfig, within_max_rows
-from exporter.collectors.columns import frame_of_rows
-from exporter.collectors.sql_session import Session, Target
+from exporter.collectors.session_pool import PoolKey, SessionPool, SessionPools
+from exporter.collectors.sql_parameters import placeholders, time_value
+from exporter.collectors.sql_session import Driver, Session, Statement, Target, Value
+from exporter.collectors.sql_target import FILES, ConnectionConfig, PoolConfig, TlsConfig, target_of_url
 from exporter.environment import references
-from exporter.errors import BadAnswer
-from exporter.model import OptionalTemplate, SecretTemplate, StrictModel, Template
+from exporter.errors import TimedOut, Unsupported
+from exporter.model import LATE, Duration, Template
 
-Driver = Literal["sqlite", "mysql", "mariadb", "postgresql"]
-_SCHEMES: dict[str, Driver] = {
-    "sqlite": "sqlite",
-    "mysql": "mysql",
-    "mariadb": "mariadb",
-    "postgresql": "postgresql",
-    "postgres": "postgresql",
+_SESSIONS: Mapping[Driver, tuple[str, str]] = {
+    "sqlite": ("exporter.collectors.sqlite_session", "SqliteSession"),
+    "duckdb": ("exporter.collectors.duckdb_session", "DuckdbSession"),
+    "mysql": ("exporter.collectors.mysql_session", "MysqlSession"),
+    "mariadb": ("exporter.collectors.mysql_session", "MysqlSession"),
+    "postgresql": ("exporter.collectors.postgresql_session", "PostgresqlSession"),
 }
+_pools = SessionPools()
 
 
-class ConnectionConfig(StrictModel):
-    """Where the database is. For SQLite, `database` is the file's path and nothing else is needed."""
+def _plain_values(value: object) -> object:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if item is not None and not isinstance(item, str | int | float):
+                raise ValueError(f"{name} must be text, a number, true, false or null")
+    return value
 
-    driver: Driver
-    host: OptionalTemplate = None
-    host_env: str | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    database: Template
-    username: OptionalTemplate = None
-    username_env: str | None = None
-    password: SecretTemplate = None
-    password_env: str | None = None
-    password_file: str | None = None
 
-    @model_validator(mode="after")
-    def _complete(self) -> ConnectionConfig:
-        for keys in (("host", "host_env"), ("username", "username_env"), ("password", "password_env", "password_file")):
-            given = [key for key in keys if getattr(self, key) is not None]
-            if len(given) > 1:
-                raise ValueError(f"{' and '.join(given)} say the same thing: keep one")
-            if given and self.driver == "sqlite":
-                raise ValueError(f"{given[0]} has no meaning for sqlite: remove it")
-        if self.driver != "sqlite" and self.host is None and self.host_env is None:
-            raise ValueError("host is missing: add host or host_env")
-        if self.driver != "sqlite" and self.username is None and self.username_env is None:
-            raise ValueError("username is missing: add username or username_env")
-        return self
-
-    def target(self, collection: Collection) -> Target:
-        secrets = collection.secrets
-        return Target(
-            driver=self.driver,
-            database=secrets.expand(self.database),
-            host=self._value(collection, self.host, self.host_env),
-            port=self.port,
-            username=self._value(collection, self.username, self.username_env),
-            password=secrets.secret(env=self.password_env, file=self.password_file, template=self.password),
-        )
-
-    @staticmethod
-    def _value(collection: Collection, template: str | None, env: str | None) -> str | None:
-        if env is not None:
-            return collection.secrets.variable(env)
-        return None if template is None else collection.secrets.expand(template)
+Parameters = Annotated[dict[str, str | int | float | bool | None], LATE, BeforeValidator(_plain_values)]
 
 
 class DatabaseConfig(SourceConfig):
@@ -79,94 +47,147 @@ class DatabaseConfig(SourceConfig):
     type: Literal["database"]
     connection: ConnectionConfig | None = None
     url_env: str | None = None
+    tls: TlsConfig | None = None
+    pool: PoolConfig | None = None
     query: Annotated[Template, Field(min_length=1)]
+    params: Parameters = Field(default_factory=dict)
+    time_window: Duration | None = None
 
     @model_validator(mode="after")
     def _one_connection(self) -> DatabaseConfig:
         if (self.connection is None) == (self.url_env is None):
             raise ValueError("needs either connection or url_env (the name of a variable that holds a database URL)")
+        if self.connection is not None and self.connection.driver in FILES:
+            for key in ("tls", "pool"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} has no meaning for {self.connection.driver}: remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _params_are_used(self) -> DatabaseConfig:
+        driver: Driver = self.connection.driver if self.connection else "postgresql"
+        unused = sorted(self.params.keys() - placeholders(self.query, driver))
+        if unused and not list(references(self.query)):
+            raise ValueError(f"params has {', '.join(unused)}, but query has no :{unused[0]}: use it, or remove it")
+        windowed = "{time_from}" in self.params.values()
+        if windowed and self.time_window is None:
+            raise ValueError("params use {time_from}: add time_window, such as 2m")
+        if self.time_window is not None and not windowed:
+            raise ValueError("time_window has no effect: use {time_from} in params, or remove it")
         return self
 
     def needs(self) -> tuple[str, ...]:
-        names = [self.url_env, *references(self.query)]
-        if at := self.connection:
-            names += [at.host_env, at.username_env, at.password_env]
-            for template in (at.host, at.database, at.username, at.password):
-                names += references(template or "")
-        return tuple(name for name in names if name)
-
-
-def target_of_url(url: str) -> Target:
-    """Where a URL such as `sqlite:////path` or `postgresql://user:password@host/name` points.
-
-    What follows a `?` goes to the driver of PostgreSQL as it is; the others take nothing there. Never shows the URL.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise BadAnswer("the database URL cannot be read: write driver://user:password@host:port/database") from None
-    driver = _SCHEMES.get(parts.scheme.partition("+")[0])
-    if driver is None:
-        raise BadAnswer(f"the database URL starts with no known driver: use one of {', '.join(_SCHEMES)}")
-    if parts.query and driver != "postgresql":
-        raise BadAnswer(f"the database URL has options after '?', which {driver} sources do not take: remove them")
-    return Target(
-        driver=driver,
-        database=unquote(parts.path[1:]),
-        host=unquote(parts.hostname) if parts.hostname else None,
-        port=port,
-        username=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password else None,
-        options=parts.query,
-    )
+        names = [*([self.url_env] if self.url_env else []), *references(self.query)]
+        names += self.connection.needs() if self.connection else []
+        names += [name for value in self.params.values() if isinstance(value, str) for name in references(value)]
+        return tuple(names)
 
 
 class DatabaseCollector(Collector):
-    """Connects anew for every collection, so that rotated credentials and a moved database are picked up."""
+    """Asks a server over a pool of sessions, and a file by opening it anew, for it may have been replaced.
+
+    References are resolved at every collection: other credentials or another host mean another pool.
+    """
 
     def __init__(self, config: DatabaseConfig) -> None:
         self._config = config
+        if config.connection is not None:
+            _session_of(config.connection.driver)
+        self._lock = threading.Lock()
         self._session: Session | None = None
+        self._key: PoolKey | None = None
+        self._closed = False
+        self._timed_out = False
 
     def collect(self, collection: Collection) -> pl.DataFrame:
         config = self._config
         target = self._target(collection)
-        query = collection.secrets.expand(config.query)
-        with closing(_session_of(target.driver)(target, collection)) as session:
-            self._session = session
+        statement = self._statement(target.driver, collection)
+        with self._open(target, collection) as session, self._cancellable(session, collection):
             try:
-                names, rows = session.fetch(query, limit=config.max_rows + 1)
-            finally:
-                self._session = None
-        rows = rows[: within_max_rows(config, len(rows), collection)]
-        collection.fields = names
-        return frame_of_rows(names, rows, config.columns)
+                answer = session.fetch(statement, config.columns, limit=config.max_rows + 1)
+            except TimedOut:
+                self._timed_out = True
+                raise
+        self._timed_out = False
+        collection.fields = answer.names
+        return answer.frame.head(within_max_rows(config, answer.rows, collection))
 
     def cancel(self) -> None:
-        session = self._session
-        if session is not None:
-            session.cancel()
+        with self._lock:
+            if self._session is not None:
+                self._session.cancel()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._let_go()
+
+    def _open(self, target: Target, collection: Collection) -> AbstractContextManager[Session]:
+        connect = _session_of(target.driver)
+        if target.driver in FILES:
+            return closing(connect(target, collection))
+        return self._pool(target, connect).session(collection, doubtful=self._timed_out)
+
+    @contextmanager
+    def _cancellable(self, session: Session, collection: Collection) -> Iterator[None]:
+        """Let `cancel` reach the session only while it is this source's: it may be another's next."""
+        with self._lock:
+            self._session = session
+        try:
+            collection.remaining()
+            yield
+        finally:
+            with self._lock:
+                self._session = None
+
+    def _pool(self, target: Target, connect: Callable[[Target, Collection], Session]) -> SessionPool:
+        settings = self._config.pool or PoolConfig()
+        key = PoolKey(target, settings.size, settings.max_lifetime)
+        if self._key != key:
+            self._let_go()
+        with self._lock:
+            self._key = key
+            pool = _pools.hold(key, connect, self)
+            closed = self._closed
+        if closed:  # while this collection was under way
+            self._let_go()
+        return pool
+
+    def _let_go(self) -> None:
+        with self._lock:
+            key, self._key = self._key, None
+        if key is not None:
+            _pools.let_go(key, self)
 
     def _target(self, collection: Collection) -> Target:
-        if self._config.connection is not None:
-            return self._config.connection.target(collection)
-        url = collection.secrets.secret(env=self._config.url_env) or ""
-        target = target_of_url(url)
+        config = self._config
+        tls = config.tls.resolved() if config.tls else None
+        if config.connection is not None:
+            return config.connection.target(collection, tls)
+        url = collection.secrets.secret(env=config.url_env) or ""
+        target = target_of_url(url, tls)
         collection.secrets.hide(target.password or "")
         return target
 
+    def _statement(self, driver: Driver, collection: Collection) -> Statement:
+        config = self._config
+        values: dict[str, Value] = {}
+        for name, template in config.params.items():
+            value = time_value(template, driver, collection.now, config.time_window)
+            values[name] = collection.secrets.expand(value) if isinstance(value, str) else value
+        return Statement(collection.secrets.expand(config.query), values)
 
-def _session_of(driver: str) -> Callable[[Target, Collection], Session]:
-    """The session class of a driver, whose client library is imported only here."""
-    if driver == "sqlite":
-        from exporter.collectors.sqlite_session import SqliteSession  # noqa: PLC0415 - see above
 
-        return SqliteSession
-    if driver == "postgresql":
-        from exporter.collectors.postgresql_session import PostgresqlSession  # noqa: PLC0415 - see above
-
-        return PostgresqlSession
-    from exporter.collectors.mysql_session import MysqlSession  # noqa: PLC0415 - see above
-
-    return MysqlSession
+def _session_of(driver: Driver) -> Callable[[Target, Collection], Session]:
+    """The session class of a driver, whose client library is imported only here. DuckDB's is an extra."""
+    module, name = _SESSIONS[driver]
+    try:
+        opened: Callable[[Target, Collection], Session] = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if driver != "duckdb":
+            raise
+        raise Unsupported(
+            f"DuckDB needs {error.name}, which is not installed: pip install 'sentinel[duckdb]'"
+        ) from None
+    return opened

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-import jmespath
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from exporter.collectors.base import SourceConfig
 from exporter.collectors.file_paths import NewestBy, checked_pattern
+from exporter.collectors.json_rows import PathText
 from exporter.environment import references
+from exporter.mapping.conversion import checked_zone
 from exporter.model import StrictModel, Template, parse_duration
 
 Format = Literal["json", "ndjson", "csv", "parquet"]
@@ -22,22 +23,6 @@ _SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
 }
 _MEBIBYTE = 1024 * 1024
-
-
-def _expression(text: str) -> str:
-    try:
-        jmespath.compile(text)
-    except jmespath.exceptions.JMESPathError as error:
-        raise ValueError(f"{text!r} is no JMESPath expression: {str(error).splitlines()[0]}") from None
-    return text
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{name!r} is no time zone: write one such as UTC, Asia/Singapore or Europe/London") from None
-    return name
 
 
 def _offset(value: object) -> float:
@@ -75,12 +60,12 @@ class FileSourceConfig(SourceConfig):
     """A file of rows, named by a pattern that may have time fields and wildcards."""
 
     path_pattern: Annotated[Template, Field(min_length=1), AfterValidator(checked_pattern)]
-    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    time_zone: Annotated[str, AfterValidator(checked_zone)] = "UTC"
     offset: Annotated[float, BeforeValidator(_offset, json_schema_input_type=str)] = 0.0
     newest_by: NewestBy = "modified"
     max_listed: Annotated[int, Field(ge=1)] = 10_000
     format: Format | None = None
-    rows: Annotated[str, AfterValidator(_expression)] | None = None
+    rows: PathText | None = None
     csv: CsvConfig | None = None
     max_bytes: Annotated[int, Field(ge=1)] = 128 * _MEBIBYTE
 

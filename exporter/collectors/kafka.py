@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import polars as pl
 from pydantic import BeforeValidator, Field, model_validator
 
-from exporter.collectors.base import Collection, Collector, Measure, SourceConfig, _not_empty
+from exporter.collectors.base import Collection, Collector, Measure, SourceConfig, not_empty
+from exporter.collectors.json_rows import PathText
 from exporter.collectors.kafka_messages import TOMBSTONE, Decoding
 from exporter.collectors.kafka_state import Aggregate, StateSpec
-from exporter.collectors.rest_api import Expression
 from exporter.environment import references
 from exporter.errors import BudgetExceeded, SecretMissing, TimedOut
 from exporter.mapping.spec import MetricConfig, SeriesSpec
@@ -142,7 +142,7 @@ class KafkaConfig(SourceConfig):
     topic: Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
     group: Annotated[str, Field(min_length=1)] | None = None
     start: Literal["latest", "earliest"] = "earliest"
-    rows: Expression | None = None
+    rows: PathText | None = None
     window: Duration | None = None
     expire_after: Duration | None = None
     event_time: Annotated[str, Field(min_length=1)] | None = None
@@ -151,7 +151,7 @@ class KafkaConfig(SourceConfig):
     max_message_bytes: Annotated[int, Field(ge=1)] = _MEBIBYTE
     sasl: SaslConfig | None = None
     tls: TlsConfig | None = None
-    metrics: Annotated[tuple[KafkaMetricConfig, ...], BeforeValidator(_not_empty)]
+    metrics: Annotated[tuple[KafkaMetricConfig, ...], BeforeValidator(not_empty)]
 
     @model_validator(mode="after")
     def _window_fits(self) -> KafkaConfig:

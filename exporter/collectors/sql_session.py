@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Literal, Protocol
 
+import polars as pl
+
+from exporter.collectors.base import Collection
 from exporter.errors import QueryRefused
 
-Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
+Driver = Literal["sqlite", "duckdb", "mysql", "mariadb", "postgresql"]
+TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
+Value = str | int | float | bool | datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a connection is encrypted and the server is checked. Files are PEM; without `ca_file`, public authorities."""
+
+    mode: TlsMode
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A database, with every reference already resolved. `options` are a PostgreSQL URL's, still encoded."""
 
-    driver: str
+    driver: Driver
     database: str
     host: str | None = None
     port: int | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     options: str = ""
+    tls: Tls | None = None
+    external_access: bool = False
 
     @property
     def place(self) -> str:
@@ -29,11 +47,40 @@ class Target:
         return f"{self.host or 'localhost'}" + (f":{self.port}" if self.port else "")
 
 
-class Session(Protocol):
-    """An open read-only session. `cancel` is called from another thread than `fetch`."""
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A query whose `:name` stand for the values of `parameters`."""
 
-    def fetch(self, query: str, *, limit: int) -> Rows:
-        """Column names and at most `limit` rows."""
+    query: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Names of all columns, those of them that were wanted and are there once, and how many rows there are."""
+
+    names: Sequence[str]
+    frame: pl.DataFrame
+    rows: int
+
+
+class Session(Protocol):
+    """An open read-only session. `cancel` is called from another thread than the rest, and returns at once.
+
+    `opened` is on the monotonic clock. A session that is `spent` cannot be used again.
+    """
+
+    opened: float
+    spent: bool
+
+    def begin(self, collection: Collection) -> None:
+        """Start over for a collection; Unreachable when the connection is broken."""
+
+    def fetch(self, statement: Statement, wanted: Sequence[str], *, limit: int) -> Answer:
+        """At most `limit` rows; a session that has that many does not read on, and is spent."""
+
+    def end(self) -> None:
+        """Leave nothing of the collection behind."""
 
     def cancel(self) -> None: ...
 
