@@ -51,9 +51,14 @@ def _certificates(folder: Path, user: str | None) -> Certificates:
     return Certificates(folder / "authority.pem", folder / "other.pem", folder / "client.pem", folder / "client.key")
 
 
+def accepts(port: int) -> bool:
+    command = [program("pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
 @contextmanager
 def postgresql_tls() -> Iterator[TlsServer]:
-    """User `sentinel` without a password over TLS only; user `certified` by the client's certificate."""
+    """Over TLS only: `sentinel` without a password, `certified` with the client's certificate, `secretive` with one."""
     with service_folder("postgresql-tls") as (folder, user):
         certificates = _certificates(folder, user)
         data, port = folder / "data", free_port()
@@ -63,21 +68,23 @@ def postgresql_tls() -> Iterator[TlsServer]:
         )  # fmt: skip
         (data / "pg_hba.conf").write_text(
             "hostssl all certified all trust clientcert=verify-full\nhostssl all sentinel all trust\n"
+            "hostssl all secretive all scram-sha-256\n"
         )
         options = f"-p {port} -k {folder} -h 127.0.0.1 -c fsync=off -c ssl=on -c ssl_ca_file={certificates.authority}"
         options += f" -c ssl_cert_file={folder}/server.pem -c ssl_key_file={folder}/server.key"
         with running(
             [program("postgres"), "-D", str(data), *options.split()], folder=folder, user=user,
-            ready=lambda: listens(port),
+            ready=lambda: accepts(port),
         ):  # fmt: skip
             with psycopg.connect(f"postgresql://sentinel@127.0.0.1:{port}/postgres", autocommit=True) as connection:
                 connection.execute("CREATE USER certified")
+                connection.execute("CREATE USER secretive PASSWORD 'the right one'")
             yield TlsServer(port, certificates)
 
 
 @contextmanager
 def mariadb_tls() -> Iterator[TlsServer]:
-    """User `sentinel` needs TLS, user `certified` a client's certificate; both without a password."""
+    """`sentinel` needs TLS, `certified` the client's certificate, `secretive` the password `the right one`."""
     with service_folder("mariadb-tls") as (folder, user):
         certificates = _certificates(folder, user)
         data, port = folder / "data", free_port()
@@ -90,6 +97,8 @@ def mariadb_tls() -> Iterator[TlsServer]:
         setup.write_text(
             "CREATE DATABASE payments;\n"
             "CREATE USER sentinel@localhost REQUIRE SSL;\nGRANT SELECT ON *.* TO sentinel@localhost;\n"
+            "CREATE USER secretive@localhost IDENTIFIED BY 'the right one';\n"
+            "GRANT SELECT ON *.* TO secretive@localhost;\n"
             "CREATE USER certified@localhost REQUIRE X509;\nGRANT SELECT ON *.* TO certified@localhost;\n"
         )
         command = [

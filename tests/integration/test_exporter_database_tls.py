@@ -13,7 +13,7 @@ from servers_database import TlsServer, mariadb_tls, postgresql_tls
 
 from exporter.collectors.base import Collection
 from exporter.collectors.database import DatabaseCollector, DatabaseConfig
-from exporter.errors import Denied, SecretMissing, Unreachable
+from exporter.errors import Denied, SecretMissing, Unauthorized, Unreachable
 
 ENCRYPTED = {
     "postgresql": "SELECT 1 AS id, ssl AS value FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
@@ -27,7 +27,9 @@ class Place:
     driver: str
     server: TlsServer
 
-    def collect(self, *, tls: dict[str, str] | None, host: str = "localhost", user: str = "sentinel") -> object:
+    def collect(
+        self, *, tls: dict[str, str] | None, host: str = "localhost", user: str = "sentinel", **login: str
+    ) -> object:
         """Whether the connection is encrypted."""
         database = "postgres" if self.driver == "postgresql" else "payments"
         model: dict[str, Any] = {
@@ -37,6 +39,7 @@ class Place:
             "query": ENCRYPTED[self.driver],
             "connection": {
                 "driver": self.driver, "host": host, "port": self.server.port, "database": database, "username": user,
+                **login,
             },
             "metrics": [{"source_field": "value", "prometheus_name": "sentinel_value", "labels": ["id"]}],
         }  # fmt: skip
@@ -88,3 +91,14 @@ def test_a_client_s_certificate(place: Place) -> None:
 def test_a_file_that_is_not_there_is_named(place: Place) -> None:
     with pytest.raises(SecretMissing, match=r"tls\.ca_file /no/such\.pem cannot be read"):
         place.collect(tls={"ca_file": "/no/such.pem"})
+
+
+def test_a_refused_password_stops_the_source_and_is_not_shown(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSWORD", "the right one")
+    login = {"user": "secretive", "password_env": "PASSWORD"}
+    place.collect(tls={"mode": "require"}, **login)
+    monkeypatch.setenv("PASSWORD", "the wrong one")
+    with pytest.raises(Unauthorized) as refused:
+        place.collect(tls={"mode": "require"}, **login)
+    assert refused.value.stops
+    assert "the wrong one" not in str(refused.value)

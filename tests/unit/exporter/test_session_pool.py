@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -25,6 +26,7 @@ class FakeSession:
 
     def begin(self, _: Collection) -> None:
         if self.generation != self.server.generation:
+            self.server.tried_in_vain += 1
             raise Unreachable("gone away")
         self.began += 1
 
@@ -46,6 +48,7 @@ class Server:
     def __init__(self) -> None:
         self.sessions: list[FakeSession] = []
         self.generation = 0
+        self.tried_in_vain = 0
 
     def connect(self, _: Target, collection: Collection) -> Session:
         self.sessions.append(FakeSession(self, collection))
@@ -88,12 +91,15 @@ def test_a_session_is_kept_until_its_lifetime_ends() -> None:
 def test_a_free_session_that_is_too_old_is_closed_though_nobody_takes_it() -> None:
     server = Server()
     pool = SessionPool(key(size=2), server.connect)
-    with pool.session(at(0), doubtful=False):
-        use(pool, at(60))
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(pool.session(at(0), doubtful=False))
+    second.enter_context(pool.session(at(60), doubtful=False))
+    first.close()
+    second.close()
+    use(pool, at(99))
     assert server.open == 2
-    with pool.session(at(110), doubtful=False):
-        pass
-    assert server.open == 1
+    use(pool, at(110))
+    assert [session.closed for session in server.sessions] == [True, False]
 
 
 def test_a_server_that_came_back_is_asked_anew_without_an_error() -> None:
@@ -106,6 +112,7 @@ def test_a_server_that_came_back_is_asked_anew_without_an_error() -> None:
     use(pool, at(1))
     assert server.open == 1
     assert len(server.sessions) == 4
+    assert server.tried_in_vain == 1, "what the others would say is known"
 
 
 @pytest.mark.parametrize("error", [QueryRefused("no"), KeyboardInterrupt()])

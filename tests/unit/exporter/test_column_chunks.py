@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.collectors import columns
+from exporter.collectors.columns import frame_of_chunks, frame_of_rows
+from exporter.mapping.numbers import to_numbers
+
+VALUES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text() | st.binary()
+
+
+def fetching(rows: Sequence[Sequence[Any]]) -> Callable[[int], Sequence[Sequence[Any]]]:
+    rest = list(rows)
+
+    def fetch(count: int) -> list[Sequence[Any]]:
+        found, rest[:] = rest[:count], rest[count:]
+        return found
+
+    return fetch
+
+
+@given(values=st.lists(VALUES, max_size=12), size=st.integers(1, 5))
+def test_chunks_say_the_same_numbers_as_the_whole(values: list[Any], size: int) -> None:
+    rows = [(value,) for value in values]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "_ROWS_AT_ONCE", size)
+        frame, count = frame_of_chunks(["v"], fetching(rows), ["v"], 1000)
+    whole = frame_of_rows(["v"], rows, ["v"])
+    assert count == len(frame) == len(rows)
+    numbers, expected = to_numbers(frame["v"])[0], to_numbers(whole["v"])[0]
+    assert numbers.cast(pl.Float64).to_list() == expected.cast(pl.Float64).to_list()
+    assert frame["v"].null_count() == whole["v"].null_count()
+
+
+@given(size=st.integers(1, 4), limit=st.integers(1, 9))
+def test_no_more_rows_are_fetched_than_the_limit(size: int, limit: int) -> None:
+    fetch = fetching([(i,) for i in range(6)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "_ROWS_AT_ONCE", size)
+        frame, count = frame_of_chunks(["v"], fetch, ["v"], limit)
+    assert count == len(frame) == min(limit, 6)
+    assert len(fetch(100)) == 6 - count
+
+
+def test_no_rows_have_columns_and_rows_without_a_wanted_column_are_counted() -> None:
+    frame, count = frame_of_chunks(["a", "b"], fetching([]), ["b", "c"], 10)
+    assert (frame.columns, count) == (["b"], 0)
+    frame, count = frame_of_chunks(["a"], fetching([(1,), (2,)]), ["c"], 10)
+    assert (frame.width, count) == (0, 2)
