@@ -65,23 +65,23 @@ def _holds(column: pl.Series, condition: FilterConfig) -> tuple[pl.Series, tuple
             return plain_text(column).str.contains(str(condition.value)), ()
     kind = kind_of(condition.operands[0])
     if kind == "text":
-        return _compared(plain_text(column), condition.operator, condition.operands), ()
+        return _compared(plain_text(column), condition.operator, [str(value) for value in condition.operands]), ()
     numbers = convert(column, _READ_AS[kind])
     operands = [_seconds(value) if isinstance(value, date) else value for value in condition.operands]
     return _compared(numbers.values, condition.operator, operands), numbers.warnings
 
 
-def _compared(column: pl.Series, name: str, operands: Sequence[object]) -> pl.Series:
+def _compared(column: pl.Series, name: str, operands: Sequence[float | str]) -> pl.Series:
     if column.dtype == pl.Null:
         return pl.repeat(None, len(column), dtype=pl.Boolean, eager=True)
+    if column.dtype.is_integer() and all(isinstance(value, int) for value in operands):
+        column = column.cast(pl.Int128)  # narrower types do not take every number to compare with
+    elif column.dtype.is_numeric():
+        column, operands = column.cast(pl.Float64), [float(value) for value in operands]
     if name in _COMPARE:
         compared: pl.Series = _COMPARE[name](column, operands[0])
         return compared
-    if column.dtype.is_numeric() and not (
-        column.dtype.is_integer() and all(isinstance(value, int) for value in operands)
-    ):
-        column = column.cast(pl.Float64)
-    among = column.is_in(pl.Series(operands, dtype=column.dtype, strict=False).drop_nulls().implode())
+    among = column.is_in(pl.Series(operands, dtype=column.dtype).implode())
     return ~among if name == "not_in" else among
 
 

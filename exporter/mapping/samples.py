@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 
@@ -12,7 +12,7 @@ from exporter.errors import DuplicateSeries
 from exporter.mapping.numbers import to_text
 from exporter.mapping.spec import DuplicatePolicy
 
-_LINES_AT_ONCE = 32_768  # few enough that their text, held three times over while it is joined, is no burden
+_LINES_AT_ONCE = 32_768
 _NAN = "NaN"
 
 
@@ -81,27 +81,31 @@ class Samples:
         return replace(self, labels=frame["labels"], values=values, rows=frame["row"])
 
     def text(self) -> bytes:
-        """The exposition lines, those of one row together."""
-        out = BytesIO()
-        for part in self._parts():
-            out.write(part)
-        return out.getvalue()
+        """The exposition lines, those of one row together.
 
-    def _parts(self) -> Iterator[bytes]:
-        """Text of some rows at a time, so that only little of it is held more than once."""
+        They are made some rows at a time and written into a buffer of the size that they will have: otherwise the
+        text of the largest family would be held two or three times over.
+        """
         if not len(self.labels):
-            return
+            return b""
+        frame = pl.DataFrame({"labels": self.labels, **{str(at): _text(each) for at, each in enumerate(self.values)}})
         labelled = bool(self.labels[0])
-        columns = ["labels", *map(str, range(len(self.values)))]
         pieces: list[pl.Expr] = []
-        for line, column in zip(self.lines, columns[1:], strict=True):
-            pieces += _line(self.name + line.suffix, line.label, column, labelled=labelled)
+        size = len(self.lines) * _bytes(frame["labels"])
+        for at, line in enumerate(self.lines):
+            start, end = _around(self.name + line.suffix, line.label, labelled=labelled)
+            pieces += [pl.lit(start), pl.col("labels"), pl.lit(end), pl.col(str(at)), pl.lit("\n")]
+            size += _bytes(frame[str(at)]) + len(frame) * len(f"{start}{end}\n".encode())
+        joined = pl.concat_str(pieces).str.join("").cast(pl.Binary)
         step = max(1, _LINES_AT_ONCE // len(self.lines))
-        for start in range(0, len(self.labels), step):
-            texts = (_text(values.slice(start, step)) for values in self.values)
-            parts = [self.labels.slice(start, step), *texts]
-            frame = pl.DataFrame(dict(zip(columns, parts, strict=True)))
-            yield str(frame.select(pl.concat_str(pieces).str.join("")).item()).encode()
+        out = BytesIO()
+        out.seek(size - 1)
+        out.write(b"\n")
+        out.seek(0)
+        for first in range(0, len(frame), step):
+            out.write(frame.slice(first, step).select(joined).item())
+        out.truncate()
+        return out.getvalue()
 
     def _alike(self) -> DuplicateSeries:
         repeated = self.labels.filter(self.labels.is_duplicated())
@@ -123,12 +127,15 @@ def cut(families: Sequence[Samples], most: int) -> list[Samples]:
     return [samples.before(beyond["row"][0]) for samples in families] if len(beyond) else list(families)
 
 
-def _line(name: str, label: str, value: str, *, labelled: bool) -> list[pl.Expr]:
-    """The pieces of a line; a row's labels stand first, the type's own label last."""
+def _around(name: str, label: str, *, labelled: bool) -> tuple[str, str]:
+    """What stands before and after a row's labels; the type's own label comes last."""
     if labelled:
-        start, end = f"{name}{{", f",{label}}} " if label else "} "
-        return [pl.lit(start), pl.col("labels"), pl.lit(end), pl.col(value), pl.lit("\n")]
-    return [pl.lit(f"{name}{{{label}}} " if label else f"{name} "), pl.col(value), pl.lit("\n")]
+        return f"{name}{{", f",{label}}} " if label else "} "
+    return (f"{name}{{{label}}} " if label else f"{name} "), ""
+
+
+def _bytes(text: pl.Series) -> int:
+    return int(text.str.len_bytes().cast(pl.UInt64).sum())
 
 
 def _text(values: pl.Series) -> pl.Series:
