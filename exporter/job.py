@@ -77,7 +77,7 @@ class SourceJob:
         if collection is not None:
             collection.cancelled.set()
             if self._collector is not None:
-                self._collector.cancel()
+                self._told(self._collector.cancel, collection.secrets)
 
     def drop(self) -> None:
         self._served = None
@@ -88,7 +88,7 @@ class SourceJob:
 
     def close(self) -> None:
         if self._collector is not None:
-            self._collector.close()
+            self._told(self._collector.close, self._secrets or Secrets())
 
     def adopt(self, snapshot: Snapshot, wall: float) -> Warm:
         """Serve what another process collected. `wall` is now in Unix seconds."""
@@ -111,12 +111,16 @@ class SourceJob:
             self._serve(_Served(collection.version, collection.now, rendered.rows, rendered.series, warnings, blocks))
 
         def published() -> None:
-            try:
-                collector.published()
-            except Exception as error:  # noqa: BLE001 - the data is served; the source can only be told again
-                _internal(self.name, error, collection.secrets)
+            self._told(collector.published, collection.secrets)
 
         return Outcome(rendered.rows, rendered.series, warnings, publish, published)
+
+    def _told(self, tell: Callable[[], None], secrets: Secrets) -> None:
+        """Tell the collector something; a fault of its own harms neither the data served nor the thread."""
+        try:
+            tell()
+        except Exception as error:  # noqa: BLE001 - ours, whatever it is, and logged
+            _internal(self.name, error, secrets)
 
     def _unchanged(self, collection: Collection, served: _Served | None) -> Outcome:
         """What was served when the source was asked is as good as new, even if it was dropped for its age meanwhile."""

@@ -32,7 +32,10 @@ def family(form: Form, name: str, kind: Kind, help_text: str, samples: Iterable[
         for (labels, _), value in zip(listed, values, strict=True)
     ]
     told, told_kind = (name, kind) if form == "openmetrics" else (full, "gauge" if kind == "info" else kind)
-    return f"# HELP {told} {_escaped(help_text)}\n# TYPE {told} {told_kind}\n{''.join(lines)}"
+    help_text = _escaped(help_text).strip()
+    if form == "openmetrics":
+        help_text = help_text.replace('"', r"\"")
+    return f"# HELP {told} {help_text}\n# TYPE {told} {told_kind}\n{''.join(lines)}"
 
 
 def label(name: str, value: str) -> str:

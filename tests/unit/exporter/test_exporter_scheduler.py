@@ -308,6 +308,18 @@ def test_hundreds_of_quick_sources_need_few_threads() -> None:
     assert all(job.closed for job in jobs)
 
 
+def test_a_source_that_has_changed_waits_until_its_former_run_has_ended() -> None:
+    before, job, time = slot_of(FakeJob(), Time()), FakeJob(timeout=30), Time()
+    slot = Slot(job, time.clock(), Schedule(job.name, job.interval, 1000), after=before)
+    run = threading.Thread(target=slot.run_once)
+    run.start()
+    run.join(0.3)
+    assert not job.deadlines
+    before.closed.set()
+    run.join(5)
+    assert len(job.deadlines) == 1
+
+
 def test_replacing_keeps_runs_and_ends_sources() -> None:
     kept, gone, changed = FakeJob("kept"), FakeJob("gone"), FakeJob("changed")
     held = threading.Event()
