@@ -52,8 +52,12 @@ def _certificates(folder: Path, user: str | None) -> Certificates:
 
 
 def accepts(port: int) -> bool:
-    command = [program("pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    """Whether it lets somebody in: while it starts, pg_isready takes the refusal of a plain connection for a yes."""
+    try:
+        psycopg.connect(f"postgresql://sentinel@127.0.0.1:{port}/postgres", connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+from uuid import uuid4
 
 import polars as pl
 from pydantic import BeforeValidator, Field, model_validator
@@ -170,6 +171,10 @@ class KafkaConfig(SourceConfig):
         if self.window is not None and self.expires < self.window:
             raise ValueError("expire_after is shorter than window: make it at least as long")
         return self
+
+    def for_trial(self) -> Self:
+        """In a group of its own, so that no partition is taken from a running exporter."""
+        return self.model_copy(update={"group": f"{self.group_id}-test-{uuid4().hex[:8]}"})
 
     @property
     def group_id(self) -> str:

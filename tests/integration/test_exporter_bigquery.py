@@ -117,7 +117,7 @@ def test_decimals_dates_and_times_can_be_labels(emulator: Emulator) -> None:
     for column, text in {
         "NUMERIC '12.50'": "12.5",
         "DATE '2026-01-31'": "2026-01-31",
-        "TIMESTAMP '2026-01-31 08:00:00+00'": "2026-01-31 08:00:00",
+        "TIMESTAMP '2026-01-31 08:00:00+00'": "2026-01-31T08:00:00Z",
     }.items():
         query = f"SELECT {column} AS account_id, 1 AS rate, 1 AS count"
         with running(source(emulator, query)) as exporter:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.collectors import columns
 from exporter.collectors.columns import frame_of_chunks, frame_of_rows
-from exporter.mapping.numbers import to_numbers
+from exporter.mapping.numbers import read_numbers
 
 VALUES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text() | st.binary()
 
@@ -33,7 +33,7 @@ def test_chunks_say_the_same_numbers_as_the_whole(values: list[Any], size: int) 
         frame, count = frame_of_chunks(["v"], fetching(rows), ["v"], 1000)
     whole = frame_of_rows(["v"], rows, ["v"])
     assert count == len(frame) == len(rows)
-    numbers, expected = to_numbers(frame["v"])[0], to_numbers(whole["v"])[0]
+    numbers, expected = read_numbers(frame["v"]), read_numbers(whole["v"])
     assert numbers.cast(pl.Float64).to_list() == expected.cast(pl.Float64).to_list()
     assert frame["v"].null_count() == whole["v"].null_count()
 

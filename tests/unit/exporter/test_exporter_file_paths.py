@@ -144,7 +144,7 @@ def test_the_format_is_the_suffix_unless_it_is_given() -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ("time_zone: Mars", "'Mars' is no time zone: write one such as UTC"),
+        ("time_zone: Mars", "'Mars' is no time zone: write it such as"),
         ("time_zone: /etc/passwd", "is no time zone"),
         ("offset: -1", "has no unit"),
         ("offset: tomorrow", "is no duration"),

@@ -130,7 +130,7 @@ def test_credentials_of_the_server_itself(monkeypatch: pytest.MonkeyPatch) -> No
 @settings(max_examples=15)  # four configurations each
 @given(st.text("ABCXYZ0123456789$-_.+/=%", min_size=6, max_size=20), st.booleans())
 def test_no_text_that_could_be_a_secret_is_shown(random: str, reference: bool) -> None:
-    secret = f"K{random}"
+    secret = f"K{random.rstrip('$')}"  # before a reference, it would make it a plain text
     text = secret + ("${KEY}" if reference else "")
     quoted = text.replace("'", "")
     sources = [
