@@ -107,7 +107,8 @@ def test_rows_beyond_one_chunk_and_columns_whose_type_changes(tmp_path: Path, mo
 
 POSTGRESQL_VALUES = """
     SELECT * FROM (VALUES
-      (1, 9007199254740993::bigint, 0.30000000000000004::float8, 0.1::float4, 12345678901234567890.000000000000000001::numeric, true,
+      (1, 9007199254740993::bigint, 0.30000000000000004::float8, 0.1::float4,
+       12345678901234567890.000000000000000001::numeric, true,
        'a,"b" \\ ''c''', '\\x6162ff'::bytea, '2026-03-01 12:00:00.5+00'::timestamptz AT TIME ZONE 'UTC', '{1,2}'::int[],
        E'line\\r\\none\\ttab'),
       (2, NULL, 'NaN', '-Infinity', 'NaN', false, '', '', NULL, NULL, '\\N'),
