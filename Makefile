@@ -58,6 +58,15 @@ bench-exporter: .venv/dev.stamp .bench/exporters/stamp ## the exporter beside it
 	@sh demo/packages.sh initdb=postgresql prometheus-sql-exporter=prometheus-sql-exporter nginx=nginx-light
 	@$(BIN)/python -m bench.exporter --query-exporter .bench/exporters/bin/query-exporter $(OPTIONS)
 
+.PHONY: bench-sources
+bench-sources: .venv/dev.stamp ## do 500 sources keep their schedule? schedule lag, CPU, memory, threads (OPTIONS="--help")
+	@sh demo/packages.sh initdb=postgresql
+	@$(BIN)/python -m bench.many_sources $(OPTIONS)
+
+.PHONY: dashboards
+dashboards: .venv/dev.stamp ## write grafana/dashboards/ anew from the code beside it
+	@$(BIN)/python -m grafana.exporter_dashboard
+
 .PHONY: bench-webhook
 bench-webhook: .venv/dev.stamp .bench/alerta/stamp ## the receiver beside Alerta: alerts a second, latency, nothing lost (OPTIONS="--help")
 	@sh demo/packages.sh initdb=postgresql wrk=wrk

@@ -65,8 +65,9 @@ class DatabaseConfig(SourceConfig):
 
     @model_validator(mode="after")
     def _params_are_used(self) -> DatabaseConfig:
-        driver: Driver = self.connection.driver if self.connection else "postgresql"
-        unused = sorted(self.params.keys() - placeholders(self.query, driver))
+        drivers = [self.connection.driver] if self.connection else _SESSIONS  # a URL's driver is not known yet
+        used = set[str]().union(*(placeholders(self.query, driver) for driver in drivers))
+        unused = sorted(self.params.keys() - used)
         if unused and not list(references(self.query)):
             raise ValueError(f"params has {', '.join(unused)}, but query has no :{unused[0]}: use it, or remove it")
         windowed = "{time_from}" in self.params.values()

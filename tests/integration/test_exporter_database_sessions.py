@@ -109,6 +109,9 @@ def test_a_session_is_kept_between_collections_and_closed_with_the_source(
     assert len(first) == 1
     assert collect(collector) == [(1, 2)]
     assert server.sessions() == first
+    if server.postgresql:
+        state = server.execute(f"SELECT state FROM pg_stat_activity WHERE pid = {first[0]}")
+        assert state == [("idle",)], "no transaction is left open"
     collector.close()
     wait_for(lambda: not server.sessions(), what="closed")
 

@@ -151,10 +151,8 @@ def test_a_failing_source_keeps_its_last_good_data_and_then_drops_it(database: D
     with running(source(max_staleness="1500ms")) as exporter:
         exporter.tried()
         database.execute("ALTER TABLE payments RENAME TO elsewhere")
-        # DuckDB may first refuse a file that the statement above still holds open.
-        scraped = exporter.wait(
-            lambda s: s.value("sentinel_source_errors_total", source="source", reason="query"), "failing"
-        )
+        failures = {"source": "source", "reason": "query"}
+        scraped = exporter.wait(lambda s: s.value("sentinel_source_errors_total", **failures), "failing")
         assert scraped.value("sentinel_source_up", source="source") == 0
         assert scraped.value("sentinel_transaction_count", account_id="acc_003") == -1
         assert "payments" in exporter.error()[1]

@@ -55,6 +55,14 @@ def test_variables_that_a_source_needs() -> None:
     assert set(needs) == {"USER_NAME", "PASS", "COLUMN", "REGION"}
 
 
+def test_a_placeholder_is_found_whatever_driver_the_url_will_name() -> None:
+    query = "SELECT '\\'' WHERE a = :a AND b = 'x'"
+    model = {"name": "x", "type": "database", "url_env": "U", "query": query, "params": {"a": 1}, "metrics": METRICS}
+    assert DatabaseConfig.model_validate(model).params == {"a": 1}
+    with pytest.raises(ValidationError, match="query has no :a"):
+        config(SERVER, query=query, params={"a": 1})
+
+
 def test_parameters_keep_their_types() -> None:
     params = {"a": True, "b": 1, "c": 1.5, "d": "1", "e": None}
     found = config(SERVER, query="SELECT :a, :b, :c, :d, :e", params=params).params
