@@ -94,4 +94,4 @@ def csv(rows: list[dict[str, Any]]) -> bytes:
 
 
 def gzipped(content: bytes | str) -> bytes:
-    return gzip.compress(content.encode() if isinstance(content, str) else content)
+    return gzip.compress(content.encode() if isinstance(content, str) else content, mtime=0)
