@@ -1,4 +1,4 @@
-"""Do hundreds of sources keep their schedule? `python bench/many_sources.py [--sources 500] [--seconds 120]`.
+"""Do hundreds of sources keep their schedule? `python -m bench.many_sources [--sources 500] [--seconds 120]`.
 
 Runs the exporter as a process of its own over one database, scrapes it as Prometheus would, and prints how late
 collections began, CPU, memory and threads. Ends with a line for each goal, and 1 when one is short.
