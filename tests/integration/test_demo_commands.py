@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 import requests
 import sqlalchemy as sa
+from servers import answers
 
 from demo.__main__ import main
 from demo.metric_platform import PATH
@@ -76,10 +77,7 @@ def serving(environment: dict[str, str], port: int, *arguments: str) -> Iterator
 
 
 def healthy(port: int) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/-/healthy", timeout=2).ok
-    except requests.ConnectionError:
-        return False
+    return answers(f"http://127.0.0.1:{port}/-/healthy")
 
 
 def wait(condition: Callable[[], Any], seconds: float = 30.0) -> None:
