@@ -31,6 +31,7 @@ class Scheduler:
         self._crew = Crew("source")
         self._pulse = threading.Thread(target=self._beat, name="schedule", daemon=True)
         self._slots: tuple[Slot, ...] = self._made(jobs, warm or {})
+        self._gone: dict[str, Slot] = {}
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -56,8 +57,11 @@ class Scheduler:
         All others must have been given up with `end`.
         """
         kept = {slot.job.name: slot for slot in self._slots}
-        added = {slot.job.name: slot for slot in self._made(new, warm, kept)}
+        before = self._gone | kept
+        added = {slot.job.name: slot for slot in self._made(new, warm, before)}
         self._slots = tuple(added.get(name) or kept[name] for name in order)
+        going = {name: slot for name, slot in before.items() if slot not in self._slots}
+        self._gone = {name: slot for name, slot in going.items() if not slot.ended}  # it may come back before its end
         for slot in self._slots:
             slot.resume()
             self._arrange(slot)

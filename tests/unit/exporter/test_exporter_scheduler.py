@@ -341,6 +341,50 @@ def test_replacing_keeps_runs_and_ends_sources() -> None:
     scheduler.stop()
 
 
+@pytest.mark.parametrize("vanishes", [False, True])
+def test_however_often_a_source_is_changed_its_runs_never_overlap(vanishes: bool) -> None:
+    release, now, most = threading.Event(), [0], [0]
+
+    def during() -> None:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        release.wait(20)
+        now[0] -= 1
+
+    jobs = [FakeJob(timeout=0.05, during=during) for _ in range(4)]
+    scheduler = Scheduler(jobs[:1])
+    scheduler.start()
+    wait_for(lambda: jobs[0].deadlines, what="first run")
+    for job in jobs[1:]:
+        scheduler.end(["payments"])
+        if vanishes:
+            scheduler.replace([], [], {})
+        scheduler.replace(["payments"], [job], {})
+    wait_for(lambda: jobs[2].closed, what="the successor that never ran is closed")
+    threading.Event().wait(1.3)  # longer than any wait for a former run
+    assert (most[0], jobs[3].deadlines) == (1, [])
+    release.set()
+    wait_for(lambda: jobs[3].published, what="the last one runs after the first has ended")
+    assert (most[0], jobs[1].deadlines, jobs[2].deadlines) == (1, [], [])
+    scheduler.stop()
+
+
+def test_nobody_hears_of_a_run_that_hangs_after_its_source_was_given_up(capsys: pytest.CaptureFixture[str]) -> None:
+    job, time = FakeJob(), Time()
+    slot = slot_of(job, time)
+
+    def hang() -> None:
+        slot.cancel(lambda work: work())
+        time.passed = 11
+        assert tend(slot), "cancelled once more"
+        assert not tend(slot)
+
+    job.during = hang
+    slot.run_once()
+    assert (job.cancelled, slot.state.failures, job.closed) == (2, 0, 1)
+    assert "collection failed" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("attempts", [0, 1])
 def test_ready_once_every_source_was_tried(attempts: int) -> None:
     scheduler = Scheduler([FakeJob("a"), FakeJob("b", error=Denied("no"))])
