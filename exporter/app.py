@@ -71,6 +71,11 @@ class Exporter:
         """Whether every enabled source has been tried once, or is served from before a restart."""
         return self._scheduler.ready
 
+    @property
+    def healthy(self) -> bool:
+        """Whether sources are still collected when they are due."""
+        return self._scheduler.healthy
+
     def metrics(
         self, *, gzip: bool, form: Form = "text", names: Sequence[str] = (), sources: Sequence[str] = ()
     ) -> list[bytes]:

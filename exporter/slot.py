@@ -108,6 +108,17 @@ class Slot:
 
     def run_once(self) -> None:
         """One collection, start to end, in the calling thread; of a stopped source only when a secret has changed."""
+        try:
+            self._run_once()
+        except BaseException:  # ours, and told by the caller: the source can be run again
+            with self._lock:
+                self._claimed = False
+                self.state = replace(self.state, running_since=None, overdue=False)
+            if self._cancelled:
+                self._close()
+            raise
+
+    def _run_once(self) -> None:
         if self.state.stopped and not self.job.secrets_changed():
             with self._lock:
                 self._claimed = False
@@ -187,8 +198,10 @@ class Slot:
         return True
 
     def _close(self) -> None:
-        self.job.close()
-        self.closed.set()
+        try:
+            self.job.close()
+        finally:
+            self.closed.set()
 
     def _look_again(self, now: float) -> float:
         """When the source is looked at next; that of a cron expression by the wall clock as it is now."""
