@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import structlog
 
@@ -26,6 +27,7 @@ from exporter.shard import Shard
 from exporter.status_page import Filter, status_page
 from exporter.warm_start import WarmStart
 
+_LAST_ANSWERS = 1.5  # seconds that answers in progress have when the exporter stops
 log = structlog.get_logger()
 
 
@@ -134,12 +136,14 @@ class Exporter:
         log.info("exporter started", url=self.url, sources=len(self._sources))
 
     def stop(self) -> None:
-        """End within about a second, whatever the sources are doing."""
+        """End within about two seconds, whatever sources and clients are doing. Answers in progress are sent."""
+        answered_by = monotonic() + _LAST_ANSWERS
+        self._server.end()
         self._scheduler.stop()
         if self._warm_start is not None:
             self._warm_start.close()
-        self._server.shutdown()
-        self._server.server_close()
+        if not self._server.finish(max(0.0, answered_by - monotonic())):
+            log.warning("answers broken off", seconds=_LAST_ANSWERS)
         self._http.join(timeout=1)
         log.info("exporter stopped")
 
