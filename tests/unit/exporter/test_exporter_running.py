@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.collectors.base import Collection, Collector, Measure, SourceConfig
-from exporter.config import parse
+from exporter.config import ExporterConfig, parse
 from exporter.crew import Crew
 from exporter.environment import Secrets
 from exporter.errors import CollectError
@@ -112,6 +112,19 @@ def test_a_fingerprint_is_of_values_not_of_text() -> None:
     assert of_config(one) != of_config(other)
     assert float(of_config(one)) == of_config(one), "a metric holds it exactly"
     assert restart_needed(one.server, other.server) == ("exporter.port",)
+
+
+def test_replicas_of_one_file_have_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(address: str, head: str = "# a comment\n", query: str = "SELECT 1") -> ExporterConfig:
+        monkeypatch.setenv("POD_IP", address)
+        text = f"{head}exporter: {{host: '${{POD_IP}}'}}\ndata_sources:{SOURCE.format(interval='1h', query=query)}"
+        return parse(text, "c.yaml")
+
+    one, other = loaded("10.0.0.1"), loaded("10.0.0.2", head="")
+    assert one.server.host != other.server.host
+    assert len({of_config(config) for config in (one, other, one.listening_on(9999))}) == 1
+    assert of_config(one) != of_config(loaded("10.0.0.1", query="SELECT 2026-01-01"))
+    assert of_config(one) != of_config(loaded("10.0.0.1", query="SELECT '${POD_IP}'"))
 
 
 def test_counters_add_up_and_gauges_are_the_last() -> None:
