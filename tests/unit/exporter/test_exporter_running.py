@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import threading
 from collections import Counter
@@ -101,6 +102,33 @@ def test_only_data_younger_than_max_staleness_is_loaded(tmp_path: Path, passed: 
     config, folder = source(), WarmStart(tmp_path)
     (tmp_path / "one.snapshot").write_bytes(b"".join(encode(Snapshot("one", of_source(config), "1", 1e9, 3, 4))))
     assert list(folder.load([config], ["one"], 1e9 + passed)) == ["one"] * found
+
+
+def test_two_processes_of_one_id_write_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    opening = os.open
+
+    def noted(path: Path, *arguments: int) -> int:
+        opened.append(str(path))
+        return opening(path, *arguments)
+
+    monkeypatch.setattr("exporter.warm_start.os.open", noted)
+    for _ in range(2):
+        writer = WarmStart(tmp_path)
+        writer.start()
+        writer.keep(Snapshot("one", "c0ffee", "1", 1e9, 3, 4))
+        writer.close()
+    assert len(set(opened)) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["one.snapshot"]
+
+
+def test_files_of_a_killed_process_are_removed_once_they_are_old(tmp_path: Path) -> None:
+    old, new, foreign = (tmp_path / name for name in (".one.snapshot.7", ".one.snapshot.c0ffee", ".hidden"))
+    for file, age in ((old, 3601), (new, 3599), (foreign, 9999)):
+        file.write_bytes(b"half")
+        os.utime(file, (1e9 - age, 1e9 - age))
+    WarmStart(tmp_path).load([source()], ["one"], 1e9)
+    assert [old.exists(), new.exists(), foreign.exists()] == [False, True, True]
 
 
 def test_a_fingerprint_is_of_values_not_of_text() -> None:
