@@ -70,7 +70,7 @@ class Exporter:
 
     @property
     def ready(self) -> bool:
-        """Whether every enabled source has been tried once, or is served from before a restart."""
+        """Whether every enabled source has been tried once, or is served from before a restart. Stays so."""
         return self._scheduler.ready
 
     @property

@@ -33,6 +33,7 @@ class Scheduler:
         self._due: dict[Slot, float] = {}
         self._wakes: float | None = None
         self._stopped = False
+        self._ready = False
         self._crew = Crew("source")
         self._pulse = threading.Thread(target=self._beat, name="schedule", daemon=True)
         self._slots: tuple[Slot, ...] = self._made(jobs, warm or {})
@@ -48,8 +49,9 @@ class Scheduler:
 
     @property
     def ready(self) -> bool:
-        """Whether every source has been tried, or is served from before a restart."""
-        return all(state.tried for state in self.states)
+        """Whether every source was tried once, or is served from before a restart; sources added later do not count."""
+        self._ready = self._ready or all(state.tried for state in self.states)
+        return self._ready
 
     @property
     def healthy(self) -> bool:
@@ -66,6 +68,7 @@ class Scheduler:
 
         All others must have been given up with `end`.
         """
+        self._ready = self.ready  # nobody may have asked since the last source was tried
         kept = {slot.job.name: slot for slot in self._slots}
         before = self._gone | kept
         added = {slot.job.name: slot for slot in self._made(new, warm, before)}
