@@ -59,6 +59,7 @@ class Exporter:
         self._serving = Serving(self._sources)
         self._warm_start = WarmStart(Path(config.server.warm_start)) if config.server.warm_start else None
         jobs = [self._job(source) for source in self._sources]
+        self._jobs = {job.name: job for job in jobs}
         self._scheduler = Scheduler(jobs, self._clock, self._warmed(jobs))
         self._self_metrics = SelfMetrics(self._scheduler, self._clock, self._about)
 
@@ -151,7 +152,7 @@ class Exporter:
         """Everything that can fail has been done before: from here on it is a swap."""
         sources = self._mine(config)
         changes = Changes.between(self._sources, sources)
-        new = [self._job(source) for source in sources if source.name not in changes.kept]
+        new = {source.name: self._job(source) for source in sources if source.name not in changes.kept}
         self._scheduler.end((*changes.changed, *changes.removed))
         states = {state.name: state for state in self._scheduler.states}
         self._serving.replace(sources, (*changes.kept, *changes.served))
@@ -162,7 +163,9 @@ class Exporter:
             if state.series and state.fresh_since is not None:
                 age = now - state.fresh_since
                 warm[name] = Warm(age, state.rows, state.series, state.last_warnings, at_once=True)
-        self._scheduler.replace([source.name for source in sources], new, warm)
+                new[name].inherit(self._jobs[name])
+        self._scheduler.replace([source.name for source in sources], new.values(), warm)
+        self._jobs = {source.name: new.get(source.name) or self._jobs[source.name] for source in sources}
         if self._warm_start is not None:
             for name in changes.removed:
                 self._warm_start.forget(name)

@@ -239,6 +239,22 @@ def test_a_restart_has_no_gap_and_the_age_tells_the_truth(configured: Configured
     assert first.value("sentinel_source_warm", source="one") == 1
 
 
+def test_data_that_outlived_a_change_outlives_a_restart_too(configured: Configured, server: RestServer) -> None:
+    configured.write(api(server, "one"))
+    with configured.running() as exporter:
+        before = exporter.tried()
+        server.answer = lambda _: Answer(503)
+        for change in ("timeout: 9s", "timeout: 8s"):
+            configured.write(api(server, "one", more=change))
+            exporter.exporter.reload()
+        assert served(exporter.scrape()) == {"one": 7.0}
+    with configured.running() as restarted:
+        after = restarted.scrape()
+    assert served(after) == {"one": 7.0}
+    name = "sentinel_last_update_timestamp"
+    assert after.value(name, source="one") == pytest.approx(before.value(name, source="one"), abs=1)
+
+
 def test_warm_data_is_not_served_when_it_is_too_old_of_another_configuration_or_damaged(
     configured: Configured, server: RestServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
