@@ -85,8 +85,9 @@ class Exporter:
         """A whole scrape: the sources' blocks, then the exporter's own metrics, unless sources are asked for."""
         page = self._serving.exposition.page(form, names or None, sources or None)
         if not sources:
-            own = self._self_metrics.block(form)
-            page = page.then(Block.of(families_named(own.text, names)) if names else own)
+            own = self._self_metrics.text(form)
+            own = families_named(own, names) if names else own
+            page = page.then(Block.of(own) if gzip else Block.plain(own))
         return (page.then(EOF) if form == "openmetrics" else page).parts(gzip=gzip)
 
     def config_page(self) -> str:
