@@ -104,7 +104,7 @@ class SourceJob:
 
         It has no version: asked with that, the source as it is now could say that nothing has changed.
         """
-        served = former._served or former._inherited  # noqa: SLF001 - of the same class
+        served = former._served or former._inherited
         if served is not None and self._keep is not None:
             self._inherited = replace(served, version=None)
             self._keep(self._inherited.snapshot(self.name, self._fingerprint, self._program))
