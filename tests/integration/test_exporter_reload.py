@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -374,31 +373,3 @@ def test_other_keys_of_the_exporter_take_effect_at_the_next_start(
     told = capsys.readouterr().out
     assert "only at the next start" in told
     assert "exporter.host" in told
-
-
-@pytest.mark.parametrize("reads_on", [True, False])
-def test_a_stop_waits_for_a_scrape_in_progress_but_not_for_ever(
-    configured: Configured, server: RestServer, monkeypatch: pytest.MonkeyPatch, reads_on: bool
-) -> None:
-    size = 40_000_000
-    monkeypatch.setattr(Exporter, "metrics", lambda *_, **__: [b"#" + b"x" * (size - 2) + b"\n"])
-    configured.write(api(server, "one"))
-    exporter = Exporter(load(configured.file))
-    exporter.start()
-    host, port = exporter._server.server_address[:2]
-    with socket.create_connection((str(host), int(port)), timeout=5) as client:
-        client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
-        client.recv(1000, socket.MSG_PEEK)
-        began = time.monotonic()
-        stop = threading.Thread(target=exporter.stop)
-        stop.start()
-        stop.join(0.8)
-        assert stop.is_alive(), "the process would end, and the answer with it"
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((str(host), int(port)), timeout=5)
-        received = 0
-        while reads_on and received < size:
-            received += len(client.recv(1 << 20))
-        stop.join(5)
-        assert time.monotonic() - began < 2.5
-        assert (received >= size) == reads_on
