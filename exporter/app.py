@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import structlog
 
@@ -26,6 +27,7 @@ from exporter.shard import Shard
 from exporter.status_page import Filter, status_page
 from exporter.warm_start import WarmStart
 
+_LAST_ANSWERS = 1.5  # seconds that answers in progress have when the exporter stops
 log = structlog.get_logger()
 
 
@@ -57,6 +59,7 @@ class Exporter:
         self._serving = Serving(self._sources)
         self._warm_start = WarmStart(Path(config.server.warm_start)) if config.server.warm_start else None
         jobs = [self._job(source) for source in self._sources]
+        self._jobs = {job.name: job for job in jobs}
         self._scheduler = Scheduler(jobs, self._clock, self._warmed(jobs))
         self._self_metrics = SelfMetrics(self._scheduler, self._clock, self._about)
 
@@ -68,8 +71,13 @@ class Exporter:
 
     @property
     def ready(self) -> bool:
-        """Whether every enabled source has been tried once, or is served from before a restart."""
+        """Whether every enabled source has been tried once, or is served from before a restart. Stays so."""
         return self._scheduler.ready
+
+    @property
+    def healthy(self) -> bool:
+        """Whether sources are still collected when they are due."""
+        return self._scheduler.healthy
 
     def metrics(
         self, *, gzip: bool, form: Form = "text", names: Sequence[str] = (), sources: Sequence[str] = ()
@@ -77,8 +85,9 @@ class Exporter:
         """A whole scrape: the sources' blocks, then the exporter's own metrics, unless sources are asked for."""
         page = self._serving.exposition.page(form, names or None, sources or None)
         if not sources:
-            own = self._self_metrics.block(form)
-            page = page.then(Block.of(families_named(own.text, names)) if names else own)
+            own = self._self_metrics.text(form)
+            own = families_named(own, names) if names else own
+            page = page.then(Block.of(own) if gzip else Block.plain(own))
         return (page.then(EOF) if form == "openmetrics" else page).parts(gzip=gzip)
 
     def config_page(self) -> str:
@@ -129,12 +138,14 @@ class Exporter:
         log.info("exporter started", url=self.url, sources=len(self._sources))
 
     def stop(self) -> None:
-        """End within about a second, whatever the sources are doing."""
+        """End within about two seconds, whatever sources and clients are doing. Answers in progress are sent."""
+        answered_by = monotonic() + _LAST_ANSWERS
+        self._server.end()
         self._scheduler.stop()
         if self._warm_start is not None:
             self._warm_start.close()
-        self._server.shutdown()
-        self._server.server_close()
+        if not self._server.finish(max(0.0, answered_by - monotonic())):
+            log.warning("answers broken off", seconds=_LAST_ANSWERS)
         self._http.join(timeout=1)
         log.info("exporter stopped")
 
@@ -142,7 +153,7 @@ class Exporter:
         """Everything that can fail has been done before: from here on it is a swap."""
         sources = self._mine(config)
         changes = Changes.between(self._sources, sources)
-        new = [self._job(source) for source in sources if source.name not in changes.kept]
+        new = {source.name: self._job(source) for source in sources if source.name not in changes.kept}
         self._scheduler.end((*changes.changed, *changes.removed))
         states = {state.name: state for state in self._scheduler.states}
         self._serving.replace(sources, (*changes.kept, *changes.served))
@@ -153,7 +164,9 @@ class Exporter:
             if state.series and state.fresh_since is not None:
                 age = now - state.fresh_since
                 warm[name] = Warm(age, state.rows, state.series, state.last_warnings, at_once=True)
-        self._scheduler.replace([source.name for source in sources], new, warm)
+                new[name].inherit(self._jobs[name])
+        self._scheduler.replace([source.name for source in sources], new.values(), warm)
+        self._jobs = {source.name: new.get(source.name) or self._jobs[source.name] for source in sources}
         if self._warm_start is not None:
             for name in changes.removed:
                 self._warm_start.forget(name)

@@ -48,6 +48,11 @@ class Block:
         deflated = compressor.compress(text) + compressor.flush(isal_zlib.Z_FULL_FLUSH)
         return cls(text, deflated, isal_zlib.crc32(text))
 
+    @classmethod
+    def plain(cls, text: bytes) -> Block:
+        """For a page that is sent as text: nothing is compressed."""
+        return cls(text, b"", isal_zlib.crc32(text))
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

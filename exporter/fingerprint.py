@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from exporter.collectors.base import SourceConfig
@@ -18,9 +19,21 @@ def of_source(source: SourceConfig) -> str:
 
 
 def of_config(config: ExporterConfig) -> int:
-    """Of everything, as a number that a metric can hold, as Alertmanager tells the hash of its configuration."""
-    everything = [config.server.model_dump(mode="json"), [_plain(source) for source in config.sources]]
-    return int.from_bytes(_digest(everything, _EXACT_IN_FLOAT), "big")
+    """Of what is written in the file, as a number that a metric can hold, as Alertmanager tells its configuration's.
+
+    Options of the command line and the values of variables are no part of it: they differ between replicas and shards
+    of one configuration.
+    """
+    return int.from_bytes(_digest(_named(config.written), _EXACT_IN_FLOAT), "big")
+
+
+def _named(values: Any) -> Any:  # noqa: ANN401 - anything that YAML can hold
+    """The same with text for all that JSON has no name for, dates and keys that are numbers among them."""
+    if isinstance(values, Mapping):
+        return {str(key): _named(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_named(value) for value in values]
+    return values if isinstance(values, str | int | float | bool | None) else str(values)
 
 
 def _plain(source: SourceConfig) -> Any:  # noqa: ANN401 - anything that JSON can hold

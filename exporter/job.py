@@ -50,6 +50,7 @@ class SourceJob:
         self._running: Collection | None = None
         self._secrets: Secrets | None = None
         self._served: _Served | None = None
+        self._inherited: _Served | None = None
 
     def run(self, now: datetime, deadline: float, measures: list[Measure]) -> Outcome:
         """Collect and render. Secrets are read here, at every run, and no error that leaves here shows one."""
@@ -80,7 +81,7 @@ class SourceJob:
                 self._told(self._collector.cancel, collection.secrets)
 
     def drop(self) -> None:
-        self._served = None
+        self._served = self._inherited = None
         self._serving.drop(self.name)
 
     def secrets_changed(self) -> bool:
@@ -97,6 +98,16 @@ class SourceJob:
         self._served = _Served(version, at, snapshot.rows, snapshot.series, snapshot.warnings, snapshot.blocks)
         self._serving.publish(self.name, snapshot.blocks)
         return Warm(max(0.0, wall - snapshot.at), snapshot.rows, snapshot.series, snapshot.warnings)
+
+    def inherit(self, former: SourceJob) -> None:
+        """Keep what is served of the source under its former configuration: a restart may serve it, too.
+
+        It has no version: asked with that, the source as it is now could say that nothing has changed.
+        """
+        served = former._served or former._inherited
+        if served is not None and self._keep is not None:
+            self._inherited = replace(served, version=None)
+            self._keep(self._inherited.snapshot(self.name, self._fingerprint, self._program))
 
     def _collect(self, collection: Collection, served: _Served | None) -> Outcome:
         collector = self._collector = self._collector or registry.collector(self._config)
@@ -132,7 +143,7 @@ class SourceJob:
     def _serve(self, served: _Served) -> None:
         if self._served is None or self._served.blocks is not served.blocks:
             self._serving.publish(self.name, served.blocks)
-        self._served = served
+        self._served, self._inherited = served, None
         if self._keep is not None:
             self._keep(served.snapshot(self.name, self._fingerprint, self._program))
 

@@ -34,6 +34,9 @@ class Site(Protocol):
     @property
     def ready(self) -> bool: ...
 
+    @property
+    def healthy(self) -> bool: ...
+
     def metrics(self, *, gzip: bool, form: Form, names: Sequence[str], sources: Sequence[str]) -> list[bytes]:
         """A whole scrape, or the families and sources named. Unknown names give a valid answer without samples."""
 
@@ -124,7 +127,9 @@ class Routes:
         return _page(request, "text/yaml; charset=utf-8", self.site.config_page())
 
     def healthy(self, _: Request, __: Mapping[str, list[str]]) -> Answer:
-        return Answer.text(HTTPStatus.OK, "healthy")
+        if self.site.healthy:
+            return Answer.text(HTTPStatus.OK, "healthy")
+        return Answer.text(HTTPStatus.SERVICE_UNAVAILABLE, "no source is collected any more: restart the exporter")
 
     def ready(self, _: Request, __: Mapping[str, list[str]]) -> Answer:
         if self.site.ready:

@@ -7,8 +7,11 @@ done in threads of a crew, so that nothing that waits for a source can delay ano
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
+
+import structlog
 
 from exporter.crew import Crew
 from exporter.schedule import Schedule, first_spread
@@ -16,6 +19,8 @@ from exporter.slot import Slot
 from exporter.source_state import Clock, Failure, Job, Outcome, SourceState, Warm
 
 __all__ = ["Clock", "Failure", "Job", "Outcome", "Scheduler", "Slot", "SourceState", "Warm"]
+_AFTER_FAULT = 30.0  # seconds until a source that the schedule stumbled over is looked at again
+log = structlog.get_logger()
 
 
 class Scheduler:
@@ -28,9 +33,11 @@ class Scheduler:
         self._due: dict[Slot, float] = {}
         self._wakes: float | None = None
         self._stopped = False
+        self._ready = False
         self._crew = Crew("source")
         self._pulse = threading.Thread(target=self._beat, name="schedule", daemon=True)
         self._slots: tuple[Slot, ...] = self._made(jobs, warm or {})
+        self._gone: dict[str, Slot] = {}
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -42,8 +49,14 @@ class Scheduler:
 
     @property
     def ready(self) -> bool:
-        """Whether every source has been tried, or is served from before a restart."""
-        return all(state.tried for state in self.states)
+        """Whether every source was tried once, or is served from before a restart; sources added later do not count."""
+        self._ready = self._ready or all(state.tried for state in self.states)
+        return self._ready
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the schedule goes on, or has not begun."""
+        return self._pulse.ident is None or self._pulse.is_alive()
 
     def start(self) -> None:
         for slot in self._slots:
@@ -55,9 +68,13 @@ class Scheduler:
 
         All others must have been given up with `end`.
         """
+        self._ready = self.ready  # nobody may have asked since the last source was tried
         kept = {slot.job.name: slot for slot in self._slots}
-        added = {slot.job.name: slot for slot in self._made(new, warm, kept)}
+        before = self._gone | kept
+        added = {slot.job.name: slot for slot in self._made(new, warm, before)}
         self._slots = tuple(added.get(name) or kept[name] for name in order)
+        going = {name: slot for name, slot in before.items() if slot not in self._slots}
+        self._gone = {name: slot for name, slot in going.items() if not slot.ended}  # it may come back before its end
         for slot in self._slots:
             slot.resume()
             self._arrange(slot)
@@ -116,17 +133,31 @@ class Scheduler:
                 self._tend(slot)
 
     def _tend(self, slot: Slot) -> None:
-        work = slot.claim()
-        if work is not None:
-            self._crew.run(self._then_arrange(slot, work))
-        self._arrange(slot)
+        """A fault with one source must not end the schedule of the others."""
+        try:
+            work = slot.claim()
+            if work is not None:
+                self._crew.run(self._then_arrange(slot, work))
+            self._arrange(slot)
+        except Exception:  # noqa: BLE001 - ours, whatever it is, and logged
+            self._stumbled(slot)
 
     def _then_arrange(self, slot: Slot, work: Callable[[], None]) -> Callable[[], None]:
         def done() -> None:
-            work()
-            self._arrange(slot)
+            try:
+                work()
+                self._arrange(slot)
+            except Exception:  # noqa: BLE001 - ours, whatever it is, and logged
+                self._stumbled(slot)
 
         return done
+
+    def _stumbled(self, slot: Slot) -> None:
+        """Log a fault of the exporter itself, and look at the source again later."""
+        log.error("internal error", source=slot.job.name, traceback=traceback.format_exc())
+        with self._changed:
+            self._due[slot] = self._clock.monotonic() + _AFTER_FAULT
+            self._changed.notify()
 
     def _arrange(self, slot: Slot) -> None:
         """Note when the slot has to be looked at next, and wake the schedule's thread if that is earlier."""

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from exporter.exposition import Block, Form
+from exporter.exposition import Form
 from exporter.measured import Labels, Measurement
 from exporter.reload import ReloadState
 from exporter.sample_lines import Kind, family, label
@@ -53,11 +53,11 @@ class SelfMetrics:
         )
         build.labels(package_version(), platform.python_version()).set(1)
 
-    def block(self, form: Form = "text") -> Block:
+    def text(self, form: Form = "text") -> bytes:
         """All of them at this moment, without the end mark of OpenMetrics."""
         generate = openmetrics.generate_latest if form == "openmetrics" else generate_latest
         own = self_metrics(form, self._scheduler.states, self._about(), self._clock.monotonic(), self._clock.wall())
-        return Block.of(own.encode() + generate(self._registry).removesuffix(_EOF))
+        return own.encode() + generate(self._registry).removesuffix(_EOF)
 
 
 def self_metrics(form: Form, states: Sequence[SourceState], about: About, monotonic: float, wall: float) -> str:

@@ -8,8 +8,8 @@ import ssl
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
@@ -39,7 +39,7 @@ _ALWAYS = (
 
 
 class Server(ThreadingHTTPServer):
-    """A thread per connection, as many as `limits.max_connections`; those still open do not delay the end."""
+    """A thread per connection, as many as `limits.max_connections`; only answers in progress delay the end."""
 
     daemon_threads = True
     block_on_close = False
@@ -51,6 +51,9 @@ class Server(ThreadingHTTPServer):
         self.limits: LimitsConfig = config.limits
         self._certificates = Certificates(config.tls) if config.tls else None
         self._lock = threading.Lock()
+        self._answered = threading.Condition(self._lock)
+        self._answering = 0
+        self._ending = False
         self._open = 0
         self._spare: set[socket.socket] = set()
         host, port = config.host, config.port
@@ -70,12 +73,35 @@ class Server(ThreadingHTTPServer):
 
     @property
     def busy(self) -> bool:
-        """Whether so many connections are open that none should be kept for a next request."""
-        return self._open > self.limits.max_connections * _BUSY_FROM
+        """Whether none should be kept for a next request: too many connections are open, or the server ends."""
+        return self._ending or self._open > self.limits.max_connections * _BUSY_FROM
 
     def is_spare(self, connection: socket.socket) -> bool:
         """Whether it is one too many, open only to be told so."""
         return connection in self._spare
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """What `end` waits for."""
+        with self._lock:
+            self._answering += 1
+        try:
+            yield
+        finally:
+            with self._answered:
+                self._answering -= 1
+                self._answered.notify_all()
+
+    def end(self) -> None:
+        """Take no more connections, and no further request on those that are open."""
+        self._ending = True
+        self.shutdown()
+        self.server_close()
+
+    def finish(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the answers in progress; whether all were sent."""
+        with self._answered:
+            return self._answered.wait_for(lambda: not self._answering, timeout)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """An accepted connection. Its TLS handshake happens in its own thread: a slow one must not block the others."""
@@ -145,7 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = False
         wait = limits.read_timeout
         while not self.close_connection and self._begins(wait):
-            self.handle_one_request()
+            with self.server.answering():
+                self.handle_one_request()
             wait = limits.idle_timeout
 
     def handle_one_request(self) -> None:

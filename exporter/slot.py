@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 
 import structlog
 
@@ -18,6 +19,7 @@ from exporter.schedule import Schedule
 from exporter.source_state import Clock, Failure, Job, Outcome, SourceState, Warm
 
 _GRACE = 0.5  # seconds after its timeout in which a collector may still end by itself
+_WAIT_FOR_FORMER = 1.0  # seconds at a time; after them the source is looked at anew: it may have been given up
 _LOOK_AT_WALL_CLOCK = 60.0  # seconds; a source with a cron expression notices a wall clock that was set
 log = structlog.get_logger()
 
@@ -43,7 +45,7 @@ class Slot:
         self._served = warm is not None
         self._cancelled = False
         self._claimed = False
-        self._after = after
+        self._after = _unended(after)
         self.closed = threading.Event()
         self._look = self._look_wall = self._checked = 0.0
         self._warned: set[tuple[str, str | None]] = set()
@@ -68,6 +70,11 @@ class Slot:
     @property
     def running(self) -> bool:
         return self._claimed or self.state.running_since is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of the source runs any more: neither this slot, given up, nor one that it came after."""
+        return self.closed.is_set() and _unended(self._after) is None
 
     @property
     def due(self) -> float | None:
@@ -101,14 +108,27 @@ class Slot:
 
     def run_once(self) -> None:
         """One collection, start to end, in the calling thread; of a stopped source only when a secret has changed."""
+        try:
+            self._run_once()
+        except BaseException:  # ours, and told by the caller: the source can be run again
+            with self._lock:
+                self._claimed = False
+                self.state = replace(self.state, running_since=None, overdue=False)
+            if self._cancelled:
+                self._close()
+            raise
+
+    def _run_once(self) -> None:
         if self.state.stopped and not self.job.secrets_changed():
             with self._lock:
                 self._claimed = False
                 self._plan(self._clock.monotonic())
             return
-        if self._after is not None:
-            self._after.closed.wait(self.job.timeout)
-            self._after = None
+        if not self._former_ended() and not self._cancelled:
+            with self._lock:
+                self._claimed = False  # what is due stays so, and is claimed anew: the lag tells how long it takes
+                if not self._cancelled:
+                    return
         started = self._begin()
         if started is None:
             self._close()
@@ -167,9 +187,21 @@ class Slot:
             )
             return started
 
+    def _former_ended(self) -> bool:
+        """Wait a while for the slots that this one came after. One that was never run hands its own on."""
+        until = monotonic() + _WAIT_FOR_FORMER
+        while (former := _unended(self._after)) is not None:
+            self._after = former
+            if not former.closed.wait(max(0.0, until - monotonic())):
+                return False
+        self._after = None
+        return True
+
     def _close(self) -> None:
-        self.job.close()
-        self.closed.set()
+        try:
+            self.job.close()
+        finally:
+            self.closed.set()
 
     def _look_again(self, now: float) -> float:
         """When the source is looked at next; that of a cron expression by the wall clock as it is now."""
@@ -212,6 +244,9 @@ class Slot:
     def _give_up(self, now: float) -> None:
         started = self.state.running_since
         assert started is not None
+        if self._cancelled:  # of a source that is gone nobody wants to hear
+            self.state = replace(self.state, overdue=True)
+            return
         message = f"no end within the timeout of {self.job.timeout:g} s; the next run waits until this one has ended"
         failure = Failure(self._clock.wall(), TimedOut.reason, message, retryable=True)
         self._failed(now, started, failure=failure)
@@ -300,6 +335,13 @@ class Slot:
     def _plan_at(self, due: float, now: float) -> None:
         self._look, self._look_wall, self._checked = due, self._clock.wall() + due - now, now
         self.state = replace(self.state, next_run=None if self.state.stopped else due)
+
+
+def _unended(slot: Slot | None) -> Slot | None:
+    """The slot itself or, once it is closed, the first one before it that is not."""
+    while slot is not None and slot.closed.is_set():
+        slot = slot._after  # noqa: SLF001 - of the same class
+    return slot
 
 
 def _rounded(seconds: float) -> float:

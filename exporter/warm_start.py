@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from exporter.fingerprint import of_source
 from exporter.snapshot import NoSnapshot, Snapshot, decode, encode
 
 _SUFFIX = ".snapshot"
+_UNFINISHED_FOR = 3600.0  # seconds after which nobody writes a file any more
 log = structlog.get_logger()
 
 
@@ -44,6 +46,7 @@ class WarmStart:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             files = {file.name.removesuffix(_SUFFIX): file for file in self._folder.glob(f"*{_SUFFIX}")}
+            self._remove_unfinished(now)
         except OSError as error:
             log.warning("no warm start", folder=str(self._folder), error=error.strerror)
             return found
@@ -112,6 +115,13 @@ class WarmStart:
         else:
             self._failing = False
 
+    def _remove_unfinished(self, now: float) -> None:
+        """Files that a process left when it was killed while it wrote them."""
+        for file in self._folder.glob(f".*{_SUFFIX}.*"):
+            with contextlib.suppress(OSError):  # another exporter removes it, too
+                if now - file.stat().st_mtime > _UNFINISHED_FOR:
+                    file.unlink()
+
     def _remove(self, file: Path, name: str) -> None:
         """Only a file that is ours."""
         with contextlib.suppress(OSError, NoSnapshot, ValueError):
@@ -124,9 +134,9 @@ class WarmStart:
 
 def _replace(file: Path, parts: Iterable[bytes]) -> None:
     """Write the file as a whole or not at all; only its owner may read it."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished = file.with_name(f".{file.name}.{secrets.token_hex(8)}")  # in containers, process ids are alike
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
             output.writelines(parts)
         unfinished.replace(file)
     except OSError:

@@ -24,6 +24,7 @@ class FakeSite:
     """Says what it was asked for."""
 
     ready: bool = True
+    healthy: bool = True
     body: list[bytes] = field(default_factory=lambda: [b"sentinel_a 1\n"])
     asked: list[dict[str, Any]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

@@ -77,6 +77,13 @@ def test_ready_says_so_or_503() -> None:
         assert requests.get(unready.url + "/-/ready", timeout=5).status_code == 200
 
 
+def test_healthy_is_503_once_nothing_is_collected_any_more() -> None:
+    with serving(FakeSite(healthy=False)) as unhealthy:
+        assert requests.get(unhealthy.url + "/-/healthy", timeout=5).status_code == 503
+        unhealthy.site.healthy = True
+        assert requests.get(unhealthy.url + "/-/healthy", timeout=5).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("request_", "code", "words"),
     [

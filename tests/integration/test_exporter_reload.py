@@ -22,6 +22,7 @@ from exporter.app import Exporter
 from exporter.collectors.base import Collection, Collector, Measure
 from exporter.config import load
 from exporter.errors import ConfigError, Unauthorized
+from exporter.exposition import Block
 from exporter.scheduler import Clock
 from exporter.shard import Shard
 
@@ -236,6 +237,39 @@ def test_a_restart_has_no_gap_and_the_age_tells_the_truth(configured: Configured
     assert first.value(updated, source="one") == pytest.approx(before.value(updated, source="one"), abs=5)
     assert first.value("sentinel_source_series", source="one") == 1
     assert first.value("sentinel_source_warm", source="one") == 1
+
+
+def test_data_that_outlived_a_change_outlives_a_restart_too(configured: Configured, server: RestServer) -> None:
+    configured.write(api(server, "one"))
+    with configured.running() as exporter:
+        before = exporter.tried()
+        server.answer = lambda _: Answer(503)
+        for change in ("timeout: 9s", "timeout: 8s"):
+            configured.write(api(server, "one", more=change))
+            exporter.exporter.reload()
+        assert served(exporter.scrape()) == {"one": 7.0}
+    with configured.running() as restarted:
+        after = restarted.scrape()
+    assert served(after) == {"one": 7.0}
+    name = "sentinel_last_update_timestamp"
+    assert after.value(name, source="one") == pytest.approx(before.value(name, source="one"), abs=1)
+
+
+def test_only_who_takes_gzip_makes_the_exporter_compress(
+    configured: Configured, server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured.write(api(server, "one"))
+    with configured.running() as exporter:
+        exporter.tried()
+        compressed: list[bytes] = []
+        of = Block.of
+        for coding in ("identity", "gzip"):
+            exporter.get("/metrics", **{"Accept-Encoding": coding})  # the page of all sources is joined here
+        monkeypatch.setattr(Block, "of", lambda text: compressed.append(text) or of(text))
+        plain = exporter.get("/metrics", **{"Accept-Encoding": "identity"})
+        assert (compressed, "sentinel_source_up" in plain.text) == ([], True)
+        assert "sentinel_source_up" in exporter.get("/metrics", **{"Accept-Encoding": "gzip"}).text
+        assert len(compressed) == 1
 
 
 def test_warm_data_is_not_served_when_it_is_too_old_of_another_configuration_or_damaged(

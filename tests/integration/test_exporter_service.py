@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,9 @@ import yaml
 from exporter_parts import Answer, RestServer, Scraped, rest_server, running
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from servers import answers, wait_for
+
+from exporter.app import Exporter
+from exporter.config import parse
 
 OWNER = Path(__file__).parents[1] / "unit/exporter/owner-config.yaml"
 COMMAND = (sys.executable, "-m", "exporter")
@@ -144,6 +148,33 @@ def test_port_override_json_logs_and_a_quick_clean_stop(
         "source": "payments", "rows": 2000, "series": 4000, "event": "collected", "level": "debug",
         "timestamp": 0, "seconds": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("reads_on", [True, False])
+def test_a_stop_waits_for_a_scrape_in_progress_but_not_for_ever(
+    payments: Path, monkeypatch: pytest.MonkeyPatch, reads_on: bool
+) -> None:
+    size = 40_000_000
+    monkeypatch.setattr(Exporter, "metrics", lambda *_, **__: [b"#" + b"x" * (size - 2) + b"\n"])
+    exporter = Exporter(parse(f"exporter: {{port: 0}}\ndata_sources:\n{source(payments)}", "test.yaml"))
+    exporter.start()
+    host, port = exporter._server.server_address[:2]
+    with socket.create_connection((str(host), int(port)), timeout=5) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        client.recv(1000, socket.MSG_PEEK)
+        began = time.monotonic()
+        stop = threading.Thread(target=exporter.stop)
+        stop.start()
+        stop.join(0.8)
+        assert stop.is_alive(), "the process would end, and the answer with it"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((str(host), int(port)), timeout=5)
+        received = 0
+        while reads_on and received < size:
+            received += len(client.recv(1 << 20))
+        stop.join(5)
+        assert time.monotonic() - began < 2.5
+        assert (received >= size) == reads_on
 
 
 def test_self_metrics_say_when_and_how_much(payments: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import threading
 from collections import Counter
@@ -18,7 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.collectors.base import Collection, Collector, Measure, SourceConfig
-from exporter.config import parse
+from exporter.config import ExporterConfig, parse
 from exporter.crew import Crew
 from exporter.environment import Secrets
 from exporter.errors import CollectError
@@ -103,6 +104,33 @@ def test_only_data_younger_than_max_staleness_is_loaded(tmp_path: Path, passed: 
     assert list(folder.load([config], ["one"], 1e9 + passed)) == ["one"] * found
 
 
+def test_two_processes_of_one_id_write_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    opening = os.open
+
+    def noted(path: Path, *arguments: int) -> int:
+        opened.append(str(path))
+        return opening(path, *arguments)
+
+    monkeypatch.setattr("exporter.warm_start.os.open", noted)
+    for _ in range(2):
+        writer = WarmStart(tmp_path)
+        writer.start()
+        writer.keep(Snapshot("one", "c0ffee", "1", 1e9, 3, 4))
+        writer.close()
+    assert len(set(opened)) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["one.snapshot"]
+
+
+def test_files_of_a_killed_process_are_removed_once_they_are_old(tmp_path: Path) -> None:
+    old, new, foreign = (tmp_path / name for name in (".one.snapshot.7", ".one.snapshot.c0ffee", ".hidden"))
+    for file, age in ((old, 3601), (new, 3599), (foreign, 9999)):
+        file.write_bytes(b"half")
+        os.utime(file, (1e9 - age, 1e9 - age))
+    WarmStart(tmp_path).load([source()], ["one"], 1e9)
+    assert [old.exists(), new.exists(), foreign.exists()] == [False, True, True]
+
+
 def test_a_fingerprint_is_of_values_not_of_text() -> None:
     assert of_source(source("1h")) == of_source(source("60m"))
     assert of_source(source("1h")) != of_source(source("2h"))
@@ -112,6 +140,19 @@ def test_a_fingerprint_is_of_values_not_of_text() -> None:
     assert of_config(one) != of_config(other)
     assert float(of_config(one)) == of_config(one), "a metric holds it exactly"
     assert restart_needed(one.server, other.server) == ("exporter.port",)
+
+
+def test_replicas_of_one_file_have_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(address: str, head: str = "# a comment\n", query: str = "SELECT 1") -> ExporterConfig:
+        monkeypatch.setenv("POD_IP", address)
+        text = f"{head}exporter: {{host: '${{POD_IP}}'}}\ndata_sources:{SOURCE.format(interval='1h', query=query)}"
+        return parse(text, "c.yaml")
+
+    one, other = loaded("10.0.0.1"), loaded("10.0.0.2", head="")
+    assert one.server.host != other.server.host
+    assert len({of_config(config) for config in (one, other, one.listening_on(9999))}) == 1
+    assert of_config(one) != of_config(loaded("10.0.0.1", query="SELECT 2026-01-01"))
+    assert of_config(one) != of_config(loaded("10.0.0.1", query="SELECT '${POD_IP}'"))
 
 
 def test_counters_add_up_and_gauges_are_the_last() -> None:

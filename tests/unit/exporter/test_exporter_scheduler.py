@@ -3,84 +3,18 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import pytest
+from scheduler_parts import FakeJob, Time, slot_of, tend
 from servers import wait_for
 
 from exporter.collectors.base import Measure
 from exporter.cron import Cron
-from exporter.errors import CollectError, Denied, RateLimited, Unauthorized, Unreachable
+from exporter.errors import Denied, RateLimited, Unauthorized, Unreachable
 from exporter.mapping.spec import DataWarning
 from exporter.schedule import Schedule
-from exporter.scheduler import Clock, Outcome, Scheduler, Slot, Warm
-
-
-@dataclass
-class Time:
-    """A clock that only moves when told to."""
-
-    passed: float = 0.0
-
-    def clock(self) -> Clock:
-        return Clock(lambda: 1000 + self.passed, lambda: 1.8e9 + self.passed)
-
-
-@dataclass
-class FakeJob:
-    name: str = "payments"
-    interval: float = 30.0
-    cron: Cron | None = None
-    timeout: float = 10.0
-    max_staleness: float = 150.0
-    error: CollectError | None = None
-    warnings: tuple[DataWarning, ...] = ()
-    during: Callable[[], object] = lambda: None
-    published: int = 0
-    dropped: int = 0
-    cancelled: int = 0
-    deadlines: list[float] = field(default_factory=list)
-
-    measures: tuple[Measure, ...] = ()
-    secrets: list[bool] = field(default_factory=list)
-    closed: int = 0
-
-    def run(self, now: datetime, deadline: float, measures: list[Measure]) -> Outcome:
-        assert now.tzinfo is not None
-        self.deadlines.append(deadline)
-        measures += self.measures
-        self.during()
-        if self.error is not None:
-            raise self.error
-        return Outcome(5, 10, self.warnings, self.publish)
-
-    def publish(self) -> None:
-        self.published += 1
-
-    def cancel(self) -> None:
-        self.cancelled += 1
-
-    def drop(self) -> None:
-        self.dropped += 1
-
-    def secrets_changed(self) -> bool:
-        return self.secrets.pop(0) if self.secrets else False
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-def slot_of(job: FakeJob, time: Time) -> Slot:
-    return Slot(job, time.clock(), Schedule(job.name, job.interval, 1000, job.cron))
-
-
-def tend(slot: Slot) -> bool:
-    """What the scheduler does when the slot is due; whether there was something to do."""
-    work = slot.claim()
-    if work is not None:
-        work()
-    return work is not None
+from exporter.scheduler import Clock, Scheduler, Slot, Warm
 
 
 def test_a_success_is_served_and_recorded() -> None:
@@ -339,6 +273,96 @@ def test_replacing_keeps_runs_and_ends_sources() -> None:
     wait_for(lambda: again.published, what="changed runs after the old one has ended")
     assert (changed.published, gone.closed, changed.closed, kept.closed) == (0, 1, 1, 0)
     scheduler.stop()
+
+
+@pytest.mark.parametrize("vanishes", [False, True])
+def test_however_often_a_source_is_changed_its_runs_never_overlap(vanishes: bool) -> None:
+    release, now, most = threading.Event(), [0], [0]
+
+    def during() -> None:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        release.wait(20)
+        now[0] -= 1
+
+    jobs = [FakeJob(timeout=0.05, during=during) for _ in range(4)]
+    scheduler = Scheduler(jobs[:1])
+    scheduler.start()
+    wait_for(lambda: jobs[0].deadlines, what="first run")
+    for job in jobs[1:]:
+        scheduler.end(["payments"])
+        if vanishes:
+            scheduler.replace([], [], {})
+        scheduler.replace(["payments"], [job], {})
+    wait_for(lambda: jobs[2].closed, what="the successor that never ran is closed")
+    threading.Event().wait(1.3)  # longer than any wait for a former run
+    assert (most[0], jobs[3].deadlines) == (1, [])
+    release.set()
+    wait_for(lambda: jobs[3].published, what="the last one runs after the first has ended")
+    assert (most[0], jobs[1].deadlines, jobs[2].deadlines) == (1, [], [])
+    scheduler.stop()
+
+
+def test_nobody_hears_of_a_run_that_hangs_after_its_source_was_given_up(capsys: pytest.CaptureFixture[str]) -> None:
+    job, time = FakeJob(), Time()
+    slot = slot_of(job, time)
+
+    def hang() -> None:
+        slot.cancel(lambda work: work())
+        time.passed = 11
+        assert tend(slot), "cancelled once more"
+        assert not tend(slot)
+
+    job.during = hang
+    slot.run_once()
+    assert (job.cancelled, slot.state.failures, job.closed) == (2, 0, 1)
+    assert "collection failed" not in capsys.readouterr().out
+
+
+def test_a_fault_with_one_source_ends_neither_the_schedule_nor_that_source(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("exporter.scheduler._AFTER_FAULT", 0.05)
+    faults = {"drop": iter([True, True]), "publish": iter([True])}
+
+    def breaks(what: str) -> Callable[[], None]:
+        def call() -> None:
+            if next(faults[what], False):
+                raise LookupError(f"cannot {what}")
+
+        return call
+
+    dropping = FakeJob("dropping", interval=0.1, max_staleness=0.02)
+    dropping.drop = breaks("drop")  # type: ignore[method-assign]
+    publishing = FakeJob("publishing", interval=0.1)
+    publishing.publish = breaks("publish")  # type: ignore[method-assign]
+    other = FakeJob("other", interval=0.1)
+    scheduler = Scheduler([dropping, publishing, other])
+    scheduler.start()
+    jobs = (dropping, publishing, other)
+    wait_for(lambda: all(len(job.deadlines) > 4 for job in jobs), what="all go on", timeout=5)
+    assert scheduler.healthy
+    scheduler.stop()
+    told = capsys.readouterr().out
+    assert "cannot drop" in told
+    assert "cannot publish" in told
+
+
+def test_a_schedule_that_has_ended_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = Scheduler([FakeJob()])
+    assert scheduler.healthy, "not started yet"
+    monkeypatch.setattr(scheduler, "_pulse", threading.Thread(target=lambda: None))
+    scheduler.start()
+    wait_for(lambda: not scheduler.healthy, what="ended")
+
+
+@pytest.mark.parametrize("tried", [True, False])
+def test_a_source_that_is_added_later_leaves_a_ready_exporter_ready(tried: bool) -> None:
+    scheduler = Scheduler([FakeJob("a")])
+    if tried:
+        scheduler.slots[0].run_once()
+    scheduler.replace(["a", "b"], [FakeJob("b")], {})
+    assert scheduler.ready == tried
 
 
 @pytest.mark.parametrize("attempts", [0, 1])

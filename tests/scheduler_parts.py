@@ -1,0 +1,80 @@
+"""A job and a clock that do what the test says, and a slot for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from exporter.collectors.base import Measure
+from exporter.cron import Cron
+from exporter.errors import CollectError
+from exporter.mapping.spec import DataWarning
+from exporter.schedule import Schedule
+from exporter.scheduler import Clock, Outcome, Slot
+
+
+@dataclass
+class Time:
+    """A clock that only moves when told to."""
+
+    passed: float = 0.0
+
+    def clock(self) -> Clock:
+        return Clock(lambda: 1000 + self.passed, lambda: 1.8e9 + self.passed)
+
+
+@dataclass
+class FakeJob:
+    name: str = "payments"
+    interval: float = 30.0
+    cron: Cron | None = None
+    timeout: float = 10.0
+    max_staleness: float = 150.0
+    error: CollectError | None = None
+    warnings: tuple[DataWarning, ...] = ()
+    during: Callable[[], object] = lambda: None
+    published: int = 0
+    dropped: int = 0
+    cancelled: int = 0
+    deadlines: list[float] = field(default_factory=list)
+
+    measures: tuple[Measure, ...] = ()
+    secrets: list[bool] = field(default_factory=list)
+    closed: int = 0
+
+    def run(self, now: datetime, deadline: float, measures: list[Measure]) -> Outcome:
+        assert now.tzinfo is not None
+        self.deadlines.append(deadline)
+        measures += self.measures
+        self.during()
+        if self.error is not None:
+            raise self.error
+        return Outcome(5, 10, self.warnings, self.publish)
+
+    def publish(self) -> None:
+        self.published += 1
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def drop(self) -> None:
+        self.dropped += 1
+
+    def secrets_changed(self) -> bool:
+        return self.secrets.pop(0) if self.secrets else False
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def slot_of(job: FakeJob, time: Time) -> Slot:
+    return Slot(job, time.clock(), Schedule(job.name, job.interval, 1000, job.cron))
+
+
+def tend(slot: Slot) -> bool:
+    """What the scheduler does when the slot is due; whether there was something to do."""
+    work = slot.claim()
+    if work is not None:
+        work()
+    return work is not None
