@@ -14,20 +14,19 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from exporter import logs
 from exporter.collectors.base import SourceConfig
 from exporter.config import ExporterConfig, load, notices
-from exporter.difference import difference
 from exporter.environment import Secrets
 from exporter.errors import CollectError, ConfigError, Unreachable
 from exporter.model import parse_duration
-from exporter.running_exporter import own_address, served, without_user
-from exporter.trial_report import differences, failed, measured, printable, report
-from exporter.try_source import SourceTrial, Trial
+
+if TYPE_CHECKING:  # only `test-source` tries a source
+    from exporter.try_source import Trial
 
 _CONFIG_WRONG, _FAILED, _INTERRUPTED = 1, 3, 130
 _NARROWEST = 80
@@ -88,6 +87,8 @@ def test_source(
 
     It may be one that is not enabled yet. Nothing is served and nothing is kept.
     """
+    from exporter.trial_report import printable, report  # noqa: PLC0415 - the other commands do without
+
     config = loaded(file)
     source = _named(config, name)
     logs.configure("WARNING")
@@ -134,6 +135,9 @@ def _named(config: ExporterConfig, name: str) -> SourceConfig:
 
 def _tried(source: SourceConfig, wait: float) -> Trial:
     """What the run brought; otherwise its error on stderr and the exit code for it."""
+    from exporter.trial_report import failed, measured, printable  # noqa: PLC0415 - the other commands do without
+    from exporter.try_source import SourceTrial  # noqa: PLC0415 - the other commands do without
+
     trial = SourceTrial(source, _progress(source))
     try:
         return trial.run(wait)
@@ -165,6 +169,10 @@ def _compare(
     config: ExporterConfig, name: str, trial: Trial, against: str | None, tell: Callable[[Iterable[str]], None]
 ) -> None:
     """Tell the difference. That nothing answers is an error only where one was asked to compare."""
+    from exporter.difference import difference  # noqa: PLC0415 - the other commands do without
+    from exporter.running_exporter import own_address, served, without_user  # noqa: PLC0415 - needs requests
+    from exporter.trial_report import differences  # noqa: PLC0415 - the other commands do without
+
     url = without_user(against or own_address(config.server))
     try:
         before = served(against or url, name, config.server, Secrets())

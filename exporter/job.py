@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
-from polars.exceptions import PanicException
 
 from exporter.collectors import registry
 from exporter.collectors.base import Collection, Collector, Measure, SourceConfig
@@ -16,7 +15,6 @@ from exporter.environment import Secrets
 from exporter.errors import CollectError
 from exporter.exposition import Block
 from exporter.fingerprint import of_source
-from exporter.mapping.render import render
 from exporter.mapping.spec import DataWarning
 from exporter.serving import Serving
 from exporter.snapshot import Snapshot
@@ -54,6 +52,8 @@ class SourceJob:
 
     def run(self, now: datetime, deadline: float, measures: list[Measure]) -> Outcome:
         """Collect and render. Secrets are read here, at every run, and no error that leaves here shows one."""
+        from polars.exceptions import PanicException  # noqa: PLC0415 - Polars is loaded when /metrics answers already
+
         served = self._served
         collection = Collection(
             now=now,
@@ -110,6 +110,8 @@ class SourceJob:
             self._keep(self._inherited.snapshot(self.name, self._fingerprint, self._program))
 
     def _collect(self, collection: Collection, served: _Served | None) -> Outcome:
+        from exporter.mapping.render import render  # noqa: PLC0415 - needs Polars, which a warm start does without
+
         collector = self._collector = self._collector or registry.collector(self._config)
         frame = collector.collect(collection)
         if frame is None:

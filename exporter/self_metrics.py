@@ -78,6 +78,10 @@ _Of = Callable[[SourceState], float | None]
 
 _GAUGES: Mapping[str, tuple[str, _Of]] = {
     "up": ("Whether the last collection of the source went well.", lambda s: not s.failures if s.attempts else None),
+    "over_budget": (
+        "Whether the last collection was refused for more rows, series or bytes than the source's budget.",
+        lambda s: _refused(s) if s.attempts else None,
+    ),
     "stopped": (
         "Whether the source is not collected until a secret changes or the configuration is loaded again.",
         lambda s: s.stopped,
@@ -95,6 +99,11 @@ _NAMES = (
     *_GAUGES, "age_seconds", "next_run_timestamp_seconds", "errors", "warnings", "budget_refusals", "collections",
     "measures_refused", "info",
 )  # fmt: skip
+
+
+def _refused(state: SourceState) -> bool:
+    """Whether the last collection went over the budget; a failure is the last collection's until one goes well."""
+    return state.failures > 0 and state.last_failure is not None and state.last_failure.reason == _BUDGET
 
 
 def _sources(states: Sequence[SourceState], about: About, monotonic: float, wall: float) -> Iterator[_Family]:

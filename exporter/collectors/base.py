@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
-import polars as pl
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from exporter.cron import Cron, valid_expression, valid_zone
@@ -25,6 +24,9 @@ from exporter.mapping.spec import (
     StaticLabels,
 )
 from exporter.model import Duration, StrictModel
+
+if TYPE_CHECKING:  # a start that serves warm data does without Polars
+    import polars as pl
 
 _DEFAULT_TIMEOUT = 30.0
 _STALE_AFTER_INTERVALS = 5

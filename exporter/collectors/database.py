@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from importlib import import_module
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import polars as pl
 from pydantic import BeforeValidator, Field, model_validator
 
 from exporter.collectors.base import Collection, Collector, SourceConfig, within_max_rows
@@ -19,6 +18,9 @@ from exporter.collectors.sql_target import FILES, ConnectionConfig, PoolConfig, 
 from exporter.environment import references
 from exporter.errors import TimedOut, Unsupported
 from exporter.model import LATE, Duration, Template
+
+if TYPE_CHECKING:  # a start that serves warm data does without Polars
+    import polars as pl
 
 _SESSIONS: Mapping[Driver, tuple[str, str]] = {
     "sqlite": ("exporter.collectors.sqlite_session", "SqliteSession"),

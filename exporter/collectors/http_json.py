@@ -233,7 +233,15 @@ def _decoded(response: requests.Response, body: bytes, collection: Collection) -
         else:
             what = f"something that is no JSON ({kind or 'no content type'})."
         cut = f", and breaks off after {len(body)} bytes" if _breaks_off(error) and body.strip() else ""
-        raise BadAnswer(f"{said} {what} {excerpt}{cut}") from None
+        raise BadAnswer(f"{said} {what} {excerpt}{cut}{_unpacked(response)}") from None
+
+
+def _unpacked(response: requests.Response) -> str:
+    """What the body was unpacked from. A compressed body that is cut unpacks without an error, as far as it goes."""
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return ""
+    return f". It was unpacked from {response.raw.tell()} bytes of {encoding}: were they cut on their way?"
 
 
 def _breaks_off(error: ValueError) -> bool:

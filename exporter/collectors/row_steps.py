@@ -37,11 +37,12 @@ class RowReader:
 
     def read(self, answer: object, limit: int, collection: Collection) -> tuple[list[Row], int]:
         """At most `limit` rows, and how many items the first step has found. BadAnswer where it finds none."""
+        objects = self._objects(answer) if self._plain else None
+        if objects is not None:
+            return objects[:limit], len(objects)
         found = self._items(0, answer)
         if found is None:
             raise BadAnswer(f"the answer has nothing at rows `{self._steps[0][0].path}`; it is {shape(answer)}")
-        if self._plain and all(isinstance(item, dict) for _, item in found):
-            return [item for _, item in found[:limit]], len(found)
         missing: list[str] = []
         rows = list(islice(self._rows(0, found, {}, missing), limit))
         if missing and not rows:
@@ -49,6 +50,14 @@ class RowReader:
         for path in dict.fromkeys(missing):
             collection.warn("rows_missing", missing.count(path), f"rows: an object has nothing at `{path}`")
         return rows, len(found)
+
+    def _objects(self, answer: object) -> list[Row] | None:
+        """The one step's list where it is rows already, which it mostly is; a tuple for each would take a while."""
+        try:
+            found = self._steps[0][1].search(answer)
+        except jmespath.exceptions.JMESPathError:
+            return None  # told where the steps are followed
+        return found if isinstance(found, list) and all(isinstance(item, dict) for item in found) else None
 
     def _rows(self, depth: int, items: Items, above: Row, missing: list[str]) -> Iterator[Row]:
         """Rows of one step's items and of the steps below; `above` are the columns that are known so far."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
-
-import polars as pl
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from exporter.collectors.base import Collection
 from exporter.errors import QueryRefused
+
+if TYPE_CHECKING:  # a start that serves warm data does without Polars
+    import polars as pl
 
 Driver = Literal["sqlite", "duckdb", "mysql", "mariadb", "postgresql"]
 TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]

@@ -8,9 +8,6 @@ from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-import polars as pl
-from polars.exceptions import PolarsError
-
 from exporter.mapping.units import UNITS_OF, unit_of
 
 ParseKind = Literal["number", "bool", "percent", "duration", "bytes", "quantity", "timestamp"]
@@ -51,10 +48,12 @@ def _has(kind: str, unit: str) -> bool:
 
 def checked_form(form: str) -> str:
     """`form` if dates can be read by it, else ValueError."""
+    import polars as pl  # noqa: PLC0415 - most configurations have no format, and a warm start does without Polars
+
     example = pl.Series([datetime(2026, 11, 23, 14, 45, 56, tzinfo=UTC)])
     try:
         read = example.dt.to_string(form).str.to_datetime(form, strict=False)[0]
-    except PolarsError:
+    except pl.exceptions.PolarsError:
         read = None
     if read is None or read.year != example[0].year:
         raise ValueError(f"format {form!r} reads no date: write it such as '%d.%m.%Y %H:%M:%S' or '%Y%m%d'")

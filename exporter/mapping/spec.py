@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-import polars as pl
-from polars.exceptions import PolarsError
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from exporter.mapping import families
@@ -234,9 +232,11 @@ def kind_of(value: FilterValue) -> str:
 
 
 def _check_regex(pattern: str) -> None:
+    import polars as pl  # noqa: PLC0415 - most configurations have no regex, and a warm start does without Polars
+
     try:
         pl.Series([""]).str.contains(pattern)
-    except PolarsError:
+    except pl.exceptions.PolarsError:
         raise ValueError(f"{pattern!r} is no regular expression") from None
 
 

@@ -279,7 +279,9 @@ DEEP = '{"data": [{"account_id": "a", "value": ' + '{"a":' * 500 + "1" + "}" * 5
     [
         (raw("Content-Length: 2000000000\r\n", b"{"), BudgetExceeded, "larger than max_response_bytes"),
         (raw("Content-Encoding: gzip\r\nConnection: close\r\n", compressed(json.dumps([ROWS] * 9999).encode())[:3000]),
-         BadAnswer, "no JSON .*It starts with .* and breaks off after"),
+         BadAnswer, "no JSON .*It starts with .* and breaks off after .* from 3000 bytes of gzip: were they cut"),
+        (raw("Content-Encoding: gzip\r\nConnection: close\r\n", compressed(b"{}")[:9]),
+         BadAnswer, "It is empty.* unpacked from 9 bytes of gzip"),
         (raw("Connection: close\r\n", b'{"data": [{"account_id": "a'), BadAnswer, "breaks off after 27 bytes"),
         (Answer(body="[" * 100_000), BadAnswer, "nested too deeply"),
         (Answer(body=DEEP.replace('"value": {', '"value": 1, "b": {', 1)), None, ""),

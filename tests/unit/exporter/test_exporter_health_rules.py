@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,6 +14,7 @@ from exporter.scheduler import Failure, SourceState
 from exporter.self_metrics import About, self_metrics
 
 ROOT = Path(__file__).resolve().parents[3]
+DOCS = ROOT / "docs/running-the-exporter.md"
 RULES = [
     rule
     for group in yaml.safe_load((ROOT / "prometheus/rules/exporter.yml").read_text())["groups"]
@@ -39,10 +41,35 @@ def test_every_metric_of_the_operations_rules_is_there() -> None:
     assert read - samples == set()
 
 
+@pytest.mark.parametrize(
+    ("failures", "reason", "said"), [(1, "budget", 1), (1, "timeout", 0), (0, "budget", 0)], ids=str
+)
+def test_a_source_is_over_its_budget_until_a_collection_is_not_refused_for_it(
+    failures: int, reason: str, said: float
+) -> None:
+    state = SourceState("payments", 30.0, attempts=2, failures=failures, last_failure=Failure(0, reason, "why"))
+    about = About(ReloadState(successful=True, succeeded_at=1.0, config_hash=2))
+    text = self_metrics("text", [state], about, monotonic=1.0, wall=2.0)
+    assert f'sentinel_source_over_budget{{source="payments"}} {said}' in text.splitlines()
+
+
 def test_replicas_of_an_exporter_never_double_an_alert_about_a_source() -> None:
-    """Whatever an expression selects is aggregated at once, so that no label of an instance is left."""
+    """Whatever an expression selects is aggregated at once, so that no label of an instance is left.
+
+    Only ExporterDown is about each exporter, as the page for those who run it says.
+    """
     by = r"(max|min|count) by \((job|job, source|job, source, reason|job, shard)\) \((increase\()?$"
-    for rule in RULES:
-        for match in re.finditer(r"sentinel_\w+", rule["expr"]):
-            before = rule["expr"][: match.start()]
-            assert re.search(by + '|count_values by \\(job\\) \\("\\w+", $', before), (rule["alert"], match.group())
+    aggregated = by + r'|count_values by \(job\) \("\w+", $|\babsent\($'
+    doubled = {
+        rule["alert"]
+        for rule in RULES
+        for match in re.finditer(r"\b(sentinel_\w+|up\b)", rule["expr"])
+        if not re.search(aggregated, rule["expr"][: match.start()])
+    }
+    assert doubled == {"ExporterDown"}
+    assert "except ExporterDown" in DOCS.read_text()
+
+
+def test_the_page_for_those_who_run_the_exporter_lists_every_rule() -> None:
+    table = re.findall(r"^\| (Exporter\w+) \|.*\| (\w+) \| (P\d) \|$", DOCS.read_text(), re.MULTILINE)
+    assert table == [(rule["alert"], rule["for"], rule["labels"]["severity"]) for rule in RULES]
