@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,8 @@ class Exporter:
                     "configuration not reloaded, nothing has changed", problems=[str(p) for p in error.problems]
                 )
                 raise
+            except Exception as error:  # noqa: BLE001 - ours, logged: it must not end what is served
+                raise self._not_loaded(error) from None
             changes = self._apply(config)
             wall = self._clock.wall()
             self._loaded = ReloadState(successful=True, succeeded_at=wall, config_hash=of_config(config))
@@ -120,6 +123,13 @@ class Exporter:
         if needed:
             log.warning("changed, but takes effect only at the next start", keys=list(needed))
         return changes
+
+    def _not_loaded(self, error: Exception) -> ExporterError:
+        """A mistake of the exporter's own, which must not end it. Told without its text, which may hold a secret."""
+        self._loaded = replace(self._loaded, successful=False)
+        kind, place = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+        log.error("configuration not reloaded, nothing has changed", error=kind, traceback=place)
+        return ExporterError(f"an error of the exporter's own ({kind}), which its log tells more of")
 
     def start(self) -> None:
         self._http.start()

@@ -63,6 +63,11 @@ def _plain_value(value: object) -> object:
     return value
 
 
+def _as_operator(name: object) -> object:
+    """An operator of SQL as it is called here."""
+    return _AS_IN_SQL.get(name, name) if isinstance(name, str) else name
+
+
 Operator = Literal["==", "!=", ">", ">=", "<", "<=", "in", "not_in", "contains", "regex", "is_null", "not_null"]
 FilterValue = Annotated[bool | int | float | datetime | date | str, BeforeValidator(_plain_value)]
 LabelName = Annotated[str, AfterValidator(families.label_name)]
@@ -187,7 +192,7 @@ class FilterConfig(StrictModel):
     """Rows to keep: those whose field compares so with the value, or with one of the values."""
 
     field: str = Field(min_length=1)
-    operator: Annotated[Operator, BeforeValidator(lambda name: _AS_IN_SQL.get(name, name))]
+    operator: Annotated[Operator, BeforeValidator(_as_operator)]
     value: FilterValue | None = None
     values: tuple[FilterValue, ...] = ()
 
