@@ -44,6 +44,11 @@ _ORDERS = (">", ">=", "<", "<=")
 _INTEGERS = range(-(2**63), 2**63)
 
 
+def has_key(kind: MetricType, key: str) -> bool:
+    """Whether a key of a metric has a meaning for metrics of this type."""
+    return key not in _SOME_TYPES or key in _KEYS_OF[kind]
+
+
 def _label_columns(value: object) -> object:
     """A list of columns, named as their labels, as a mapping from label to column."""
     if not isinstance(value, list):
