@@ -17,6 +17,7 @@ from exporter.errors import ConfigError, ExporterError
 from exporter.exposition import EOF, Block, Form, families_named
 from exporter.fingerprint import of_config
 from exporter.job import SourceJob
+from exporter.mapping.families import reserved
 from exporter.redacted import config_page
 from exporter.reload import Changes, ReloadState, restart_needed
 from exporter.scheduler import Clock, Scheduler, Warm
@@ -52,6 +53,7 @@ class Exporter:
         self._http = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True)
         self._running_server = config.server
         self._config = config
+        self._config_page: tuple[ExporterConfig | None, str] = (None, "")
         self._reloading = threading.Lock()
         self._loaded = ReloadState(successful=True, succeeded_at=self._clock.wall(), config_hash=of_config(config))
         self._sources = self._mine(config)
@@ -78,12 +80,24 @@ class Exporter:
         """A whole scrape: the sources' blocks, then the exporter's own metrics, unless sources are asked for."""
         page = self._serving.exposition.page(form, names or None, sources or None)
         if not sources:
-            own = self._self_metrics.block(form)
-            page = page.then(Block.of(families_named(own.text, names)) if names else own)
+            page = page.then(*self._own(form, names))
         return (page.then(EOF) if form == "openmetrics" else page).parts(gzip=gzip)
 
+    def _own(self, form: Form, names: Sequence[str]) -> tuple[Block, ...]:
+        """The exporter's own metrics, or those named; they are not even rendered where none of them can be meant."""
+        if not names:
+            return (self._self_metrics.block(form),)
+        if not any(map(reserved, names)):
+            return ()
+        return (Block.of(families_named(self._self_metrics.block(form).text, names)),)
+
     def config_page(self) -> str:
-        return config_page(self._config)
+        """Written once for each configuration, since that of hundreds of sources takes a good part of a second."""
+        config, (shown, page) = self._config, self._config_page
+        if shown is not config:
+            page = config_page(config)
+            self._config_page = config, page
+        return page
 
     def status_page(self, shown: Filter | None = None) -> str:
         return status_page(

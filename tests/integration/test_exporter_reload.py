@@ -126,6 +126,21 @@ def test_a_bad_file_changes_nothing_and_is_told(
     assert "intervall" in capsys.readouterr().out
 
 
+def test_pages_cost_only_what_they_show(
+    configured: Configured, server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured.write(api(server, "one"))
+    with configured.running() as exporter:
+        exporter.tried()
+        first = exporter.exporter.config_page()
+        assert exporter.exporter.config_page() is first, "written once"
+        configured.write(api(server, "two"))
+        exporter.exporter.reload()
+        assert "two" in exporter.exporter.config_page()
+        monkeypatch.setattr(exporter.exporter._self_metrics, "block", None)  # calling it would fail
+        assert exporter.get("/metrics?name[]=sentinel_v").ok
+
+
 def test_an_error_of_the_exporters_own_fails_the_reload_and_nothing_else(
     configured: Configured, server: RestServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
