@@ -88,6 +88,8 @@ def test_source(
 
     It may be one that is not enabled yet. Nothing is served and nothing is kept.
     """
+    if against is not None and not against.startswith(("http://", "https://")):
+        raise click.BadParameter("begin it with http:// or https://", param_hint="--against")
     config = loaded(file)
     source = _named(config, name)
     logs.configure("WARNING")
