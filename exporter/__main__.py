@@ -18,7 +18,7 @@ import click
 from exporter import commands, logs
 from exporter.app import Exporter
 from exporter.config import ExporterConfig, load
-from exporter.errors import CannotServe, ConfigError
+from exporter.errors import CannotServe, ConfigError, ExporterError
 from exporter.self_metrics import package_version
 from exporter.shard import Shard
 
@@ -115,7 +115,7 @@ def _run(file: Path | None, port: int | None, shard: Shard | None) -> None:
         signal.signal(number, lambda got, _: received.put(got))
     exporter.start()
     while received.get() == signal.SIGHUP:
-        with contextlib.suppress(ConfigError):  # told in the log
+        with contextlib.suppress(ExporterError):  # told in the log
             exporter.reload()
     exporter.stop()
 

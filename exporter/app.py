@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from exporter.errors import ConfigError, ExporterError
 from exporter.exposition import EOF, Block, Form, families_named
 from exporter.fingerprint import of_config
 from exporter.job import SourceJob
+from exporter.mapping.families import reserved
 from exporter.redacted import config_page
 from exporter.reload import Changes, ReloadState, restart_needed
 from exporter.scheduler import Clock, Scheduler, Warm
@@ -53,6 +55,7 @@ class Exporter:
         self._http = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True)
         self._running_server = config.server
         self._config = config
+        self._config_page: tuple[ExporterConfig | None, str] = (None, "")
         self._reloading = threading.Lock()
         self._loaded = ReloadState(successful=True, succeeded_at=self._clock.wall(), config_hash=of_config(config))
         self._sources = self._mine(config)
@@ -85,13 +88,24 @@ class Exporter:
         """A whole scrape: the sources' blocks, then the exporter's own metrics, unless sources are asked for."""
         page = self._serving.exposition.page(form, names or None, sources or None)
         if not sources:
-            own = self._self_metrics.text(form)
-            own = families_named(own, names) if names else own
-            page = page.then(Block.of(own) if gzip else Block.plain(own))
+            page = page.then(*self._own(form, names, gzip=gzip))
         return (page.then(EOF) if form == "openmetrics" else page).parts(gzip=gzip)
 
+    def _own(self, form: Form, names: Sequence[str], *, gzip: bool) -> tuple[Block, ...]:
+        """The exporter's own metrics, or those named; they are not even rendered where none of them can be meant."""
+        if names and not any(map(reserved, names)):
+            return ()
+        own = self._self_metrics.text(form)
+        own = families_named(own, names) if names else own
+        return (Block.of(own) if gzip else Block.plain(own),)
+
     def config_page(self) -> str:
-        return config_page(self._config)
+        """Written once for each configuration, since that of hundreds of sources takes a good part of a second."""
+        config, (shown, page) = self._config, self._config_page
+        if shown is not config:
+            page = config_page(config)
+            self._config_page = config, page
+        return page
 
     def status_page(self, shown: Filter | None = None) -> str:
         return status_page(
@@ -120,6 +134,8 @@ class Exporter:
                     "configuration not reloaded, nothing has changed", problems=[str(p) for p in error.problems]
                 )
                 raise
+            except Exception as error:  # noqa: BLE001 - ours, logged: it must not end what is served
+                raise self._not_loaded(error) from None
             changes = self._apply(config)
             wall = self._clock.wall()
             self._loaded = ReloadState(successful=True, succeeded_at=wall, config_hash=of_config(config))
@@ -129,6 +145,13 @@ class Exporter:
         if needed:
             log.warning("changed, but takes effect only at the next start", keys=list(needed))
         return changes
+
+    def _not_loaded(self, error: Exception) -> ExporterError:
+        """A mistake of the exporter's own, which must not end it. Told without its text, which may hold a secret."""
+        self._loaded = replace(self._loaded, successful=False)
+        kind, place = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+        log.error("configuration not reloaded, nothing has changed", error=kind, traceback=place)
+        return ExporterError(f"an error of the exporter's own ({kind}), which its log tells more of")
 
     def start(self) -> None:
         self._http.start()

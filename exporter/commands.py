@@ -89,6 +89,8 @@ def test_source(
     """
     from exporter.trial_report import printable, report  # noqa: PLC0415 - the other commands do without
 
+    if against is not None and not against.startswith(("http://", "https://")):
+        raise click.BadParameter("begin it with http:// or https://", param_hint="--against")
     config = loaded(file)
     source = _named(config, name)
     logs.configure("WARNING")

@@ -60,12 +60,14 @@ def parse(text: str, file: str) -> ExporterConfig:
     data = document.data
     if not isinstance(data, dict):
         raise ConfigError([Problem(file, 1, "", "is empty or no mapping: it needs `exporter:` and `data_sources:`")])
-    problems = list(document.problems)
+    unreadable = {(problem.line, problem.path) for problem in document.problems}
+    problems: list[Problem] = []
     top = ("exporter", "data_sources")
     problems += [document.problem([key], _unknown(key, top)) for key in data if key not in top]
     server = _validated(ServerConfig, data.get("exporter") or {}, ["exporter"], document, problems)
     sources = _sources(data.get("data_sources"), document, problems)
     problems += _conflicts(sources, document)
+    problems = [each for each in problems if (each.line, each.path) not in unreadable] + document.problems
     if problems or server is None:
         secrets = Secrets()
         secrets.hide_references(text)

@@ -125,7 +125,7 @@ class FieldMissing(CollectError):
     def __init__(self, field: str, available: Iterable[str]) -> None:
         names = list(available)
         near = difflib.get_close_matches(field, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         super().__init__(f"the result has no field {field!r}{hint} It has: {', '.join(names) or 'no fields'}.")
 
 

@@ -6,6 +6,7 @@ Keys are taken as written: the key `null` is the text `null`, and a key that sta
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from exporter.errors import ConfigError, Problem
 
 Path = Sequence[str | int]
 _DEEP = 200
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+_HALF = "has one half of a character (\\ud800 to \\udfff)"
+_KINDS = {"timestamp": "date or time", "int": "number", "float": "number", "bool": "true or false"}
 
 
 def _composed(text: str) -> tuple[Any, yaml.Node | None]:
@@ -81,9 +85,22 @@ class Located:
                 return self._mapping(node, path)
             if isinstance(node, yaml.SequenceNode):
                 return [self._read(item, (*path, position)) for position, item in enumerate(node.value)]
-            return self._loader.construct_object(node)
+            return self._scalar(node, path)
         finally:
             self._open.discard(id(node))
+
+    def _scalar(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - anything that YAML can hold
+        """A plain value; one that cannot be read is a problem, and goes on as the text that it was written as."""
+        try:
+            value = self._loader.construct_object(node)
+        except (ValueError, KeyError, AttributeError, OverflowError):  # what yaml lets through of a bad date or number
+            kind = _KINDS.get(node.tag.rpartition(":")[2], "value")
+            self.problems.append(self.problem(path, f"is no {kind} that there is: correct it, or put it in quotes"))
+            return str(node.value)
+        if isinstance(value, str) and _HALF_A_CHARACTER.search(value):
+            self.problems.append(self.problem(path, f"{_HALF}: write the whole character"))
+            return _HALF_A_CHARACTER.sub("?", value)
+        return value
 
     def _mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[str, Any]:
         own = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
@@ -91,6 +108,8 @@ class Located:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self.problems.append(Problem(self.file, key.start_mark.line + 1, dotted(path), "a key must be text"))
+            elif _HALF_A_CHARACTER.search(key.value):
+                self.problems.append(Problem(self.file, key.start_mark.line + 1, dotted(path), f"a key {_HALF}"))
             elif key.tag == "tag:yaml.org,2002:merge":
                 data |= {name: item for name, item in self._merged(value, path).items() if name not in own}
             elif key.value in data and (*path, key.value) in self._lines:

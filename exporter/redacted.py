@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from exporter.config import ExporterConfig
+from exporter.mapping.spec import FilterConfig, MetricConfig, has_key
 from exporter.model import LATE, parse_duration
 
 HIDDEN = "***"
@@ -27,7 +28,7 @@ _NAMES = frozenset(
     {"name", "type", "prometheus_name", "source_field", "labels", "label_defaults", "help", "rows", "path", "has_more"}
     | {"host", "bucket", "region", "location", "project", "database", "path_pattern", "topic", "topics"}
     | {"cron", "time_zone", "unit", "format", "field", "event_time", "delimiter", "quote", "max_bytes"}
-    | {"brokers", "group", "app", "earliest", "latest"}
+    | {"brokers", "group", "app", "earliest", "latest", "warm_start"}
 )
 _NAMES_UNLESS_LATE = ("value", "_param")  # endings of keys that name a field or a parameter, where they are plain text
 _ADDRESSES = frozenset(["endpoint", "endpoint_url", "token_url", "url", "proxy"])
@@ -45,7 +46,8 @@ _ADDRESS = re.compile(
 _HOST = re.compile(r"(?:[A-Za-z0-9.:_\[\]-]|\$\{\w+\})*")
 _PLAIN_WORD = re.compile(r"[a-z][a-z_-]{0,30}|v[0-9]{1,2}|")
 _QUOTED = re.compile(
-    r"'(?:[^']|'')*(?:'|$)|\"[^\"]*(?:\"|$)|\$(\w*)\$(?!\{).*?(?:\$\1\$|$)|/\*.*(?:\*/|$)|(?:--|#)[^\n]*", re.DOTALL
+    r"'(?:[^']|'')*(?:'|$)|\"[^\"]*(?:\"|$)|\$(\w*)\$(?!\{).*?(?:\$\1\$|$)|/\*(?:(?!/\*|\*/).)*\*/|/\*.*|(?:--|#)[^\n]*",
+    re.DOTALL,
 )
 _AMBIGUOUS = ("\\", "'''", '"""')  # where a string ends then depends on the dialect
 
@@ -68,6 +70,8 @@ def _model(model: BaseModel, written: Mapping[str, Any]) -> dict[str, Any]:
     }
     for key, field in fields.items():
         default = getattr(model, key)
+        if isinstance(model, MetricConfig) and not has_key(model.type, key):
+            continue
         if key not in written and default is not None and default not in ({}, ()):
             shown[key] = _default(field, default)
     return shown
@@ -102,6 +106,8 @@ def _value(key: str, field: FieldInfo, written: Any, value: Any) -> Any:  # noqa
 def _names_something(key: str, field: FieldInfo) -> bool:
     if key in _NAMES or key.endswith(_POINTS_ELSEWHERE):
         return True
+    if field is FilterConfig.model_fields.get(key):  # data to compare with, not a name
+        return False
     return key.endswith(_NAMES_UNLESS_LATE) and LATE not in field.metadata
 
 
@@ -172,12 +178,13 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type
     return get_args(annotation) or (annotation,)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc] # libyaml's, where there is one
     """Texts of several lines as blocks, as people write them."""
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    node: yaml.ScalarNode = dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    return node
 
 
 _Dumper.add_representer(str, _text)

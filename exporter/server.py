@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: Request) -> Answer:
         self.close_connection |= self.server.busy
-        if self.server.is_spare(self.connection) and request.target not in _PROBES:
+        if self.server.is_spare(self.connection) and request.target.partition("?")[0] not in _PROBES:
             return Answer.text(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", ("Retry-After", "5"))
         return self.server.routes.answer(request)
 

@@ -54,6 +54,7 @@ summary { cursor: pointer } .lost #foot { color: var(--bad) } .lost #foot::befor
   td.name { min-width: 0 } td.name + td { justify-content: flex-end; align-items: flex-start }
   .state { white-space: normal; border-radius: .6rem } td .soft { white-space: normal }
   td.error { grid-column: 1 / -1; min-width: 0; display: block; text-align: left } td.void { display: none } }
+@media (max-width: 30rem) { td.name, td.name + td { grid-column: 1 / -1 } td.name + td { justify-content: flex-start } }
 """
 
 # The page works without it, reloading as a whole and searching on Enter.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ _NOTHING = "-"
 _MOST_WARNINGS = 10  # of one source
 _MOST_ROWS = 1000
 _LONG_TEXT = 180
+_SECOND = 1000  # milliseconds
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _LINKS = {"Metrics": "/metrics", "Configuration": "/config", "Ready": "/-/ready", "Healthy": "/-/healthy"}
 _GROUPS = {"failing": "bad", "warnings": "busy", "waiting": "busy", "up": "good"}  # the worst first, with their colour
@@ -200,9 +202,10 @@ def _error(state: SourceState, failure: Failure, wall: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time for people: `0.12 s`, `45 s`, `3 m 20 s`, `5 h 12 m`, `2 d 3 h`."""
-    if seconds < 1:
-        return f"{seconds:.2f} s"
+    """A length of time for people: `3 ms`, `45 s`, `3 m 20 s`, `5 h 12 m`, `2 d 3 h`."""
+    thousandths = math.ceil(seconds * 1000)
+    if thousandths < _SECOND:
+        return f"{thousandths} ms" if thousandths else "0 s"
     whole = round(seconds)
     if whole < _MINUTE:
         return f"{whole} s"

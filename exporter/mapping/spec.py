@@ -42,6 +42,11 @@ _ORDERS = (">", ">=", "<", "<=")
 _INTEGERS = range(-(2**63), 2**63)
 
 
+def has_key(kind: MetricType, key: str) -> bool:
+    """Whether a key of a metric has a meaning for metrics of this type."""
+    return key not in _SOME_TYPES or key in _KEYS_OF[kind]
+
+
 def _label_columns(value: object) -> object:
     """A list of columns, named as their labels, as a mapping from label to column."""
     if not isinstance(value, list):
@@ -59,6 +64,11 @@ def _plain_value(value: object) -> object:
     if not isinstance(value, bool | int | float | date | str):
         raise ValueError("must be text, a number, true or false, or a date")  # noqa: TRY004 - pydantic wants ValueErrors
     return value
+
+
+def _as_operator(name: object) -> object:
+    """An operator of SQL as it is called here."""
+    return _AS_IN_SQL.get(name, name) if isinstance(name, str) else name
 
 
 Operator = Literal["==", "!=", ">", ">=", "<", "<=", "in", "not_in", "contains", "regex", "is_null", "not_null"]
@@ -185,7 +195,7 @@ class FilterConfig(StrictModel):
     """Rows to keep: those whose field compares so with the value, or with one of the values."""
 
     field: str = Field(min_length=1)
-    operator: Annotated[Operator, BeforeValidator(lambda name: _AS_IN_SQL.get(name, name))]
+    operator: Annotated[Operator, BeforeValidator(_as_operator)]
     value: FilterValue | None = None
     values: tuple[FilterValue, ...] = ()
 

@@ -175,6 +175,9 @@ def test_exit_codes_say_whose_fault_it_is(tmp_path: Path, payments: Path) -> Non
     alone = call("test-source", file, "payments", "--against", "http://127.0.0.1:1")
     assert alone.exit_code == 3
     assert "not compared: http://127.0.0.1:1 does not answer" in alone.stderr
+    no_url = call("test-source", file, "payments", "--against", "foo:123")
+    assert no_url.exit_code == 2
+    assert "begin it with http:// or https://" in no_url.stderr
     failed = call("test-source", config(tmp_path, source(payments, query="SELECT absent FROM payments")), "payments")
     assert (failed.exit_code, failed.stdout) == (3, "")
     assert failed.stderr.startswith("payments: query: ")

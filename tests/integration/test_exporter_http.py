@@ -219,6 +219,7 @@ def test_connections_beyond_the_limit_are_told_so_and_probes_still_answer() -> N
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
         assert requests.get(own.url + "/-/healthy", timeout=5).ok
         assert requests.get(own.url + "/-/ready", timeout=5).ok
+        assert requests.get(own.url + "/-/healthy?x=1", timeout=5).ok
         kept[0].sendall(b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n")
         assert status(rest(kept[0])) == 200
         wait_for(lambda: own.server._open == 1, what="one open")

@@ -20,7 +20,7 @@ from servers import answers, wait_for
 
 from exporter.app import Exporter
 from exporter.collectors.base import Collection, Collector, Measure
-from exporter.config import load
+from exporter.config import ExporterConfig, load
 from exporter.errors import ConfigError, Unauthorized
 from exporter.exposition import Block
 from exporter.scheduler import Clock
@@ -125,6 +125,46 @@ def test_a_bad_file_changes_nothing_and_is_told(
     assert (mended.value(at) or 0) > (before.value(at) or 0)
     assert mended.value(number) != before.value(number)
     assert "intervall" in capsys.readouterr().out
+
+
+def test_pages_cost_only_what_they_show(
+    configured: Configured, server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured.write(api(server, "one"))
+    with configured.running() as exporter:
+        exporter.tried()
+        first = exporter.exporter.config_page()
+        assert exporter.exporter.config_page() is first, "written once"
+        configured.write(api(server, "two"))
+        exporter.exporter.reload()
+        assert "two" in exporter.exporter.config_page()
+        monkeypatch.setattr(exporter.exporter._self_metrics, "block", None)  # calling it would fail
+        assert exporter.get("/metrics?name[]=sentinel_v").ok
+
+
+def test_an_error_of_the_exporters_own_fails_the_reload_and_nothing_else(
+    configured: Configured, server: RestServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured.write(api(server, "one"))
+    with configured.running() as exporter:
+        before = exporter.tried()
+
+        password = "hunter2"  # in the message, and not in the line that the traceback quotes
+
+        def broken() -> ExporterConfig:
+            raise KeyError(password)
+
+        exporter.exporter._load = broken
+        answer = requests.post(exporter.exporter.url + "/-/reload", timeout=5)
+        after = exporter.scrape()
+    assert answer.status_code == 500
+    assert "nothing has changed" in answer.text
+    assert "KeyError" in answer.text
+    assert after.value("sentinel_exporter_config_last_reload_successful") == 0
+    assert served(after) == served(before)
+    told = capsys.readouterr().out
+    assert "configuration not reloaded" in told
+    assert "hunter2" not in told + answer.text
 
 
 @pytest.mark.parametrize(("change", "stays"), [("timeout: 9s", True), ("label_defaults: {id: none}", False)])
@@ -351,8 +391,14 @@ def test_sighup_reloads_and_a_wrong_shard_is_told(
         wait_for(lambda: "two" in requests.get(url + "/metrics", timeout=5).text, what="reloaded")
         configured.file.write_text("nothing")
         process.send_signal(signal.SIGHUP)
-        bad = "config_last_reload_successful 0"
+        bad, good = (f"config_last_reload_successful {ok}" for ok in "01")
         wait_for(lambda: bad in requests.get(url + "/metrics", timeout=5).text, what="refused")
+        configured.write(api(server, "one"))
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: good in requests.get(url + "/metrics", timeout=5).text, what="mended")
+        configured.write(api(server, "one", more="label_defaults: {id: 2026-02-30}"))
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: bad in requests.get(url + "/metrics", timeout=5).text, what="a date that there is not")
         process.terminate()
         assert process.wait(10) == 0
     finally:

@@ -301,3 +301,7 @@ def test_real_promtool_accepts_what_is_rendered() -> None:
         ["promtool", "check", "metrics"], input=header + result.families[0].text, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_field_that_resembles_none_is_told_in_whole_sentences() -> None:
+    assert str(FieldMissing("v", ["rate", "id"])) == "the result has no field 'v'. It has: rate, id."

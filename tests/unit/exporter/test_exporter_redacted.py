@@ -95,6 +95,8 @@ def test_addresses(endpoint: str, as_shown: str) -> None:
         ("SELECT a, 1 FROM `t`", "SELECT a, 1 FROM `t`"),
         ("SELECT a WHERE k = 'it''s' AND b = \"x\"", "SELECT a WHERE k = '***' AND b = \"***\""),
         ("SELECT '${KEY}', '' -- the key is k1\nFROM t", "SELECT '${KEY}', '' -***-\nFROM t"),
+        ("SELECT /* key k1 */ a /* k2 */ FROM t", "SELECT /***/ a /***/ FROM t"),
+        ("SELECT /* k1 /* k2 */ k3 */ a FROM t", "SELECT /***/"),
         ("SELECT 'open", "SELECT '***'"),
         ("SELECT $q$secret$q$ FROM t", "SELECT $***$ FROM t"),
         ("SELECT '''a'b''' FROM t", "***"),
@@ -103,6 +105,29 @@ def test_addresses(endpoint: str, as_shown: str) -> None:
 )
 def test_queries(query: str, as_shown: str) -> None:
     assert shown(database(query=query))["query"] == as_shown
+
+
+def test_texts_that_filters_compare_with_are_hidden_and_numbers_are_not() -> None:
+    filters = [
+        {"field": "a", "operator": "==", "value": "hunter2"},
+        {"field": "b", "operator": "in", "values": ["hunter2", "hunter3"]},
+        {"field": "c", "operator": ">", "value": 5},
+    ]
+    page = shown(database(filters=filters))["filters"]
+    assert [each.get("value", each.get("values")) for each in page] == ["***", ["***", "***"], 5]
+    assert [each["field"] for each in page] == ["a", "b", "c"]
+
+
+def test_the_column_of_a_pivots_value_is_shown() -> None:
+    assert shown(rest(pivot={"value": "amount"}))["pivot"]["value"] == "amount"
+
+
+def test_a_metric_has_the_keys_of_its_type_only() -> None:
+    assert "cumulative" not in shown(database())["metrics"][0]
+
+
+def test_the_folder_of_the_warm_start_is_shown() -> None:
+    assert shown(database(), {"warm_start": "/var/lib/x"})["exporter"]["warm_start"] == "/var/lib/x"
 
 
 def test_names_of_variables_and_files_are_no_secrets() -> None:
