@@ -36,6 +36,7 @@ class FakeJob:
     max_staleness: float = 150.0
     error: CollectError | None = None
     warnings: tuple[DataWarning, ...] = ()
+    left_out: tuple[DataWarning, ...] = ()
     during: Callable[[], object] = lambda: None
     published: int = 0
     dropped: int = 0
@@ -55,8 +56,9 @@ class FakeJob:
             raise self.error
         return Outcome(5, 10, self.warnings, self.publish)
 
-    def publish(self) -> None:
+    def publish(self) -> tuple[DataWarning, ...]:
         self.published += 1
+        return self.left_out
 
     def cancel(self) -> None:
         self.cancelled += 1
@@ -94,6 +96,13 @@ def test_a_success_is_served_and_recorded() -> None:
     assert state.warnings == {"not_a_number": 5}
     assert state.next_run is not None
     assert 1007 < state.next_run <= 1037
+
+
+def test_what_another_source_serves_already_is_told_and_not_counted_as_served() -> None:
+    job = FakeJob(left_out=(DataWarning("duplicates", 4, "m is left out", metric="m"),))
+    slot = slot_of(job, Time())
+    slot.run_once()
+    assert (slot.state.series, slot.state.warnings, slot.state.last_warnings) == (6, {"duplicates": 4}, job.left_out)
 
 
 def test_each_metric_that_is_left_out_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
