@@ -96,7 +96,7 @@ class Family:
     def header(self, form: Form) -> bytes:
         """HELP, unless there is none, and TYPE. OpenMetrics knows more types, and cuts their endings off the name."""
         name, kind = self.name, text_type(self.type)
-        text = self.help.replace("\0", "").replace("\\", r"\\").replace("\n", r"\n").strip()
+        text = self.help.replace("\0", "").strip().replace("\\", r"\\").replace("\n", r"\n")
         if form == "openmetrics":
             name, kind = openmetrics_name(self.name, self.type), self.type
             text = text.replace('"', r"\"")
