@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -254,7 +255,7 @@ def _disagreements(sources: Mapping[int, SourceConfig], document: Located) -> li
             other = first.setdefault(name, here)
             if metric.help:
                 problems += _unlike(here, helps.setdefault(name, here), document, ["help"])
-            problems += _unlike(here, other, document, ["type", "labels"])
+            problems += _unlike(here, other, document, ["type", "labels", "buckets"])
             if other is here:
                 problems += _clash(here, taken, document)
     return problems
@@ -266,6 +267,7 @@ def _unlike(here: _Place, there: _Place, document: Located, keys: Sequence[str])
         "type": (here.metric.type, there.metric.type),
         "help": (here.metric.help, there.metric.help),
         "labels": (_listed(here.labels()), _listed(there.labels())),
+        "buckets": (_bounds(here.metric), _bounds(there.metric)) if here.metric.type == there.metric.type else ("", ""),
     }
     name, place = here.metric.prometheus_name, f"source {there.source.name}, line {document.line(there.path)}"
     problems = []
@@ -287,6 +289,11 @@ def _clash(here: _Place, taken: dict[str, _Place], document: Located) -> list[Pr
             message = f"the {kind} {name} cannot be told from {place}, line {document.line(other.path)}"
             return [document.problem([*here.path, "prometheus_name"], f"{message}, in OpenMetrics: rename one")]
     return []
+
+
+def _bounds(metric: MetricConfig) -> str:
+    """The upper bounds of a histogram, of which the last one is always served; none for the other types."""
+    return _listed([str(bound) for bound in sorted({*metric.buckets.values(), math.inf})] if metric.buckets else [])
 
 
 def _listed(labels: Sequence[str]) -> str:

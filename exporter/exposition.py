@@ -17,12 +17,15 @@ import re
 import struct
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import polars as pl
 from isal import isal_zlib
 
 from exporter.mapping.families import openmetrics_name, taken_names, text_type
+from exporter.mapping.series_keys import common_series, series_hashes
+from exporter.mapping.spec import DataWarning
 
 Form = Literal["text", "openmetrics"]
 CONTENT_TYPES: dict[Form, str] = {
@@ -36,17 +39,21 @@ _LAST_PIECE = b"\x03\x00"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Exposition text, the same as a piece of a deflate stream, and its CRC-32."""
+    """Exposition text, the same as a piece of a deflate stream, and its CRC-32.
+
+    `hashes` are of the series of each line, for a family that other sources feed too; None for the others.
+    """
 
     text: bytes
     deflated: bytes
     crc: int
+    hashes: pl.Series | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def of(cls, text: bytes) -> Block:
+    def of(cls, text: bytes, *, hashed: bool = False) -> Block:
         compressor = isal_zlib.compressobj(_FASTEST, wbits=_RAW)
         deflated = compressor.compress(text) + compressor.flush(isal_zlib.Z_FULL_FLUSH)
-        return cls(text, deflated, isal_zlib.crc32(text))
+        return cls(text, deflated, isal_zlib.crc32(text), series_hashes(text) if hashed and text else None)
 
     @classmethod
     def plain(cls, text: bytes) -> Block:
@@ -94,7 +101,7 @@ class Family:
     def header(self, form: Form) -> bytes:
         """HELP, unless there is none, and TYPE. OpenMetrics knows more types, and cuts their endings off the name."""
         name, kind = self.name, text_type(self.type)
-        text = self.help.replace("\0", "").replace("\\", r"\\").replace("\n", r"\n").strip()
+        text = self.help.replace("\0", "").strip().replace("\\", r"\\").replace("\n", r"\n")
         if form == "openmetrics":
             name, kind = openmetrics_name(self.name, self.type), self.type
             text = text.replace('"', r"\"")
@@ -126,30 +133,50 @@ class Exposition:
     """
 
     def __init__(self, families: Iterable[Family], sources: Sequence[str]) -> None:
-        """Families are served in the given order, the first of a name giving its header; so are sources within one."""
+        """Families are served in the given order, the first of a name giving its header; so are sources within one.
+
+        A family is given once for each source that feeds it; of one given more often, no two sources may have the
+        same series.
+        """
         self._families: dict[str, _Served] = {}
+        shared: set[str] = set()
         for family in families:
-            if family.name not in self._families:
+            if family.name in self._families:
+                shared.add(family.name)
+            else:
                 self._families[family.name] = _Served(family)
+        self.shared = frozenset(shared)
+        self._sources = tuple(sources)
         self._positions = {source: position for position, source in enumerate(sources)}
         self._blocks: dict[str, Mapping[str, Block]] = {name: {} for name in sources}
-        self._lock = threading.Lock()
+        self._publishing = threading.Lock()
+        self._lock = threading.Lock()  # held for moments only, since scrapes wait for it
         self._pages: dict[Form, Page] = {}
 
-    def publish(self, source: str, blocks: Mapping[str, Block]) -> None:
+    def publish(self, source: str, blocks: Mapping[str, Block]) -> tuple[DataWarning, ...]:
         """Replace everything of a source by blocks by family name.
 
-        Families without samples are left out, and so are those that the exposition was not made with.
+        Families without samples are left out, and so are those that the exposition was not made with. One that has a
+        series that is served of another source is left out too, with a warning that counts its series.
         """
         position = self._positions[source]
         served = {name: block for name, block in blocks.items() if block.text and name in self._families}
-        with self._lock:
-            for name in self._blocks[source]:
-                del self._families[name].blocks[position]
-            for name, block in served.items():
-                self._families[name].blocks[position] = block
-            self._blocks[source] = served
-            self._pages.clear()
+        warnings = []
+        with self._publishing:
+            for name in sorted(self.shared & served.keys()):
+                served[name] = block = _hashed(served[name])
+                warning = self._clash(name, position, block)
+                if warning is not None:
+                    warnings.append(warning)
+                    del served[name]
+            with self._lock:
+                for name in self._blocks[source]:
+                    del self._families[name].blocks[position]
+                for name, block in served.items():
+                    self._families[name].blocks[position] = block
+                self._blocks[source] = served
+                self._pages.clear()
+        return tuple(warnings)
 
     def drop(self, source: str) -> None:
         """Serve nothing of a source any more."""
@@ -176,6 +203,19 @@ class Exposition:
             found = [family for family in self._families.values() if wanted is None or wanted & family.names]
             return self._joined(form, found, self._positions_of(sources))
 
+    def _clash(self, name: str, position: int, block: Block) -> DataWarning | None:
+        """A warning if another source has a series of the block: Prometheus would take only one of the two."""
+        for at, other in self._families[name].blocks.items():
+            if at == position or block.hashes is None or other.hashes is None:
+                continue
+            count, example = common_series(block.text, block.hashes, other.text, other.hashes)
+            if count:
+                what = f"source {self._sources[at]} has {count} of these {len(block.hashes)} series too"
+                advice = "give each source a static label of its own"
+                detail = f"{name} is left out: {what}, such as {example}: {advice}"
+                return DataWarning("duplicates", len(block.hashes), detail, metric=name)
+        return None
+
     def _positions_of(self, sources: Collection[str] | None) -> frozenset[int] | None:
         if sources is None:
             return None
@@ -184,6 +224,11 @@ class Exposition:
     @staticmethod
     def _joined(form: Form, served: Iterable[_Served], positions: frozenset[int] | None) -> Page:
         return Page().then(*(block for family in served for block in family.joined(form, positions)))
+
+
+def _hashed(block: Block) -> Block:
+    """Of a block from a snapshot, or from before a reload, the hashes are not known."""
+    return block if block.hashes is not None else replace(block, hashes=series_hashes(block.text))
 
 
 def families_named(text: bytes, names: Collection[str]) -> bytes:

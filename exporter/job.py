@@ -49,6 +49,7 @@ class SourceJob:
         self._secrets: Secrets | None = None
         self._served: _Served | None = None
         self._inherited: _Served | None = None
+        self._clashes: tuple[DataWarning, ...] = ()  # what is left out for another source has it
 
     def run(self, now: datetime, deadline: float, measures: list[Measure]) -> Outcome:
         """Collect and render. Secrets are read here, at every run, and no error that leaves here shows one."""
@@ -96,8 +97,9 @@ class SourceJob:
         version = snapshot.version if snapshot.program == self._program else None  # another one may map otherwise
         at = datetime.fromtimestamp(snapshot.at, UTC)
         self._served = _Served(version, at, snapshot.rows, snapshot.series, snapshot.warnings, snapshot.blocks)
-        self._serving.publish(self.name, snapshot.blocks)
-        return Warm(max(0.0, wall - snapshot.at), snapshot.rows, snapshot.series, snapshot.warnings)
+        self._clashes = self._serving.publish(self.name, snapshot.blocks)
+        series = snapshot.series - sum(clash.count for clash in self._clashes)
+        return Warm(max(0.0, wall - snapshot.at), snapshot.rows, series, (*snapshot.warnings, *self._clashes))
 
     def inherit(self, former: SourceJob) -> None:
         """Keep what is served of the source under its former configuration: a restart may serve it, too.
@@ -117,11 +119,14 @@ class SourceJob:
         if frame is None:
             return self._unchanged(collection, served)
         rendered = render(frame, self._config.series, collection.fields)
-        blocks = {family.name: Block.of(family.text) for family in rendered.families}
+        shared = self._serving.exposition.shared
+        blocks = {each.name: Block.of(each.text, hashed=each.name in shared) for each in rendered.families}
         warnings = _redacted((*collection.warnings, *rendered.warnings), collection.secrets)
 
-        def publish() -> None:
-            self._serve(_Served(collection.version, collection.now, rendered.rows, rendered.series, warnings, blocks))
+        def publish() -> tuple[DataWarning, ...]:
+            return self._serve(
+                _Served(collection.version, collection.now, rendered.rows, rendered.series, warnings, blocks)
+            )
 
         def published() -> None:
             self._told(collector.published, collection.secrets)
@@ -142,12 +147,13 @@ class SourceJob:
         renewed = replace(served, at=collection.now)
         return Outcome(served.rows, served.series, served.warnings, lambda: self._serve(renewed))
 
-    def _serve(self, served: _Served) -> None:
-        if self._served is None or self._served.blocks is not served.blocks:
-            self._serving.publish(self.name, served.blocks)
+    def _serve(self, served: _Served) -> tuple[DataWarning, ...]:
+        if self._served is None or self._served.blocks is not served.blocks or self._clashes:
+            self._clashes = self._serving.publish(self.name, served.blocks)
         self._served, self._inherited = served, None
         if self._keep is not None:
             self._keep(served.snapshot(self.name, self._fingerprint, self._program))
+        return self._clashes
 
 
 @dataclass(frozen=True, slots=True)

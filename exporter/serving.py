@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from exporter.collectors.base import SourceConfig
 from exporter.exposition import Block, Exposition, Family
+from exporter.mapping.spec import DataWarning
 
 
 class Serving:
@@ -20,9 +21,9 @@ class Serving:
     def exposition(self) -> Exposition:
         return self._exposition
 
-    def publish(self, source: str, blocks: Mapping[str, Block]) -> None:
+    def publish(self, source: str, blocks: Mapping[str, Block]) -> tuple[DataWarning, ...]:
         with self._lock:
-            self._exposition.publish(source, blocks)
+            return self._exposition.publish(source, blocks)
 
     def drop(self, source: str) -> None:
         with self._lock:

@@ -259,10 +259,11 @@ class Slot:
         log.warning("data too old, no longer served", source=self.job.name, max_staleness=self.job.max_staleness)
 
     def _succeeded(self, now: float, started: float, *, outcome: Outcome) -> None:
-        outcome.publish()
+        left_out = outcome.publish()
         self._served = True
+        warnings = (*outcome.warnings, *left_out)
         counts = Counter(self.state.warnings)
-        for warning in outcome.warnings:
+        for warning in warnings:
             counts[warning.reason] += warning.count
         self.state = replace(
             self.state,
@@ -274,14 +275,14 @@ class Slot:
             fresh_since=now,
             duration=now - started,
             rows=outcome.rows,
-            series=outcome.series,
+            series=outcome.series - sum(warning.count for warning in left_out),
             warnings=counts,
-            last_warnings=outcome.warnings,
+            last_warnings=warnings,
         )
         self._plan(now)
         seconds = _rounded(now - started)
         log.debug("collected", source=self.job.name, rows=outcome.rows, series=outcome.series, seconds=seconds)
-        self._tell(outcome.warnings)
+        self._tell(warnings)
 
     def _tell(self, warnings: Iterable[DataWarning]) -> None:
         """Log warnings about the data, those of a kind that the last collection had too only at debug."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic, time
@@ -27,13 +27,14 @@ class Clock:
 class Outcome:
     """A collection that went well; its data is served only when `publish` is called.
 
-    `publish` is quick; `published` tells the source that it is served, which may take its time.
+    `publish` is quick, and returns warnings about what is left out for another source has it, each with the number of
+    its series; `published` tells the source that it is served, which may take its time.
     """
 
     rows: int
     series: int
     warnings: tuple[DataWarning, ...]
-    publish: Callable[[], None]
+    publish: Callable[[], Sequence[DataWarning]]
     published: Callable[[], None] = lambda: None
 
 

@@ -33,6 +33,7 @@ class FakeJob:
     max_staleness: float = 150.0
     error: CollectError | None = None
     warnings: tuple[DataWarning, ...] = ()
+    left_out: tuple[DataWarning, ...] = ()
     during: Callable[[], object] = lambda: None
     published: int = 0
     dropped: int = 0
@@ -52,8 +53,9 @@ class FakeJob:
             raise self.error
         return Outcome(5, 10, self.warnings, self.publish)
 
-    def publish(self) -> None:
+    def publish(self) -> tuple[DataWarning, ...]:
         self.published += 1
+        return self.left_out
 
     def cancel(self) -> None:
         self.cancelled += 1

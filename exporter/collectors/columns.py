@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import polars as pl
 
 _NONE = type(None)
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+_NUL = "\0"  # stands for what is no character: the mapping replaces it in labels, and warns of it
 _PLAIN: Mapping[type, type[pl.DataType]] = {int: pl.Int64, float: pl.Float64, str: pl.String, bool: pl.Boolean}
 _ROWS_AT_ONCE = 10_000  # some megabytes of Python objects; more of them are no faster
 
@@ -72,6 +75,7 @@ def _text(value: object) -> str | None:
         case bytes() | bytearray() | memoryview():
             return bytes(value).decode("utf-8", "replace")
         case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            paired = value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+            return _LONE_SURROGATES.sub(_NUL, paired)
         case _:
             return str(value)

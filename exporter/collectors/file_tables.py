@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 import polars as pl
@@ -15,6 +16,7 @@ from exporter.collectors.file_content import excerpt, not_utf8, text_of, within_
 from exporter.errors import BadAnswer
 
 _PARQUET = b"PAR1"
+_LAST = "\0last"  # a column that no file has
 
 
 def csv_frame(body: bytes, place: str, config: FileSourceConfig, collection: Collection) -> pl.DataFrame:
@@ -26,13 +28,18 @@ def csv_frame(body: bytes, place: str, config: FileSourceConfig, collection: Col
     try:
         names = _names(body, style, place)
         frame = _wanted(body, style, names, config)
+        filled = _filled(body, style, frame, len(names)) if frame.columns else None
     except pl.exceptions.NoDataError:
         raise BadAnswer(f"{place} is empty") from None
     except pl.exceptions.PolarsError as error:
         raise BadAnswer(f"{place} cannot be read as CSV: {_csv_fault(body, style) or _first_line(error)}") from None
     collection.fields = names
     frame = frame.head(within_max_rows(config, len(frame), collection))
-    return frame.filter(~pl.all_horizontal(pl.all().is_null())) if frame.columns else frame  # blank lines
+    if filled is None:
+        return frame
+    if (frame[_LAST].is_null() & filled.head(len(frame))).any():
+        _warn_of_short_lines(body, style, len(names), collection)
+    return frame.drop(_LAST).filter(filled.head(len(frame)))
 
 
 def _wanted(body: bytes, style: CsvConfig, names: Sequence[str], config: FileSourceConfig) -> pl.DataFrame:
@@ -44,10 +51,39 @@ def _wanted(body: bytes, style: CsvConfig, names: Sequence[str], config: FileSou
     numbers = {name: names.index(name) for name in config.columns if names.count(name) == 1}
     scan = _scanned(body, style, rows=config.max_rows + 1 + style.header, width=len(names) + 1).slice(int(style.header))
     columns = [pl.nth(number).alias(f"={name}") for name, number in numbers.items()]
-    frame = scan.select(*columns, pl.nth(len(names)).alias("more")).collect()
+    last = pl.nth(len(names) - 1).alias("last")
+    frame = scan.select(*columns, last, pl.nth(len(names)).alias("more")).collect()
     if frame["more"].null_count() < len(frame):
         raise pl.exceptions.ComputeError("a line has more fields than the first one")
-    return frame.select(pl.col(f"={name}").alias(name) for name in numbers)
+    if not numbers:
+        return pl.DataFrame()
+    return frame.select(*(pl.col(f"={name}").alias(name) for name in numbers), pl.col("last").alias(_LAST))
+
+
+def _filled(body: bytes, style: CsvConfig, frame: pl.DataFrame, width: int) -> pl.Series:
+    """Rows that are no blank lines; all columns are read for it only where those that metrics read are all null."""
+    empty = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    if not empty.any():
+        return ~empty
+    scan = _scanned(body, style, rows=len(frame) + style.header, width=width).slice(int(style.header))
+    return ~scan.select(pl.all_horizontal(pl.all().is_null())).collect().to_series()
+
+
+def _warn_of_short_lines(body: bytes, style: CsvConfig, width: int, collection: Collection) -> None:
+    """Tell of lines with fewer fields than the first one, whose other values Polars takes as null."""
+    text = body.decode()
+    if style.quote:
+        quote = re.escape(style.quote)
+        text = re.sub(f"{quote}[^{quote}]*{quote}", "_", text)  # delimiters and line ends in quotes do not count
+    lines = pl.Series([text]).str.split("\n").explode().str.strip_chars_end("\r")
+    lines = lines.filter(lines != "")
+    found = lines.str.count_matches(style.delimiter, literal=True) + 1
+    short = found < width
+    if short.any():
+        at = int(short.arg_true()[0])
+        where = f"row {at + 1 - style.header} has {found[at]} fields, and the first line {width}"
+        detail = f"{where}: the others are taken as null; is the file complete?"
+        collection.warn("short_row", int(short.sum()), detail)
 
 
 def parquet_frame(body: bytes, place: str, config: FileSourceConfig, collection: Collection) -> pl.DataFrame:

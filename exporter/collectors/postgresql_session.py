@@ -33,6 +33,7 @@ from exporter.collectors.sockets import shut_down
 from exporter.collectors.sql_parameters import numbered
 from exporter.collectors.sql_session import Answer, Statement, Target, no_rows, one_line
 from exporter.errors import CollectError, Denied, QueryRefused, TimedOut, Unauthorized, Unreachable
+from exporter.mapping.plain_text import plain_text
 
 _SHORTEST_CONNECT_TIMEOUT = 2  # libpq takes whole seconds, and no fewer
 _CONNECTION = {
@@ -257,8 +258,4 @@ def _typed(frame: pl.DataFrame, types: dict[str, int]) -> pl.DataFrame:
     words = [pl.col(name) == "t" for name, kind in types.items() if kind == _BOOL]
     data = [name for name, kind in types.items() if kind == _BYTEA]
     frame = frame.with_columns(words)
-    return frame.with_columns(frame[name].map_elements(_bytes_as_text, pl.String) for name in data)
-
-
-def _bytes_as_text(hexadecimal: str) -> str:
-    return bytes.fromhex(hexadecimal[2:]).decode("utf-8", "replace")
+    return frame.with_columns(plain_text(frame[name].str.slice(2).str.decode("hex")) for name in data)

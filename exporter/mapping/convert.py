@@ -9,7 +9,7 @@ import polars as pl
 
 from exporter.mapping import timestamps
 from exporter.mapping.conversion import PLAIN, Conversion, ParseKind
-from exporter.mapping.numbers import read_numbers
+from exporter.mapping.numbers import floats_of, read_numbers
 from exporter.mapping.plain_text import plain_text, seconds
 from exporter.mapping.spec import DataWarning
 from exporter.mapping.units import BYTES, DURATIONS, QUANTITIES, Unit, unit_of
@@ -155,11 +155,11 @@ def _number_text(column: pl.Series) -> pl.Series | None:
 def _shifted(text: pl.Series, power: int) -> pl.Series:
     """Numbers times a power of ten, exactly as if they had been written so: 12.3 % is 0.123."""
     if not power:
-        return text.cast(pl.Float64, strict=False)
-    exact = (text + f"e{power}").cast(pl.Float64, strict=False)
+        return floats_of(text)
+    exact = floats_of(text + f"e{power}")
     if exact.null_count() == text.null_count():
         return exact
-    plain = text.cast(pl.Float64, strict=False)
+    plain = floats_of(text)
     return exact.zip_with(exact.is_not_null(), plain / 10.0**-power if power < 0 else plain * 10.0**power)
 
 

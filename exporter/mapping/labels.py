@@ -76,7 +76,7 @@ class LabelTexts:
         if column.dtype == pl.Binary:
             bad |= text.str.contains(_REPLACEMENT, literal=True)
         if bad.any():
-            detail = f"label {name}: NUL, or bytes that are no UTF-8, replaced"
+            detail = f"label {name}: NUL, or what is no Unicode, replaced"
             self.warnings.append(DataWarning("label_cleaned", int(bad.sum()), detail))
             text = text.str.replace_all(_NUL, _REPLACEMENT, literal=True)
         size = text.str.len_bytes().max()

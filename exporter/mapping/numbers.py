@@ -28,11 +28,21 @@ def _from_text(column: pl.Series) -> pl.Series:
     integers = text.cast(pl.Int64, strict=False)
     if integers.null_count() == nulls:
         return integers
-    floats = text.cast(pl.Float64, strict=False)
+    floats = floats_of(text)
     if floats.null_count() == nulls:
         return floats
     words = text.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
     return floats.zip_with(floats.is_not_null(), words)
+
+
+def floats_of(text: pl.Series) -> pl.Series:
+    """Null where a text is no number, or one too large for a float; infinity is what a word says."""
+    floats = text.cast(pl.Float64, strict=False)
+    endless = floats.is_infinite()
+    if not endless.any():
+        return floats
+    too_large = endless & text.str.contains(r"\d")
+    return pl.select(pl.when(~too_large.fill_null(value=False)).then(floats)).to_series().rename(floats.name)
 
 
 def to_text(numbers: pl.Series) -> pl.Series:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from exporter.errors import BadAnswer
 
@@ -54,11 +55,11 @@ def _decimals(column: pl.Series) -> pl.Series:
 
 
 def _bytes(column: pl.Series) -> pl.Series:
-    return pl.Series(
-        column.name,
-        [None if value is None else bytes(value).decode("utf-8", "replace") for value in column],
-        dtype=pl.String,
-    )
+    try:
+        return column.cast(pl.String)
+    except PolarsError:  # some are no UTF-8, and Polars does not say which
+        values = [None if value is None else bytes(value).decode("utf-8", "replace") for value in column]
+        return pl.Series(column.name, values, dtype=pl.String)
 
 
 def _times(column: pl.Series) -> pl.Series:

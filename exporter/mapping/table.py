@@ -20,7 +20,7 @@ class Table:
     def column(self, name: str) -> pl.Series:
         """FieldMissing where the answer has no such field, BadAnswer where it has more than one."""
         if self.fields.count(name) > 1:
-            raise BadAnswer(f"the result has more than one column {name!r}: give each its own name with AS")
+            raise BadAnswer(f"the result has more than one column {name!r}: give each its own name, in SQL with AS")
         if name not in self.frame.columns:
             raise FieldMissing(name, self.fields)
         return self.frame[name]

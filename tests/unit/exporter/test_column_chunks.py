@@ -9,8 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.collectors import columns
-from exporter.collectors.columns import frame_of_chunks, frame_of_rows
+from exporter.collectors.columns import column, frame_of_chunks, frame_of_rows
+from exporter.collectors.postgresql_session import _typed
 from exporter.mapping.numbers import read_numbers
+from exporter.mapping.plain_text import plain_text
+from exporter.mapping.render import render
+from exporter.mapping.spec import MetricConfig, SeriesSpec
 
 VALUES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text() | st.binary()
 
@@ -53,3 +57,20 @@ def test_no_rows_have_columns_and_rows_without_a_wanted_column_are_counted() -> 
     assert (frame.columns, count) == (["b"], 0)
     frame, count = frame_of_chunks(["a"], fetching([(1,), (2,)]), ["c"], 10)
     assert (frame.width, count) == (0, 2)
+
+
+def test_half_a_surrogate_pair_in_a_label_is_told() -> None:
+    frame = pl.DataFrame([column("id", ["\ud83d\ude00", "a\ud800", "\ufffd"]), column("v", [1, 2, 3])])
+    metric = MetricConfig(prometheus_name="m", source_field="v", labels={"id": "id"})
+    rendered = render(frame, SeriesSpec((metric,)))
+    assert rendered.families[0].text.decode() == 'm{id="\U0001f600"} 1\nm{id="a\ufffd"} 2\nm{id="\ufffd"} 3\n'
+    assert [(warning.reason, warning.count) for warning in rendered.warnings] == [("label_cleaned", 1)]
+
+
+@given(st.lists(st.none() | st.binary(max_size=6) | st.text(max_size=4).map(str.encode)))
+def test_bytes_are_text_and_only_bad_ones_are_replaced(values: list[bytes | None]) -> None:
+    text = plain_text(pl.Series("data", values, dtype=pl.Binary))
+    assert text.to_list() == [None if value is None else value.decode("utf-8", "replace") for value in values]
+    written = [None if value is None else r"\x" + value.hex() for value in values]
+    frame = pl.DataFrame({"data": pl.Series(written, dtype=pl.String)})
+    assert _typed(frame, {"data": 17})["data"].to_list() == text.to_list()

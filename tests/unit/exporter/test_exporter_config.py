@@ -118,6 +118,19 @@ def test_two_sources_may_feed_one_family_and_are_told_when_samples_could_be_alik
     assert notices(apart, {"PAYMENTS_URL": "x"}) == []
 
 
+def test_two_sources_of_one_histogram_have_the_same_bounds() -> None:
+    def two(*bounds: str) -> str:
+        text = "data_sources:"
+        for name, buckets in zip(("one", "two"), bounds, strict=True):
+            source = SOURCE.replace("data_sources:", "").replace("payments", name).partition("metrics:")[0]
+            text += f"{source}metrics: [{{prometheus_name: m, type: histogram, count: n, buckets: {{{buckets}}}}}]\n"
+        return text
+
+    assert parse(two("a: 0.5, b: 2", "x: 2.0, y: 0.5, n: .inf"), "c.yaml").enabled
+    (problem,) = problems(two("a: 0.5, b: 2", "a: 0.5, b: 2.0000001"))
+    assert "m has buckets 0.5, 2.0000001, inf here and 0.5, 2.0, inf in source one, line " in problem
+
+
 def test_no_value_of_a_variable_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISPLACED", "s3cret-value")
     text = SOURCE.replace("name: payments", "name: payments\n    interval: ${MISPLACED}\n    duplicates: ${MISPLACED}")

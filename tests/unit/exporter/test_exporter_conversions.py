@@ -38,8 +38,8 @@ def numbers(values: Any, **options: Any) -> list[str | None]:
 @pytest.mark.parametrize(
     ("parse", "values", "wanted"),
     [
-        ("percent", ["12.5%", "12.3 %", " 100% ", "-5", "1e1%", "half"],
-         ["0.125", "0.123", "1.0", "-0.05", "0.1", None]),
+        ("percent", ["12.5%", "12.3 %", " 100% ", "-5", "1e1%", "half", "1e999%"],
+         ["0.125", "0.123", "1.0", "-0.05", "0.1", None, None]),
         ("percent", [12.5, 12.3, 1e-7, float("inf")], ["0.125", "0.123", "1e-9", "+Inf"]),
         ("percent", [50, None, 7], ["0.5", None, "0.07"]),
         ("bool", ["yes", "NO", " On ", "off", "TRUE", "f", "1", "0", "maybe"],

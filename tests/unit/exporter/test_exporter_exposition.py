@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -115,6 +115,7 @@ def test_both_formats_say_the_same_in_their_own_headers() -> None:
 
 
 @given(st.text())
+@example("\n")
 def test_any_help_can_be_read_in_both_formats(words: str) -> None:
     exposition = every_type(help_text=words)
     openmetrics = list(parse_openmetrics(text(exposition, "openmetrics") + "# EOF\n"))

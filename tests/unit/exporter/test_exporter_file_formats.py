@@ -86,6 +86,31 @@ def test_csv_as_it_is_described(tmp_path: Path, keys: dict[str, Any], content: s
     assert (account, rate.strip('"')) == ("007", "0,5")
 
 
+def test_a_row_whose_values_are_null_is_no_blank_line(tmp_path: Path) -> None:
+    content = "day,rate\nmon,\n\ntue,1\n,\n"
+    metric = {"source_field": "rate", "prometheus_name": "sentinel_rate", "null": "zero"}
+    frame = reading(tmp_path, "r.csv", content, metrics=[metric]).collect()
+    assert frame is not None
+    assert frame["rate"].to_list() == [None, "1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "count", "words"),
+    [
+        ("account_id,region,rate\nx,q,1\n\ny,q", 1, "row 2 has 2 fields, and the first line 3"),
+        ('account_id,region,rate\r\n"x,\n",q\r\ny\r\nz,q,1\r\n', 2, "row 1 has 2 fields"),
+        ("account_id,region,rate\nx,q,\n\n", 0, ""),
+        ('account_id,region,rate\n"x\n",q,\n', 0, ""),
+    ],
+)
+def test_lines_with_too_few_fields_are_told(tmp_path: Path, content: str, count: int, words: str) -> None:
+    read = reading(tmp_path, "r.csv", content)
+    assert read.collect() is not None
+    assert read.last is not None
+    assert [warning.count for warning in read.last.warnings if warning.reason == "short_row"] == [count] * bool(count)
+    assert all(words in warning.detail for warning in read.last.warnings)
+
+
 def test_columns_without_a_header_have_numbers(tmp_path: Path) -> None:
     metric = {"source_field": "column_2", "prometheus_name": "sentinel_rate", "labels": {"account_id": "column_1"}}
     read = reading(tmp_path, "r.csv", "007,1\n008,2\n", csv={"header": False}, metrics=[metric])

@@ -30,6 +30,13 @@ def test_a_success_is_served_and_recorded() -> None:
     assert 1007 < state.next_run <= 1037
 
 
+def test_what_another_source_serves_already_is_told_and_not_counted_as_served() -> None:
+    job = FakeJob(left_out=(DataWarning("duplicates", 4, "m is left out", metric="m"),))
+    slot = slot_of(job, Time())
+    slot.run_once()
+    assert (slot.state.series, slot.state.warnings, slot.state.last_warnings) == (6, {"duplicates": 4}, job.left_out)
+
+
 def test_each_metric_that_is_left_out_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     def lost(name: str) -> DataWarning:
         return DataWarning("missing_field", 1, f"{name} is left out: no field", metric=name)
