@@ -1,7 +1,7 @@
 """A Kafka cluster for the tests: the mock cluster that Kafka's client library has, on free loopback ports.
 
-It keeps messages, groups and commits as brokers do. It has no index by time, no users and no TLS: `Topic.since` knows
-the times of what was sent, and `servers_kafka_gate` puts users and TLS in front.
+It keeps messages, groups and commits as brokers do. It has no index by time (it answers that no message is recent
+enough), no users and no TLS: `Topic.since` knows the times of what was sent, and `servers_kafka_gate` puts users and TLS in front.
 """
 
 from __future__ import annotations

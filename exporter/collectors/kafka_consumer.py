@@ -27,7 +27,7 @@ from exporter.collectors.kafka_errors import (
     unknown_topic,
 )
 from exporter.collectors.kafka_messages import Decoder, Decoding, Message, Tally
-from exporter.collectors.kafka_partitions import Progress, begin, lag
+from exporter.collectors.kafka_partitions import Progress, begin, lag, newest_times
 from exporter.collectors.kafka_state import AHEAD, LabelSets, StateSpec
 from exporter.errors import CollectError, TimedOut
 
@@ -93,6 +93,8 @@ class ConsumerThread:
         self.settings = settings
         self._subscription = subscription
         self._redact = redact
+        self._client_log = logging.Logger(f"kafka.{subscription.source}", logging.DEBUG)  # noqa: LOG001 - gone with the thread
+        self._client_log.addHandler(_ClientLog(subscription.source, redact))
         self._clock = clock
         self._decoder = Decoder(subscription.decoding)
         self._state = LabelSets(subscription.state)
@@ -154,11 +156,8 @@ class ConsumerThread:
             self._fail(error)
 
     def _consume(self) -> None:
-        name = self._subscription.source
-        client_log = logging.Logger(f"kafka.{name}", logging.DEBUG)  # noqa: LOG001 - gone with the thread
-        client_log.addHandler(_ClientLog(name, self._redact))
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
-        consumer = Consumer({**_BEHAVIOUR, **self.settings, **callbacks}, logger=client_log)
+        consumer = Consumer({**_BEHAVIOUR, **self.settings, **callbacks}, logger=self._client_log)
         try:
             consumer.subscribe(
                 [self._subscription.topic],
@@ -258,7 +257,7 @@ class ConsumerThread:
         """Begin where messages still matter. What nobody read because it is too old is tallied as late."""
         subscription = self._subscription
         since = self._clock() - subscription.state.horizon - AHEAD
-        added = begin(consumer, partitions, since, subscription.start)
+        added = begin(consumer, partitions, since, subscription.start, self._newest)
         topic = subscription.topic
         consumer.incremental_assign([TopicPartition(topic, each.partition, each.position) for each in added])
         if new := [each for each in added if each.committed is None and subscription.start == "latest"]:
@@ -270,6 +269,14 @@ class ConsumerThread:
                 what = "messages came while nobody consumed, and are too old now"
                 self._tally.add("message_late", skipped, what, count=each.position - each.counted_from)
         self._assigned = True
+
+    def _newest(self, partitions: list[TopicPartition]) -> Mapping[int, float]:
+        """By a client of its own: this thread's waits for its partitions."""
+        client = Consumer({**_BEHAVIOUR, **self.settings}, logger=self._client_log)
+        try:
+            return newest_times(client, partitions)
+        finally:
+            client.close()
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Commit what is served before another consumer takes over."""
