@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from uuid import uuid4
 
 import polars as pl
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from exporter.collectors.base import Collection, Collector, Measure, SourceConfig, not_empty
 from exporter.collectors.json_rows import PathText
@@ -142,6 +142,7 @@ class KafkaConfig(SourceConfig):
     brokers: Annotated[str, LATE, BeforeValidator(_joined), Field(min_length=1)]
     topic: Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
     group: Annotated[str, Field(min_length=1)] | None = None
+    instance: OptionalTemplate = None
     start: Literal["latest", "earliest"] = "earliest"
     rows: PathText | None = None
     window: Duration | None = None
@@ -153,6 +154,7 @@ class KafkaConfig(SourceConfig):
     sasl: SaslConfig | None = None
     tls: TlsConfig | None = None
     metrics: Annotated[tuple[KafkaMetricConfig, ...], BeforeValidator(not_empty)]
+    _commits: bool = PrivateAttr(default=True)
 
     @model_validator(mode="after")
     def _window_fits(self) -> KafkaConfig:
@@ -172,9 +174,36 @@ class KafkaConfig(SourceConfig):
             raise ValueError("expire_after is shorter than window: make it at least as long")
         return self
 
+    @model_validator(mode="after")
+    def _labels_agree(self) -> KafkaConfig:
+        first = self.metrics[0]
+        for metric in self.metrics[1:]:
+            if self.duplicates == "error" and set(metric.labels.values()) != set(first.labels.values()):
+                raise ValueError(
+                    f"{first.prometheus_name} and {metric.prometheus_name} have different labels, and a label set is "
+                    "one of all of them together: give both the same, make a source with a group of its own of one, or "
+                    "say with duplicates (such as sum) what becomes of label sets that differ in a label it lacks"
+                )
+        return self
+
     def for_trial(self) -> Self:
-        """In a group of its own, so that no partition is taken from a running exporter."""
-        return self.model_copy(update={"group": f"{self.group_id}-test-{uuid4().hex[:8]}"})
+        """In a group of its own, so that no partition is taken from a running exporter, and without commits."""
+        group = f"{self.group_id}-test-{uuid4().hex[:8]}"
+        trial = self.model_copy(update={"group": group, "instance": None})
+        trial._commits = False  # noqa: SLF001 - of its own class
+        return trial
+
+    @property
+    def commits(self) -> bool:
+        """Whether the group is to know how far it has read."""
+        return self._commits
+
+    @property
+    def stale_after(self) -> float:
+        """By default long enough to have the partitions of a member that died, and to collect once more."""
+        if self.max_staleness is not None:
+            return self.max_staleness
+        return max(super().stale_after, self.session_timeout + self.longest_gap)
 
     @property
     def group_id(self) -> str:
@@ -227,7 +256,7 @@ class KafkaConfig(SourceConfig):
         )
 
     def needs(self) -> tuple[str, ...]:
-        names = [*references(self.brokers)]
+        names = [*references(self.brokers), *references(self.instance or "")]
         if self.sasl is not None:
             names += [name for name in (self.sasl.username_env, self.sasl.password_env) if name]
             names += [*references(self.sasl.username or ""), *references(self.sasl.password or "")]
@@ -242,6 +271,7 @@ class KafkaConfig(SourceConfig):
         return {
             "bootstrap.servers": collection.secrets.expand(self.brokers),
             "group.id": self.group_id,
+            **({"group.instance.id": collection.secrets.expand(self.instance)} if self.instance else {}),
             "session.timeout.ms": str(int(self.session_timeout * 1000)),
             "heartbeat.interval.ms": str(int(min(_HEARTBEAT, self.session_timeout / 3) * 1000)),
             "security.protocol": protocol,
@@ -263,7 +293,7 @@ class KafkaCollector(Collector):
         self._clock = clock
         self._make: Callable[..., ConsumerThread] = kafka_consumer.ConsumerThread
         self._subscription: Subscription = kafka_consumer.Subscription(
-            config.name, config.topic, config.group_id, config.start, config.decoding, config.state
+            config.name, config.topic, config.group_id, config.start, config.decoding, config.state, config.commits
         )
         self._consumer: ConsumerThread | None = None
         self._wanted: Future[Reading] | None = None

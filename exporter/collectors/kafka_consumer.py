@@ -60,6 +60,7 @@ class Subscription:
     start: Literal["latest", "earliest"]
     decoding: Decoding
     state: StateSpec
+    commits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,10 @@ class ConsumerThread:
         if self._trouble is not None:
             return self._trouble
         if not self._assigned:
-            return TimedOut(f"group {self._subscription.group} assigned no partitions in time: is timeout too short?")
+            return TimedOut(
+                f"group {self._subscription.group} assigned no partitions in time: those of a member that died without "
+                "leaving are free after its session_timeout (or set instance); if none did, raise timeout"
+            )
         missing = sum(progress.missing for progress in list(self._parts.values()))
         return TimedOut(f"{missing} messages are still to be read until values are complete; raise timeout if it lasts")
 
@@ -272,7 +276,8 @@ class ConsumerThread:
 
     def _newest(self, partitions: list[TopicPartition]) -> Mapping[int, float]:
         """By a client of its own: this thread's waits for its partitions."""
-        client = Consumer({**_BEHAVIOUR, **self.settings}, logger=self._client_log)
+        settings = {name: value for name, value in self.settings.items() if name != "group.instance.id"}
+        client = Consumer({**_BEHAVIOUR, **settings}, logger=self._client_log)
         try:
             return newest_times(client, partitions)
         finally:
@@ -312,7 +317,7 @@ class ConsumerThread:
         """A commit that fails costs no data: the messages are read again."""
         topic = self._subscription.topic
         offsets = [TopicPartition(topic, number, offset) for number, offset in due.items()]
-        if not offsets:
+        if not offsets or not self._subscription.commits:
             return
         try:
             if wait:

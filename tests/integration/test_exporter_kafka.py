@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError
 from exporter_parts import running
 from servers import free_port, wait_for
-from servers_kafka import Cluster, Topic, kafka
+from servers_kafka import Cluster, Topic, dead_member, kafka
 
 from exporter.collectors import kafka_partitions
 from exporter.collectors.base import Collection
@@ -84,12 +84,13 @@ def start() -> Iterator[Start]:
     """`start(topic, **keys)` makes a source; sources of one topic are in one group."""
     collectors: list[KafkaCollector] = []
 
-    def make(topic: Topic, clock: Callable[[], float] = time.time, **keys: Any) -> Source:
+    def make(topic: Topic, clock: Callable[[], float] = time.time, *, trial: bool = False, **keys: Any) -> Source:
         whole = {
             "name": "payments", "type": "kafka", "brokers": topic.brokers, "topic": topic.name, "group": topic.name,
             "window": "60s", "session_timeout": "2s", "metrics": METRICS,
         }  # fmt: skip
-        collector = KafkaCollector(KafkaConfig.model_validate(whole | keys), clock)
+        config = KafkaConfig.model_validate(whole | keys)
+        collector = KafkaCollector(config.for_trial() if trial else config, clock)
         collectors.append(collector)
         return Source(collector)
 
@@ -331,6 +332,23 @@ def test_a_new_group_may_begin_with_what_comes(topic: Topic, start: Start) -> No
     source.collector.close()
     topic.send(payment(4))
     assert start(topic, start="latest").sums() == {"a": 7}  # now the window is known to the group
+
+
+@pytest.mark.parametrize("begin", ["latest", "earliest"])
+def test_a_trial_leaves_no_offsets(topic: Topic, start: Start, begin: str) -> None:
+    topic.send(payment(1))
+    source = start(topic, trial=True, start=begin)
+    source.publish()
+    source.collector.close()
+    assert topic.committed(source.collector._config.group_id, 3) == {}
+
+
+def test_a_member_that_died_may_have_the_partitions_still(topic: Topic, start: Start) -> None:
+    topic.send(payment(1))
+    dead_member(topic, session_timeout=30)
+    source = start(topic)
+    with pytest.raises(TimedOut, match="after its session_timeout"):
+        source.collect(timeout=2)
 
 
 def test_deleted_messages_are_no_obstacle(cluster: Cluster, topic: Topic, start: Start) -> None:

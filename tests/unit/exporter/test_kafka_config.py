@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from exporter.collectors.base import Collection
 from exporter.collectors.kafka import KafkaConfig, SaslConfig, TlsConfig
 from exporter.config import parse
+from exporter.environment import Secrets
 
 PAGE = (Path(__file__).parents[3] / "docs/sources/kafka.md").read_text()
 METRIC = {"source_field": "amount", "prometheus_name": "sentinel_amount", "labels": ["account_id"]}
@@ -46,6 +49,10 @@ def config(**keys: Any) -> KafkaConfig:
             },
             "filters has kind, which is no label",
         ),
+        (
+            {"metrics": [METRIC, METRIC | {"prometheus_name": "sentinel_all", "labels": []}]},
+            "sentinel_amount and sentinel_all have different labels",
+        ),
         ({"topic": "no such/topic"}, "topic"),
         ({"rows": "["}, "is no JMESPath expression"),
         ({"sasl": {"mechanism": "PLAIN", "username": "u"}}, "password is missing"),
@@ -64,8 +71,31 @@ def test_mistakes_are_told(keys: dict[str, Any], words: str) -> None:
 def test_variables_that_a_collection_needs() -> None:
     sasl = {"mechanism": "PLAIN", "username_env": "KAFKA_USER", "password": "${KAFKA_PASSWORD}"}
     tls = {"cert_file": "c", "key_file": "k", "key_password_env": "KEY_PASSWORD"}
-    needs = config(brokers=["${BROKER}:9092", "b:9092"], sasl=sasl, tls=tls).needs()
-    assert needs == ("BROKER", "KAFKA_USER", "KAFKA_PASSWORD", "KEY_PASSWORD")
+    needs = config(brokers=["${BROKER}:9092", "b:9092"], instance="${POD}", sasl=sasl, tls=tls).needs()
+    assert needs == ("BROKER", "POD", "KAFKA_USER", "KAFKA_PASSWORD", "KEY_PASSWORD")
+
+
+def test_data_outlasts_the_session_of_a_member_that_died() -> None:
+    assert config(interval="5s").stale_after == 50
+    assert config(interval="30s").stale_after == 150
+    assert config(interval="5s", max_staleness="20s").stale_after == 20
+
+
+def test_the_client_is_told_of_its_instance() -> None:
+    collection = Collection(datetime.now(UTC), 0, Secrets({"POD": "sentinel-0"}))
+    assert config(instance="${POD}").settings(collection)["group.instance.id"] == "sentinel-0"
+    assert "group.instance.id" not in config().settings(collection)
+
+
+def test_a_trial_is_another_group_and_no_instance() -> None:
+    whole = config(instance="one")
+    trial = whole.for_trial()
+    assert trial.group_id.startswith("sentinel-payments-test-")
+    assert (trial.instance, trial.commits, whole.commits) == (None, False, True)
+
+
+def test_labels_of_other_names_are_the_same_label_sets() -> None:
+    assert config(metrics=[METRIC, METRIC | {"prometheus_name": "b", "labels": {"account": "account_id"}}])
 
 
 def test_metrics_of_one_field_read_a_column_each() -> None:
@@ -82,7 +112,7 @@ def test_every_column_of_every_type_of_metric_is_kept() -> None:
     }  # fmt: skip
     info = {"type": "info", "prometheus_name": "sentinel_account_info", "labels": ["account_id", "tier"]}
     filters = [{"field": "enabled", "operator": "==", "value": True}, {"field": "tier", "operator": "!=", "value": "x"}]
-    found = config(metrics=[histogram, info], filters=filters)
+    found = config(metrics=[histogram, info], filters=filters, duplicates="max")
     assert found.decoding.labels == ("account_id", "tier")
     assert found.decoding.latest == ("fast", "all", "spent", "enabled")
     assert not found.decoding.needs_value
