@@ -20,6 +20,7 @@ from exporter.collectors.kafka_messages import TOMBSTONE, Decoding
 from exporter.collectors.kafka_state import Aggregate, StateSpec
 from exporter.environment import references
 from exporter.errors import BudgetExceeded, SecretMissing, TimedOut
+from exporter.mapping.conversion import PLAIN
 from exporter.mapping.spec import MetricConfig, SeriesSpec
 from exporter.model import LATE, Duration, OptionalTemplate, SecretTemplate, StrictModel
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from exporter.collectors.kafka_consumer import ConsumerThread, Reading, Subscription
 
 _MEBIBYTE = 1024 * 1024
+_UNCONVERTED: dict[str, object] = {"parse": "number", "unit": None, "format": None, "time_zone": None, "map": {}}
 _LATEST_EXPIRE = 300.0
 _HEARTBEAT = 3.0
 _CONSUMED = "consumed"
@@ -116,12 +118,15 @@ class KafkaMetricConfig(MetricConfig):
         """The frame's columns that this metric reads: what each is of which field."""
         if self.aggregate == "latest":
             return {name: ("latest", name) for name in self.value_columns}
-        return {f"{self.aggregate}({name})": (self.aggregate, name) for name in self.value_columns}
+        own = "" if self.conversion == PLAIN else f" as {self.prometheus_name}"
+        return {f"{self.aggregate}({name}{own})": (self.aggregate, name) for name in self.value_columns}
 
     @property
     def mapped(self) -> MetricConfig:
-        """The metric as the mapping sees it, with the column of its aggregate."""
-        return self if self.aggregate == "latest" else self.model_copy(update={"source_field": next(iter(self.reads))})
+        """The metric as the mapping sees it, with the column of its aggregate, which is a number already."""
+        if self.aggregate == "latest":
+            return self
+        return self.model_copy(update={**_UNCONVERTED, "source_field": next(iter(self.reads))})
 
     @model_validator(mode="after")
     def _aggregates_numbers(self) -> KafkaMetricConfig:
@@ -129,9 +134,9 @@ class KafkaMetricConfig(MetricConfig):
             return self
         if self.type != "gauge":
             raise ValueError(f"aggregate: {self.aggregate} has no meaning for type {self.type}: it gives a gauge")
-        given = [key for key in ("parse", "unit", "map", "format", "time_zone") if key in self.model_fields_set]
-        if given:
-            raise ValueError(f"{given[0]} has no meaning with aggregate: {self.aggregate}: remove it")
+        given = [key for key in _UNCONVERTED if key in self.model_fields_set]
+        if given and self.aggregate == "count":
+            raise ValueError(f"{given[0]} has no meaning with aggregate: count, which reads no value: remove it")
         return self
 
 
@@ -234,6 +239,7 @@ class KafkaConfig(SourceConfig):
             labels=self.label_fields,
             columns=columns,
             expire_after=self.expires,
+            conversions={column: metric.conversion for metric in self.metrics for column in metric.reads},
             window=self.window,
             max_label_sets=min(self.max_rows, self.max_series),
         )

@@ -16,6 +16,7 @@ from exporter.collectors.base import Collection
 from exporter.collectors.kafka import KafkaConfig, SaslConfig, TlsConfig
 from exporter.config import parse
 from exporter.environment import Secrets
+from exporter.mapping.conversion import PLAIN
 
 PAGE = (Path(__file__).parents[3] / "docs/sources/kafka.md").read_text()
 METRIC = {"source_field": "amount", "prometheus_name": "sentinel_amount", "labels": ["account_id"]}
@@ -34,7 +35,7 @@ def config(**keys: Any) -> KafkaConfig:
         ({"metrics": [METRIC | {"aggregate": "sum"}], "window": "5m", "expire_after": "1m"}, "shorter than window"),
         ({"metrics": []}, "is empty: add at least one"),
         ({"metrics": [METRIC | {"aggregate": "median"}]}, "Input should be 'latest', 'sum'"),
-        ({"metrics": [METRIC | {"aggregate": "sum", "parse": "bool"}], "window": "5m"}, "parse has no meaning"),
+        ({"metrics": [METRIC | {"aggregate": "count", "parse": "bool"}], "window": "5m"}, "parse has no meaning"),
         (
             {
                 "metrics": [METRIC | {"aggregate": "sum", "type": "counter", "prometheus_name": "amount_total"}],
@@ -103,6 +104,14 @@ def test_metrics_of_one_field_read_a_column_each() -> None:
     found = config(metrics=metrics, window="5m")
     assert [metric.source_field for metric in found.series.metrics] == ["amount", "sum(amount)"]
     assert (found.expires, found.group_id, config().expires) == (300, "sentinel-payments", 300)
+
+
+def test_an_aggregate_is_of_converted_values() -> None:
+    spent = {"source_field": "spent", "prometheus_name": "spent_seconds", "aggregate": "max", "parse": "duration"}
+    found = config(metrics=[spent, spent | {"prometheus_name": "spent", "unit": "ms"}], window="5m")
+    assert list(found.state.columns) == ["max(spent as spent_seconds)", "max(spent as spent)"]
+    assert [how.unit for how in found.state.conversions.values()] == [None, "ms"]
+    assert [metric.conversion for metric in found.series.metrics] == [PLAIN, PLAIN]
 
 
 def test_every_column_of_every_type_of_metric_is_kept() -> None:
