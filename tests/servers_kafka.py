@@ -1,7 +1,8 @@
 """A Kafka cluster for the tests: the mock cluster that Kafka's client library has, on free loopback ports.
 
-It keeps messages, groups and commits as brokers do. It has no index by time, no users and no TLS: `Topic.since` knows
-the times of what was sent, and `servers_kafka_gate` puts users and TLS in front.
+It keeps messages, groups and commits as brokers do. It has no index by time (it answers that no message is recent
+enough), no users and no TLS: `Topic.since` knows the times of what was sent, and `servers_kafka_gate` puts users and
+TLS in front.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -117,6 +120,34 @@ class Topic:
             return {each.partition: each.offset for each in consumer.committed(asked, timeout=10) if each.offset >= 0}
         finally:
             consumer.close()
+
+
+_MEMBER = """
+import json, sys
+from confluent_kafka import Consumer
+consumer = Consumer(json.loads(sys.argv[1]))
+consumer.subscribe([sys.argv[2]])
+while not consumer.assignment():
+    consumer.poll(0.1)
+print("assigned", flush=True)
+while True:
+    consumer.poll(0.1)
+"""
+
+
+def dead_member(topic: Topic, session_timeout: float) -> None:
+    """A consumer of the topic's group had all partitions, and was killed; it did not leave."""
+    settings = {
+        "bootstrap.servers": topic.brokers, "group.id": topic.name, "enable.auto.commit": False,
+        "session.timeout.ms": int(session_timeout * 1000), "partition.assignment.strategy": "cooperative-sticky",
+    }  # fmt: skip
+    command = [sys.executable, "-c", _MEMBER, json.dumps(settings), topic.name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as member:
+        try:
+            assert member.stdout is not None
+            assert member.stdout.readline() == b"assigned\n"
+        finally:
+            member.kill()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from uuid import uuid4
 
 import polars as pl
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from exporter.collectors.base import Collection, Collector, Measure, SourceConfig, not_empty
 from exporter.collectors.json_rows import PathText
@@ -20,6 +20,7 @@ from exporter.collectors.kafka_messages import TOMBSTONE, Decoding
 from exporter.collectors.kafka_state import Aggregate, StateSpec
 from exporter.environment import references
 from exporter.errors import BudgetExceeded, SecretMissing, TimedOut
+from exporter.mapping.conversion import PLAIN
 from exporter.mapping.spec import MetricConfig, SeriesSpec
 from exporter.model import LATE, Duration, OptionalTemplate, SecretTemplate, StrictModel
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from exporter.collectors.kafka_consumer import ConsumerThread, Reading, Subscription
 
 _MEBIBYTE = 1024 * 1024
+_UNCONVERTED: dict[str, object] = {"parse": "number", "unit": None, "format": None, "time_zone": None, "map": {}}
 _LATEST_EXPIRE = 300.0
 _HEARTBEAT = 3.0
 _CONSUMED = "consumed"
@@ -116,12 +118,15 @@ class KafkaMetricConfig(MetricConfig):
         """The frame's columns that this metric reads: what each is of which field."""
         if self.aggregate == "latest":
             return {name: ("latest", name) for name in self.value_columns}
-        return {f"{self.aggregate}({name})": (self.aggregate, name) for name in self.value_columns}
+        own = "" if self.conversion == PLAIN else f" as {self.prometheus_name}"
+        return {f"{self.aggregate}({name}{own})": (self.aggregate, name) for name in self.value_columns}
 
     @property
     def mapped(self) -> MetricConfig:
-        """The metric as the mapping sees it, with the column of its aggregate."""
-        return self if self.aggregate == "latest" else self.model_copy(update={"source_field": next(iter(self.reads))})
+        """The metric as the mapping sees it, with the column of its aggregate, which is a number already."""
+        if self.aggregate == "latest":
+            return self
+        return self.model_copy(update={**_UNCONVERTED, "source_field": next(iter(self.reads))})
 
     @model_validator(mode="after")
     def _aggregates_numbers(self) -> KafkaMetricConfig:
@@ -129,9 +134,9 @@ class KafkaMetricConfig(MetricConfig):
             return self
         if self.type != "gauge":
             raise ValueError(f"aggregate: {self.aggregate} has no meaning for type {self.type}: it gives a gauge")
-        given = [key for key in ("parse", "unit", "map", "format", "time_zone") if key in self.model_fields_set]
-        if given:
-            raise ValueError(f"{given[0]} has no meaning with aggregate: {self.aggregate}: remove it")
+        given = [key for key in _UNCONVERTED if key in self.model_fields_set]
+        if given and self.aggregate == "count":
+            raise ValueError(f"{given[0]} has no meaning with aggregate: count, which reads no value: remove it")
         return self
 
 
@@ -142,6 +147,7 @@ class KafkaConfig(SourceConfig):
     brokers: Annotated[str, LATE, BeforeValidator(_joined), Field(min_length=1)]
     topic: Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
     group: Annotated[str, Field(min_length=1)] | None = None
+    instance: OptionalTemplate = None
     start: Literal["latest", "earliest"] = "earliest"
     rows: PathText | None = None
     window: Duration | None = None
@@ -153,6 +159,7 @@ class KafkaConfig(SourceConfig):
     sasl: SaslConfig | None = None
     tls: TlsConfig | None = None
     metrics: Annotated[tuple[KafkaMetricConfig, ...], BeforeValidator(not_empty)]
+    _commits: bool = PrivateAttr(default=True)
 
     @model_validator(mode="after")
     def _window_fits(self) -> KafkaConfig:
@@ -172,9 +179,36 @@ class KafkaConfig(SourceConfig):
             raise ValueError("expire_after is shorter than window: make it at least as long")
         return self
 
+    @model_validator(mode="after")
+    def _labels_agree(self) -> KafkaConfig:
+        first = self.metrics[0]
+        for metric in self.metrics[1:]:
+            if self.duplicates == "error" and set(metric.labels.values()) != set(first.labels.values()):
+                raise ValueError(
+                    f"{first.prometheus_name} and {metric.prometheus_name} have different labels, and a label set is "
+                    "one of all of them together: give both the same, make a source with a group of its own of one, or "
+                    "say with duplicates (such as sum) what becomes of label sets that differ in a label it lacks"
+                )
+        return self
+
     def for_trial(self) -> Self:
-        """In a group of its own, so that no partition is taken from a running exporter."""
-        return self.model_copy(update={"group": f"{self.group_id}-test-{uuid4().hex[:8]}"})
+        """In a group of its own, so that no partition is taken from a running exporter, and without commits."""
+        group = f"{self.group_id}-test-{uuid4().hex[:8]}"
+        trial = self.model_copy(update={"group": group, "instance": None})
+        trial._commits = False  # noqa: SLF001 - of its own class
+        return trial
+
+    @property
+    def commits(self) -> bool:
+        """Whether the group is to know how far it has read."""
+        return self._commits
+
+    @property
+    def stale_after(self) -> float:
+        """By default long enough to have the partitions of a member that died, and to collect once more."""
+        if self.max_staleness is not None:
+            return self.max_staleness
+        return max(super().stale_after, self.session_timeout + self.longest_gap)
 
     @property
     def group_id(self) -> str:
@@ -205,6 +239,7 @@ class KafkaConfig(SourceConfig):
             labels=self.label_fields,
             columns=columns,
             expire_after=self.expires,
+            conversions={column: metric.conversion for metric in self.metrics for column in metric.reads},
             window=self.window,
             max_label_sets=min(self.max_rows, self.max_series),
         )
@@ -227,7 +262,7 @@ class KafkaConfig(SourceConfig):
         )
 
     def needs(self) -> tuple[str, ...]:
-        names = [*references(self.brokers)]
+        names = [*references(self.brokers), *references(self.instance or "")]
         if self.sasl is not None:
             names += [name for name in (self.sasl.username_env, self.sasl.password_env) if name]
             names += [*references(self.sasl.username or ""), *references(self.sasl.password or "")]
@@ -242,6 +277,7 @@ class KafkaConfig(SourceConfig):
         return {
             "bootstrap.servers": collection.secrets.expand(self.brokers),
             "group.id": self.group_id,
+            **({"group.instance.id": collection.secrets.expand(self.instance)} if self.instance else {}),
             "session.timeout.ms": str(int(self.session_timeout * 1000)),
             "heartbeat.interval.ms": str(int(min(_HEARTBEAT, self.session_timeout / 3) * 1000)),
             "security.protocol": protocol,
@@ -263,7 +299,7 @@ class KafkaCollector(Collector):
         self._clock = clock
         self._make: Callable[..., ConsumerThread] = kafka_consumer.ConsumerThread
         self._subscription: Subscription = kafka_consumer.Subscription(
-            config.name, config.topic, config.group_id, config.start, config.decoding, config.state
+            config.name, config.topic, config.group_id, config.start, config.decoding, config.state, config.commits
         )
         self._consumer: ConsumerThread | None = None
         self._wanted: Future[Reading] | None = None

@@ -27,7 +27,7 @@ from exporter.collectors.kafka_errors import (
     unknown_topic,
 )
 from exporter.collectors.kafka_messages import Decoder, Decoding, Message, Tally
-from exporter.collectors.kafka_partitions import Progress, begin, lag
+from exporter.collectors.kafka_partitions import Progress, begin, lag, newest_times
 from exporter.collectors.kafka_state import AHEAD, LabelSets, StateSpec
 from exporter.errors import CollectError, TimedOut
 
@@ -60,6 +60,7 @@ class Subscription:
     start: Literal["latest", "earliest"]
     decoding: Decoding
     state: StateSpec
+    commits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ class ConsumerThread:
         self.settings = settings
         self._subscription = subscription
         self._redact = redact
+        self._client_log = logging.Logger(f"kafka.{subscription.source}", logging.DEBUG)  # noqa: LOG001 - gone with the thread
+        self._client_log.addHandler(_ClientLog(subscription.source, redact))
         self._clock = clock
         self._decoder = Decoder(subscription.decoding)
         self._state = LabelSets(subscription.state)
@@ -141,7 +144,10 @@ class ConsumerThread:
         if self._trouble is not None:
             return self._trouble
         if not self._assigned:
-            return TimedOut(f"group {self._subscription.group} assigned no partitions in time: is timeout too short?")
+            return TimedOut(
+                f"group {self._subscription.group} assigned no partitions in time: those of a member that died without "
+                "leaving are free after its session_timeout (or set instance); if none did, raise timeout"
+            )
         missing = sum(progress.missing for progress in list(self._parts.values()))
         return TimedOut(f"{missing} messages are still to be read until values are complete; raise timeout if it lasts")
 
@@ -154,11 +160,8 @@ class ConsumerThread:
             self._fail(error)
 
     def _consume(self) -> None:
-        name = self._subscription.source
-        client_log = logging.Logger(f"kafka.{name}", logging.DEBUG)  # noqa: LOG001 - gone with the thread
-        client_log.addHandler(_ClientLog(name, self._redact))
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
-        consumer = Consumer({**_BEHAVIOUR, **self.settings, **callbacks}, logger=client_log)
+        consumer = Consumer({**_BEHAVIOUR, **self.settings, **callbacks}, logger=self._client_log)
         try:
             consumer.subscribe(
                 [self._subscription.topic],
@@ -258,7 +261,7 @@ class ConsumerThread:
         """Begin where messages still matter. What nobody read because it is too old is tallied as late."""
         subscription = self._subscription
         since = self._clock() - subscription.state.horizon - AHEAD
-        added = begin(consumer, partitions, since, subscription.start)
+        added = begin(consumer, partitions, since, subscription.start, self._newest)
         topic = subscription.topic
         consumer.incremental_assign([TopicPartition(topic, each.partition, each.position) for each in added])
         if new := [each for each in added if each.committed is None and subscription.start == "latest"]:
@@ -270,6 +273,15 @@ class ConsumerThread:
                 what = "messages came while nobody consumed, and are too old now"
                 self._tally.add("message_late", skipped, what, count=each.position - each.counted_from)
         self._assigned = True
+
+    def _newest(self, partitions: list[TopicPartition]) -> Mapping[int, float]:
+        """By a client of its own: this thread's waits for its partitions."""
+        settings = {name: value for name, value in self.settings.items() if name != "group.instance.id"}
+        client = Consumer({**_BEHAVIOUR, **settings}, logger=self._client_log)
+        try:
+            return newest_times(client, partitions)
+        finally:
+            client.close()
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Commit what is served before another consumer takes over."""
@@ -305,7 +317,7 @@ class ConsumerThread:
         """A commit that fails costs no data: the messages are read again."""
         topic = self._subscription.topic
         offsets = [TopicPartition(topic, number, offset) for number, offset in due.items()]
-        if not offsets:
+        if not offsets or not self._subscription.commits:
             return
         try:
             if wait:

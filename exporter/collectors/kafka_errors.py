@@ -26,11 +26,13 @@ _NO_CONNECTION = {
     KafkaError._RESOLVE,  # noqa: SLF001 - public, by its name
 }
 _IN_TIME = {KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE, KafkaError.REQUEST_TIMED_OUT}  # noqa: SLF001 - as above
+_FENCED = {KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID}  # noqa: SLF001 - public, by its name
 _TLS = {KafkaError._SSL}  # noqa: SLF001 - public, by its name
 _MEANINGS: tuple[tuple[set[int], type[CollectError], str], ...] = (
     (_REFUSED, Unauthorized, "the brokers refused the credentials: look at sasl. {said}"),
     (_FORBIDDEN, Denied, "the user needs Read and Describe on topic {topic}, and Read on group {group}. {said}"),
     (_NO_TOPIC, BadAnswer, "the cluster has no topic {topic!r} that the user may see: is topic right?"),
+    (_FENCED, BadAnswer, "another consumer of group {group} has the same instance: give each its own. {said}"),
     (_TLS, BadAnswer, "no TLS connection: look at tls, and at the ports in brokers. {said}"),
     (_NO_CONNECTION, Unreachable, "no broker can be reached: {said}"),
     (_IN_TIME, TimedOut, "the brokers did not answer in time: {said}"),

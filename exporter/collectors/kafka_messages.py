@@ -34,8 +34,8 @@ class Message(NamedTuple):
 class Event(NamedTuple):
     """What one object of a message says. `at` is in Unix seconds; values are in the order of the decoding's fields.
 
-    `latest` are plain JSON values. `inputs` are the finite numbers, then 1.0 for each field that is to be present. What
-    is missing is None.
+    `latest` are plain JSON values. `inputs` are those of fields that are to be numbers, then 1.0 for each field that is
+    to be present. What is missing is None.
     """
 
     partition: int
@@ -43,7 +43,7 @@ class Event(NamedTuple):
     at: float
     labels: tuple[str, ...]
     latest: Sequence[Any]
-    inputs: Sequence[float | None]
+    inputs: Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +170,7 @@ class Decoder:
         if self._wanting:
             self._look_for_fields(row)
         latest = [self._plain(name, read(row), message, tally) for name, read in self._latest]
-        inputs: list[float | None] = []
-        for name, read in self._numbers:
-            value = read(row)
-            if type(value) is not float or not isfinite(value):  # most are
-                value = self._number(name, value, message, tally)
-            inputs.append(value)
+        inputs = [self._plain(name, read(row), message, tally) for name, read in self._numbers]
         inputs += [None if read(row) is None else 1.0 for read in self._present]
         valueless = inputs.count(None) == len(inputs) and latest.count(None) == len(latest)
         if valueless and self._decoding.needs_value:
@@ -213,7 +208,7 @@ class Decoder:
             self._example = row
 
     def _event_time(self, value: object) -> float | None:
-        number = number_of(value)
+        number = _epoch(value)
         if number is not None:
             return number / _UNITS[self._decoding.unit]
         if not isinstance(value, str):
@@ -231,19 +226,10 @@ class Decoder:
             return None
         return value
 
-    @staticmethod
-    def _number(name: str, value: object, message: Message, tally: Tally) -> float | None:
-        if value is None:
-            return None
-        number = number_of(value)
-        if number is None:
-            tally.add("not_a_number", message, f"field {name}: {_excerpt(value)} is no number")
-        return number
 
-
-def number_of(value: object) -> float | None:
-    """A finite number from a JSON number, boolean, or text that is a number; else None."""
-    if not isinstance(value, (int, float, str)) or (isinstance(value, str) and "_" in value):
+def _epoch(value: object) -> float | None:
+    """A finite number of a time, from a JSON number or text that is a number; else None."""
+    if not isinstance(value, (int, float, str)) or isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return None
     try:
         number = float(value)

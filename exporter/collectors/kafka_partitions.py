@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 _ANSWER_WITHIN = 10.0
+_PATIENCE = 0.1
+_LAST = 10  # messages; the last offsets may be marks of transactions, and times need not be in order
 
 
 @dataclass(slots=True)
@@ -50,12 +61,18 @@ def offsets_since(consumer: Consumer, partitions: list[TopicPartition], at: floa
 
 
 def begin(
-    consumer: Consumer, partitions: list[TopicPartition], since: float, start: Literal["latest", "earliest"]
+    consumer: Consumer,
+    partitions: list[TopicPartition],
+    since: float,
+    start: Literal["latest", "earliest"],
+    newest: Callable[[list[TopicPartition]], Mapping[int, float]],
 ) -> list[Progress]:
     """Where to begin newly assigned partitions; `since` is how far back messages still matter, in Unix seconds.
 
     What the group committed was served, but what it added up to is not known any more. So reading begins with the
-    first message that still matters, before the committed offset or after it. KafkaException when brokers don't answer.
+    first message that still matters, before the committed offset or after it. An index by time that knows of none is
+    believed only if the `newest` messages of these partitions are older too; else all that is kept is read.
+    KafkaException when brokers don't answer.
     """
     if not partitions:
         return []
@@ -63,8 +80,45 @@ def begin(
         each.partition: each.offset if each.offset >= 0 else None
         for each in _sound(consumer.committed(partitions, timeout=_ANSWER_WITHIN))
     }
+    kept = {each.partition: _kept(consumer, each) for each in partitions}  # before the index is asked, which may grow
     matters = offsets_since(consumer, partitions, since)
-    return [_begin(consumer, each, committed[each.partition], matters[each.partition], start) for each in partitions]
+    doubtful = [
+        TopicPartition(each.topic, each.partition, max(low, high - _LAST))
+        for each in partitions
+        for low, high in [kept[each.partition]]
+        if matters[each.partition] is None and committed[each.partition] is not None and high > low
+    ]
+    for number, at in newest(doubtful).items() if doubtful else ():
+        if at >= since:
+            matters[number] = kept[number][0]
+    return [
+        _begin(number, kept[number], committed[number], matters[number], start)
+        for number in (each.partition for each in partitions)
+    ]
+
+
+def newest_times(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, float]:
+    """The highest timestamp of the messages from each partition's offset on, in Unix seconds.
+
+    `consumer` is one that has nothing else to do. A partition without messages there, or whose messages have no
+    timestamp, is left out. KafkaException when brokers don't answer.
+    """
+    consumer.assign(partitions)
+    found: dict[int, float] = {}
+    waiting = {each.partition for each in partitions}
+    until = time.monotonic() + _ANSWER_WITHIN
+    while waiting:
+        if time.monotonic() > until:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - public, by its name
+        for message in consumer.consume(_LAST * len(partitions), _PATIENCE):
+            number, error = message.partition() or 0, message.error()
+            if error is None:
+                kind, milliseconds = message.timestamp()
+                if kind != TIMESTAMP_NOT_AVAILABLE:
+                    found[number] = max(found.get(number, 0.0), milliseconds / 1000)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - public, by its name
+                waiting.discard(number)
+    return found
 
 
 def lag(consumer: Consumer, topic: str, progress: Progress) -> int:
@@ -74,16 +128,21 @@ def lag(consumer: Consumer, topic: str, progress: Progress) -> int:
     return max(0, end - progress.position)
 
 
+def _kept(consumer: Consumer, at: TopicPartition) -> tuple[int, int]:
+    """The first offset that the partition keeps, and the one after its last."""
+    watermarks = consumer.get_watermark_offsets(at, timeout=_ANSWER_WITHIN)
+    assert watermarks is not None  # None is for the cached ones only
+    return watermarks
+
+
 def _begin(
-    consumer: Consumer,
-    at: TopicPartition,
+    number: int,
+    kept: tuple[int, int],
     committed: int | None,
     matters: int | None,
     start: Literal["latest", "earliest"],
 ) -> Progress:
-    watermarks = consumer.get_watermark_offsets(at, timeout=_ANSWER_WITHIN)
-    assert watermarks is not None  # None is for the cached ones only
-    low, high = watermarks
+    low, high = kept
     if committed is not None:
         counted_from = min(max(committed, low), high)
         position = counted_from if matters is None else matters
@@ -91,7 +150,7 @@ def _begin(
         position = counted_from = low if matters is None else matters
     else:
         position = counted_from = high
-    return Progress(at.partition, position, counted_from, high, committed)
+    return Progress(number, position, counted_from, high, committed)
 
 
 def _sound(found: list[TopicPartition]) -> list[TopicPartition]:

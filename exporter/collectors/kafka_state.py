@@ -10,6 +10,7 @@ The window moves in steps of a 60th of its length: it begins with the first whol
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ import polars as pl
 
 from exporter.collectors.columns import column
 from exporter.collectors.kafka_messages import Event, Tally
+from exporter.mapping.conversion import PLAIN, Conversion
+from exporter.mapping.convert import convert
 
 Aggregate = Literal["latest", "sum", "avg", "count", "max", "min"]
 AHEAD = 60.0  # seconds that an event's time may be ahead of the clock here
@@ -27,11 +30,15 @@ _KEYS = ("partition", "slot", "number")
 
 @dataclass(frozen=True, slots=True)
 class StateSpec:
-    """What to keep. `columns` maps each column of the frame to its aggregate and field. Durations are in seconds."""
+    """What to keep. `columns` maps each column of the frame to its aggregate and field. Durations are in seconds.
+
+    `conversions` says how the values of an aggregate's column are read as numbers; plainly those of a column it lacks.
+    """
 
     labels: tuple[str, ...]
     columns: Mapping[str, tuple[Aggregate, str]]
     expire_after: float
+    conversions: Mapping[str, Conversion] = field(default_factory=dict)
     window: float | None = None
     max_label_sets: int = 1_000_000
 
@@ -63,8 +70,7 @@ class LabelSets:
         self._next = 0
         self._parts: dict[int, _Part] = {}
         self._slots: dict[int, list[pl.DataFrame]] = {}
-        numbers = [f"number:{name}" for name in spec.fields("sum", "avg", "max", "min")]
-        self._inputs = (*numbers, *(f"present:{name}" for name in spec.fields("count")))
+        self._inputs = _inputs(spec)
         self._stats = _stats(spec)
         self._refused_until = float("-inf")
         self._swept_slot: int | None = None
@@ -75,18 +81,18 @@ class LabelSets:
     def add(self, events: Sequence[Event], now: float, tally: Tally) -> None:
         """Take events; those that are too late, too early or over the budget are tallied."""
         oldest = self._oldest(now)
-        kept: list[tuple[Any, ...]] = []
+        kept: list[tuple[int, int, Event]] = []
         for event in events:
             if (number := self._number(event, now, tally)) is None:
                 continue
             self._see(event, number)
             slot = int(event.at // self._step)
             if self._inputs and slot >= oldest:
-                kept.append((event.partition, slot, number, *event.inputs))
+                kept.append((slot, number, event))
             elif self._inputs:
                 tally.add("message_late", event, f"its event is {now - event.at:.0f} s old, beyond the window")
         if kept:
-            self._aggregate(kept)
+            self._aggregate(kept, tally)
         for slot in [slot for slot in self._slots if slot < oldest]:
             del self._slots[slot]
 
@@ -164,10 +170,15 @@ class LabelSets:
         """The first step of the window."""
         return int(now // self._step) - _STEPS + 1
 
-    def _aggregate(self, rows: list[tuple[Any, ...]]) -> None:
-        schema = dict.fromkeys(_KEYS, pl.Int64) | dict.fromkeys(self._inputs, pl.Float64)
-        columns = dict(zip(schema, zip(*rows, strict=True), strict=True))
-        frame = pl.DataFrame(columns, schema=schema)
+    def _aggregate(self, kept: Sequence[tuple[int, int, Event]], tally: Tally) -> None:
+        """Add events with their slots and numbers."""
+        slots, numbers, events = zip(*kept, strict=True)
+        keys = zip(_KEYS, ([event.partition for event in events], slots, numbers), strict=True)
+        columns = [pl.Series(name, values, dtype=pl.Int64) for name, values in keys]
+        values = list(zip(*(event.inputs for event in events), strict=True))
+        for name, position, how in self._inputs:
+            columns.append(_numbers(name, values[position], how, events, tally))
+        frame = pl.DataFrame(columns)
         reduced = frame.group_by(_KEYS).agg(getattr(pl.col(of), stat)().alias(name) for name, of, stat in self._stats)
         for (slot,), fragment in reduced.partition_by("slot", as_dict=True).items():
             fragments = self._slots.setdefault(slot, [])
@@ -191,7 +202,10 @@ class LabelSets:
         else:
             rows = rows.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name, _, _ in self._stats)
         windowed = {name: of for name, of in self._spec.columns.items() if of[0] != "latest"}
-        return rows.select(_read(aggregate, of).alias(name) for name, (aggregate, of) in windowed.items())
+        return rows.select(
+            _read(aggregate, _input(name, aggregate, of, self._spec.conversions.get(name, PLAIN))).alias(name)
+            for name, (aggregate, of) in windowed.items()
+        )
 
     def _latest_values(self, position: int, numbers: Sequence[int]) -> pl.Series:
         """The newest value of each label set over all partitions."""
@@ -225,28 +239,68 @@ class LabelSets:
             self._numbers = {labels: number for labels, number in self._numbers.items() if number in alive}
 
 
+def _input(column: str, aggregate: Aggregate, name: str, how: Conversion) -> str:
+    """What a column aggregates: a field as plain numbers, as numbers read in the column's own way, or its presence."""
+    if aggregate == "count":
+        return f"present:{name}"
+    return f"number:{name}" if how == PLAIN else f"number:{column}"
+
+
+def _inputs(spec: StateSpec) -> tuple[tuple[str, int, Conversion], ...]:
+    """Each input once: its name, its position in an event's inputs, and how it is read."""
+    numbers, present = spec.fields("sum", "avg", "max", "min"), spec.fields("count")
+    found: dict[str, tuple[str, int, Conversion]] = {}
+    for column_name, (aggregate, name) in spec.columns.items():
+        if aggregate == "latest":
+            continue
+        how = spec.conversions.get(column_name, PLAIN)
+        of = _input(column_name, aggregate, name, how)
+        position = len(numbers) + present.index(name) if aggregate == "count" else numbers.index(name)
+        found[of] = of, position, how
+    return tuple(found.values())
+
+
+def _numbers(name: str, values: Sequence[Any], how: Conversion, events: Sequence[Event], tally: Tally) -> pl.Series:
+    """Values as the mapping reads them. What is none is tallied, and is missing, as NaN is: no sum could do without."""
+    label = name.partition(":")[2]
+    found = convert(_column(label, values), how)
+    if found.refused is not None:
+        first = events[int(found.refused.arg_true()[0])]
+        (warning,) = found.warnings
+        tally.add(warning.reason, first, warning.detail, warning.count)
+    return found.values.cast(pl.Float64).fill_nan(None).alias(name)
+
+
+def _column(name: str, values: Sequence[Any]) -> pl.Series:
+    """As any column, but integers among fractions, which JSON does not tell apart, make no text of both."""
+    if set(map(type, values)) <= {int, float, type(None)}:
+        with suppress(OverflowError, TypeError):
+            return pl.Series(name, values, dtype=pl.Float64)
+    return column(name, values)
+
+
 def _stats(spec: StateSpec) -> list[tuple[str, str, str]]:
     """What is kept per step: column, the input it is of, and how it is reduced; each once."""
     needed: dict[Aggregate, tuple[str, ...]] = {"avg": ("sum", "count"), "count": ("sum",)}
     found: dict[str, tuple[str, str, str]] = {}
-    for aggregate, name in spec.columns.values():
+    for column_name, (aggregate, name) in spec.columns.items():
         if aggregate == "latest":
             continue
-        of = f"present:{name}" if aggregate == "count" else f"number:{name}"
+        of = _input(column_name, aggregate, name, spec.conversions.get(column_name, PLAIN))
         for stat in needed.get(aggregate, (aggregate,)):
             found[f"{stat}:{of}"] = f"{stat}:{of}", of, stat
     return list(found.values())
 
 
 def _read(aggregate: Aggregate, name: str) -> pl.Expr:
-    """An aggregate from what is kept of its field."""
+    """An aggregate from what is kept of its input."""
     match aggregate:
         case "count":
-            return pl.col(f"sum:present:{name}").fill_null(0).cast(pl.Int64)
+            return pl.col(f"sum:{name}").fill_null(0).cast(pl.Int64)
         case "sum":
-            return pl.col(f"sum:number:{name}").fill_null(0)
+            return pl.col(f"sum:{name}").fill_null(0)
         case "avg":
-            count = pl.col(f"count:number:{name}")
-            return pl.when(count > 0).then(pl.col(f"sum:number:{name}") / count)
+            count = pl.col(f"count:{name}")
+            return pl.when(count > 0).then(pl.col(f"sum:{name}") / count)
         case _:
-            return pl.col(f"{aggregate}:number:{name}")
+            return pl.col(f"{aggregate}:{name}")

@@ -1,100 +1,42 @@
-"""The kafka source over the client library's own mock cluster: what it serves, commits, and does when others fail."""
+"""The kafka source over the client library's own mock cluster: what it serves, and what it says when that fails."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
 from exporter_parts import running
+from kafka_sources import Start, payment, sources
 from servers import free_port, wait_for
 from servers_kafka import Cluster, Topic, kafka
 
-from exporter.collectors import kafka_partitions
 from exporter.collectors.base import Collection
-from exporter.collectors.kafka import KafkaCollector, KafkaConfig
 from exporter.errors import BadAnswer, BudgetExceeded, CollectError, Denied, TimedOut, Unreachable
 
-METRICS = [
-    {"source_field": "rate", "prometheus_name": "rate", "labels": ["account"]},
-    {"source_field": "amount", "prometheus_name": "amount", "labels": ["account"], "aggregate": "sum"},
-    {"source_field": "amount", "prometheus_name": "payments", "labels": ["account"], "aggregate": "count"},
-]
 JOIN_GROUP = 11
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with kafka() as cluster:
         yield cluster
 
 
 @pytest.fixture
-def topic(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Topic:
-    """A topic of three partitions, whose index by time works."""
-    topic = cluster.topic(3)
-    monkeypatch.setattr(kafka_partitions, "offsets_since", topic.since)
-    return topic
-
-
-@dataclass
-class Source:
-    """A collector, and what its last collection said."""
-
-    collector: KafkaCollector
-    last: Collection = field(default_factory=lambda: Collection(datetime.now(UTC), 0))
-
-    def collect(self, timeout: float = 15) -> dict[str, dict[str, Any]]:
-        self.last = Collection(datetime.now(UTC), time.monotonic() + timeout)
-        frame = self.collector.collect(self.last)
-        return {row.pop("account"): row for row in frame.to_dicts()}
-
-    def publish(self, timeout: float = 15) -> dict[str, dict[str, Any]]:
-        found = self.collect(timeout)
-        self.collector.published()
-        return found
-
-    def sums(self) -> dict[str, float]:
-        return {account: row["sum(amount)"] for account, row in self.collect().items()}
-
-    def measured(self, name: str) -> dict[str, float]:
-        """A measure's values by the last of its labels."""
-        found = [measure for measure in self.last.measures if measure.name == name]
-        return {["", *measure.labels.values()][-1]: measure.value for measure in found}
-
-    def warned(self) -> dict[str, tuple[int, str]]:
-        return {warning.reason: (warning.count, warning.detail) for warning in self.last.warnings}
-
-
-Start = Callable[..., Source]
+def topic(cluster: Cluster) -> Topic:
+    """A topic of three partitions. Its index by time knows of no message, whatever there is."""
+    return cluster.topic(3)
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """`start(topic, **keys)` makes a source; sources of one topic are in one group."""
-    collectors: list[KafkaCollector] = []
-
-    def make(topic: Topic, clock: Callable[[], float] = time.time, **keys: Any) -> Source:
-        whole = {
-            "name": "payments", "type": "kafka", "brokers": topic.brokers, "topic": topic.name, "group": topic.name,
-            "window": "60s", "session_timeout": "2s", "metrics": METRICS,
-        }  # fmt: skip
-        collector = KafkaCollector(KafkaConfig.model_validate(whole | keys), clock)
-        collectors.append(collector)
-        return Source(collector)
-
-    yield make
-    for collector in collectors:
-        collector.close()
-
-
-def payment(amount: float, account: str = "a", **more: Any) -> dict[str, Any]:
-    return {"account": account, "amount": amount} | more
+    with sources() as start:
+        yield start
 
 
 def test_it_is_served_and_followed(topic: Topic) -> None:
@@ -148,115 +90,6 @@ def test_only_what_is_served_is_committed(topic: Topic, start: Start) -> None:
     wait_for(lambda: topic.committed(topic.name) == {0: 3}, what="commit of the third message")
 
 
-def test_what_was_collected_but_not_published_is_read_again(topic: Topic, start: Start) -> None:
-    topic.send(payment(1), payment(2), b"garbage")
-    first = start(topic)
-    first.publish()
-    topic.send(payment(4), b"garbage")
-    wait_for(lambda: first.sums() == {"a": 7}, what="third payment")
-    first.collector.close()
-    second = start(topic)
-    assert second.sums() == {"a": 7}
-    assert second.measured("kafka_messages") == {"": 2}
-    assert second.warned()["message_not_json"][0] == 1
-
-
-def test_a_restart_shows_the_whole_window_and_counts_no_message_twice(topic: Topic, start: Start) -> None:
-    for number in range(6):
-        topic.send(payment(2**number), partition=number % 3)
-    topic.send(b"garbage")
-    first = start(topic)
-    assert first.publish()["a"]["sum(amount)"] == 63
-    first.collector.close()
-    assert topic.committed(topic.name, 3) == {0: 3, 1: 2, 2: 2}
-    second = start(topic)
-    assert second.sums() == {"a": 63}
-    assert second.measured("kafka_messages") == {"": 0}
-    assert second.warned() == {}
-
-
-def test_what_is_served_is_committed_before_another_takes_over(
-    topic: Topic, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from exporter.collectors.kafka_consumer import ConsumerThread
-
-    commit = ConsumerThread._commit
-
-    def slow(self: Any, consumer: Any, due: Any, *, wait: bool) -> None:
-        """As if the commit after publishing had not reached the broker yet."""
-        if wait:
-            commit(self, consumer, due, wait=wait)
-
-    monkeypatch.setattr(ConsumerThread, "_commit", slow)
-    source = start(topic)
-    topic.send(payment(1), payment(2))
-    source.publish()
-    topic.send(payment(3))
-    source.collector.close()
-    assert topic.committed(topic.name) == {0: 2}
-
-
-def test_messages_that_came_while_it_was_down_are_not_missed(topic: Topic, start: Start) -> None:
-    first = start(topic)
-    topic.send(payment(1))
-    first.publish()
-    first.collector.close()
-    topic.send(payment(2), partition=1)
-    second = start(topic)
-    assert second.sums() == {"a": 3}
-    assert second.measured("kafka_messages") == {"": 1}
-
-
-def test_what_became_too_old_while_it_was_down_is_passed_over_and_told(topic: Topic, start: Start) -> None:
-    now = time.time()
-    first = start(topic)
-    topic.send(payment(1, at=now), at=now)
-    first.publish()
-    first.collector.close()
-    topic.send(*[payment(2, at=now)] * 5, at=now)
-    topic.send(payment(4, at=now + 500), at=now + 500)
-    second = start(topic, lambda: now + 510, event_time="at", event_time_unit="s")
-    assert second.sums() == {"a": 4}
-    assert second.warned()["message_late"][0] == 5
-
-
-def test_two_replicas_share_and_one_takes_over_nothing_lost_or_doubled(topic: Topic, start: Start) -> None:
-    accounts = {"a": 0, "b": 1, "c": 2}
-    for account, partition in accounts.items():
-        topic.send(payment(1, account), payment(2, account), partition=partition)
-    one, two = start(topic), start(topic)
-    assert one.publish().keys() == accounts.keys()
-
-    def shared() -> bool:
-        first, second = one.publish(), two.publish()
-        assert not first.keys() & second.keys()
-        return bool(first and second) and len(first) + len(second) == 3
-
-    two.publish()
-    wait_for(shared, what="both replicas have partitions")
-    for account, partition in accounts.items():
-        topic.send(payment(4, account), partition=partition)
-    whole = dict.fromkeys(accounts, 7)
-    wait_for(lambda: one.sums() | two.sums() == whole, what="new messages on both replicas")
-    assert "label_sets_shared" not in one.warned() | two.warned()
-    one.publish()
-    two.publish()
-    one.collector.close()
-    topic.send(payment(8, "a"), payment(8, "b"), payment(8, "c"), partition=0)
-    wait_for(lambda: two.sums() == dict.fromkeys(accounts, 15), what="one replica has taken over")
-
-
-def test_a_label_set_in_several_partitions_adds_up_and_is_warned_of_with_replicas(topic: Topic, start: Start) -> None:
-    for partition in range(3):
-        topic.send(payment(1), partition=partition)
-    one, two = start(topic), start(topic)
-    assert one.sums() == {"a": 3}
-    assert one.warned() == {}
-    wait_for(lambda: two.sums() == {"a": 1}, what="second replica has a partition")
-    assert one.sums() == {"a": 2}
-    assert one.warned()["label_sets_shared"][0] == 1
-
-
 def test_garbage_is_counted_once_and_stops_nothing(topic: Topic, start: Start) -> None:
     source = start(topic, max_message_bytes=1000)
     topic.send(b"<html>", b"\xff", b"[1]", b"{}", payment(1), None, b"x" * 2000, payment("much"), payment(2, rate=[1]))
@@ -287,28 +120,6 @@ def test_label_sets_expire(topic: Topic, start: Start) -> None:
     assert source.collect() == {"a": {"rate": 0.5, "sum(amount)": 0, "count(amount)": 0}}
     clock[0] = now + 90
     assert source.collect() == {}
-
-
-def test_a_new_group_may_begin_with_what_comes(topic: Topic, start: Start) -> None:
-    topic.send(payment(1))
-    source = start(topic, start="latest")
-    assert source.collect() == {}
-    topic.send(payment(2))
-    wait_for(lambda: source.sums() == {"a": 2}, what="the new message")
-    source.collector.close()
-    topic.send(payment(4))
-    assert start(topic, start="latest").sums() == {"a": 7}  # now the window is known to the group
-
-
-def test_deleted_messages_are_no_obstacle(cluster: Cluster, topic: Topic, start: Start) -> None:
-    source = start(topic)
-    topic.send(*[payment(1)] * 4)
-    source.publish()
-    source.collector.close()
-    topic.send(*[payment(2)] * 4)
-    cluster.delete_before(topic, 0, 6)
-    topic.sent[0] = topic.sent[0][6:]
-    assert start(topic).sums() == {"a": 4}
 
 
 def test_more_label_sets_than_allowed(topic: Topic, start: Start) -> None:
@@ -350,10 +161,9 @@ def test_no_broker_is_unreachable_at_the_timeout(start: Start) -> None:
     assert time.monotonic() - began < 4
 
 
-def test_a_broker_that_goes_and_comes_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_goes_and_comes_back(start: Start) -> None:
     with kafka() as cluster:
         topic = cluster.topic()
-        monkeypatch.setattr(kafka_partitions, "offsets_since", topic.since)
         source = start(topic)
         topic.send(payment(1))
         source.publish()

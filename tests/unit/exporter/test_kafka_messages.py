@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.collectors.kafka_messages import Decoder, Decoding, Event, Message, Tally, number_of
+from exporter.collectors.kafka_messages import Decoder, Decoding, Event, Message, Tally
 
 DECODING = Decoding(labels=("account", "meta.region"), latest=("rate",), numbers=("amount",), present=("id",))
 NO_LABEL = "has no plain value in {}, which is a label"
@@ -32,7 +32,7 @@ def one(value: Any, decoding: Decoding = DECODING, key: bytes | None = None) -> 
 
 def test_labels_values_and_nested_fields_of_a_message() -> None:
     event = one({"account": 17, "meta": {"region": "EU"}, "rate": "0.5", "amount": "12.5", "id": "x"})
-    assert event == Event(3, 42, 1000.0, ("17", "EU"), ["0.5"], [12.5, 1.0])
+    assert event == Event(3, 42, 1000.0, ("17", "EU"), ["0.5"], ["12.5", 1.0])
 
 
 def test_a_key_with_a_dot_comes_before_a_path() -> None:
@@ -66,20 +66,10 @@ def test_a_message_that_cannot_be_read_is_told(value: Any, reason: str, words: s
 
 
 def test_a_value_that_is_none_is_left_out_and_the_others_count() -> None:
-    (event,), tally = read({"account": "a", "meta": {"region": "EU"}, "rate": {"x": 1}, "amount": "much", "id": 1})
+    (event,), tally = read({"account": "a", "meta": {"region": "EU"}, "rate": {"x": 1}, "amount": [2], "id": 1})
     assert (event.latest, event.inputs) == ([None], [None, 1.0])
-    assert tally.examples == {
-        "not_plain": "partition 3, offset 42: field rate: an object, taken as missing",
-        "not_a_number": "partition 3, offset 42: field amount: 'much' is no number",
-    }
-
-
-@pytest.mark.parametrize(
-    ("value", "number"),
-    [(True, 1), ("1e3", 1000), (" 7 ", 7), ("1_0", None), (float("nan"), None), ("inf", None), (10**400, None)],
-)
-def test_numbers(value: object, number: float | None) -> None:
-    assert number_of(value) == number
+    assert tally.examples == {"not_plain": "partition 3, offset 42: field rate: an object, taken as missing"}
+    assert tally.counts == {"not_plain": 2}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +87,10 @@ def test_event_times(value: object, unit: str, at: float) -> None:
     assert one({"v": 1, "when": value}, decoding).at == at
 
 
-@pytest.mark.parametrize(("value", "words"), [("soon", "'soon'"), (None, "missing"), ([1], "[1]")])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("soon", "'soon'"), ("1_0", "'1_0'"), (True, "True"), (float("inf"), "inf"), (None, "missing"), ([1], "[1]")],
+)
 def test_an_unreadable_event_time(value: object, words: str) -> None:
     events, tally = read({"v": 1, "when": value}, Decoding(labels=(), latest=("v",), event_time="when"))
     assert not events

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.collectors.kafka_messages import Event, Tally
 from exporter.collectors.kafka_state import LabelSets, StateSpec
+from exporter.mapping.conversion import Conversion
 
 NOW = 1_764_000_000.0
 WINDOWED = StateSpec(
@@ -171,3 +172,31 @@ def test_without_labels_there_is_one_row() -> None:
     spec = replace(LATEST, labels=())
     state, _ = filled(spec, [Event(0, 0, NOW, (), [5], [])])
     assert state.frame(NOW).to_dicts() == [{"rate": 5}]
+
+
+@pytest.mark.parametrize(
+    ("how", "values", "total"),
+    [
+        (Conversion(), [True, "true", " 1e1 ", 2, 0.5], 14.5),
+        (Conversion(), [1, 2.5, None, float("nan")], 3.5),
+        (Conversion(), ["inf", 1], float("inf")),
+        (Conversion(), [10**400, 1], float("inf")),
+        (Conversion("bool"), ["yes", "no", True, 1], 3),
+        (Conversion("duration", "ms"), [500, "2s", "1.5"], 2.5015),
+        (Conversion(words={"failed": 1, "ok": 0}), ["failed", "ok", 4], 5),
+    ],
+)
+def test_an_aggregate_reads_numbers_as_the_mapping_does(how: Conversion, values: list[Any], total: float) -> None:
+    spec = StateSpec(("a",), {"sum(x as y)": ("sum", "x")}, 60, conversions={"sum(x as y)": how}, window=60)
+    state, tally = filled(spec, [Event(0, 0, NOW, ("a",), [], [value]) for value in values])
+    assert state.frame(NOW).to_dicts() == [{"a": "a", "sum(x as y)": pytest.approx(total)}]
+    assert not tally.counts
+
+
+def test_one_field_read_in_two_ways_and_what_is_no_number() -> None:
+    columns: dict[str, Any] = {"sum(x)": ("sum", "x"), "max(x as ms)": ("max", "x"), "count(x)": ("count", "x")}
+    spec = StateSpec((), columns, 60, conversions={"max(x as ms)": Conversion("duration", "ms")}, window=60)
+    state, tally = filled(spec, [Event(0, n, NOW, (), [], [value, 1.0]) for n, value in enumerate([500, "2s", "much"])])
+    assert state.frame(NOW).to_dicts() == [{"sum(x)": 500, "max(x as ms)": 2, "count(x)": 3}]
+    assert tally.counts == {"not_a_number": 3}
+    assert tally.examples == {"not_a_number": "partition 0, offset 1: field x: '2s' is no number"}
