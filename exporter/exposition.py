@@ -18,14 +18,15 @@ import struct
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import polars as pl
 from isal import isal_zlib
 
 from exporter.mapping.families import openmetrics_name, taken_names, text_type
-from exporter.mapping.series_keys import common_series, series_hashes
 from exporter.mapping.spec import DataWarning
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Form = Literal["text", "openmetrics"]
 CONTENT_TYPES: dict[Form, str] = {
@@ -53,7 +54,7 @@ class Block:
     def of(cls, text: bytes, *, hashed: bool = False) -> Block:
         compressor = isal_zlib.compressobj(_FASTEST, wbits=_RAW)
         deflated = compressor.compress(text) + compressor.flush(isal_zlib.Z_FULL_FLUSH)
-        return cls(text, deflated, isal_zlib.crc32(text), series_hashes(text) if hashed and text else None)
+        return cls(text, deflated, isal_zlib.crc32(text), _series_hashes(text) if hashed and text else None)
 
     @classmethod
     def plain(cls, text: bytes) -> Block:
@@ -208,6 +209,8 @@ class Exposition:
         for at, other in self._families[name].blocks.items():
             if at == position or block.hashes is None or other.hashes is None:
                 continue
+            from exporter.mapping.series_keys import common_series  # noqa: PLC0415 - as in _series_hashes
+
             count, example = common_series(block.text, block.hashes, other.text, other.hashes)
             if count:
                 what = f"source {self._sources[at]} has {count} of these {len(block.hashes)} series too"
@@ -226,9 +229,15 @@ class Exposition:
         return Page().then(*(block for family in served for block in family.joined(form, positions)))
 
 
+def _series_hashes(text: bytes) -> pl.Series:
+    from exporter.mapping.series_keys import series_hashes  # noqa: PLC0415 - needs Polars, which a warm start does without
+
+    return series_hashes(text)
+
+
 def _hashed(block: Block) -> Block:
     """Of a block from a snapshot, or from before a reload, the hashes are not known."""
-    return block if block.hashes is not None else replace(block, hashes=series_hashes(block.text))
+    return block if block.hashes is not None else replace(block, hashes=_series_hashes(block.text))
 
 
 def families_named(text: bytes, names: Collection[str]) -> bytes:

@@ -65,7 +65,9 @@ def test_a_series_is_served_of_the_source_that_had_it_first_and_the_other_is_tol
 
 def test_a_family_of_one_source_is_not_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[bytes] = []
-    monkeypatch.setattr("exporter.exposition.series_hashes", lambda text: hashed.append(text) or series_hashes(text))
+    monkeypatch.setattr(
+        "exporter.mapping.series_keys.series_hashes", lambda text: hashed.append(text) or series_hashes(text)
+    )
     served = exposition()
     served.publish("one", {"alone": Block.of(b"alone 1\n"), "shared": Block.of(b"shared 1\n", hashed=True)})
     assert hashed == [b"shared 1\n"]

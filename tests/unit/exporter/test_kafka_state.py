@@ -180,7 +180,6 @@ def test_without_labels_there_is_one_row() -> None:
         (Conversion(), [True, "true", " 1e1 ", 2, 0.5], 14.5),
         (Conversion(), [1, 2.5, None, float("nan")], 3.5),
         (Conversion(), ["inf", 1], float("inf")),
-        (Conversion(), [10**400, 1], float("inf")),
         (Conversion("bool"), ["yes", "no", True, 1], 3),
         (Conversion("duration", "ms"), [500, "2s", "1.5"], 2.5015),
         (Conversion(words={"failed": 1, "ok": 0}), ["failed", "ok", 4], 5),
@@ -191,6 +190,13 @@ def test_an_aggregate_reads_numbers_as_the_mapping_does(how: Conversion, values:
     state, tally = filled(spec, [Event(0, 0, NOW, ("a",), [], [value]) for value in values])
     assert state.frame(NOW).to_dicts() == [{"a": "a", "sum(x as y)": pytest.approx(total)}]
     assert not tally.counts
+
+
+def test_a_number_that_is_too_large_is_none() -> None:
+    spec = StateSpec((), {"sum(x)": ("sum", "x")}, 60, window=60)
+    state, tally = filled(spec, [Event(0, n, NOW, (), [], [value]) for n, value in enumerate([10**400, 1])])
+    assert state.frame(NOW).to_dicts() == [{"sum(x)": 1}]
+    assert tally.counts == {"not_a_number": 1}
 
 
 def test_one_field_read_in_two_ways_and_what_is_no_number() -> None:
