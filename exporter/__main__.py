@@ -114,10 +114,17 @@ def _run(file: Path | None, port: int | None, shard: Shard | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda got, _: received.put(got))
     exporter.start()
-    while received.get() == signal.SIGHUP:
+    while _next(received) == signal.SIGHUP:
         with contextlib.suppress(ExporterError):  # told in the log
             exporter.reload()
     exporter.stop()
+
+
+def _next(received: queue.SimpleQueue[int]) -> int:
+    """The next signal. A wait without end is not interrupted by one that came just before it began to wait."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return received.get(timeout=1.0)
 
 
 if __name__ == "__main__":

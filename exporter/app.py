@@ -128,6 +128,7 @@ class Exporter:
         with self._reloading:
             try:
                 config = self._load()
+                changes = self._apply(config)
             except ConfigError as error:
                 self._loaded = replace(self._loaded, successful=False)
                 log.warning(
@@ -136,7 +137,6 @@ class Exporter:
                 raise
             except Exception as error:  # noqa: BLE001 - ours, logged: it must not end what is served
                 raise self._not_loaded(error) from None
-            changes = self._apply(config)
             wall = self._clock.wall()
             self._loaded = ReloadState(successful=True, succeeded_at=wall, config_hash=of_config(config))
         counts = {key: len(getattr(changes, key)) for key in ("kept", "changed", "added", "removed")}
