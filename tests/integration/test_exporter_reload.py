@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,39 +13,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 import requests
-from exporter_parts import Answer, RestServer, Running, Scraped, rest_server
+from exporter_parts import Answer, RestServer, rest_server
+from reload_parts import Configured, api, asked, served
 from servers import answers, wait_for
 
-from exporter.app import Exporter
 from exporter.collectors.base import Collection, Collector, Measure
-from exporter.config import ExporterConfig, load
+from exporter.config import ExporterConfig
 from exporter.errors import ConfigError, Unauthorized
 from exporter.exposition import Block
 from exporter.scheduler import Clock
 from exporter.shard import Shard
 
 ROOT = Path(__file__).parents[2]
-
-
-class Configured:
-    """An exporter over a file that the test rewrites."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "exporter-config.yaml"
-        self.warm = folder / "warm"
-
-    def write(self, *sources: str, head: str = "") -> None:
-        text = f"exporter: {{port: 0, log_level: DEBUG, warm_start: {self.warm}{head}}}\ndata_sources:\n"
-        self.file.write_text(text + "".join(textwrap.dedent(source) for source in sources))
-
-    @contextlib.contextmanager
-    def running(self, clock: Clock | None = None, shard: Shard | None = None) -> Iterator[Running]:
-        exporter = Exporter(load(self.file), clock=clock, shard=shard, load=lambda: load(self.file))
-        exporter.start()
-        try:
-            yield Running(exporter)
-        finally:
-            exporter.stop()
 
 
 @pytest.fixture
@@ -60,26 +37,6 @@ def server() -> Iterator[RestServer]:
     with rest_server() as started:
         started.answer = lambda _: Answer(body={"data": [{"id": "a", "v": 7}]})
         yield started
-
-
-def api(server: RestServer, name: str, interval: str = "1h", more: str = "", metric: str = "sentinel_v") -> str:
-    return f"""
-- name: {name}
-  type: rest_api
-  interval: {interval}
-  labels: {{at: {name}}}
-  endpoint: {server.url}/{name}
-  {more}
-  metrics: [{{source_field: v, prometheus_name: {metric}, labels: [id]}}]
-"""
-
-
-def asked(server: RestServer, name: str) -> int:
-    return sum(request.path == f"/{name}" for request in server.requests)
-
-
-def served(scraped: Scraped) -> dict[str, float]:
-    return scraped.values("sentinel_v", "at")
 
 
 def test_a_reload_changes_what_has_changed_and_nothing_else(configured: Configured, server: RestServer) -> None:
