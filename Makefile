@@ -32,7 +32,7 @@ clean: ## forget the demo's data (the virtual environment stays)
 
 .PHONY: test
 test: lint rules ## everything that is tested: lint, types, imports, rules, and all tests over real servers
-	@$(BIN)/pytest -n 4 --dist worksteal
+	@$(BIN)/pytest -n 3 --dist worksteal
 
 .PHONY: lint
 lint: .venv/dev.stamp ## style, types and import contracts

@@ -95,7 +95,7 @@ def test_pages_cost_only_what_they_show(
         configured.write(api(server, "two"))
         exporter.exporter.reload()
         assert "two" in exporter.exporter.config_page()
-        monkeypatch.setattr(exporter.exporter._self_metrics, "block", None)  # calling it would fail
+        monkeypatch.setattr(exporter.exporter._self_metrics, "text", None)  # calling it would fail
         assert exporter.get("/metrics?name[]=sentinel_v").ok
 
 
