@@ -129,6 +129,12 @@ alert_dynamic = sa.Table(
     sa.Column("resolved_by", sa.String(255)),  # as they call themselves, or `system`
     sa.Column("authenticated_as", sa.String(64)),  # credential of the person who closed it; the system has none
     sa.Column("resolution_note", sa.Text),
+    sa.Column("dismiss_reason", sa.String(32)),  # DismissReason
+    sa.Column("feedback", sa.Text),  # of whoever dismissed it
+    _time("acknowledged_at", nullable=True),
+    sa.Column("acknowledged_by", sa.String(255)),
+    _time("snoozed_until", nullable=True),
+    sa.Column("snoozed_by", sa.String(255)),
     _time("last_notified_at", nullable=True),
     sa.Column("version", sa.Integer, nullable=False),
     _time("updated_at"),
@@ -259,11 +265,39 @@ alert_config = sa.Table(
     sa.Column("channel_preferences", Json, nullable=False),
     sa.Column("notification_settings", Json, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("updated_by", sa.String(255), nullable=False, server_default="system"),
     _time("created_at"),
     _time("updated_at"),
     *_common(),
     sa.UniqueConstraint("account_id", "alert_type"),
     sa.CheckConstraint("logic IN ('all', 'any')", name="logic"),
+)
+
+# What a configuration was at each of its versions; it outlives the configuration.
+alert_config_version = sa.Table(
+    "alert_config_version",
+    metadata,
+    _id(),
+    sa.Column("account_id", sa.String(255), nullable=False),
+    sa.Column("alert_type", sa.String(64), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("document", Json, nullable=False),  # as in the API, secrets encrypted; {} when it was deleted
+    sa.Column("changed_by", sa.String(255), nullable=False),
+    _time("created_at"),
+    sa.UniqueConstraint("account_id", "alert_type", "version"),
+)
+
+# A condition that resolves and fires again and again; what it sends is held back while `flapping_since` is set.
+alert_flapping = sa.Table(
+    "alert_flapping",
+    metadata,
+    sa.Column("condition_fingerprint", sa.String(32), primary_key=True),
+    sa.Column("account_id", sa.String(255), nullable=False),
+    sa.Column("alert_type", sa.String(64), nullable=False),
+    sa.Column("restarts", Json, nullable=False),  # times at which it fired again after a resolve, ISO 8601
+    _time("flapping_since", nullable=True),
+    _time("updated_at"),
+    sa.Index(None, "updated_at"),
 )
 
 trigger_condition = sa.Table(
@@ -313,6 +347,7 @@ notification = sa.Table(
     _time("delivered_at", nullable=True),
     _time("failed_at", nullable=True),
     sa.Column("error_message", sa.Text),
+    sa.Column("requested_by", sa.String(255)),  # the person who asked for it; what the system decided has none
     *_common(),
     _one_of("status", NotificationStatus),
     sa.CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name="lease"),
@@ -326,10 +361,55 @@ audit_log = sa.Table(
     "audit_log",
     metadata,
     _id(),
-    sa.Column("actor", sa.String(255), nullable=False),
+    sa.Column("actor", sa.String(255), nullable=False),  # as they call themselves
+    sa.Column("authenticated_as", sa.String(255), nullable=False, server_default=""),  # the credential they came with
+    sa.Column("address", sa.String(64), nullable=False, server_default=""),
     sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("account_id", sa.String(255)),  # none for what belongs to no merchant
+    sa.Column("subject", sa.String(255), nullable=False, server_default=""),  # e.g. api_key/<id>, config/<account>/<type>
     sa.Column("alert_id", sa.Uuid(as_uuid=False)),
     sa.Column("details", Json, nullable=False),
     _time("created_at"),
     sa.Index(None, "created_at"),
+    sa.Index(None, "account_id", "created_at"),
+)
+
+api_key = sa.Table(
+    "api_key",
+    metadata,
+    _id(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("prefix", sa.String(16), nullable=False, unique=True),  # shown, and looked up by
+    sa.Column("secret_hash", sa.String(64), nullable=False),  # SHA-256 of the whole key: it is random, not a password
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("account_ids", Json, nullable=False),  # a merchant's own; [] for other roles
+    sa.Column("created_by", sa.String(255), nullable=False),
+    _time("created_at"),
+    _time("expires_at", nullable=True),
+    _time("revoked_at", nullable=True),
+    _time("last_used_at", nullable=True),
+    sa.CheckConstraint("role IN ('admin', 'ops', 'merchant')", name="role"),
+)
+
+# Answers that are given again to a request that comes again.
+handled_request = sa.Table(
+    "handled_request",
+    metadata,
+    sa.Column("credential", sa.String(64), primary_key=True),
+    sa.Column("request_id", sa.String(128), primary_key=True),
+    sa.Column("route", sa.String(64), nullable=False),
+    sa.Column("body_hash", sa.String(64), nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("answer", Json, nullable=False),
+    _time("created_at"),
+    sa.Index(None, "created_at"),
+)
+
+# What only one process may do at a time, and until when it holds that right.
+lease = sa.Table(
+    "lease",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(64), nullable=False),
+    _time("until"),
 )

@@ -1,0 +1,129 @@
+"""who may do what, versions of configurations, flapping, answers given again"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0002"
+down_revision = "0001"
+
+JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("alert_dynamic") as table:
+        table.add_column(sa.Column("dismiss_reason", sa.String(length=32), nullable=True))
+        table.add_column(sa.Column("feedback", sa.Text(), nullable=True))
+        table.add_column(sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True))
+        table.add_column(sa.Column("acknowledged_by", sa.String(length=255), nullable=True))
+        table.add_column(sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=True))
+        table.add_column(sa.Column("snoozed_by", sa.String(length=255), nullable=True))
+    with op.batch_alter_table("alert_config") as table:
+        table.add_column(sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False))
+    with op.batch_alter_table("notification") as table:
+        table.add_column(sa.Column("requested_by", sa.String(length=255), nullable=True))
+    with op.batch_alter_table("audit_log") as table:
+        table.add_column(sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False))
+        table.add_column(sa.Column("address", sa.String(length=64), server_default="", nullable=False))
+        table.add_column(sa.Column("account_id", sa.String(length=255), nullable=True))
+        table.add_column(sa.Column("subject", sa.String(length=255), server_default="", nullable=False))
+        table.create_index(op.f("ix_audit_log_account_id_created_at"), ["account_id", "created_at"])
+    _alert_config_version()
+    _alert_flapping()
+    _api_key()
+    _handled_request()
+    _lease()
+
+
+def downgrade() -> None:
+    for name in ("lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
+        op.drop_table(name)
+    with op.batch_alter_table("audit_log") as table:
+        table.drop_index(op.f("ix_audit_log_account_id_created_at"))
+        for name in ("subject", "account_id", "address", "authenticated_as"):
+            table.drop_column(name)
+    with op.batch_alter_table("notification") as table:
+        table.drop_column("requested_by")
+    with op.batch_alter_table("alert_config") as table:
+        table.drop_column("updated_by")
+    with op.batch_alter_table("alert_dynamic") as table:
+        for name in ("snoozed_by", "snoozed_until", "acknowledged_by", "acknowledged_at", "feedback", "dismiss_reason"):
+            table.drop_column(name)
+
+
+def _alert_config_version() -> None:
+    op.create_table(
+        "alert_config_version",
+        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("account_id", sa.String(length=255), nullable=False),
+        sa.Column("alert_type", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("document", JSON, nullable=False),
+        sa.Column("changed_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_config_version")),
+        sa.UniqueConstraint(
+            "account_id", "alert_type", "version", name=op.f("uq_alert_config_version_account_id_alert_type_version")
+        ),
+    )
+
+
+def _alert_flapping() -> None:
+    op.create_table(
+        "alert_flapping",
+        sa.Column("condition_fingerprint", sa.String(length=32), nullable=False),
+        sa.Column("account_id", sa.String(length=255), nullable=False),
+        sa.Column("alert_type", sa.String(length=64), nullable=False),
+        sa.Column("restarts", JSON, nullable=False),
+        sa.Column("flapping_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("condition_fingerprint", name=op.f("pk_alert_flapping")),
+    )
+    op.create_index(op.f("ix_alert_flapping_updated_at"), "alert_flapping", ["updated_at"])
+
+
+def _api_key() -> None:
+    op.create_table(
+        "api_key",
+        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("prefix", sa.String(length=16), nullable=False),
+        sa.Column("secret_hash", sa.String(length=64), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("account_ids", JSON, nullable=False),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("role IN ('admin', 'ops', 'merchant')", name=op.f("ck_api_key_role")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_key")),
+        sa.UniqueConstraint("prefix", name=op.f("uq_api_key_prefix")),
+    )
+
+
+def _handled_request() -> None:
+    op.create_table(
+        "handled_request",
+        sa.Column("credential", sa.String(length=64), nullable=False),
+        sa.Column("request_id", sa.String(length=128), nullable=False),
+        sa.Column("route", sa.String(length=64), nullable=False),
+        sa.Column("body_hash", sa.String(length=64), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("answer", JSON, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("credential", "request_id", name=op.f("pk_handled_request")),
+    )
+    op.create_index(op.f("ix_handled_request_created_at"), "handled_request", ["created_at"])
+
+
+def _lease() -> None:
+    op.create_table(
+        "lease",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
+    )
