@@ -19,6 +19,10 @@ from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
+from webhook.domain.access import Principal, Role
+from webhook.web.access import admit
+from webhook.web.contracts import ADMIN_SESSION, ADMIN_TOKEN
+
 ATTEMPTS = 10
 ATTEMPT_WINDOW = timedelta(minutes=5)
 REMEMBERED_ADDRESSES = 4096
@@ -176,6 +180,7 @@ def require_login(gate: Gate) -> Callable[[], AnyResponse | None]:
             target = wanted if request.method == "GET" else wanted.rsplit("/", 1)[0]
             return redirect(url_for("login.form", next=target or None), 303)
         protect()
+        admit(Principal("admin", Role.ADMIN, ADMIN_SESSION))
         return None
 
     return check
@@ -190,8 +195,10 @@ def require_credentials(gate: Gate) -> Callable[[], None]:
         if header:
             if scheme.lower() != "bearer" or not gate.check(token.strip()):
                 raise Unauthorized("The bearer token is not right.")
+            admit(Principal("admin", Role.ADMIN, ADMIN_TOKEN))
         elif gate.has_session:
             protect()
+            admit(Principal("admin", Role.ADMIN, ADMIN_SESSION))
         else:
             raise Unauthorized("Send the admin token as `Authorization: Bearer …`, or log in.")
 
