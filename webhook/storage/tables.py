@@ -1,13 +1,8 @@
-"""The schema, once for SQLite and PostgreSQL. Times are UTC, rates carry no unit, ids are UUID text."""
+"""The schema. Times are UTC, rates carry no unit, ids are UUID text."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
-
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from webhook.domain.alert import (
     AlertStatus,
@@ -17,76 +12,21 @@ from webhook.domain.alert import (
     TriggerStatus,
 )
 from webhook.domain.severity import Severity
-
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
+from webhook.storage.columns import (
+    Json,
+    UtcDateTime,
+    alert_id_column,
+    common_columns,
+    id_column,
+    metadata,
+    one_of,
+    time_column,
 )
-
-
-class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """Aware UTC datetimes on both databases; SQLite itself keeps no zone."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"naive datetime {value!r}: give it a time zone")
-        value = value.astimezone(UTC)
-        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-
-
-def _id() -> sa.Column[Any]:
-    return sa.Column("id", sa.Uuid(as_uuid=False), primary_key=True)
-
-
-def _alert_id(*, unique: bool = False, nullable: bool = False) -> sa.Column[Any]:
-    return sa.Column(
-        "alert_id",
-        sa.Uuid(as_uuid=False),
-        sa.ForeignKey("alert.id", ondelete="CASCADE"),
-        nullable=nullable,
-        unique=unique,
-    )
-
-
-def _common() -> list[sa.Column[Any]]:
-    """The owner's columns for tenancy and data sync."""
-    return [
-        sa.Column("namespace", sa.String(64), nullable=False, server_default="default"),
-        sa.Column("checkpoint", sa.String(64), nullable=False, server_default=""),
-    ]
-
-
-def _time(name: str, *, nullable: bool = False) -> sa.Column[Any]:
-    return sa.Column(name, UtcDateTime, nullable=nullable)
-
-
-def _one_of(column: str, enum: type[StrEnum]) -> sa.CheckConstraint:
-    names = ", ".join(f"'{member.value}'" for member in enum)
-    return sa.CheckConstraint(f"{column} IN ({names})", name=column)
-
 
 alert = sa.Table(
     "alert",
     metadata,
-    _id(),
+    id_column(),
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("merchant_name", sa.Text, nullable=False, server_default=""),
     sa.Column("alert_type", sa.String(64), nullable=False),
@@ -100,10 +40,10 @@ alert = sa.Table(
     sa.Column("metadata", Json, nullable=False),  # labels, thresholds, generator_url
     sa.Column("created_by", sa.String(255), nullable=False, server_default="system"),
     sa.Column("updated_by", sa.String(255), nullable=False, server_default="system"),
-    _time("created_at"),
-    _time("updated_at"),
-    *_common(),
-    _one_of("original_severity", Severity),
+    time_column("created_at"),
+    time_column("updated_at"),
+    *common_columns(),
+    one_of("original_severity", Severity),
     sa.Index(None, "account_id", "created_at"),
     sa.Index(None, "created_at"),
 )
@@ -111,36 +51,36 @@ alert = sa.Table(
 alert_dynamic = sa.Table(
     "alert_dynamic",
     metadata,
-    _id(),
-    _alert_id(unique=True),
+    id_column(),
+    alert_id_column(unique=True),
     sa.Column("condition_fingerprint", sa.String(32), nullable=False),
     sa.Column("current_severity", sa.String(2), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("occurrence_count", sa.Integer, nullable=False),
-    _time("session_started_at"),
-    _time("session_last_active"),
+    time_column("session_started_at"),
+    time_column("session_last_active"),
     sa.Column("session_status", sa.String(16), nullable=False),
-    _time("first_triggered_at"),
-    _time("last_triggered_at"),
+    time_column("first_triggered_at"),
+    time_column("last_triggered_at"),
     sa.Column("latest_metrics", Json, nullable=False),  # of the last counted trigger
     sa.Column("escalation_history", Json, nullable=False),  # {"escalations": [...]}
-    _time("last_escalated_at", nullable=True),
-    _time("resolved_at", nullable=True),
+    time_column("last_escalated_at", nullable=True),
+    time_column("resolved_at", nullable=True),
     sa.Column("resolved_by", sa.String(255)),  # as they call themselves, or `system`
     sa.Column("authenticated_as", sa.String(64)),  # credential of the person who closed it; the system has none
     sa.Column("resolution_note", sa.Text),
     sa.Column("dismiss_reason", sa.String(32)),  # DismissReason
     sa.Column("feedback", sa.Text),  # of whoever dismissed it
-    _time("acknowledged_at", nullable=True),
+    time_column("acknowledged_at", nullable=True),
     sa.Column("acknowledged_by", sa.String(255)),
-    _time("snoozed_until", nullable=True),
+    time_column("snoozed_until", nullable=True),
     sa.Column("snoozed_by", sa.String(255)),
-    _time("last_notified_at", nullable=True),
+    time_column("last_notified_at", nullable=True),
     sa.Column("version", sa.Integer, nullable=False),
-    _time("updated_at"),
-    _one_of("current_severity", Severity),
-    _one_of("status", AlertStatus),
-    _one_of("session_status", SessionStatus),
+    time_column("updated_at"),
+    one_of("current_severity", Severity),
+    one_of("status", AlertStatus),
+    one_of("session_status", SessionStatus),
     sa.CheckConstraint("occurrence_count >= 1", name="occurrence_count"),
     sa.CheckConstraint("(status = 'ACTIVE') = (resolved_at IS NULL)", name="resolved_at"),
     sa.CheckConstraint("session_status <> 'ACTIVE' OR status = 'ACTIVE'", name="session_of_active_alert"),
@@ -162,18 +102,18 @@ alert_instance = sa.Table(
     metadata,
     sa.Column("fingerprint", sa.String(128), primary_key=True),
     sa.Column("starts_at", UtcDateTime, primary_key=True),
-    _alert_id(nullable=True),  # none while every trigger of it was suppressed
+    alert_id_column(nullable=True),  # none while every trigger of it was suppressed
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("alert_type", sa.String(64), nullable=False),
     sa.Column("alert_name", sa.String(255), nullable=False),
     sa.Column("severity", sa.String(2), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
-    _time("last_heard_at"),  # to be firing
-    _time("last_passed_at", nullable=True),  # evaluation, when heard: older than last_heard_at while suppressed
-    _time("last_counted_at", nullable=True),
-    _time("resolved_at", nullable=True),
-    _one_of("status", TriggerStatus),
-    _one_of("severity", Severity),
+    time_column("last_heard_at"),  # to be firing
+    time_column("last_passed_at", nullable=True),  # evaluation, when heard: older than last_heard_at while suppressed
+    time_column("last_counted_at", nullable=True),
+    time_column("resolved_at", nullable=True),
+    one_of("status", TriggerStatus),
+    one_of("severity", Severity),
     sa.Index(None, "alert_id", "status"),
     sa.Index(None, "status", "last_heard_at"),
 )
@@ -181,7 +121,7 @@ alert_instance = sa.Table(
 alert_trigger_log = sa.Table(
     "alert_trigger_log",
     metadata,
-    _id(),
+    id_column(),
     sa.Column("alert_id", sa.Uuid(as_uuid=False), sa.ForeignKey("alert.id", ondelete="SET NULL")),
     sa.Column("source", sa.String(32), nullable=False),  # alertmanager, sweep
     sa.Column("fingerprint", sa.String(128), nullable=False),
@@ -191,8 +131,8 @@ alert_trigger_log = sa.Table(
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("severity", sa.String(2), nullable=False),
-    _time("starts_at", nullable=True),
-    _time("ends_at", nullable=True),
+    time_column("starts_at", nullable=True),
+    time_column("ends_at", nullable=True),
     sa.Column("metrics_data", Json, nullable=False),
     sa.Column("labels", Json, nullable=False),
     sa.Column("annotations", Json, nullable=False),
@@ -200,8 +140,8 @@ alert_trigger_log = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("outcome_reason", sa.Text, nullable=False, server_default=""),
     sa.Column("notify", sa.String(32), nullable=False, server_default=""),  # reason, or withheld:<why>
-    _time("created_at"),
-    *_common(),
+    time_column("created_at"),
+    *common_columns(),
     sa.Index(None, "alert_id", "created_at"),
     sa.Index(None, "account_id", "created_at"),
     sa.Index(None, "created_at"),
@@ -211,53 +151,53 @@ alert_trigger_log = sa.Table(
 alert_relationship = sa.Table(
     "alert_relationship",
     metadata,
-    _id(),
-    _alert_id(unique=True),
+    id_column(),
+    alert_id_column(unique=True),
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("account_type", sa.String(32), nullable=False, server_default="merchant"),
     sa.Column("slack_channel", sa.String(255)),
     sa.Column("slack_bot", sa.String(255)),
     sa.Column("metadata", Json, nullable=False),
-    _time("created_at"),
-    *_common(),
+    time_column("created_at"),
+    *common_columns(),
 )
 
 alert_comment = sa.Table(
     "alert_comment",
     metadata,
-    _id(),
-    _alert_id(),
+    id_column(),
+    alert_id_column(),
     sa.Column("comment_type", sa.String(32), nullable=False),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("metrics_snapshot", Json),
     sa.Column("metadata", Json),
     sa.Column("created_by", sa.String(255), nullable=False, server_default="system"),
-    _time("created_at"),
-    *_common(),
-    _one_of("comment_type", CommentType),
+    time_column("created_at"),
+    *common_columns(),
+    one_of("comment_type", CommentType),
     sa.Index(None, "alert_id", "created_at"),
 )
 
 alert_template = sa.Table(
     "alert_template",
     metadata,
-    _id(),
+    id_column(),
     sa.Column("template_name", sa.String(255), nullable=False),
     sa.Column("alert_type", sa.String(64), nullable=False),
     sa.Column("prompt_template", sa.Text, nullable=False),
     sa.Column("default_config", Json, nullable=False),
     sa.Column("is_active", sa.Boolean, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
-    _time("created_at"),
-    _time("updated_at"),
-    *_common(),
+    time_column("created_at"),
+    time_column("updated_at"),
+    *common_columns(),
     sa.UniqueConstraint("alert_type", "version"),
 )
 
 alert_config = sa.Table(
     "alert_config",
     metadata,
-    _id(),
+    id_column(),
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("alert_type", sa.String(64), nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
@@ -266,9 +206,9 @@ alert_config = sa.Table(
     sa.Column("notification_settings", Json, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("updated_by", sa.String(255), nullable=False, server_default="system"),
-    _time("created_at"),
-    _time("updated_at"),
-    *_common(),
+    time_column("created_at"),
+    time_column("updated_at"),
+    *common_columns(),
     sa.UniqueConstraint("account_id", "alert_type"),
     sa.CheckConstraint("logic IN ('all', 'any')", name="logic"),
 )
@@ -277,13 +217,13 @@ alert_config = sa.Table(
 alert_config_version = sa.Table(
     "alert_config_version",
     metadata,
-    _id(),
+    id_column(),
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("alert_type", sa.String(64), nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("document", Json, nullable=False),  # as in the API, secrets encrypted; {} when it was deleted
     sa.Column("changed_by", sa.String(255), nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     sa.UniqueConstraint("account_id", "alert_type", "version"),
 )
 
@@ -295,15 +235,15 @@ alert_flapping = sa.Table(
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("alert_type", sa.String(64), nullable=False),
     sa.Column("restarts", Json, nullable=False),  # times at which it fired again after a resolve, ISO 8601
-    _time("flapping_since", nullable=True),
-    _time("updated_at"),
+    time_column("flapping_since", nullable=True),
+    time_column("updated_at"),
     sa.Index(None, "updated_at"),
 )
 
 trigger_condition = sa.Table(
     "trigger_condition",
     metadata,
-    _id(),
+    id_column(),
     sa.Column(
         "config_id",
         sa.Uuid(as_uuid=False),
@@ -317,7 +257,7 @@ trigger_condition = sa.Table(
     sa.Column("time_window", sa.String(16), nullable=False, server_default=""),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("is_active", sa.Boolean, nullable=False),
-    *_common(),
+    *common_columns(),
     sa.CheckConstraint(
         "operator IN ('>', '>=', '<', '<=', '==', '!=', 'in', 'not_in', 'contains', 'regex')", name="operator"
     ),
@@ -326,8 +266,8 @@ trigger_condition = sa.Table(
 notification = sa.Table(
     "notification",
     metadata,
-    _id(),
-    _alert_id(),
+    id_column(),
+    alert_id_column(),
     sa.Column("comment_id", sa.Uuid(as_uuid=False), sa.ForeignKey("alert_comment.id", ondelete="SET NULL")),
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("alert_type", sa.String(64), nullable=False),
@@ -337,19 +277,19 @@ notification = sa.Table(
     sa.Column("priority", sa.Integer, nullable=False),  # rank of the severity: higher is sent first
     sa.Column("content", Json, nullable=False),  # what is told: severity, metrics, thresholds at this moment
     sa.Column("metadata", Json, nullable=False),  # what the provider answered
-    _time("created_at"),
-    _time("not_before"),
+    time_column("created_at"),
+    time_column("not_before"),
     sa.Column("lease_owner", sa.String(64)),
-    _time("lease_until", nullable=True),
+    time_column("lease_until", nullable=True),
     sa.Column("retry_count", sa.Integer, nullable=False),
     sa.Column("lost_leases", sa.Integer, nullable=False, server_default="0"),  # in a row: the worker died each time
-    _time("sent_at", nullable=True),
-    _time("delivered_at", nullable=True),
-    _time("failed_at", nullable=True),
+    time_column("sent_at", nullable=True),
+    time_column("delivered_at", nullable=True),
+    time_column("failed_at", nullable=True),
     sa.Column("error_message", sa.Text),
     sa.Column("requested_by", sa.String(255)),  # the person who asked for it; what the system decided has none
-    *_common(),
-    _one_of("status", NotificationStatus),
+    *common_columns(),
+    one_of("status", NotificationStatus),
     sa.CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name="lease"),
     sa.CheckConstraint("(status = 'FAILED') = (failed_at IS NOT NULL)", name="failed_at"),
     sa.Index(None, "status", "not_before"),
@@ -360,16 +300,16 @@ notification = sa.Table(
 audit_log = sa.Table(
     "audit_log",
     metadata,
-    _id(),
+    id_column(),
     sa.Column("actor", sa.String(255), nullable=False),  # as they call themselves
     sa.Column("authenticated_as", sa.String(255), nullable=False, server_default=""),  # the credential they came with
     sa.Column("address", sa.String(64), nullable=False, server_default=""),
     sa.Column("action", sa.String(64), nullable=False),
     sa.Column("account_id", sa.String(255)),  # none for what belongs to no merchant
-    sa.Column("subject", sa.String(255), nullable=False, server_default=""),  # e.g. api_key/<id>, config/<account>/<type>
+    sa.Column("subject", sa.String(255), nullable=False, server_default=""),  # e.g. api_key/<id>
     sa.Column("alert_id", sa.Uuid(as_uuid=False)),
     sa.Column("details", Json, nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     sa.Index(None, "created_at"),
     sa.Index(None, "account_id", "created_at"),
 )
@@ -377,17 +317,17 @@ audit_log = sa.Table(
 api_key = sa.Table(
     "api_key",
     metadata,
-    _id(),
+    id_column(),
     sa.Column("name", sa.String(255), nullable=False),
     sa.Column("prefix", sa.String(16), nullable=False, unique=True),  # shown, and looked up by
     sa.Column("secret_hash", sa.String(64), nullable=False),  # SHA-256 of the whole key: it is random, not a password
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("account_ids", Json, nullable=False),  # a merchant's own; [] for other roles
     sa.Column("created_by", sa.String(255), nullable=False),
-    _time("created_at"),
-    _time("expires_at", nullable=True),
-    _time("revoked_at", nullable=True),
-    _time("last_used_at", nullable=True),
+    time_column("created_at"),
+    time_column("expires_at", nullable=True),
+    time_column("revoked_at", nullable=True),
+    time_column("last_used_at", nullable=True),
     sa.CheckConstraint("role IN ('admin', 'ops', 'merchant')", name="role"),
 )
 
@@ -401,7 +341,7 @@ handled_request = sa.Table(
     sa.Column("body_hash", sa.String(64), nullable=False),
     sa.Column("status", sa.Integer, nullable=False),
     sa.Column("answer", Json, nullable=False),
-    _time("created_at"),
+    time_column("created_at"),
     sa.Index(None, "created_at"),
 )
 
@@ -411,5 +351,5 @@ lease = sa.Table(
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("owner", sa.String(64), nullable=False),
-    _time("until"),
+    time_column("until"),
 )

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 
-from webhook.storage.tables import UtcDateTime, metadata
+from webhook.storage import tables  # noqa: F401 - makes itself known to the metadata
+from webhook.storage.columns import UtcDateTime, metadata
 
 
 def render_item(kind: str, item: Any, autogenerate: AutogenContext) -> str | Literal[False]:
