@@ -51,14 +51,18 @@ def worker() -> None:
 
 
 @main.command()
-def migrate() -> None:
+@click.option("--down-to", metavar="REVISION", help="Go back; what only newer schemas hold is dropped.")
+def migrate(down_to: str | None) -> None:
     """Bring the database to the newest schema."""
-    settings = _settings()
-    from webhook.storage.migrations import upgrade  # noqa: PLC0415 - Alembic is for this command alone
+    url = _settings().database_url.get_secret_value()
+    from webhook.storage import migrations  # noqa: PLC0415 - Alembic is for this command alone
 
     with _database_in_one_line():
-        upgrade(settings.database_url.get_secret_value())
-    print("the database is up to date")
+        try:
+            migrations.upgrade(url) if down_to is None else migrations.downgrade(url, down_to)
+        except (migrations.ForeignKeysBroken, migrations.UnknownRevision) as error:
+            _fail([f"nothing was changed: {error}"])
+    print("the database is up to date" if down_to is None else f"the database is at {down_to}")
 
 
 @main.group()

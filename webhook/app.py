@@ -25,6 +25,7 @@ from webhook.storage.tables import alert_trigger_log
 from webhook.web.contracts import ImageFormat, Theme
 from webhook.web.pages import register_pages
 from webhook.web.receiver import register_receiver
+from webhook.web.tracing import trace_requests
 
 _CONNECTIONS = 20
 
@@ -41,6 +42,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
     store = AlertStore(database)
     registry = CollectorRegistry()
+    trace_requests(app, registry)
     register_receiver(
         app,
         store,

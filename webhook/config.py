@@ -170,6 +170,8 @@ class Settings(BaseSettings):
     llm_timeout: Duration = timedelta(seconds=5)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     config_file: Path | None = None
+    retention: Duration = timedelta(days=180)
+    audit_retention: Duration = timedelta(days=730)
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
 

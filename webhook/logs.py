@@ -1,4 +1,4 @@
-"""JSON log lines on standard error: `timestamp`, `level`, `service`, `event`, and what the event is about."""
+"""JSON log lines on standard error: `timestamp`, `level`, `service`, `event`, `trace_id`, and what the event is about."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
 
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             named,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

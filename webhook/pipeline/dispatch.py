@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any, Protocol
 
 import structlog
@@ -63,7 +64,7 @@ class Meter(Protocol):
 
     def sent(self, note: Note, now: datetime) -> None: ...
     def failed(self, note: Note, *, permanent: bool) -> None: ...
-    def summarised(self, source: str, outcome: str) -> None: ...
+    def summarised(self, source: str, outcome: str, seconds: float) -> None: ...
     def chart(self, outcome: str) -> None: ...
 
 
@@ -160,14 +161,15 @@ class Dispatcher:
         if self.summariser is None:
             return template_summary(note)
         _log(note).info("ai_summary_requested", model=self.summariser.name)
+        began = monotonic()
         try:
             summary = self.summariser.summarise(note, self.summary_budget)
         except SummaryRefused as refusal:
             _log(note).warning("ai_summary_refused", model=self.summariser.name, why=str(refusal))
-            self.meter.summarised(self.summariser.name, "refused")
+            self.meter.summarised(self.summariser.name, "refused", monotonic() - began)
             return template_summary(note)
         _log(note).info("ai_summary_generated", model=summary.source)
-        self.meter.summarised(summary.source, "generated")
+        self.meter.summarised(summary.source, "generated", monotonic() - began)
         return summary
 
     def _failed(self, note: Note, error: DeliveryError) -> None:
@@ -225,6 +227,9 @@ class Dispatcher:
 
 def _log(note: Note) -> structlog.stdlib.BoundLogger:
     bound: structlog.stdlib.BoundLogger = log.bind(
-        alert_id=note.alert_id, notification_id=note.notification_id, merchant_id=note.account_id
+        trace_id=note.notification_id,
+        alert_id=note.alert_id,
+        notification_id=note.notification_id,
+        merchant_id=note.account_id,
     )
     return bound

@@ -104,3 +104,5 @@ def _log_entry(entry: Entry, trigger: Trigger) -> None:
         log.info("alert_created", severity=trigger.severity.value, **about)
     if entry.notify == "withheld:frequency":
         log.info("frequency_check_rejected", **about)
+    elif entry.notify and not entry.notify.startswith("withheld:"):
+        log.info("frequency_check_passed", reason=entry.notify, **about)

@@ -294,6 +294,7 @@ notification = sa.Table(
     sa.CheckConstraint("(status = 'FAILED') = (failed_at IS NOT NULL)", name="failed_at"),
     sa.Index(None, "status", "not_before"),
     sa.Index(None, "alert_id"),
+    sa.Index(None, "comment_id"),  # comments are deleted with their alerts
     sa.Index(None, "account_id", "alert_type", "created_at"),
 )
 
