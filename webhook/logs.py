@@ -1,4 +1,4 @@
-"""JSON log lines on standard error: `timestamp`, `level`, `service`, `event`, `trace_id`, and what the event is about."""
+"""JSON log lines on standard error: `timestamp`, `level`, `service`, `event`, `trace_id`, and what it is about."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from webhook.app import create_app
 from webhook.config import ConfigError, Settings
@@ -172,3 +174,16 @@ def test_secrets_stay_out_of_logs_and_answers(client: FlaskClient, capfd: pytest
     ]
     out, err = capfd.readouterr()
     assert all("s3cret-token" not in text for text in (*answers, out, err))
+
+
+def test_a_request_is_traced_from_its_caller_to_each_line_of_the_log(client: FlaskClient) -> None:
+    parent = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        answer = client.post(PATH, json=payload(ALERT), headers={**TOKEN, **parent})
+    assert {line["event"] for line in lines} >= {"alert_received", "alert_created", "frequency_check_passed"}
+    assert {line["trace_id"] for line in lines} == {"4bf92f3577b34da6a3ce929d0e0e4736"}
+    assert answer.headers["X-Trace-Id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    ids = {client.get("/-/healthy", headers={"traceparent": "nonsense"}).headers["X-Trace-Id"] for _ in range(2)}
+    assert len(ids) == 2
+    shown = client.get("/metrics").text
+    assert f'sentinel_http_request_seconds_count{{method="POST",route="{PATH}",status="200"}} 1.0' in shown

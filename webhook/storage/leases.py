@@ -29,7 +29,7 @@ class Leases:
             where=sa.or_(lease.c.owner == self._owner, lease.c.until <= now),
         )
         with self._database.write() as connection:
-            return connection.execute(taken).rowcount == 1
+            return connection.scalar(taken.returning(lease.c.name)) is not None
 
     def give_back(self, name: str) -> None:
         """So that another need not wait for its end."""
