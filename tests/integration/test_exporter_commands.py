@@ -19,9 +19,10 @@ import structlog
 import trustme
 import yaml
 from click.testing import CliRunner, Result
-from exporter_parts import Answer, RestServer, rest_server, running
+from exporter_parts import running
 from served_site import FakeSite, serving
 from servers import wait_for
+from servers_http import Answer, Api, api_server
 
 from exporter.__main__ import main
 from exporter.environment import Secrets
@@ -225,13 +226,13 @@ def test_ctrl_c_cancels_and_a_terminal_sees_how_long_it_takes(tmp_path: Path, pa
         os.close(controller)
 
 
-def platform(server: RestServer) -> dict[str, object]:
+def platform(server: Api) -> dict[str, object]:
     metrics = [{"source_field": "rate", "prometheus_name": "sentinel_rate", "labels": ["account_id"]}]
     return {"name": "api", "type": "rest_api", "endpoint": f"{server.url}/x", "metrics": metrics}
 
 
 def test_waiting_for_the_first_rows(tmp_path: Path) -> None:
-    with rest_server() as server:
+    with api_server() as server:
         rows = [{"account_id": "a", "rate": 1}]
         server.answer = lambda _: Answer(body={"data": rows if len(server.requests) > 1 else []})
         file = config(tmp_path, platform(server))
@@ -268,7 +269,7 @@ def test_an_exporter_behind_tls_and_a_password_is_asked_with_the_configurations_
 
 
 def test_an_address_that_is_no_exporter(free_port: Callable[[], int]) -> None:
-    with rest_server() as server, pytest.raises(Unreachable, match="is no exporter"):
+    with api_server() as server, pytest.raises(Unreachable, match="is no exporter"):
         served(server.url, "payments", ServerConfig(), Secrets())
 
 

@@ -15,10 +15,11 @@ import pytest
 import requests
 import servers_files
 from botocore.config import Config
-from exporter_parts import Answer, RestServer, rest_server, running
+from exporter_parts import running
 from file_sources import METRIC, ROWS, Source, csv, gzipped, parquet, source
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from servers_http import Answer, Api, api_server
 
 from exporter.collectors import s3_objects
 
@@ -265,12 +266,12 @@ def test_an_anonymous_source_signs_nothing(s3_server: str) -> None:
 
 
 @pytest.fixture
-def odd_server() -> Iterator[RestServer]:
-    with rest_server() as server:
+def odd_server() -> Iterator[Api]:
+    with api_server() as server:
         yield server
 
 
-def odd(kind: str, server: RestServer, **keys: Any) -> Source:
+def odd(kind: str, server: Api, **keys: Any) -> Source:
     """A source whose server is not what it should be."""
     if kind == "s3_file":
         return source(kind, ENVIRON, path_pattern="r.csv", bucket="odd", endpoint_url=server.url, **KEYS, **keys)
@@ -289,7 +290,7 @@ def odd(kind: str, server: RestServer, **keys: Any) -> Source:
         (Answer(400, body="<html>proxy</html>"), "bad_answer"),
     ],
 )
-def test_what_a_server_answers_instead(odd_server: RestServer, kind: str, answer: Answer, reason: str) -> None:
+def test_what_a_server_answers_instead(odd_server: Api, kind: str, answer: Answer, reason: str) -> None:
     odd_server.answer = lambda _: answer
     said, message = odd(kind, odd_server).error(timeout=8 if kind == "s3_file" else 3)
     assert said == reason, message
@@ -298,7 +299,7 @@ def test_what_a_server_answers_instead(odd_server: RestServer, kind: str, answer
 
 @pytest.mark.parametrize("kind", ["s3_file", "gcs_file"])
 @pytest.mark.parametrize("how", ["silent", "drip", "drip_headers"])
-def test_a_server_that_hangs_ends_at_once_when_cancelled(odd_server: RestServer, kind: str, how: str) -> None:
+def test_a_server_that_hangs_ends_at_once_when_cancelled(odd_server: Api, kind: str, how: str) -> None:
     import threading
 
     held = threading.Event()
@@ -318,7 +319,7 @@ def test_a_server_that_hangs_ends_at_once_when_cancelled(odd_server: RestServer,
 
 
 @pytest.mark.parametrize("kind", ["s3_file", "gcs_file"])
-def test_a_silent_server_is_given_up_at_the_timeout(odd_server: RestServer, kind: str) -> None:
+def test_a_silent_server_is_given_up_at_the_timeout(odd_server: Api, kind: str) -> None:
     import threading
 
     held = threading.Event()
@@ -332,7 +333,7 @@ def test_a_silent_server_is_given_up_at_the_timeout(odd_server: RestServer, kind
     assert time.monotonic() - started < 3
 
 
-def test_an_answer_that_ends_early_is_no_report(odd_server: RestServer) -> None:
+def test_an_answer_that_ends_early_is_no_report(odd_server: Api) -> None:
     headers = {"ETag": '"1"', "Last-Modified": "Sun, 01 Mar 2026 12:00:00 GMT", "Content-Length": "500"}
     odd_server.answer = lambda _: Answer(body="account_id,rate\n", headers={**headers, "Connection": "close"})
     assert odd("s3_file", odd_server).error(timeout=5)[0] in ("unreachable", "timeout")
@@ -356,7 +357,7 @@ def test_no_default_credentials_are_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert (reason, "set credentials_file" in message) == ("denied", True)
 
 
-def test_a_service_account_s_key_is_exchanged_for_a_token(odd_server: RestServer, tmp_path: Path) -> None:
+def test_a_service_account_s_key_is_exchanged_for_a_token(odd_server: Api, tmp_path: Path) -> None:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 

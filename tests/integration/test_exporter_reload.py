@@ -13,9 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import requests
-from exporter_parts import Answer, RestServer, rest_server
 from reload_parts import Configured, api, asked, served
 from servers import answers, wait_for
+from servers_http import Answer, Api, api_server
 
 from exporter.collectors.base import Collection, Collector, Measure
 from exporter.config import ExporterConfig
@@ -33,13 +33,13 @@ def configured(tmp_path: Path) -> Configured:
 
 
 @pytest.fixture
-def server() -> Iterator[RestServer]:
-    with rest_server() as started:
+def server() -> Iterator[Api]:
+    with api_server() as started:
         started.answer = lambda _: Answer(body={"data": [{"id": "a", "v": 7}]})
         yield started
 
 
-def test_a_reload_changes_what_has_changed_and_nothing_else(configured: Configured, server: RestServer) -> None:
+def test_a_reload_changes_what_has_changed_and_nothing_else(configured: Configured, server: Api) -> None:
     configured.write(api(server, "kept"), api(server, "changed"), api(server, "removed"))
     with configured.running() as exporter:
         before = exporter.tried()
@@ -61,7 +61,7 @@ def test_a_reload_changes_what_has_changed_and_nothing_else(configured: Configur
 
 
 def test_a_bad_file_changes_nothing_and_is_told(
-    configured: Configured, server: RestServer, capsys: pytest.CaptureFixture[str]
+    configured: Configured, server: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configured.write(api(server, "one"))
     with configured.running() as exporter:
@@ -85,7 +85,7 @@ def test_a_bad_file_changes_nothing_and_is_told(
 
 
 def test_pages_cost_only_what_they_show(
-    configured: Configured, server: RestServer, monkeypatch: pytest.MonkeyPatch
+    configured: Configured, server: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configured.write(api(server, "one"))
     with configured.running() as exporter:
@@ -100,7 +100,7 @@ def test_pages_cost_only_what_they_show(
 
 
 def test_an_error_of_the_exporters_own_fails_the_reload_and_nothing_else(
-    configured: Configured, server: RestServer, capsys: pytest.CaptureFixture[str]
+    configured: Configured, server: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configured.write(api(server, "one"))
     with configured.running() as exporter:
@@ -126,7 +126,7 @@ def test_an_error_of_the_exporters_own_fails_the_reload_and_nothing_else(
 
 @pytest.mark.parametrize(("change", "stays"), [("timeout: 9s", True), ("label_defaults: {id: none}", False)])
 def test_data_of_a_changed_source_stays_only_while_it_is_mapped_alike(
-    configured: Configured, server: RestServer, change: str, stays: bool
+    configured: Configured, server: Api, change: str, stays: bool
 ) -> None:
     configured.write(api(server, "one"))
     release = threading.Event()
@@ -146,7 +146,7 @@ def test_data_of_a_changed_source_stays_only_while_it_is_mapped_alike(
     )
 
 
-def test_a_running_collection_of_a_removed_source_is_cancelled(configured: Configured, server: RestServer) -> None:
+def test_a_running_collection_of_a_removed_source_is_cancelled(configured: Configured, server: Api) -> None:
     release = threading.Event()
     configured.write(api(server, "slow", more="timeout: 30s"), api(server, "other"))
     server.answer = lambda request: Answer(
@@ -162,7 +162,7 @@ def test_a_running_collection_of_a_removed_source_is_cancelled(configured: Confi
         assert "slow" not in served(exporter.wait(lambda s: "other" in served(s), "other"))
 
 
-def test_reloads_at_once_are_done_one_after_the_other(configured: Configured, server: RestServer) -> None:
+def test_reloads_at_once_are_done_one_after_the_other(configured: Configured, server: Api) -> None:
     configured.write(api(server, "one"))
     with configured.running() as exporter:
         exporter.tried()
@@ -193,7 +193,7 @@ class Guarded(Collector):
 
 
 def test_refused_credentials_stop_a_source_until_the_secret_changes(
-    configured: Configured, server: RestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    configured: Configured, server: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = tmp_path / "token"
     token.write_text("old")
@@ -218,7 +218,7 @@ def later(seconds: float) -> Clock:
     return Clock(wall=lambda: time.time() + seconds)
 
 
-def test_a_restart_has_no_gap_and_the_age_tells_the_truth(configured: Configured, server: RestServer) -> None:
+def test_a_restart_has_no_gap_and_the_age_tells_the_truth(configured: Configured, server: Api) -> None:
     configured.write(api(server, "one"), api(server, "two"))
     with configured.running() as exporter:
         before = exporter.tried()
@@ -236,7 +236,7 @@ def test_a_restart_has_no_gap_and_the_age_tells_the_truth(configured: Configured
     assert first.value("sentinel_source_warm", source="one") == 1
 
 
-def test_data_that_outlived_a_change_outlives_a_restart_too(configured: Configured, server: RestServer) -> None:
+def test_data_that_outlived_a_change_outlives_a_restart_too(configured: Configured, server: Api) -> None:
     configured.write(api(server, "one"))
     with configured.running() as exporter:
         before = exporter.tried()
@@ -253,7 +253,7 @@ def test_data_that_outlived_a_change_outlives_a_restart_too(configured: Configur
 
 
 def test_only_who_takes_gzip_makes_the_exporter_compress(
-    configured: Configured, server: RestServer, monkeypatch: pytest.MonkeyPatch
+    configured: Configured, server: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configured.write(api(server, "one"))
     with configured.running() as exporter:
@@ -270,7 +270,7 @@ def test_only_who_takes_gzip_makes_the_exporter_compress(
 
 
 def test_warm_data_is_not_served_when_it_is_too_old_of_another_configuration_or_damaged(
-    configured: Configured, server: RestServer, capsys: pytest.CaptureFixture[str]
+    configured: Configured, server: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configured.write(*(api(server, name) for name in ("old", "other", "damaged", "gone", "good")))
     with configured.running() as exporter:
@@ -299,7 +299,7 @@ def test_warm_data_is_not_served_when_it_is_too_old_of_another_configuration_or_
 
 
 def test_a_full_disk_is_a_warning(
-    configured: Configured, server: RestServer, capsys: pytest.CaptureFixture[str]
+    configured: Configured, server: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configured.warm.symlink_to("/dev/full")  # nothing can be made in there, as little as on a full disk
     configured.write(api(server, "one", "200ms"))
@@ -312,7 +312,7 @@ def test_a_full_disk_is_a_warning(
     assert capsys.readouterr().out.count("snapshot not written") == 1
 
 
-def test_shards_share_the_sources_and_none_is_lost(configured: Configured, server: RestServer) -> None:
+def test_shards_share_the_sources_and_none_is_lost(configured: Configured, server: Api) -> None:
     names = [f"source-{i}" for i in range(12)]
     configured.write(*(api(server, name) for name in names))
     found: list[str] = []
@@ -327,7 +327,7 @@ def test_shards_share_the_sources_and_none_is_lost(configured: Configured, serve
 
 
 def test_sighup_reloads_and_a_wrong_shard_is_told(
-    configured: Configured, server: RestServer, free_port: Callable[[], int], tmp_path: Path
+    configured: Configured, server: Api, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
     configured.write(api(server, "one"))
     command, port, log = (
@@ -365,7 +365,7 @@ def test_sighup_reloads_and_a_wrong_shard_is_told(
 
 
 def test_other_keys_of_the_exporter_take_effect_at_the_next_start(
-    configured: Configured, server: RestServer, capsys: pytest.CaptureFixture[str]
+    configured: Configured, server: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configured.write(api(server, "one"))
     with configured.running() as exporter:

@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from exporter_parts import Answer, RestServer, Scraped, rest_server, running
+from exporter_parts import Scraped, running
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from servers import answers, wait_for
+from servers_http import Answer, Api, api_server
 
 from exporter.app import Exporter
 from exporter.config import parse
@@ -226,7 +227,7 @@ def test_real_promtool_accepts_the_whole_scrape(payments: Path) -> None:
 
 
 def test_the_status_page_escapes_what_sources_say() -> None:
-    with rest_server() as server:
+    with api_server() as server:
         server.answer = lambda _: Answer(404, body="<script>alert(1)</script>")
         config = f"""
         - name: api
@@ -304,7 +305,7 @@ SECRETS = {
 }
 
 
-def leaking_sources(server: RestServer, file: Path) -> str:
+def leaking_sources(server: Api, file: Path) -> str:
     """Sources that fail in every way that could show a secret."""
     metrics = "metrics: [{source_field: a, prometheus_name: sentinel_%s}]"
     return f"""
@@ -336,7 +337,7 @@ def test_no_secret_is_in_any_log_page_or_metric(tmp_path: Path, free_port: Calla
         "url/pass-7Q",
         "url%2Fpass-7Q",
     ]
-    with rest_server() as server:
+    with api_server() as server:
         server.answer = lambda r: Answer(400, body=f"{'.' * 60} {r.headers.get('Authorization')} {r.params}")
         file = config_file(tmp_path, leaking_sources(server, token_file))
         checked = exporter("check", str(file), **SECRETS)
