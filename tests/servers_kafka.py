@@ -103,7 +103,7 @@ class Topic:
         for value in values:
             content = value if isinstance(value, bytes) or value is None else json.dumps(value)
             self._producer.produce(self.name, content, key, partition, noted, milliseconds)
-        assert self._producer.flush(10) == 0
+        assert self._producer.flush(60) == 0
 
     def since(self, _: object, partitions: list[confluent_kafka.TopicPartition], at: float) -> dict[int, int | None]:
         """Each partition's first offset at or after a time, which brokers find by their index."""
@@ -117,7 +117,7 @@ class Topic:
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.brokers, "group.id": group, "log_level": 0})
         asked = [confluent_kafka.TopicPartition(self.name, number) for number in range(partitions)]
         try:
-            return {each.partition: each.offset for each in consumer.committed(asked, timeout=10) if each.offset >= 0}
+            return {each.partition: each.offset for each in consumer.committed(asked, timeout=60) if each.offset >= 0}
         finally:
             consumer.close()
 

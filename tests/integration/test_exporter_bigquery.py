@@ -17,7 +17,7 @@ SOURCE = """
 - name: source
   type: bigquery
   interval: {interval}
-  timeout: 20s
+  timeout: 60s
   project: {project}
   endpoint: {url}
   credentials: none
@@ -28,7 +28,6 @@ SOURCE = """
     - {{source_field: count, prometheus_name: sentinel_transaction_count, labels: [account_id]}}
 """
 _numbers = itertools.count(1)
-pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +51,7 @@ def execute(emulator: Emulator, *statements: str) -> None:
         answer = requests.post(
             f"{emulator.url}/bigquery/v2/projects/{PROJECT}/queries",
             json={"query": statement, "useLegacySql": False},
-            timeout=20,
+            timeout=60,
         )
         assert answer.ok, answer.text
 
@@ -61,7 +60,7 @@ def execute(emulator: Emulator, *statements: str) -> None:
 def payments(emulator: Emulator) -> str:
     """An empty table."""
     datasets = f"{emulator.url}/bigquery/v2/projects/{PROJECT}/datasets"
-    requests.post(datasets, json={"datasetReference": {"projectId": PROJECT, "datasetId": "shop"}}, timeout=20)
+    requests.post(datasets, json={"datasetReference": {"projectId": PROJECT, "datasetId": "shop"}}, timeout=60)
     table = f"payments_{next(_numbers)}"
     columns = {"account_id": "STRING", "rate": "FLOAT64", "count": "INT64"}
     answer = requests.post(
@@ -70,7 +69,7 @@ def payments(emulator: Emulator) -> str:
             "tableReference": {"projectId": PROJECT, "datasetId": "shop", "tableId": table},
             "schema": {"fields": [{"name": name, "type": kind} for name, kind in columns.items()]},
         },
-        timeout=20,
+        timeout=60,
     )
     assert answer.ok, answer.text
     return f"shop.{table}"

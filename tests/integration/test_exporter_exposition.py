@@ -108,7 +108,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def values(url: str, query: str) -> list[dict[str, Any]]:
-    answer = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=5).json()
+    answer = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=60).json()
     found: list[dict[str, Any]] = answer["data"]["result"]
     return found
 
@@ -141,7 +141,7 @@ def test_prometheus_takes_every_sample_of_every_type(scraped: str, form: Form) -
 @pytest.mark.parametrize("form", list(CONTENT_TYPES))
 def test_prometheus_knows_each_familys_type_and_help(scraped: str, form: Form) -> None:
     found = requests.get(
-        f"{scraped}/api/v1/targets/metadata", params={"match_target": f'{{job="{form}"}}'}, timeout=5
+        f"{scraped}/api/v1/targets/metadata", params={"match_target": f'{{job="{form}"}}'}, timeout=60
     ).json()["data"]
     assert {entry["metric"]: entry["type"] for entry in found} == TYPES[form]
     helps = {entry["metric"]: entry["help"] for entry in found}

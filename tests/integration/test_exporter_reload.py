@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -21,6 +22,7 @@ from exporter.collectors.base import Collection, Collector, Measure
 from exporter.config import ExporterConfig
 from exporter.errors import ConfigError, Unauthorized
 from exporter.exposition import Block
+from exporter.job import SourceJob
 from exporter.scheduler import Clock
 from exporter.shard import Shard
 
@@ -84,9 +86,7 @@ def test_a_bad_file_changes_nothing_and_is_told(
     assert "intervall" in capsys.readouterr().out
 
 
-def test_pages_cost_only_what_they_show(
-    configured: Configured, server: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pages_cost_only_what_they_show(configured: Configured, server: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     configured.write(api(server, "one"))
     with configured.running() as exporter:
         exporter.tried()
@@ -112,7 +112,7 @@ def test_an_error_of_the_exporters_own_fails_the_reload_and_nothing_else(
             raise KeyError(password)
 
         exporter.exporter._load = broken
-        answer = requests.post(exporter.exporter.url + "/-/reload", timeout=5)
+        answer = requests.post(exporter.exporter.url + "/-/reload", timeout=60)
         after = exporter.scrape()
     assert answer.status_code == 500
     assert "nothing has changed" in answer.text
@@ -148,7 +148,7 @@ def test_data_of_a_changed_source_stays_only_while_it_is_mapped_alike(
 
 def test_a_running_collection_of_a_removed_source_is_cancelled(configured: Configured, server: Api) -> None:
     release = threading.Event()
-    configured.write(api(server, "slow", more="timeout: 30s"), api(server, "other"))
+    configured.write(api(server, "slow", more="timeout: 1h"), api(server, "other"))
     server.answer = lambda request: Answer(
         body={"data": [{"id": "a", "v": 7}]}, held=release if "slow" in request.path else None
     )
@@ -157,7 +157,7 @@ def test_a_running_collection_of_a_removed_source_is_cancelled(configured: Confi
         slot = exporter.exporter._scheduler.slots[0]
         configured.write(api(server, "other"))
         exporter.exporter.reload()
-        assert slot.closed.wait(5), "cancelled long before its timeout"
+        assert slot.closed.wait(60), "cancelled long before its timeout"
         release.set()
         assert "slow" not in served(exporter.wait(lambda s: "other" in served(s), "other"))
 
@@ -167,13 +167,10 @@ def test_reloads_at_once_are_done_one_after_the_other(configured: Configured, se
     with configured.running() as exporter:
         exporter.tried()
         configured.write(api(server, "one", "2h"), api(server, "two"))
-        threads = [threading.Thread(target=exporter.exporter.reload) for _ in range(5)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        exporter.wait(lambda s: "two" in served(s), "second source")
-        time.sleep(0.5)
+        with ThreadPoolExecutor(5) as pool:
+            changes = [each.result() for each in [pool.submit(exporter.exporter.reload) for _ in range(5)]]
+        exporter.wait(lambda s: "two" in served(s) and asked(server, "one") == 2, "collected anew")
+    assert sorted((each.changed, each.added) for each in changes) == [((), ())] * 4 + [(("one",), ("two",))]
     assert (asked(server, "one"), asked(server, "two")) == (2, 1)
 
 
@@ -199,10 +196,17 @@ def test_refused_credentials_stop_a_source_until_the_secret_changes(
     token.write_text("old")
     guarded = Guarded(token)
     monkeypatch.setattr("exporter.collectors.registry.collector", lambda _: guarded)
-    configured.write(api(server, "one", "300ms"))
+    looked, changed = [0], SourceJob.secrets_changed
+
+    def looks(job: SourceJob) -> bool:
+        looked[0] += 1
+        return changed(job)
+
+    monkeypatch.setattr(SourceJob, "secrets_changed", looks)
+    configured.write(api(server, "one", "100ms"))
     with configured.running() as exporter:
         stopped = exporter.wait(lambda s: s.value("sentinel_source_stopped", source="one"), "stopped")
-        time.sleep(1)
+        wait_for(lambda: looked[0] > 3, what="looked at the secret at each interval", timeout=60)
         assert guarded.asked == 1
         assert stopped.value("sentinel_source_next_run_timestamp_seconds", source="one") is None
         exporter.exporter.reload()
@@ -229,7 +233,7 @@ def test_a_restart_has_no_gap_and_the_age_tells_the_truth(configured: Configured
     assert served(first) == served(before) == {"one": 7.0, "two": 7.0}
     assert ready
     assert (asked(server, "one"), first.value("sentinel_source_up", source="one")) == (1, None)
-    assert 600 <= (first.value("sentinel_source_age_seconds", source="one") or 0) < 660
+    assert (first.value("sentinel_source_age_seconds", source="one") or 0) >= 600
     updated = "sentinel_last_update_timestamp"
     assert first.value(updated, source="one") == pytest.approx(before.value(updated, source="one"), abs=5)
     assert first.value("sentinel_source_series", source="one") == 1
@@ -298,9 +302,7 @@ def test_warm_data_is_not_served_when_it_is_too_old_of_another_configuration_or_
     assert "is no snapshot of a source" in told
 
 
-def test_a_full_disk_is_a_warning(
-    configured: Configured, server: Api, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_is_a_warning(configured: Configured, server: Api, capsys: pytest.CaptureFixture[str]) -> None:
     configured.warm.symlink_to("/dev/full")  # nothing can be made in there, as little as on a full disk
     configured.write(api(server, "one", "200ms"))
     with configured.running() as exporter:
@@ -342,22 +344,22 @@ def test_sighup_reloads_and_a_wrong_shard_is_told(
         process = subprocess.Popen([*command, "--port", str(port)], stdout=output, stderr=output, cwd=ROOT)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: answers(url + "/-/ready"), what="ready")
+        wait_for(lambda: answers(url + "/-/ready"), what="ready", timeout=60)
         configured.write(api(server, "one"), api(server, "two"))
         process.send_signal(signal.SIGHUP)
-        wait_for(lambda: "two" in requests.get(url + "/metrics", timeout=5).text, what="reloaded")
+        wait_for(lambda: "two" in requests.get(url + "/metrics", timeout=60).text, what="reloaded")
         configured.file.write_text("nothing")
         process.send_signal(signal.SIGHUP)
         bad, good = (f"config_last_reload_successful {ok}" for ok in "01")
-        wait_for(lambda: bad in requests.get(url + "/metrics", timeout=5).text, what="refused")
+        wait_for(lambda: bad in requests.get(url + "/metrics", timeout=60).text, what="refused")
         configured.write(api(server, "one"))
         process.send_signal(signal.SIGHUP)
-        wait_for(lambda: good in requests.get(url + "/metrics", timeout=5).text, what="mended")
+        wait_for(lambda: good in requests.get(url + "/metrics", timeout=60).text, what="mended")
         configured.write(api(server, "one", more="label_defaults: {id: 2026-02-30}"))
         process.send_signal(signal.SIGHUP)
-        wait_for(lambda: bad in requests.get(url + "/metrics", timeout=5).text, what="a date that there is not")
+        wait_for(lambda: bad in requests.get(url + "/metrics", timeout=60).text, what="a date that there is not")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
