@@ -92,7 +92,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     def make(topic: Topic, clock: Callable[[], float] = time.time, *, trial: bool = False, **keys: Any) -> Source:
         whole = {
             "name": "payments", "type": "kafka", "brokers": topic.brokers, "topic": topic.name, "group": topic.name,
-            "window": "1h", "session_timeout": "5m", "metrics": METRICS,
+            "window": "1h", "session_timeout": "4s", "metrics": METRICS,
         }  # fmt: skip
         config = KafkaConfig.model_validate(whole | keys)
         collector = KafkaCollector(config.for_trial() if trial else config, clock)

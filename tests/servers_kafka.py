@@ -37,7 +37,10 @@ def _library() -> ctypes.CDLL:
 
 
 class Cluster:
-    """A running cluster of one broker. A consumer joins a group without the usual delay."""
+    """A running cluster of one broker. A consumer joins a group that is new without the usual delay.
+
+    Where others were in the group before, it waits for them for nearly their session timeout, even if they have left.
+    """
 
     def __init__(self) -> None:
         self._library = _library()

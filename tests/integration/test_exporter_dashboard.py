@@ -26,7 +26,7 @@ QUERIES = [pytest.param(target["expr"], id=panel["title"]) for panel in PANELS f
 
 def sources(file: Path) -> str:
     metrics = "metrics: [{source_field: v, prometheus_name: sentinel_%s, labels: [id]}]"
-    base = f"type: database, interval: 1s, connection: {{driver: sqlite, database: {file}}}"
+    base = f"type: database, interval: 1s, max_staleness: 1h, connection: {{driver: sqlite, database: {file}}}"
     return f"""
 - {{name: good, {base}, query: "SELECT id, id AS v FROM t", {metrics % "good"}}}
 - {{name: warns, {base}, query: "SELECT id, 'x' AS v FROM t", {metrics % "warns"}}}

@@ -29,6 +29,7 @@ def test_it_is_served_and_followed(topic: Topic) -> None:
     - name: payments
       type: kafka
       interval: 200ms
+      max_staleness: 1h
       timeout: 60s
       brokers: {topic.brokers}
       topic: {topic.name}

@@ -41,6 +41,7 @@ def environment() -> dict[str, str]:
 def source(topic: Topic, brokers: str, **keys: Any) -> KafkaCollector:
     whole = {
         "name": "payments", "type": "kafka", "brokers": brokers, "topic": topic.name, "group": topic.name,
+        "session_timeout": "4s",
         "metrics": [{"source_field": "rate", "prometheus_name": "rate"}],
     }  # fmt: skip
     return KafkaCollector(KafkaConfig.model_validate(whole | keys))

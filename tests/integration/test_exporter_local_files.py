@@ -21,6 +21,7 @@ SOURCE = """
   type: file
   path_pattern: {path}
   interval: 200ms
+  max_staleness: 1h
   metrics:
     - {{source_field: rate, prometheus_name: sentinel_rate, labels: [account_id]}}
 """

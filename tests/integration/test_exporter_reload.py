@@ -203,7 +203,7 @@ def test_refused_credentials_stop_a_source_until_the_secret_changes(
         return changed(job)
 
     monkeypatch.setattr(SourceJob, "secrets_changed", looks)
-    configured.write(api(server, "one", "100ms"))
+    configured.write(api(server, "one", "100ms", "max_staleness: 1h"))
     with configured.running() as exporter:
         stopped = exporter.wait(lambda s: s.value("sentinel_source_stopped", source="one"), "stopped")
         wait_for(lambda: looked[0] > 3, what="looked at the secret at each interval", timeout=60)
@@ -304,7 +304,7 @@ def test_warm_data_is_not_served_when_it_is_too_old_of_another_configuration_or_
 
 def test_a_full_disk_is_a_warning(configured: Configured, server: Api, capsys: pytest.CaptureFixture[str]) -> None:
     configured.warm.symlink_to("/dev/full")  # nothing can be made in there, as little as on a full disk
-    configured.write(api(server, "one", "200ms"))
+    configured.write(api(server, "one", "200ms", "max_staleness: 1h"))
     with configured.running() as exporter:
         failed = exporter.wait(
             lambda s: (s.value("sentinel_exporter_snapshot_write_failures_total") or 0) > 1, "failed writes"

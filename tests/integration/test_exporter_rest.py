@@ -26,6 +26,7 @@ SOURCE = """
   endpoint: {url}/api/v1/metrics/aggregated?kind=fraud
   auth: {{type: bearer_token, token_env: METRIC_PLATFORM_TOKEN}}
   interval: {interval}
+  max_staleness: 2h
   timeout: {timeout}
   time_window: 2m
   params:

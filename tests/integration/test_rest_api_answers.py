@@ -214,6 +214,7 @@ def test_an_unchanged_answer_is_served_on(api: Api) -> None:
   type: rest_api
   endpoint: {api.url}/x
   interval: 200ms
+  max_staleness: 1h
   metrics: [{{source_field: value, prometheus_name: m, labels: [account_id]}}]
 """
     with running(config) as exporter:
