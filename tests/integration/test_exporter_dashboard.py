@@ -59,8 +59,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             f"  - {{job_name: sentinel-exporter, static_configs: [{{targets: {targets}}}]}}\n"
         )
         url = started.enter_context(prometheus(folder / "prometheus.yml"))
-        wait_for(lambda: query(url, "sum(ALERTS{alertname='ExporterBudgetRefused'})"), what="alerts")
-        wait_for(lambda: query(url, "min(count_over_time(up[1m])) >= 5"), what="scrapes")
+        wait_for(lambda: query(url, "sum(ALERTS{alertname='ExporterBudgetRefused'})"), what="alerts", timeout=60)
+        wait_for(lambda: query(url, "min(count_over_time(up[1m])) >= 5"), what="scrapes", timeout=60)
         yield url
 
 

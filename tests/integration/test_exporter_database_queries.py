@@ -48,12 +48,13 @@ def ask(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         else:
             file.touch()
         return ask_at(f"{request.param}:///{file}", monkeypatch)
-    return ask_at(request.getfixturevalue(f"{request.param}_database"), monkeypatch)
+    database = "postgres" if request.param == "postgresql" else "mysql"
+    return ask_at(f"{request.getfixturevalue(f'{request.param}_server')}/{database}", monkeypatch)
 
 
 @pytest.fixture
-def ask_postgresql(postgresql_database: str, monkeypatch: pytest.MonkeyPatch) -> Ask:
-    return ask_at(postgresql_database, monkeypatch)
+def ask_postgresql(postgresql_server: str, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    return ask_at(f"{postgresql_server}/postgres", monkeypatch)
 
 
 def test_parameters_are_values_and_never_sql(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import polars as pl
 import pytest
 import requests
 from servers import prometheus, wait_for
+from servers_http import served as serving
 
 from exporter.exposition import CONTENT_TYPES, EOF, Block, Exposition, Family, Form
 from exporter.mapping.render import render
@@ -81,15 +81,8 @@ def target() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as url:
+        yield url.removeprefix("http://")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +96,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
         config.write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}")
         with prometheus(config) as url:
-            wait_for(lambda: len(values(url, "up == 1")) == len(CONTENT_TYPES), what="both formats scraped")
+            wait_for(lambda: len(values(url, "up == 1")) == len(CONTENT_TYPES), what="both formats scraped", timeout=60)
             yield url
 
 

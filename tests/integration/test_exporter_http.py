@@ -209,6 +209,7 @@ def test_a_request_that_drips_is_given_up() -> None:
 
         assert status(wait_for(answered, what="given up", timeout=60)) == 408
         assert rest(silent) == b""
+        slow.close()
         wait_for(lambda: own.server._open == 0, what="both closed", timeout=60)
 
 
