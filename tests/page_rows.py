@@ -20,6 +20,7 @@ from webhook.ports import AlertNotFound, HistoryUnavailable
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord
 from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_trigger_log, metadata, notification
+from webhook.web.openapi import application
 from webhook.web.pages import register_pages
 
 TOKEN = "a-long-admin-token-for-tests"
@@ -120,7 +121,7 @@ def make_app(
     token: str = TOKEN,
     secret_key: str | bytes | None = None,
 ) -> tuple[Flask, FakeActions]:
-    app, actions = Flask("webhook", static_folder=None), FakeActions(database)
+    app, actions = application(), FakeActions(database)
     app.secret_key = secret_key
     app.extensions["sentinel_broadcaster"] = register_pages(
         app, database=database, clock=clock or Clock(), actions=actions, charts=charts, admin_token=token

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from flask import Flask, Response
+from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -23,6 +24,7 @@ from webhook.storage.records import AlertRecord
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert_trigger_log
 from webhook.web.contracts import ImageFormat, Theme
+from webhook.web.openapi import application
 from webhook.web.pages import register_pages
 from webhook.web.receiver import register_receiver
 
@@ -37,7 +39,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     """Build the web application; raise ConfigError where it lacks a setting. `clock` gives the time in UTC."""
     if not settings.ingest_token:
         raise ConfigError(["SENTINEL_INGEST_TOKEN: must be set"])
-    app = Flask("webhook", static_folder=None)
+    app = application()
     database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
     store = AlertStore(database)
     registry = CollectorRegistry()
@@ -94,7 +96,7 @@ class _Charts:
 
 
 def _register_pages(
-    app: Flask, settings: Settings, database: Database, store: AlertStore, clock: Callable[[], datetime]
+    app: OpenAPI, settings: Settings, database: Database, store: AlertStore, clock: Callable[[], datetime]
 ) -> None:
     if not settings.admin_token:
         raise ConfigError(["SENTINEL_ADMIN_TOKEN: must be set"])

@@ -6,25 +6,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, TypeVar
-from uuid import UUID
+from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
-from pydantic import ValidationError
-from werkzeug.exceptions import BadRequest, HTTPException, NotFound
+from flask import Response, jsonify, request
+from flask_openapi3.blueprint import APIBlueprint
+from werkzeug.exceptions import NotFound
 
 from webhook.domain.alert import AlertStatus
-from webhook.domain.session import IllegalChange
 from webhook.ports import AlertNotFound, HistoryUnavailable
 from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord, NotificationRecord, TriggerRecord
 from webhook.web.contracts import ADMIN_SESSION, ADMIN_TOKEN, Actions, Charts, ImageFormat
+from webhook.web.openapi import blueprint, problems
 from webhook.web.parameters import (
+    AlertPath,
     AlertQuery,
+    ChartPath,
     ChartQuery,
     DismissBody,
-    Parameters,
     ResolveBody,
     TriggerQuery,
     cursor,
@@ -33,10 +33,7 @@ from webhook.web.problems import problem
 from webhook.web.readings import Reading, readings
 
 CHART_SECONDS = 15
-MAX_BODY = 64 * 1024
 IMAGE_TYPES: Mapping[ImageFormat, str] = {"png": "image/png", "svg": "image/svg+xml"}
-
-P = TypeVar("P", bound=Parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +46,6 @@ class Api:
     charts: Charts | None
 
 
-def http_problem(error: HTTPException) -> Response:
-    """Any HTTP error as a problem, with the headers it carries (Retry-After, Allow)."""
-    status = HTTPStatus(error.code or 500)
-    response = problem(status, error.description or "")
-    for name, value in error.get_headers():
-        if name.lower() not in ("content-type", "content-length"):
-            response.headers[name] = value
-    if status is HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="sentinel"'
-    return response
-
-
-def _invalid(error: ValidationError) -> Response:
-    errors = [
-        {"field": ".".join(str(part) for part in entry["loc"]), "message": entry["msg"]}
-        for entry in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-    detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in errors)
-    return problem(HTTPStatus.BAD_REQUEST, detail, {"errors": errors})
-
-
-def _body(model: type[P]) -> P:
-    request.max_content_length = MAX_BODY
-    given = request.get_json(silent=True)
-    if not isinstance(given, dict):
-        raise BadRequest("Send a JSON object with Content-Type: application/json.")
-    return model.model_validate(given)
-
-
 def _credential() -> str:
     """By what the request was let in: a bearer is judged first, see `require_credentials`."""
     return ADMIN_TOKEN if request.headers.get("Authorization") else ADMIN_SESSION
@@ -87,22 +55,19 @@ def _time(at: datetime | None) -> str | None:
     return None if at is None else f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
-def api_blueprint(api: Api) -> Blueprint:
-    pages = Blueprint("api", __name__, url_prefix="/api/v1")
+def api_blueprint(api: Api) -> APIBlueprint:
+    pages = blueprint("api", "Alerts")
     _add_alerts(pages, api)
     _add_triggers(pages, api)
     _add_actions(pages, api)
     _add_charts(pages, api)
-    pages.register_error_handler(ValidationError, _invalid)
-    pages.register_error_handler(AlertNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "There is no such alert."))
-    pages.register_error_handler(IllegalChange, lambda error: problem(HTTPStatus.CONFLICT, f"{error}."))
     return pages
 
 
-def _add_alerts(pages: Blueprint, api: Api) -> None:
+def _add_alerts(pages: APIBlueprint, api: Api) -> None:
     @pages.get("/alerts")
-    def alerts() -> Response:
-        asked = AlertQuery.strictly(request.args)
+    def alerts(query: AlertQuery) -> Response:
+        asked = query
         with api.database.read() as connection:
             total = queries.count_alerts(connection, asked.wanted())
             found = queries.list_alerts(
@@ -123,10 +88,10 @@ def _add_alerts(pages: Blueprint, api: Api) -> None:
         data = [_alert_entry(record, channels[record.id]) for record in found]
         return jsonify(data=data, pagination=pagination)
 
-    @pages.get("/alerts/<uuid:alert_id>")
-    def alert(alert_id: UUID) -> Response:
+    @pages.get("/alerts/<uuid:alert_id>", responses=problems(404))
+    def alert(path: AlertPath) -> Response:
         with api.database.read() as connection:
-            record = queries.alert_by_id(connection, str(alert_id))
+            record = queries.alert_by_id(connection, str(path.alert_id))
             if record is None:
                 raise AlertNotFound
             shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])
@@ -134,10 +99,10 @@ def _add_alerts(pages: Blueprint, api: Api) -> None:
         return jsonify(_alert_detail(record, shown, notifications))
 
 
-def _add_triggers(pages: Blueprint, api: Api) -> None:
+def _add_triggers(pages: APIBlueprint, api: Api) -> None:
     @pages.get("/triggers")
-    def triggers() -> Response:
-        asked = TriggerQuery.strictly(request.args)
+    def triggers(query: TriggerQuery) -> Response:
+        asked = query
         with api.database.read() as connection:
             found = queries.list_triggers(connection, asked.wanted(), asked.limit)
         more = len(found) == asked.limit
@@ -145,10 +110,10 @@ def _add_triggers(pages: Blueprint, api: Api) -> None:
         return jsonify(data=[_trigger_entry(record) for record in found], next=following)
 
 
-def _add_actions(pages: Blueprint, api: Api) -> None:
-    @pages.post("/alerts/<uuid:alert_id>/resolve")
-    def resolve(alert_id: UUID) -> Response:
-        body, now = _body(ResolveBody), api.clock()
+def _add_actions(pages: APIBlueprint, api: Api) -> None:
+    @pages.post("/alerts/<uuid:alert_id>/resolve", responses=problems(404, 409, 413, 415))
+    def resolve(path: AlertPath, body: ResolveBody) -> Response:
+        alert_id, now = path.alert_id, api.clock()
         api.actions.resolve(
             str(alert_id), note=body.resolution_note, actor=body.resolved_by, authenticated_as=_credential(), now=now
         )
@@ -159,22 +124,22 @@ def _add_actions(pages: Blueprint, api: Api) -> None:
             message="Alert marked as resolved",
         )
 
-    @pages.post("/alerts/<uuid:alert_id>/dismiss")
-    def dismiss(alert_id: UUID) -> Response:
-        body, now = _body(DismissBody), api.clock()
+    @pages.post("/alerts/<uuid:alert_id>/dismiss", responses=problems(404, 409, 413, 415))
+    def dismiss(path: AlertPath, body: DismissBody) -> Response:
+        alert_id, now = path.alert_id, api.clock()
         api.actions.dismiss(
             str(alert_id), reason=body.dismiss_reason, actor=body.dismissed_by, authenticated_as=_credential(), now=now
         )
         return jsonify(alert_id=str(alert_id), status=AlertStatus.DISMISSED, dismissed_at=_time(now))
 
 
-def _add_charts(pages: Blueprint, api: Api) -> None:
-    @pages.get("/alerts/<uuid:alert_id>/chart.<any(png, svg):image_format>")
-    def chart(alert_id: UUID, image_format: ImageFormat) -> Response:
+def _add_charts(pages: APIBlueprint, api: Api) -> None:
+    @pages.get("/alerts/<uuid:alert_id>/chart.<any(png, svg):image_format>", responses=problems(404))
+    def chart(path: ChartPath, query: ChartQuery) -> Response:
         """Without `metric`: the one that matters most."""
-        asked = ChartQuery.strictly(request.args)
+        asked, image_format = query, path.image_format
         with api.database.read() as connection:
-            record = queries.alert_by_id(connection, str(alert_id))
+            record = queries.alert_by_id(connection, str(path.alert_id))
             if record is None:
                 raise AlertNotFound
             shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
+from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
@@ -30,11 +31,13 @@ from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord, TriggerRecord
 from webhook.web import readings, wording
-from webhook.web.api import Api, action_text, api_blueprint, http_problem, readings_of
+from webhook.web.api import Api, action_text, api_blueprint, readings_of
 from webhook.web.auth import Gate, login_blueprint, require_credentials, require_login, secure_application
 from webhook.web.contracts import ADMIN_SESSION, Actions, Charts
+from webhook.web.docs import document_blueprint, reader_blueprint, swagger_blueprint
 from webhook.web.figures import Figures
 from webhook.web.live import DEFAULT_SUBSCRIBERS, Broadcaster, live_blueprint
+from webhook.web.openapi import http_problem
 from webhook.web.parameters import (
     PAGE_SIZE,
     PERIODS,
@@ -90,7 +93,7 @@ class TimelineEntry:
 
 
 def register_pages(
-    app: Flask,
+    app: OpenAPI,
     *,
     database: Database,
     clock: Callable[[], datetime],
@@ -106,13 +109,15 @@ def register_pages(
     gate = secure_application(app, admin_token, clock)
     broadcaster = Broadcaster(database, clock, app.config.get("LIVE_SUBSCRIBERS", DEFAULT_SUBSCRIBERS))
     site = Api(database, clock, actions, charts)
-    pages = _pages_blueprint(site)
-    pages.before_request(require_login(gate))
-    api, live = api_blueprint(site), live_blueprint(database, broadcaster, clock)
-    for protected in (api, live):
+    pages, reader = _pages_blueprint(site), reader_blueprint()
+    for page in (pages, reader):
+        page.before_request(require_login(gate))
+    api, live, document = api_blueprint(site), live_blueprint(database, broadcaster, clock), document_blueprint()
+    for protected in (api, live, document):
         protected.before_request(require_credentials(gate))
     assets = _assets_blueprint()
-    for blueprint in (login_blueprint(gate), assets, api, live, pages):
+    app.register_api(api)
+    for blueprint in (login_blueprint(gate), assets, swagger_blueprint(), live, document, pages, reader):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
     app.register_error_handler(HTTPException, _http_error)

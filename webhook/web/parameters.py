@@ -11,7 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from webhook.domain.alert import SYSTEM, AlertStatus, Outcome
 from webhook.domain.severity import Severity
@@ -68,16 +77,11 @@ def _place(text: object) -> tuple[datetime, str]:
         raise ValueError("take it from `next` of an answer") from None
 
 
-Place = Annotated[tuple[datetime, str], PlainValidator(_place)]
+Place = Annotated[tuple[datetime, str], PlainValidator(_place, json_schema_input_type=str)]
 
 
 class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @classmethod
-    def strictly(cls, given: Mapping[str, Any]) -> Self:
-        """Raise pydantic.ValidationError for anything unknown or wrong; empty values count as absent."""
-        return cls.model_validate(_filled(given))
 
     @classmethod
     def leniently(cls, given: Mapping[str, Any]) -> Self:
@@ -92,6 +96,23 @@ class Parameters(BaseModel):
 
 def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value != ""}
+
+
+class Query(Parameters):
+    """A query string of the API: empty values count as absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        return _filled(given) if isinstance(given, Mapping) else given
+
+
+class AlertPath(Parameters):
+    alert_id: UUID
+
+
+class ChartPath(AlertPath):
+    image_format: Literal["png", "svg"]
 
 
 class AlertPageQuery(Parameters):
@@ -145,7 +166,7 @@ class TriggerPageQuery(Parameters):
         )
 
 
-class AlertQuery(Parameters):
+class AlertQuery(Query):
     """GET /api/v1/alerts."""
 
     merchant_id: Text = ""
@@ -172,7 +193,7 @@ class AlertQuery(Parameters):
         )
 
 
-class TriggerQuery(Parameters):
+class TriggerQuery(Query):
     """GET /api/v1/triggers; `before` is `next` of the answer before."""
 
     merchant_id: Text = ""
@@ -192,7 +213,7 @@ class TriggerQuery(Parameters):
         )
 
 
-class ChartQuery(Parameters):
+class ChartQuery(Query):
     metric: Text = ""
     theme: Literal["light", "dark"] = "light"
     v: Text = ""  # of the page, to ask anew when the alert has changed

@@ -35,7 +35,7 @@ def test_no_query_string_breaks_a_page(given_: dict[str, str]) -> None:
 )  # fmt: skip
 def test_the_api_refuses_what_it_does_not_know(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
-        AlertQuery.strictly(wrong)
+        AlertQuery.model_validate(wrong)
 
 
 def test_today_means_since_midnight_utc_and_for_closed_alerts_when_they_closed() -> None:
@@ -47,7 +47,7 @@ def test_today_means_since_midnight_utc_and_for_closed_alerts_when_they_closed()
 
 
 def test_a_time_without_zone_is_utc() -> None:
-    assert AlertQuery.strictly({"from_date": "2026-03-14T10:00:00"}).from_date == NOW.replace(hour=10, minute=0)
+    assert AlertQuery.model_validate({"from_date": "2026-03-14T10:00:00"}).from_date == NOW.replace(hour=10, minute=0)
 
 
 @given(at=st.datetimes(timezones=st.just(UTC), min_value=datetime(1900, 1, 1)), row_id=st.uuids())  # noqa: DTZ001 - hypothesis adds the zone
