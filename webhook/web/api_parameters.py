@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -35,12 +35,11 @@ def alert_cursor(place: AlertPlace) -> str:
 
 
 def _alert_place(text: object) -> AlertPlace:
-    value, _, rest = str(text).partition(".")
-    at, _, row_id = rest.partition(".")
-    try:
-        return AlertPlace(int(value), from_microseconds(int(at)), str(UUID(row_id)))
-    except (ValueError, OverflowError):
-        raise ValueError("take it from `next_cursor` of an answer") from None
+    match = re.fullmatch(_ALERT_PLACE, str(text))
+    if match is None or str(text).endswith("\n"):
+        raise ValueError("take it from `next_cursor` of an answer")
+    value, at, row_id = str(text).split(".")
+    return AlertPlace(int(value), from_microseconds(int(at)), str(UUID(row_id)))
 
 
 AlertCursor = Annotated[
@@ -53,12 +52,7 @@ ChannelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")]
 
 
 class Query(Parameters):
-    """A query string: empty values count as absent."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_empty(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was sent
-        return {k: v for k, v in given.items() if v != ""} if isinstance(given, Mapping) else given
+    """A query string."""
 
     @classmethod
     @cache

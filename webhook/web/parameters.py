@@ -5,6 +5,7 @@ The API refuses what it does not know; a page drops it, so that an old bookmark 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -73,20 +74,19 @@ def cursor(at: datetime, row_id: str) -> str:
     return f"{microseconds(at)}.{UUID(row_id).hex}"
 
 
+_PLACE = r"^[0-9]{1,16}\.[0-9a-f]{32}$"
+
+
 def _place(text: object) -> tuple[datetime, str]:
-    at, _, row_id = str(text).partition(".")
-    try:
-        return from_microseconds(int(at)), str(UUID(row_id))
-    except (ValueError, OverflowError):
-        raise ValueError("take it from the answer before") from None
-
-
-def _schema(pattern: str) -> type[str]:
-    return Annotated[str, StringConstraints(pattern=pattern)]  # type: ignore[return-value]
+    if re.fullmatch(_PLACE, str(text)) is None or str(text).endswith("\n"):
+        raise ValueError("take it from the answer before")
+    at, row_id = str(text).split(".")
+    return from_microseconds(int(at)), str(UUID(row_id))
 
 
 Place = Annotated[
-    tuple[datetime, str], PlainValidator(_place, json_schema_input_type=_schema("^[0-9]{1,16}\\.[0-9a-f]{32}$"))
+    tuple[datetime, str],
+    PlainValidator(_place, json_schema_input_type=Annotated[str, StringConstraints(pattern=_PLACE)]),
 ]
 
 
