@@ -295,6 +295,7 @@ notification = sa.Table(
     sa.Index(None, "status", "not_before"),
     sa.Index(None, "alert_id"),
     sa.Index(None, "account_id", "alert_type", "created_at"),
+    sa.Index(None, "created_at"),
 )
 
 audit_log = sa.Table(

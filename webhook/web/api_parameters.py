@@ -227,8 +227,8 @@ class DismissBody(Body):
 
     @property
     def said(self) -> tuple[DismissReason, str]:
-        if isinstance(self.dismiss_reason, DismissReason):
-            return self.dismiss_reason, self.feedback
+        if self.dismiss_reason in set(DismissReason):
+            return DismissReason(self.dismiss_reason), self.feedback
         return DismissReason.OTHER, "\n".join(filter(None, (self.dismiss_reason, self.feedback)))
 
 
