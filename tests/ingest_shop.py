@@ -10,9 +10,11 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
+from webhook.domain.action import Doing
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
+from webhook.storage.acting import AlertActions
 from webhook.storage.database import Database
 from webhook.storage.migrations import upgrade
 from webhook.storage.store import AlertStore
@@ -44,6 +46,10 @@ def firing(
     }
 
 
+def by(actor: str, now: datetime) -> Doing:
+    return Doing(actor, "admin token", now)
+
+
 class Shop:
     """One store with its settings and a clock that tests advance."""
 
@@ -52,6 +58,7 @@ class Shop:
         self.database = Database(url)
         self.store = AlertStore(self.database)
         self.settings = IngestSettings()
+        self.actions = AlertActions(self.database, self.settings.channels)
         self.registry = CollectorRegistry()
         self.metrics = IngestMetrics(self.registry)
         self.now = START

@@ -9,20 +9,24 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from flask import Flask, Response
+from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
-from webhook.pipeline import actions
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
+from webhook.storage.acting import AlertActions
 from webhook.storage.database import Database
+from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.records import AlertRecord
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert_trigger_log
+from webhook.web.api import Api
 from webhook.web.contracts import ImageFormat, Theme
+from webhook.web.openapi import application
 from webhook.web.pages import register_pages
 from webhook.web.receiver import register_receiver
 from webhook.web.tracing import trace_requests
@@ -38,7 +42,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     """Build the web application; raise ConfigError where it lacks a setting. `clock` gives the time in UTC."""
     if not settings.ingest_token:
         raise ConfigError(["SENTINEL_INGEST_TOKEN: must be set"])
-    app = Flask("webhook", static_folder=None)
+    app = application()
     database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
     store = AlertStore(database)
     registry = CollectorRegistry()
@@ -54,22 +58,9 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     )
     _register_health(app, database)
     _register_metrics(app, registry)
-    _register_pages(app, settings, database, store, clock)
+    _register_pages(app, settings, database, clock)
     app.extensions["sentinel_database"] = database
     return app
-
-
-@dataclass(frozen=True, slots=True)
-class _Actions:
-    """The pipeline's actions on this process' store."""
-
-    store: AlertStore
-
-    def resolve(self, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime) -> None:
-        actions.resolve(self.store, alert_id, note=note, actor=actor, authenticated_as=authenticated_as, now=now)
-
-    def dismiss(self, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime) -> None:
-        actions.dismiss(self.store, alert_id, reason=reason, actor=actor, authenticated_as=authenticated_as, now=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +86,21 @@ class _Charts:
         )
 
 
-def _register_pages(
-    app: Flask, settings: Settings, database: Database, store: AlertStore, clock: Callable[[], datetime]
-) -> None:
+def _register_pages(app: OpenAPI, settings: Settings, database: Database, clock: Callable[[], datetime]) -> None:
     if not settings.admin_token:
         raise ConfigError(["SENTINEL_ADMIN_TOKEN: must be set"])
     if settings.secret_key:
         app.secret_key = settings.secret_key.get_secret_value()
     broadcaster = register_pages(
         app,
-        database=database,
-        clock=clock,
-        actions=_Actions(store),
-        charts=_Charts(AlertChart(PrometheusHistory(settings.prometheus_url), MatplotlibCharts()), clock),
+        Api(
+            database=database,
+            clock=clock,
+            actions=AlertActions(database, settings.ingest.channels),
+            letters=DeadLetters(database),
+            charts=_Charts(AlertChart(PrometheusHistory(settings.prometheus_url), MatplotlibCharts()), clock),
+            types=settings.ingest.types,
+        ),
         admin_token=settings.admin_token.get_secret_value(),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster

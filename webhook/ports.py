@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from webhook.domain.alert import AlertSession, AlertStatus
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.message import Message, Note, Summary
 from webhook.domain.summary import SummaryRefused
@@ -153,8 +152,3 @@ class AlertStore(Protocol):
         decide: Callable[[Known], Changes],
     ) -> Changes:
         """Read under lock what is known of the alerts, decide, write; all of it or nothing."""
-
-    def close(
-        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, authenticated_as: str, now: datetime
-    ) -> AlertSession:
-        """A person resolves or dismisses one alert; raise AlertNotFound, or IllegalChange where it is not active."""

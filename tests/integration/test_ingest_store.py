@@ -8,12 +8,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from ingest_shop import MINUTE, START, Shop, firing, shop
+from ingest_shop import MINUTE, START, Shop, by, firing, shop
 
 from webhook.config import ConfigFile
-from webhook.domain.alert import AlertSession, AlertTypes, AlertTypeSettings
+from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.ledger import Changes, IngestSettings
-from webhook.pipeline.actions import resolve
+from webhook.storage.acting import Acted
 from webhook.storage.tables import (
     alert,
     alert_comment,
@@ -233,11 +233,11 @@ def test_a_resolve_by_a_person_meets_deliveries(shop: Shop) -> None:
     barrier = threading.Barrier(8)
     turns = iter(range(8))
 
-    def client() -> AlertSession | Changes:
+    def client() -> Acted | Changes:
         turn = next(turns)
         barrier.wait()
         if turn == 0:
-            return resolve(shop.store, alert_id, note="", actor="ana", authenticated_as="admin token", now=shop.now)
+            return shop.actions.resolve(alert_id, "", by("ana", shop.now))
         return shop.deliver(firing())
 
     in_parallel(8, client)

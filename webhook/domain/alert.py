@@ -65,6 +65,7 @@ class NotifyReason(StrEnum):
     THRESHOLD = "threshold"
     INTERVAL = "interval"
     RESOLVED = "resolved"
+    RESEND = "resend"  # a person asked for it
 
 
 class Withheld(StrEnum):
@@ -153,6 +154,7 @@ class AlertSession:
     version: int = 1
     escalations: tuple[Escalation, ...] = ()
     resolved_at: datetime | None = None
+    snoozed_until: datetime | None = None  # by a person, of this alert alone
 
     def lasted(self, now: datetime) -> timedelta:
         """Length of the session: an expired one ended with its last activity, whatever joined it later."""

@@ -98,6 +98,7 @@ _TITLES = {
     NotifyReason.THRESHOLD: "{name} goes on: {merchant}",
     NotifyReason.INTERVAL: "{name} goes on: {merchant}",
     NotifyReason.RESOLVED: "{name} has ended: {merchant}",
+    NotifyReason.RESEND: "{name}: {merchant}",
 }
 
 

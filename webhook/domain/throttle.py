@@ -68,7 +68,7 @@ def decide_notification(
         return NotifyReason.ESCALATED
     if after.severity is Severity.P0:
         return _due(before, after, policy, now) or _due(before, after, DEFAULT_POLICY, now) or Withheld.STRATEGY
-    if policy.snoozed_until is not None and now < policy.snoozed_until:
+    if any(until is not None and now < until for until in (policy.snoozed_until, after.snoozed_until)):
         return Withheld.SNOOZED
     reason = _due(before, after, policy, now)
     if reason is None:

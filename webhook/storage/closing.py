@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
+from webhook.domain.action import DismissReason, Doing
 from webhook.domain.alert import AlertSession, AlertStatus, CommentType, NotificationStatus, SessionStatus
 from webhook.storage.tables import alert_comment, alert_dynamic, audit_log, notification
 from webhook.storage.telling import tell_ends
@@ -25,6 +26,25 @@ class Closing:
     actor: str
     authenticated_as: str | None
     now: datetime
+    dismiss_reason: DismissReason | None = None
+    feedback: str = ""
+    address: str = ""
+
+    @classmethod
+    def by(
+        cls,
+        doing: Doing,
+        status: AlertStatus,
+        note: str,
+        dismiss_reason: DismissReason | None = None,
+        feedback: str = "",
+    ) -> Closing:
+        who = doing.authenticated_as
+        return cls(status, note, doing.actor, who, doing.now, dismiss_reason, feedback, doing.address)
+
+    @property
+    def doing(self) -> Doing:
+        return Doing(self.actor, self.authenticated_as or "", self.now, address=self.address)
 
     @property
     def verb(self) -> str:
@@ -44,7 +64,7 @@ def close_alerts(connection: sa.Connection, sessions: Sequence[AlertSession], cl
     withdrawn = _withdraw(connection, alert_ids) if closing.authenticated_as is not None else {}
     comment_ids = {alert_id: str(uuid4()) for alert_id in alert_ids}
     comments = [_comment(alert_id, comment_id, closing) for alert_id, comment_id in comment_ids.items()]
-    audits = [_audit(alert_id, withdrawn.get(alert_id, []), closing) for alert_id in alert_ids]
+    audits = [_audit(session, withdrawn.get(session.alert_id, []), closing) for session in sessions]
     connection.execute(sa.insert(alert_comment), comments)
     connection.execute(sa.insert(audit_log), audits)
     if closing.status is AlertStatus.RESOLVED:
@@ -63,6 +83,8 @@ def _write_state(connection: sa.Connection, alert_ids: Sequence[str], closing: C
             resolved_by=closing.actor,
             authenticated_as=closing.authenticated_as,
             resolution_note=closing.note or None,
+            dismiss_reason=closing.dismiss_reason,
+            feedback=closing.feedback or None,
             version=d.version + 1,
             updated_at=closing.now,
         )
@@ -92,18 +114,36 @@ def _comment(alert_id: str, comment_id: str, closing: Closing) -> dict[str, Any]
     }
 
 
-def _audit(alert_id: str, withdrawn: Sequence[str], closing: Closing) -> dict[str, Any]:
+def _audit(session: AlertSession, withdrawn: Sequence[str], closing: Closing) -> dict[str, Any]:
+    details = {
+        "note": closing.note,
+        "from": AlertStatus.ACTIVE.value,
+        "to": closing.status.value,
+        "withdrawn": list(withdrawn),
+    }
+    action = f"alert_{closing.verb}"
+    return audit_row(action, closing.doing, account_id=session.account_id, alert_id=session.alert_id, details=details)
+
+
+def audit_row(
+    action: str,
+    doing: Doing,
+    *,
+    account_id: str | None = None,
+    alert_id: str | None = None,
+    subject: str = "",
+    details: Mapping[str, Any],
+) -> dict[str, Any]:
+    """One row of the audit log: who did what to what."""
     return {
         "id": str(uuid4()),
-        "actor": closing.actor,
-        "action": f"alert_{closing.verb}",
+        "actor": doing.actor,
+        "authenticated_as": doing.authenticated_as,
+        "address": doing.address,
+        "action": action,
+        "account_id": account_id,
+        "subject": subject,
         "alert_id": alert_id,
-        "details": {
-            "note": closing.note,
-            "from": AlertStatus.ACTIVE.value,
-            "to": closing.status.value,
-            "authenticated_as": closing.authenticated_as,
-            "withdrawn": list(withdrawn),
-        },
-        "created_at": closing.now,
+        "details": dict(details),
+        "created_at": doing.now,
     }

@@ -9,18 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import AlertSession, AlertStatus, NotifyReason, SessionStatus, Trigger, TriggerStatus
+from webhook.domain.alert import AlertSession, NotifyReason, SessionStatus, Trigger, TriggerStatus
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.occurrence import Delivery, classify
-from webhook.domain.session import closed
 from webhook.domain.throttle import LONGEST_WINDOW
-from webhook.ports import AlertNotFound
-from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.configs import read_configs
 from webhook.storage.database import Database
 from webhook.storage.recording import record
-from webhook.storage.sessions import lock_active_sessions, lock_sessions, read_instances, read_last_passed
-from webhook.storage.tables import alert_dynamic, notification
+from webhook.storage.sessions import lock_active_sessions, read_instances, read_last_passed
+from webhook.storage.tables import notification
 from webhook.storage.transactions import transaction
 
 
@@ -42,18 +39,6 @@ class AlertStore:
             changes = decide(_read(connection, delivery, settings, now))
             record(connection, changes, now)
         return changes
-
-    def close(
-        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, authenticated_as: str, now: datetime
-    ) -> AlertSession:
-        """A person resolves or dismisses one alert; raise AlertNotFound or IllegalChange."""
-        with transaction(self._database) as connection:
-            found = lock_sessions(connection, alert_dynamic.c.alert_id == alert_id)
-            if not found:
-                raise AlertNotFound(alert_id)
-            after = closed(found[0], status, now)
-            close_alerts(connection, [after], Closing(status, note, actor, authenticated_as, now))
-            return after
 
 
 def _read(connection: sa.Connection, delivery: Sequence[Received], settings: IngestSettings, now: datetime) -> Known:
@@ -90,7 +75,10 @@ def _quiet(session: AlertSession, settings: IngestSettings, now: datetime) -> bo
 def _read_notified(
     connection: sa.Connection, keys: set[tuple[str, str]], now: datetime
 ) -> dict[tuple[str, str], list[datetime]]:
-    """When people were told, one time per decision however many channels it took; ends are not counted."""
+    """When people were told, one time per decision however many channels it took.
+
+    Ends are not counted, nor what a person asked for.
+    """
     asked = {
         "accounts": sorted({account for account, _ in keys}),
         "alert_types": sorted({alert_type for _, alert_type in keys}),
@@ -111,7 +99,7 @@ def _notified() -> sa.Select[Any]:
             n.account_id.in_(sa.bindparam("accounts", expanding=True)),
             n.alert_type.in_(sa.bindparam("alert_types", expanding=True)),
             n.created_at > sa.bindparam("since", type_=n.created_at.type),
-            n.reason != NotifyReason.RESOLVED.value,
+            n.reason.not_in((NotifyReason.RESOLVED.value, NotifyReason.RESEND.value)),
         )
         .distinct()
     )

@@ -296,6 +296,7 @@ notification = sa.Table(
     sa.Index(None, "alert_id"),
     sa.Index(None, "comment_id"),  # comments are deleted with their alerts
     sa.Index(None, "account_id", "alert_type", "created_at"),
+    sa.Index(None, "created_at"),
 )
 
 audit_log = sa.Table(

@@ -23,8 +23,12 @@ class Figures:
         self._lock = threading.Lock()
         self._kept: tuple[datetime, datetime, Suppressed] | None = None
 
-    def statistics(self, connection: sa.Connection, day_start: datetime, now: datetime) -> Statistics:
-        return queries.statistics(connection, day_start, self._suppressed(connection, day_start, now))
+    def statistics(
+        self, connection: sa.Connection, day_start: datetime, now: datetime, accounts: frozenset[str] | None
+    ) -> Statistics:
+        """Those of some `accounts` are counted each time: they are few."""
+        suppressed = self._suppressed(connection, day_start, now) if accounts is None else None
+        return queries.statistics(connection, day_start, suppressed, accounts)
 
     def _suppressed(self, connection: sa.Connection, day_start: datetime, now: datetime) -> Suppressed:
         with self._lock:

@@ -77,6 +77,7 @@ NOTIFY_REASONS = {
     "threshold": "Occurrence threshold reached",
     "interval": "Still going on",
     "resolved": "Attack ended",
+    "resend": "Sent again, asked for",
     "frequency": "frequency limit reached",
     "strategy": "notification strategy",
     "snoozed": "snoozed",

@@ -25,6 +25,7 @@ def upgrade() -> None:
     with op.batch_alter_table("notification") as table:
         table.add_column(sa.Column("requested_by", sa.String(length=255), nullable=True))
         table.create_index(op.f("ix_notification_comment_id"), ["comment_id"])
+        table.create_index(op.f("ix_notification_created_at"), ["created_at"])
     with op.batch_alter_table("audit_log") as table:
         table.add_column(sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False))
         table.add_column(sa.Column("address", sa.String(length=64), server_default="", nullable=False))
@@ -47,6 +48,7 @@ def downgrade() -> None:
             table.drop_column(name)
     with op.batch_alter_table("notification") as table:
         table.drop_index(op.f("ix_notification_comment_id"))
+        table.drop_index(op.f("ix_notification_created_at"))
         table.drop_column("requested_by")
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
