@@ -13,6 +13,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from flask import Flask
 
+from webhook.domain.access import Principal, Role
 from webhook.domain.alert import AlertStatus
 from webhook.domain.evaluation import Condition, MerchantConfig, evaluate
 from webhook.domain.session import IllegalChange
@@ -20,9 +21,11 @@ from webhook.ports import AlertNotFound, HistoryUnavailable
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord
 from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_trigger_log, metadata, notification
+from webhook.web.doors import DoorSettings, open_doors
 from webhook.web.pages import register_pages
 
 TOKEN = "a-long-admin-token-for-tests"
+ADMIN = Principal("admin", Role.ADMIN, "admin token")
 NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
 HOSTILE = '<script>alert(1)</script>"\' onmouseover="x" {{7*7}} \u202egnp.exe & Söhne'
 LONG = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz-Vertriebs-GmbH-und-Co-KG-" * 2
@@ -46,11 +49,11 @@ class FakeActions:
     database: Database
     asked: list[tuple[str, str, str, str]] = field(default_factory=list)
 
-    def resolve(self, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime) -> None:
-        self._close(alert_id, AlertStatus.RESOLVED, (note, actor, authenticated_as), now)
+    def resolve(self, alert_id: str, *, note: str, actor: str, by: Principal, now: datetime) -> None:
+        self._close(alert_id, AlertStatus.RESOLVED, (note, actor, by.credential), now)
 
-    def dismiss(self, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime) -> None:
-        self._close(alert_id, AlertStatus.DISMISSED, (reason, actor, authenticated_as), now)
+    def dismiss(self, alert_id: str, *, reason: str, actor: str, by: Principal, now: datetime) -> None:
+        self._close(alert_id, AlertStatus.DISMISSED, (reason, actor, by.credential), now)
 
     def _close(self, alert_id: str, status: AlertStatus, said: tuple[str, str, str], now: datetime) -> None:
         note, actor, authenticated_as = said
@@ -122,8 +125,10 @@ def make_app(
 ) -> tuple[Flask, FakeActions]:
     app, actions = Flask("webhook", static_folder=None), FakeActions(database)
     app.secret_key = secret_key
+    clock = clock or Clock()
+    doors = open_doors(app, DoorSettings(token), database, clock)
     app.extensions["sentinel_broadcaster"] = register_pages(
-        app, database=database, clock=clock or Clock(), actions=actions, charts=charts, admin_token=token
+        app, database=database, clock=clock, actions=actions, charts=charts, doors=doors
     )
     return app, actions
 

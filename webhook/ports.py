@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
+from webhook.domain.access import Principal
 from webhook.domain.alert import AlertSession, AlertStatus
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.message import Message, Note, Summary
@@ -155,6 +156,9 @@ class AlertStore(Protocol):
         """Read under lock what is known of the alerts, decide, write; all of it or nothing."""
 
     def close(
-        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, authenticated_as: str, now: datetime
+        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, by: Principal, now: datetime
     ) -> AlertSession:
-        """A person resolves or dismisses one alert; raise AlertNotFound, or IllegalChange where it is not active."""
+        """A person resolves or dismisses one alert.
+
+        Raise AlertNotFound, for one of accounts that are not theirs too, or IllegalChange where it is not active.
+        """

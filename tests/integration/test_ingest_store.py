@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from ingest_shop import MINUTE, START, Shop, firing, shop
+from page_rows import ADMIN
 
 from webhook.config import ConfigFile
 from webhook.domain.alert import AlertSession, AlertTypes, AlertTypeSettings
@@ -237,7 +238,7 @@ def test_a_resolve_by_a_person_meets_deliveries(shop: Shop) -> None:
         turn = next(turns)
         barrier.wait()
         if turn == 0:
-            return resolve(shop.store, alert_id, note="", actor="ana", authenticated_as="admin token", now=shop.now)
+            return resolve(shop.store, alert_id, note="", actor="ana", by=ADMIN, now=shop.now)
         return shop.deliver(firing())
 
     in_parallel(8, client)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from webhook.domain.alert import SYSTEM
+
 
 class Role(StrEnum):
     """`admin` may do all; `ops` all but keys and other people's access; `merchant` its own accounts alone."""
@@ -68,3 +70,7 @@ class Principal:
 
     def may(self, right: Right) -> bool:
         return self.role in MAY[right]
+
+
+SYSTEM_PRINCIPAL = Principal(SYSTEM, Role.ADMIN, "")
+"""What no person does."""

@@ -87,7 +87,7 @@ def audit_row(
 def list_audit(
     connection: sa.Connection, wanted: AuditFilter, *, accounts: frozenset[str] | None = None, limit: int = 50
 ) -> list[AuditRecord]:
-    """Newest first; ask on with `before` = (created_at, id) of the last one. None of `accounts` is all, and the rest."""
+    """Newest first; ask on with `before` = (created_at, id) of the last one. `accounts` None is all."""
     columns = [audit_log.c[name] for name in AuditRecord.__slots__]
     statement = sa.select(*columns).where(*_conditions(wanted))
     if accounts is not None:

@@ -31,7 +31,7 @@ _LETTERS = string.ascii_lowercase + string.digits
 
 
 class KeyNotFound(LookupError):  # noqa: N818 - an answer to a person
-    """No key has this id or prefix."""
+    """No key has this prefix."""
 
 
 class KeyEnded(Exception):  # noqa: N818 - an answer to a person
@@ -68,12 +68,18 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """What a key is to be good for."""
+    """What a key is to be good for. Raise ValueError for a merchant's without accounts, or another's with some."""
 
     name: str
     role: Role
     account_ids: tuple[str, ...] = ()
     expires_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.role is Role.MERCHANT and not self.account_ids:
+            raise ValueError("a merchant's key wants at least one account")
+        if self.role is not Role.MERCHANT and self.account_ids:
+            raise ValueError("only a merchant's key is bound to accounts")
 
 
 def digest(key: str) -> str:
@@ -94,10 +100,10 @@ def create_key(connection: sa.Connection, new: NewKey, principal: Principal, now
 
 
 def rotate_key(
-    connection: sa.Connection, wanted: str, grace: timedelta, principal: Principal, now: datetime
+    connection: sa.Connection, prefix: str, grace: timedelta, principal: Principal, now: datetime
 ) -> tuple[KeyRecord, str]:
     """A new key with the same rights and lifetime; the old one ends after `grace`. Raise KeyNotFound or KeyEnded."""
-    old = _locked(connection, wanted)
+    old = _locked(connection, prefix)
     if not old.valid(now):
         raise KeyEnded(f"the key {old.prefix} is {old.state(now)}")
     expires = old.expires_at and now + (old.expires_at - old.created_at)
@@ -109,14 +115,14 @@ def rotate_key(
     return new, key
 
 
-def revoke_key(connection: sa.Connection, wanted: str, principal: Principal, now: datetime) -> KeyRecord:
+def revoke_key(connection: sa.Connection, prefix: str, principal: Principal, now: datetime) -> KeyRecord:
     """End a key at once; one that is revoked already stays as it is. Raise KeyNotFound."""
-    found = _locked(connection, wanted)
+    found = _locked(connection, prefix)
     if found.revoked_at is not None:
         return found
     connection.execute(sa.update(api_key).where(api_key.c.id == found.id).values(revoked_at=now))
     record_audit(connection, principal, "api_key_revoked", now=now, subject=_subject(found), details=_told(found))
-    return _locked(connection, found.prefix)
+    return _locked(connection, prefix)
 
 
 def list_keys(connection: sa.Connection) -> list[KeyRecord]:
@@ -158,13 +164,11 @@ def _insert(connection: sa.Connection, new: NewKey, principal: Principal, now: d
     return KeyRecord(**values), key
 
 
-def _locked(connection: sa.Connection, wanted: str) -> KeyRecord:
-    """By id or prefix."""
-    column = api_key.c.prefix if wanted.startswith("sk_") else api_key.c.id
-    statement = sa.select(api_key).where(column == wanted).with_for_update()
+def _locked(connection: sa.Connection, prefix: str) -> KeyRecord:
+    statement = sa.select(api_key).where(api_key.c.prefix == prefix).with_for_update()
     row = connection.execute(statement).mappings().one_or_none()
     if row is None:
-        raise KeyNotFound(wanted)
+        raise KeyNotFound(prefix)
     return _record(row)
 
 

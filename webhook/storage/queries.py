@@ -56,8 +56,8 @@ def _alert_record(row: sa.RowMapping) -> AlertRecord:
     return AlertRecord(**values)
 
 
-def _alert_conditions(wanted: AlertFilter) -> list[sa.ColumnElement[bool]]:
-    conditions = []
+def _alert_conditions(wanted: AlertFilter, accounts: frozenset[str] | None) -> list[sa.ColumnElement[bool]]:
+    conditions = _of(alert.c.account_id, accounts)
     if wanted.alert_type:
         conditions.append(alert.c.alert_type == wanted.alert_type)
     if wanted.account_id:
@@ -72,6 +72,11 @@ def _alert_conditions(wanted: AlertFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.until:
         conditions.append(alert.c.created_at <= wanted.until)
     return conditions + _dynamic_conditions(wanted)
+
+
+def _of(column: sa.Column[str], accounts: frozenset[str] | None) -> list[sa.ColumnElement[bool]]:
+    """None is all accounts, an empty set none."""
+    return [] if accounts is None else [column.in_(sorted(accounts))]
 
 
 def _dynamic_conditions(wanted: AlertFilter) -> list[sa.ColumnElement[bool]]:
@@ -90,10 +95,10 @@ def _closed_since(since: datetime) -> sa.ColumnElement[bool]:
     return (alert_dynamic.c.updated_at >= since) & (alert_dynamic.c.resolved_at >= since)
 
 
-def count_alerts(connection: sa.Connection, wanted: AlertFilter) -> int:
+def count_alerts(connection: sa.Connection, wanted: AlertFilter, *, accounts: frozenset[str] | None = None) -> int:
     # Every alert has its dynamic row: it is joined only where a condition reads it.
     source = alert.join(alert_dynamic) if _dynamic_conditions(wanted) else alert
-    statement = sa.select(sa.func.count()).select_from(source).where(*_alert_conditions(wanted))
+    statement = sa.select(sa.func.count()).select_from(source).where(*_alert_conditions(wanted, accounts))
     return connection.scalar(statement) or 0
 
 
@@ -101,6 +106,7 @@ def list_alerts(
     connection: sa.Connection,
     wanted: AlertFilter,
     *,
+    accounts: frozenset[str] | None = None,
     sort: AlertSort = AlertSort.TIME,
     descending: bool = True,
     limit: int = 20,
@@ -119,7 +125,7 @@ def list_alerts(
     statement = (
         sa.select(*_alert_columns())
         .select_from(alert.join(alert_dynamic))
-        .where(*_alert_conditions(wanted))
+        .where(*_alert_conditions(wanted, accounts))
         .order_by(*order)
         .limit(limit)
         .offset(offset)
@@ -127,9 +133,15 @@ def list_alerts(
     return [_alert_record(row) for row in connection.execute(statement).mappings()]
 
 
-def alert_by_id(connection: sa.Connection, alert_id: str) -> AlertRecord | None:
+def alert_by_id(
+    connection: sa.Connection, alert_id: str, *, accounts: frozenset[str] | None = None
+) -> AlertRecord | None:
     """None when there is none; `alert_id` has to be a UUID."""
-    statement = sa.select(*_alert_columns()).select_from(alert.join(alert_dynamic)).where(alert.c.id == alert_id)
+    statement = (
+        sa.select(*_alert_columns())
+        .select_from(alert.join(alert_dynamic))
+        .where(alert.c.id == alert_id, *_of(alert.c.account_id, accounts))
+    )
     row = connection.execute(statement).mappings().one_or_none()
     return None if row is None else _alert_record(row)
 
@@ -213,39 +225,55 @@ def _account_condition(connection: sa.Connection, account: str) -> sa.ColumnElem
     return in_name | log.account_id.icontains(account, autoescape=True)
 
 
-def list_triggers(connection: sa.Connection, wanted: TriggerFilter, limit: int = 50) -> list[TriggerRecord]:
+def list_triggers(
+    connection: sa.Connection, wanted: TriggerFilter, limit: int = 50, *, accounts: frozenset[str] | None = None
+) -> list[TriggerRecord]:
     """Newest first; ask on with `before` = (created_at, id) of the last one."""
     log = alert_trigger_log.c
     renamed = {"metrics": "metrics_data"}
     columns = [log[renamed.get(name, name)].label(name) for name in TriggerRecord.__slots__]
-    statement = sa.select(*columns).where(*_trigger_conditions(wanted))
+    statement = sa.select(*columns).where(*_trigger_conditions(wanted), *_of(log.account_id, accounts))
     if wanted.account:
         statement = statement.where(_account_condition(connection, wanted.account))
     statement = statement.order_by(log.created_at.desc(), log.id.desc()).limit(limit)
     return [TriggerRecord(**row) for row in connection.execute(statement).mappings()]
 
 
-def count_suppressed(connection: sa.Connection, since: datetime) -> Suppressed:
+def count_suppressed(
+    connection: sa.Connection, since: datetime, *, accounts: frozenset[str] | None = None
+) -> Suppressed:
     """The one figure of the list's head that grows with the traffic: there may be hundreds of thousands in a day."""
     log = alert_trigger_log.c
     held_back = sa.select(sa.func.count(), sa.func.count(log.account_id.distinct())).where(
-        log.created_at >= since, log.outcome == Outcome.SUPPRESSED.value
+        log.created_at >= since, log.outcome == Outcome.SUPPRESSED.value, *_of(log.account_id, accounts)
     )
-    triggers, accounts = connection.execute(held_back).one()
-    return Suppressed(triggers, accounts)
+    return Suppressed(*connection.execute(held_back).one())
 
 
-def statistics(connection: sa.Connection, day_start: datetime, suppressed: Suppressed | None = None) -> Statistics:
+def statistics(
+    connection: sa.Connection,
+    day_start: datetime,
+    suppressed: Suppressed | None = None,
+    *,
+    accounts: frozenset[str] | None = None,
+) -> Statistics:
     """What the head of the list says, each statement on an index; `suppressed` where it was counted just before."""
     dynamic = alert_dynamic.c
+    source = alert_dynamic if accounts is None else alert.join(alert_dynamic)
+    mine = _of(alert.c.account_id, accounts)
     by_severity = (
         sa.select(dynamic.current_severity, sa.func.count())
-        .where(dynamic.status == AlertStatus.ACTIVE.value)
+        .select_from(source)
+        .where(dynamic.status == AlertStatus.ACTIVE.value, *mine)
         .group_by(dynamic.current_severity)
     )
     counted = {Severity(severity): count for severity, count in connection.execute(by_severity)}
-    resolved = sa.select(sa.func.count()).where(dynamic.status == AlertStatus.RESOLVED.value, _closed_since(day_start))
-    suppressed = suppressed or count_suppressed(connection, day_start)
+    resolved = (
+        sa.select(sa.func.count())
+        .select_from(source)
+        .where(dynamic.status == AlertStatus.RESOLVED.value, _closed_since(day_start), *mine)
+    )
+    suppressed = suppressed or count_suppressed(connection, day_start, accounts=accounts)
     return Statistics(
         active={severity: counted.get(severity, 0) for severity in Severity},
         resolved=connection.scalar(resolved) or 0,

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from webhook.domain.access import Principal
 from webhook.domain.alert import AlertSession, AlertStatus, NotifyReason, SessionStatus, Trigger, TriggerStatus
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.occurrence import Delivery, classify
@@ -44,15 +45,15 @@ class AlertStore:
         return changes
 
     def close(
-        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, authenticated_as: str, now: datetime
+        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, by: Principal, now: datetime
     ) -> AlertSession:
-        """A person resolves or dismisses one alert; raise AlertNotFound or IllegalChange."""
+        """A person resolves or dismisses one alert; raise AlertNotFound, of others' too, or IllegalChange."""
         with transaction(self._database) as connection:
             found = lock_sessions(connection, alert_dynamic.c.alert_id == alert_id)
-            if not found:
+            if not found or not by.may_see(found[0].account_id):
                 raise AlertNotFound(alert_id)
             after = closed(found[0], status, now)
-            close_alerts(connection, [after], Closing(status, note, actor, authenticated_as, now))
+            close_alerts(connection, [after], Closing(status, note, actor, by, now))
             return after
 
 

@@ -19,7 +19,8 @@ from webhook.ports import AlertNotFound, HistoryUnavailable
 from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord, NotificationRecord, TriggerRecord
-from webhook.web.contracts import ADMIN_SESSION, ADMIN_TOKEN, Actions, Charts, ImageFormat
+from webhook.web.access import principal
+from webhook.web.contracts import Actions, Charts, ImageFormat
 from webhook.web.parameters import (
     AlertQuery,
     ChartQuery,
@@ -61,7 +62,7 @@ def http_problem(error: HTTPException) -> Response:
     return response
 
 
-def _invalid(error: ValidationError) -> Response:
+def invalid(error: ValidationError) -> Response:
     errors = [
         {"field": ".".join(str(part) for part in entry["loc"]), "message": entry["msg"]}
         for entry in error.errors(include_url=False, include_context=False, include_input=False)
@@ -78,11 +79,6 @@ def _body(model: type[P]) -> P:
     return model.model_validate(given)
 
 
-def _credential() -> str:
-    """By what the request was let in: a bearer is judged first, see `require_credentials`."""
-    return ADMIN_TOKEN if request.headers.get("Authorization") else ADMIN_SESSION
-
-
 def _time(at: datetime | None) -> str | None:
     return None if at is None else f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
@@ -93,7 +89,7 @@ def api_blueprint(api: Api) -> Blueprint:
     _add_triggers(pages, api)
     _add_actions(pages, api)
     _add_charts(pages, api)
-    pages.register_error_handler(ValidationError, _invalid)
+    pages.register_error_handler(ValidationError, invalid)
     pages.register_error_handler(AlertNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "There is no such alert."))
     pages.register_error_handler(IllegalChange, lambda error: problem(HTTPStatus.CONFLICT, f"{error}."))
     return pages
@@ -104,10 +100,12 @@ def _add_alerts(pages: Blueprint, api: Api) -> None:
     def alerts() -> Response:
         asked = AlertQuery.strictly(request.args)
         with api.database.read() as connection:
-            total = queries.count_alerts(connection, asked.wanted())
+            accounts = principal().accounts
+            total = queries.count_alerts(connection, asked.wanted(), accounts=accounts)
             found = queries.list_alerts(
                 connection,
                 asked.wanted(),
+                accounts=accounts,
                 sort=asked.sort_by,
                 descending=asked.sort_order == "desc",
                 limit=asked.page_size,
@@ -126,7 +124,7 @@ def _add_alerts(pages: Blueprint, api: Api) -> None:
     @pages.get("/alerts/<uuid:alert_id>")
     def alert(alert_id: UUID) -> Response:
         with api.database.read() as connection:
-            record = queries.alert_by_id(connection, str(alert_id))
+            record = queries.alert_by_id(connection, str(alert_id), accounts=principal().accounts)
             if record is None:
                 raise AlertNotFound
             shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])
@@ -139,7 +137,7 @@ def _add_triggers(pages: Blueprint, api: Api) -> None:
     def triggers() -> Response:
         asked = TriggerQuery.strictly(request.args)
         with api.database.read() as connection:
-            found = queries.list_triggers(connection, asked.wanted(), asked.limit)
+            found = queries.list_triggers(connection, asked.wanted(), asked.limit, accounts=principal().accounts)
         more = len(found) == asked.limit
         following = cursor(found[-1].created_at, found[-1].id) if more else None
         return jsonify(data=[_trigger_entry(record) for record in found], next=following)
@@ -149,9 +147,7 @@ def _add_actions(pages: Blueprint, api: Api) -> None:
     @pages.post("/alerts/<uuid:alert_id>/resolve")
     def resolve(alert_id: UUID) -> Response:
         body, now = _body(ResolveBody), api.clock()
-        api.actions.resolve(
-            str(alert_id), note=body.resolution_note, actor=body.resolved_by, authenticated_as=_credential(), now=now
-        )
+        api.actions.resolve(str(alert_id), note=body.resolution_note, actor=body.resolved_by, by=principal(), now=now)
         return jsonify(
             alert_id=str(alert_id),
             status=AlertStatus.RESOLVED,
@@ -162,9 +158,7 @@ def _add_actions(pages: Blueprint, api: Api) -> None:
     @pages.post("/alerts/<uuid:alert_id>/dismiss")
     def dismiss(alert_id: UUID) -> Response:
         body, now = _body(DismissBody), api.clock()
-        api.actions.dismiss(
-            str(alert_id), reason=body.dismiss_reason, actor=body.dismissed_by, authenticated_as=_credential(), now=now
-        )
+        api.actions.dismiss(str(alert_id), reason=body.dismiss_reason, actor=body.dismissed_by, by=principal(), now=now)
         return jsonify(alert_id=str(alert_id), status=AlertStatus.DISMISSED, dismissed_at=_time(now))
 
 
@@ -174,7 +168,7 @@ def _add_charts(pages: Blueprint, api: Api) -> None:
         """Without `metric`: the one that matters most."""
         asked = ChartQuery.strictly(request.args)
         with api.database.read() as connection:
-            record = queries.alert_by_id(connection, str(alert_id))
+            record = queries.alert_by_id(connection, str(alert_id), accounts=principal().accounts)
             if record is None:
                 raise AlertNotFound
             shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])

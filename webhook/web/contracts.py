@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, Protocol
 
+from webhook.domain.access import Principal
 from webhook.storage.records import AlertRecord
 
 ADMIN_TOKEN = "admin token"  # noqa: S105 - what the audit log calls the credential, not the credential
@@ -24,9 +25,9 @@ ImageFormat = Literal["png", "svg"]
 class Actions(Protocol):
     """What a person can do to an alert. Raises AlertNotFound, IllegalChange or StoreUnavailable."""
 
-    def resolve(self, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime) -> None: ...
+    def resolve(self, alert_id: str, *, note: str, actor: str, by: Principal, now: datetime) -> None: ...
 
-    def dismiss(self, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime) -> None: ...
+    def dismiss(self, alert_id: str, *, reason: str, actor: str, by: Principal, now: datetime) -> None: ...
 
 
 class Charts(Protocol):

@@ -16,7 +16,7 @@ from uuid import UUID
 from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
 from flask_wtf.csrf import CSRFError
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response
@@ -30,11 +30,16 @@ from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord, TriggerRecord
 from webhook.web import readings, wording
-from webhook.web.api import Api, action_text, api_blueprint, http_problem, readings_of
-from webhook.web.auth import Gate, login_blueprint, require_credentials, require_login, secure_application
-from webhook.web.contracts import ADMIN_SESSION, Actions, Charts
+from webhook.web.access import principal
+from webhook.web.api import Api, action_text, api_blueprint, http_problem, invalid, readings_of
+from webhook.web.audit_api import audit_blueprint
+from webhook.web.auth import Gate, require_credentials, require_login
+from webhook.web.contracts import Actions, Charts
+from webhook.web.doors import Doors
 from webhook.web.figures import Figures
+from webhook.web.keys_api import keys_blueprint
 from webhook.web.live import DEFAULT_SUBSCRIBERS, Broadcaster, live_blueprint
+from webhook.web.login import login_blueprint
 from webhook.web.parameters import (
     PAGE_SIZE,
     PERIODS,
@@ -49,7 +54,6 @@ from webhook.web.parameters import (
 )
 from webhook.web.problems import problem
 
-ACTOR = "admin"
 TIMELINE = 100
 TRIGGERS = 50
 CHARTED = 4
@@ -96,25 +100,27 @@ def register_pages(
     clock: Callable[[], datetime],
     actions: Actions,
     charts: Charts | None,
-    admin_token: str,
+    doors: Doors,
 ) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
 
-    Where `app.secret_key` is not set it is derived from `admin_token`. `app.config["LIVE_SUBSCRIBERS"]` bounds
-    the streams of one process (each holds a thread). Raises ValueError for an empty token.
+    `app.config["LIVE_SUBSCRIBERS"]` bounds the streams of one process (each holds a thread).
     """
-    gate = secure_application(app, admin_token, clock)
+    gate = doors.gate
     broadcaster = Broadcaster(database, clock, app.config.get("LIVE_SUBSCRIBERS", DEFAULT_SUBSCRIBERS))
     site = Api(database, clock, actions, charts)
     pages = _pages_blueprint(site)
     pages.before_request(require_login(gate))
-    api, live = api_blueprint(site), live_blueprint(database, broadcaster, clock)
-    for protected in (api, live):
+    api, live = api_blueprint(site), live_blueprint(database, broadcaster, clock, gate.still_in)
+    keys, audit = keys_blueprint(database, clock), audit_blueprint(database)
+    for protected in (api, live, keys, audit):
         protected.before_request(require_credentials(gate))
     assets = _assets_blueprint()
-    for blueprint in (login_blueprint(gate), assets, api, live, pages):
+    for blueprint in (login_blueprint(gate, doors.oidc), assets, api, live, keys, audit, pages):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
+    # The answer of flask_openapi3's blueprints to a request that does not fit their models.
+    vars(app).setdefault("validation_error_callback", invalid)
     app.register_error_handler(HTTPException, _http_error)
     for away in (OperationalError, PoolTimeout, StoreUnavailable):
         app.register_error_handler(away, _database_away)
@@ -147,7 +153,11 @@ def _add_template_words(app: Flask, assets: Blueprint, gate: Gate, clock: Callab
     @app.context_processor
     def context() -> dict[str, Any]:
         fragment = FRAGMENT_HEADER in request.headers
-        return {"now": clock(), "signed_in": gate.has_session, "fragment": fragment}
+        try:
+            visitor = gate.visitor()
+        except SQLAlchemyError:  # the page that says so is rendered all the same
+            visitor = None
+        return {"now": clock(), "visitor": visitor, "signed_in": visitor is not None, "fragment": fragment}
 
 
 def _wants_problem() -> bool:
@@ -200,15 +210,15 @@ def _changed(endpoint: str, query: Parameters) -> Callable[..., str]:
 
 
 def _alerts(site: Api, figures: Figures) -> str:
-    now, query = site.clock(), AlertPageQuery.leniently(request.args)
+    now, query, accounts = site.clock(), AlertPageQuery.leniently(request.args), principal().accounts
     wanted = query.wanted(now)
     with site.database.read() as connection:
-        statistics = figures.statistics(connection, day_start(now), now)
-        total = queries.count_alerts(connection, wanted)
+        statistics = figures.statistics(connection, day_start(now), now, accounts=accounts)
+        total = queries.count_alerts(connection, wanted, accounts=accounts)
         pages = max(1, -(-total // PAGE_SIZE))
         page = min(query.page, pages)
         found = queries.list_alerts(
-            connection, wanted, sort=query.order, limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE
+            connection, wanted, accounts=accounts, sort=query.order, limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE
         )
         verdicts = queries.latest_verdicts(connection, [record.id for record in found])
     rows = [(record, readings_of(record, verdicts[record.id])) for record in found]
@@ -234,12 +244,15 @@ def _alert(site: Api, alert_id: UUID) -> str:
 
 def _render_alert(site: Api, alert_id: str, form: Form) -> str:
     with site.database.read() as connection:
-        record = queries.alert_by_id(connection, alert_id)
+        record = queries.alert_by_id(connection, alert_id, accounts=principal().accounts)
         if record is None:
             raise NotFound
         verdict = queries.latest_verdicts(connection, [alert_id])[alert_id]
         triggers = queries.list_triggers(
-            connection, TriggerPageQuery(alert=UUID(alert_id)).wanted(site.clock()), TIMELINE
+            connection,
+            TriggerPageQuery(alert=UUID(alert_id)).wanted(site.clock()),
+            TIMELINE,
+            accounts=principal().accounts,
         )
         comments = queries.comments_of(connection, alert_id)
         notifications = queries.notifications_of(connection, alert_id)
@@ -288,18 +301,16 @@ def _escalations(record: AlertRecord) -> list[dict[str, Any]]:
 
 def _resolve(site: Api, alert_id: UUID) -> Response | tuple[str, int]:
     def act(form: ResolveForm) -> None:
-        site.actions.resolve(
-            str(alert_id), note=form.note, actor=ACTOR, authenticated_as=ADMIN_SESSION, now=site.clock()
-        )
+        by = principal()
+        site.actions.resolve(str(alert_id), note=form.note, actor=by.name, by=by, now=site.clock())
 
     return _act(site, str(alert_id), "resolve", ResolveForm, act)
 
 
 def _dismiss(site: Api, alert_id: UUID) -> Response | tuple[str, int]:
     def act(form: DismissForm) -> None:
-        site.actions.dismiss(
-            str(alert_id), reason=form.text, actor=ACTOR, authenticated_as=ADMIN_SESSION, now=site.clock()
-        )
+        by = principal()
+        site.actions.dismiss(str(alert_id), reason=form.text, actor=by.name, by=by, now=site.clock())
 
     return _act(site, str(alert_id), "dismiss", DismissForm, act)
 
@@ -332,7 +343,7 @@ def _act(
 
 def _confirm(site: Api, alert_id: str, form: Form) -> str:
     with site.database.read() as connection:
-        record = queries.alert_by_id(connection, alert_id)
+        record = queries.alert_by_id(connection, alert_id, accounts=principal().accounts)
     if record is None:
         raise NotFound
     return render_template("confirm.html", alert=record, form=form)
@@ -347,7 +358,7 @@ def _hint(kind: str, field: str) -> str:
 def _triggers(site: Api) -> str:
     query = TriggerPageQuery.leniently(request.args)
     with site.database.read() as connection:
-        found = queries.list_triggers(connection, query.wanted(site.clock()), TRIGGERS)
+        found = queries.list_triggers(connection, query.wanted(site.clock()), TRIGGERS, accounts=principal().accounts)
     more = cursor(found[-1].created_at, found[-1].id) if len(found) == TRIGGERS else None
     return render_template(
         "triggers.html",
