@@ -280,6 +280,11 @@ class Settings(BaseSettings):
         """Arguments, then the environment; there is no .env file and no secrets folder."""
         return init_settings, env_settings
 
+    def secrets(self) -> list[str]:
+        """The values that no log may show; of the URLs their passwords are found by their form."""
+        values = [getattr(self, name) for name in SECRETS if not name.endswith("_url")]
+        return [value.get_secret_value() for value in values if value is not None]
+
     @property
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
