@@ -11,7 +11,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from webhook.domain.access import MAY, Right, Role
+from webhook.domain.access import MAY, Principal, Right, Role
 from webhook.storage.database import Database
 from webhook.storage.keys import (
     KeyEnded,
@@ -24,7 +24,7 @@ from webhook.storage.keys import (
     rotate_key,
 )
 from webhook.storage.transactions import transaction
-from webhook.web.access import principal, require
+from webhook.web.access import require
 from webhook.web.parameters import Instant
 from webhook.web.problems import problem
 
@@ -88,11 +88,6 @@ def keys_blueprint(database: Database, clock: Callable[[], datetime]) -> APIBlue
     routes = APIBlueprint("api_keys", __name__, url_prefix="/api/v1")
     routes.register_error_handler(KeyNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "There is no such key."))
     routes.register_error_handler(KeyEnded, lambda error: problem(HTTPStatus.CONFLICT, f"{error}."))
-
-    def only_admins() -> None:
-        require(*MAY[Right.KEYS])
-
-    routes.before_request(only_admins)
     _add_reading(routes, database, clock)
     _add_changes(routes, database, clock)
     return routes
@@ -102,6 +97,7 @@ def _add_reading(routes: APIBlueprint, database: Database, clock: Callable[[], d
     @routes.get("/api-keys", responses={200: KeyList})
     def api_keys() -> Response:
         """All keys, newest first, ended ones too."""
+        _admin()
         with database.read() as connection:
             found = list_keys(connection)
         return _json(KeyList(data=[_entry(record, clock()) for record in found]))
@@ -111,7 +107,7 @@ def _add_changes(routes: APIBlueprint, database: Database, clock: Callable[[], d
     @routes.post("/api-keys", responses={201: KeyMade})
     def create_api_key(body: NewKeyBody) -> Response:
         """Make a key."""
-        now = clock()
+        by, now = _admin(), clock()
         if body.expires_at is not None and body.expires_at <= now:
             return problem(HTTPStatus.BAD_REQUEST, "expires_at: is past.")
         try:
@@ -119,24 +115,28 @@ def _add_changes(routes: APIBlueprint, database: Database, clock: Callable[[], d
         except ValueError as error:
             return problem(HTTPStatus.BAD_REQUEST, f"account_ids: {error}.")
         with transaction(database) as connection:
-            record, key = create_key(connection, new, principal(), now)
+            record, key = create_key(connection, new, by, now)
         return _made(record, key, now)
 
     @routes.post("/api-keys/<prefix>/rotate", responses={201: KeyMade})
     def rotate_api_key(path: KeyPath, body: RotateBody) -> Response:
         """A new key with the same rights; the old one goes on for a while."""
-        now = clock()
+        by, now = _admin(), clock()
         with transaction(database) as connection:
-            record, key = rotate_key(connection, path.prefix, timedelta(hours=body.grace_hours), principal(), now)
+            record, key = rotate_key(connection, path.prefix, timedelta(hours=body.grace_hours), by, now)
         return _made(record, key, now)
 
     @routes.post("/api-keys/<prefix>/revoke", responses={200: KeyEntry})
     def revoke_api_key(path: KeyPath) -> Response:
         """End a key. Processes that have just let it in forget it within seconds."""
-        now = clock()
+        by, now = _admin(), clock()
         with transaction(database) as connection:
-            record = revoke_key(connection, path.prefix, principal(), now)
+            record = revoke_key(connection, path.prefix, by, now)
         return _json(_entry(record, now))
+
+
+def _admin() -> Principal:
+    return require(*MAY[Right.KEYS])
 
 
 def _made(record: KeyRecord, key: str, now: datetime) -> Response:
