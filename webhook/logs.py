@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-
 MASK = "***"
 SHORTEST_SECRET = 6
 """Anything shorter is part of too many words."""

@@ -149,7 +149,12 @@ def test_words_of_a_stranger_are_not_shown(site: Site) -> None:
 
 
 def test_a_provider_that_is_away_is_said_plainly(tmp_path: Path) -> None:
-    settings = {"oidc_issuer": "http://127.0.0.1:9", "oidc_client_id": "x", "oidc_client_secret": "y", "oidc_roles": ROLES}
+    settings = {
+        "oidc_issuer": "http://127.0.0.1:9",
+        "oidc_client_id": "x",
+        "oidc_client_secret": "y",
+        "oidc_roles": ROLES,
+    }
     site = Site(rows.open_store(f"sqlite:///{tmp_path}/sentinel.db"), settings=settings)
     refused = site.client().get("/login/oidc")
     assert refused.status_code == 502

@@ -161,7 +161,9 @@ def test_health_and_metrics(client: FlaskClient) -> None:
 
 def test_no_token_no_service(database: Database) -> None:
     with pytest.raises(ConfigError, match="SENTINEL_INGEST_TOKEN"):
-        create_app(Settings(database_url=database.url.render_as_string(hide_password=False), ingest_token="", admin_token="x"))
+        create_app(
+            Settings(database_url=database.url.render_as_string(hide_password=False), ingest_token="", admin_token="x")
+        )
 
 
 def test_secrets_stay_out_of_logs_and_answers(client: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:

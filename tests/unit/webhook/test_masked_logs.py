@@ -30,7 +30,13 @@ def test_secrets_are_masked_and_nothing_else(text: str, shown: str) -> None:
 
 
 def test_fields_that_are_named_so_and_what_lies_within_are_masked() -> None:
-    given = {"event": "x", "token": "abc", "sent": {"phone_numbers": ["+1"], "to": [HOOK]}, "tokens_used": 5, "ok": True}
+    given = {
+        "event": "x",
+        "token": "abc",
+        "sent": {"phone_numbers": ["+1"], "to": [HOOK]},
+        "tokens_used": 5,
+        "ok": True,
+    }
     masked = Masked([])(None, "info", given)
     assert masked["token"] == MASK
     assert masked["sent"] == {"phone_numbers": [MASK], "to": [f"https://hooks.slack.com/{MASK}"]}
