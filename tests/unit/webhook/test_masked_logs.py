@@ -43,7 +43,6 @@ def test_fields_that_are_named_so_and_what_lies_within_are_masked() -> None:
     assert (masked["tokens_used"], masked["ok"]) == (5, True)
 
 
-# noqa: TRY301 - its traceback is logged
 def test_no_line_holds_a_secret_not_even_that_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         configure_logging("webhook", secrets=["known-secret"])
