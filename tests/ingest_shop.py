@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from page_rows import ADMIN
 from prometheus_client import CollectorRegistry
 
 from webhook.domain.action import Doing
@@ -47,7 +48,7 @@ def firing(
 
 
 def by(actor: str, now: datetime) -> Doing:
-    return Doing(actor, "admin token", now)
+    return Doing(actor, ADMIN, now)
 
 
 class Shop:

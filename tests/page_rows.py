@@ -13,6 +13,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from flask import Flask
 
+from webhook.domain.access import Principal, Role
 from webhook.domain.action import DismissReason, Doing
 from webhook.domain.alert import AlertTypes
 from webhook.domain.evaluation import Condition, MerchantConfig, evaluate
@@ -23,10 +24,12 @@ from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.records import AlertRecord
 from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_trigger_log, metadata, notification
 from webhook.web.api import Api
+from webhook.web.doors import DoorSettings, open_doors
 from webhook.web.openapi import application
 from webhook.web.pages import register_pages
 
 TOKEN = "a-long-admin-token-for-tests"
+ADMIN = Principal("admin", Role.ADMIN, "admin token")
 NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
 HOSTILE = '<script>alert(1)</script>"\' onmouseover="x" {{7*7}} \u202egnp.exe & Söhne'
 LONG = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz-Vertriebs-GmbH-und-Co-KG-" * 2
@@ -104,8 +107,10 @@ def make_app(
 ) -> tuple[Flask, NotedActions]:
     app, actions = application(), NotedActions(database)
     app.secret_key = secret_key
-    site = Api(database, clock or Clock(), actions, DeadLetters(database), charts, AlertTypes())
-    app.extensions["sentinel_broadcaster"] = register_pages(app, site, admin_token=token)
+    clock = clock or Clock()
+    doors = open_doors(app, DoorSettings(token), database, clock)
+    site = Api(database, clock, actions, DeadLetters(database), charts, AlertTypes())
+    app.extensions["sentinel_broadcaster"] = register_pages(app, site, doors)
     return app, actions
 
 

@@ -12,6 +12,7 @@ from flask import Flask, Response
 from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic import SecretStr
 
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.prometheus import PrometheusHistory
@@ -26,8 +27,12 @@ from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert_trigger_log
 from webhook.web.api import Api
 from webhook.web.contracts import ImageFormat, Theme
+from webhook.web.doors import Doors, DoorSettings, open_doors
+from webhook.web.ingest_door import IngestDoor, IngestSecrets
 from webhook.web.openapi import application
 from webhook.web.pages import register_pages
+from webhook.web.people import OidcSettings
+from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.tracing import trace_requests
 
@@ -40,25 +45,24 @@ def utc_now() -> datetime:
 
 def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Flask:
     """Build the web application; raise ConfigError where it lacks a setting. `clock` gives the time in UTC."""
-    if not settings.ingest_token:
-        raise ConfigError(["SENTINEL_INGEST_TOKEN: must be set"])
     app = application()
     database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
     store = AlertStore(database)
+    doors = _open_doors(app, settings, database, clock)
     registry = CollectorRegistry()
     trace_requests(app, registry)
     register_receiver(
         app,
         store,
         settings.ingest,
-        token=settings.ingest_token.get_secret_value(),
+        door=_ingest_door(settings, doors, clock),
         max_body_bytes=settings.max_body_bytes,
         metrics=IngestMetrics(registry),
         clock=clock,
     )
     _register_health(app, database)
     _register_metrics(app, registry)
-    _register_pages(app, settings, database, clock)
+    _register_pages(app, settings, database, doors, clock)
     app.extensions["sentinel_database"] = database
     return app
 
@@ -86,11 +90,52 @@ class _Charts:
         )
 
 
-def _register_pages(app: OpenAPI, settings: Settings, database: Database, clock: Callable[[], datetime]) -> None:
+def _open_doors(app: Flask, settings: Settings, database: Database, clock: Callable[[], datetime]) -> Doors:
     if not settings.admin_token:
         raise ConfigError(["SENTINEL_ADMIN_TOKEN: must be set"])
     if settings.secret_key:
         app.secret_key = settings.secret_key.get_secret_value()
+    rates = RateSettings(
+        settings.rate_limit_address, settings.rate_limit_read, settings.rate_limit_write, _text(settings.redis_url)
+    )
+    wanted = DoorSettings(
+        settings.admin_token.get_secret_value(), settings.public_url, rates, settings.trusted_proxies, _oidc(settings)
+    )
+    try:
+        return open_doors(app, wanted, database, clock)
+    except ImportError as error:
+        raise ConfigError([f"SENTINEL_OIDC_ISSUER: install sentinel[oidc]: {error}"]) from error
+
+
+def _oidc(settings: Settings) -> OidcSettings | None:
+    if settings.oidc_issuer is None:
+        return None
+    return OidcSettings(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id or "",
+        client_secret=_text(settings.oidc_client_secret) or "",
+        roles=settings.oidc_roles,
+        scopes=settings.oidc_scopes,
+        role_claim=settings.oidc_role_claim,
+        accounts_claim=settings.oidc_accounts_claim,
+    )
+
+
+def _ingest_door(settings: Settings, doors: Doors, clock: Callable[[], datetime]) -> IngestDoor:
+    if not settings.ingest_token:
+        raise ConfigError(["SENTINEL_INGEST_TOKEN: must be set"])
+    signed = _text(settings.ingest_hmac_secret) or ""
+    secrets = IngestSecrets(settings.ingest_token.get_secret_value(), signed, settings.ingest_hmac)
+    return IngestDoor(doors.gate, secrets, settings.max_body_bytes, clock)
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _register_pages(
+    app: OpenAPI, settings: Settings, database: Database, doors: Doors, clock: Callable[[], datetime]
+) -> None:
     broadcaster = register_pages(
         app,
         Api(
@@ -101,7 +146,7 @@ def _register_pages(app: OpenAPI, settings: Settings, database: Database, clock:
             charts=_Charts(AlertChart(PrometheusHistory(settings.prometheus_url), MatplotlibCharts()), clock),
             types=settings.ingest.types,
         ),
-        admin_token=settings.admin_token.get_secret_value(),
+        doors,
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import durationpy
 import yaml
+from limits import parse_many
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -27,12 +28,23 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from webhook.domain.access import Role
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.severity import EscalationStep, Severity
 
 PREFIX = "SENTINEL_"
-SECRETS = ("database_url", "ingest_token", "admin_token", "secret_key", "slack_bot_token", "llm_api_key")
+SECRETS = (
+    "database_url",
+    "ingest_token",
+    "ingest_hmac_secret",
+    "admin_token",
+    "secret_key",
+    "slack_bot_token",
+    "llm_api_key",
+    "oidc_client_secret",
+    "redis_url",
+)
 
 CHART_METRICS = {
     "CARD_TESTING": "block_rate",
@@ -79,6 +91,30 @@ def _url(value: object) -> str:
 
 
 Url = Annotated[str, PlainValidator(_url)]
+
+
+def _issuer(value: object) -> str:
+    """To the letter as the provider spells it, with or without a slash at its end."""
+    TypeAdapter(HttpUrl).validate_python(value)
+    return str(value)
+
+
+Issuer = Annotated[str, PlainValidator(_issuer)]
+
+
+def _rate_limit(value: object) -> str:
+    """`600/minute`, several with `;` between them, or `off`, which is empty here."""
+    text = str(value).strip()
+    if text in ("", "off"):
+        return ""
+    try:
+        parse_many(text)
+    except ValueError as error:
+        raise ValueError("must be a limit such as 600/minute, or off") from error
+    return text
+
+
+RateLimit = Annotated[str, PlainValidator(_rate_limit)]
 
 
 LONGEST_SUMMARY = timedelta(seconds=30)
@@ -155,8 +191,22 @@ class Settings(BaseSettings):
 
     database_url: SecretStr = SecretStr("sqlite:///sentinel.db")
     ingest_token: SecretStr | None = None
+    ingest_hmac_secret: SecretStr | None = None
+    ingest_hmac: Literal["accepted", "required"] = "accepted"
     admin_token: SecretStr | None = None
     secret_key: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    rate_limit_address: RateLimit = "1200/minute"
+    rate_limit_read: RateLimit = "600/minute"
+    rate_limit_write: RateLimit = "120/minute"
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    oidc_issuer: Issuer | None = None
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_scopes: Annotated[list[str], NoDecode] = ["openid", "profile", "email"]
+    oidc_role_claim: str = "groups"
+    oidc_roles: dict[str, Role] = {}
+    oidc_accounts_claim: str = "account_ids"
     slack_bot_token: SecretStr | None = None
     llm_api_key: SecretStr | None = None
     public_url: Url = "http://127.0.0.1:8080"
@@ -175,7 +225,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
 
-    @field_validator("channels", mode="before")
+    @field_validator("channels", "oidc_scopes", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         """`console,slack` or a JSON list."""
@@ -191,6 +241,18 @@ class Settings(BaseSettings):
         if value > LONGEST_SUMMARY:
             raise ValueError(f"must be at most {durationpy.to_str(LONGEST_SUMMARY)}")
         return value
+
+    @model_validator(mode="after")
+    def _whole_provider(self) -> Settings:
+        if self.oidc_issuer is None:
+            return self
+        wanted = ("oidc_client_id", "oidc_client_secret", "oidc_roles")
+        missing = [PREFIX + name.upper() for name in wanted if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"SENTINEL_OIDC_ISSUER wants {', '.join(missing)} too")
+        if "openid" not in self.oidc_scopes:
+            raise ValueError("SENTINEL_OIDC_SCOPES must contain openid")
+        return self
 
     @field_validator("database_url")
     @classmethod
@@ -220,6 +282,11 @@ class Settings(BaseSettings):
         """Arguments, then the environment; there is no .env file and no secrets folder."""
         return init_settings, env_settings
 
+    def secrets(self) -> list[str]:
+        """The values that no log may show; of the URLs their passwords are found by their form."""
+        values = [getattr(self, name) for name in SECRETS if not name.endswith("_url")]
+        return [value.get_secret_value() for value in values if value is not None]
+
     @property
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
@@ -248,6 +315,9 @@ def _settings(given: Mapping[str, Any], problems: list[str]) -> Settings | None:
         return Settings(**given)
     except ValidationError as error:
         for detail in error.errors(include_input=False, include_url=False):
+            if not detail["loc"]:  # of several settings together: it names them
+                problems.append(_message(detail["msg"]))
+                continue
             name, *rest = detail["loc"]
             place = _variable(str(name)) + "".join(f"[{part}]" for part in rest)
             problems.append(f"{place}: {_message(detail['msg'])}")

@@ -162,7 +162,7 @@ class Worker:
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; raise ConfigError when the settings do not suffice."""
-    configure_logging("worker", settings.log_level)
+    configure_logging("worker", settings.log_level, settings.secrets())
     options = worker_options()
     registry = CollectorRegistry()
     worker = build_worker(settings, options, registry)

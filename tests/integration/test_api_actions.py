@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from page_rows import NOW, TOKEN
 from werkzeug.test import TestResponse
 
+from webhook.domain.access import Principal, Role
 from webhook.domain.action import Doing
 from webhook.ports import AlertNotFound
 from webhook.storage.acting import AlertActions
@@ -135,7 +136,7 @@ def test_dead_letters_are_found_replayed_and_discarded(stranger: FlaskClient, da
 def test_another_merchants_alert_is_as_if_it_did_not_exist(database: Database) -> None:
     alert_id = rows.insert_alert(database, account_id="acc_1")
     letter = rows.insert_notification(database, alert_id, status="FAILED")  # of acc_017
-    theirs = Doing("m", "key", NOW, accounts=frozenset({"acc_2"}))
+    theirs = Doing("m", Principal("m", Role.MERCHANT, "api_key/sk_x", frozenset({"acc_2"})), NOW)
     actions = AlertActions(database, {"slack": {}})
     with pytest.raises(AlertNotFound):
         actions.acknowledge(alert_id, "", theirs)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from webhook.domain.access import Principal
+
 LONGEST_SNOOZE = timedelta(days=30)
 MOST_MENTIONS = 20
 _MENTION = re.compile(r"(?<![\w@./-])@([A-Za-z0-9](?:[\w.-]{0,62}\w)?)")
@@ -28,17 +30,15 @@ class VersionChanged(ValueError):  # noqa: N818 - an answer to a person, not a f
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """Who does it and when. `actor` is how they call themselves, `authenticated_as` the credential they came with.
+    """Who does it and when. `actor` is how they call themselves, `by` who was let in: it bounds what they may touch.
 
-    `accounts` bounds the alerts they may touch (None: all), `versions` those on which they have decided (None: any).
+    `versions`: those of the alert on which they have decided; None is any.
     """
 
     actor: str
-    authenticated_as: str
+    by: Principal
     now: datetime
-    accounts: frozenset[str] | None = None
     versions: frozenset[int] | None = None
-    address: str = ""
 
     def check(self, version: int) -> None:
         """Raise VersionChanged where it was decided on another version."""

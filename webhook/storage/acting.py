@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -15,10 +15,11 @@ from webhook.domain.alert import AlertSession, AlertStatus, CommentType
 from webhook.domain.ledger import Channels
 from webhook.domain.session import IllegalChange, closed
 from webhook.ports import AlertNotFound
-from webhook.storage.closing import Closing, audit_row, close_alerts
+from webhook.storage.audit import record_audit
+from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.database import Database
 from webhook.storage.sessions import lock_sessions
-from webhook.storage.tables import alert, alert_comment, alert_dynamic, audit_log
+from webhook.storage.tables import alert, alert_comment, alert_dynamic
 from webhook.storage.telling import tell_again
 from webhook.storage.transactions import transaction
 
@@ -40,13 +41,14 @@ class AlertActions:
 
     def resolve(self, alert_id: str, note: str, doing: Doing) -> Acted:
         """Whoever was told that it fired is told that it ended."""
-        return self._close(alert_id, Closing.by(doing, AlertStatus.RESOLVED, note), doing)
+        return self._close(alert_id, Closing(AlertStatus.RESOLVED, note, doing.actor, doing.by, doing.now), doing)
 
     def dismiss(self, alert_id: str, reason: DismissReason, feedback: str, doing: Doing) -> Acted:
         """Nobody is told."""
         words = reason.replace("_", " ").capitalize()
         note = f"{words}: {feedback}" if feedback else words
-        return self._close(alert_id, Closing.by(doing, AlertStatus.DISMISSED, note, reason, feedback), doing)
+        closing = Closing(AlertStatus.DISMISSED, note, doing.actor, doing.by, doing.now, reason, feedback)
+        return self._close(alert_id, closing, doing)
 
     def _close(self, alert_id: str, closing: Closing, doing: Doing) -> Acted:
         with transaction(self._database) as connection:
@@ -119,8 +121,8 @@ class AlertActions:
 
 def _locked(connection: sa.Connection, alert_id: str, doing: Doing) -> AlertSession:
     where = [alert_dynamic.c.alert_id == alert_id]
-    if doing.accounts is not None:
-        where.append(alert.c.account_id.in_(doing.accounts))
+    if doing.by.accounts is not None:
+        where.append(alert.c.account_id.in_(doing.by.accounts))
     found = lock_sessions(connection, *where)
     if not found:
         raise AlertNotFound(alert_id)
@@ -169,6 +171,13 @@ def _change(
         "created_at": doing.now,
     }
     connection.execute(sa.insert(alert_comment).values(**comment))
-    row = audit_row(f"alert_{action}", doing, account_id=session.account_id, alert_id=session.alert_id, details=details)
-    connection.execute(sa.insert(audit_log).values(**row))
+    record_audit(
+        connection,
+        replace(doing.by, name=doing.actor),
+        f"alert_{action}",
+        now=doing.now,
+        account_id=session.account_id,
+        alert_id=session.alert_id,
+        details=details,
+    )
     return Acted(version, comment_id)

@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
 
-from webhook.domain.action import DismissReason, Doing
+from webhook.domain.access import SYSTEM_PRINCIPAL, Principal
+from webhook.domain.action import DismissReason
 from webhook.domain.alert import AlertSession, AlertStatus, CommentType, NotificationStatus, SessionStatus
+from webhook.storage.audit import audit_row
 from webhook.storage.tables import alert_comment, alert_dynamic, audit_log, notification
 from webhook.storage.telling import tell_ends
 
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """RESOLVED or DISMISSED, by whom and why. `authenticated_as` is the credential of a person, None for the system."""
+    """RESOLVED or DISMISSED, by whom and why. `actor` is who they say they are, `by` who was let in: none is us."""
 
     status: AlertStatus
     note: str
     actor: str
-    authenticated_as: str | None
+    by: Principal | None
     now: datetime
     dismiss_reason: DismissReason | None = None
     feedback: str = ""
-    address: str = ""
-
-    @classmethod
-    def by(
-        cls,
-        doing: Doing,
-        status: AlertStatus,
-        note: str,
-        dismiss_reason: DismissReason | None = None,
-        feedback: str = "",
-    ) -> Closing:
-        who = doing.authenticated_as
-        return cls(status, note, doing.actor, who, doing.now, dismiss_reason, feedback, doing.address)
-
-    @property
-    def doing(self) -> Doing:
-        return Doing(self.actor, self.authenticated_as or "", self.now, address=self.address)
 
     @property
     def verb(self) -> str:
@@ -61,7 +46,7 @@ def close_alerts(connection: sa.Connection, sessions: Sequence[AlertSession], cl
     if not alert_ids:
         return
     _write_state(connection, alert_ids, closing)
-    withdrawn = _withdraw(connection, alert_ids) if closing.authenticated_as is not None else {}
+    withdrawn = _withdraw(connection, alert_ids) if closing.by is not None else {}
     comment_ids = {alert_id: str(uuid4()) for alert_id in alert_ids}
     comments = [_comment(alert_id, comment_id, closing) for alert_id, comment_id in comment_ids.items()]
     audits = [_audit(session, withdrawn.get(session.alert_id, []), closing) for session in sessions]
@@ -81,7 +66,7 @@ def _write_state(connection: sa.Connection, alert_ids: Sequence[str], closing: C
             session_status=SessionStatus.RESOLVED.value,
             resolved_at=closing.now,
             resolved_by=closing.actor,
-            authenticated_as=closing.authenticated_as,
+            authenticated_as=closing.by and closing.by.credential,
             resolution_note=closing.note or None,
             dismiss_reason=closing.dismiss_reason,
             feedback=closing.feedback or None,
@@ -115,35 +100,18 @@ def _comment(alert_id: str, comment_id: str, closing: Closing) -> dict[str, Any]
 
 
 def _audit(session: AlertSession, withdrawn: Sequence[str], closing: Closing) -> dict[str, Any]:
+    by = replace(closing.by or SYSTEM_PRINCIPAL, name=closing.actor)
     details = {
         "note": closing.note,
         "from": AlertStatus.ACTIVE.value,
         "to": closing.status.value,
         "withdrawn": list(withdrawn),
     }
-    action = f"alert_{closing.verb}"
-    return audit_row(action, closing.doing, account_id=session.account_id, alert_id=session.alert_id, details=details)
-
-
-def audit_row(
-    action: str,
-    doing: Doing,
-    *,
-    account_id: str | None = None,
-    alert_id: str | None = None,
-    subject: str = "",
-    details: Mapping[str, Any],
-) -> dict[str, Any]:
-    """One row of the audit log: who did what to what."""
-    return {
-        "id": str(uuid4()),
-        "actor": doing.actor,
-        "authenticated_as": doing.authenticated_as,
-        "address": doing.address,
-        "action": action,
-        "account_id": account_id,
-        "subject": subject,
-        "alert_id": alert_id,
-        "details": dict(details),
-        "created_at": doing.now,
-    }
+    return audit_row(
+        by,
+        f"alert_{closing.verb}",
+        closing.now,
+        account_id=session.account_id,
+        alert_id=session.alert_id,
+        details=details,
+    )

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from webhook.domain.action import Doing
 from webhook.domain.alert import AlertStatus, NotificationStatus
-from webhook.storage.closing import audit_row
+from webhook.storage.audit import record_audit
 from webhook.storage.database import Database
 from webhook.storage.queries import notification_conditions
 from webhook.storage.records import NotificationFilter
@@ -48,7 +48,7 @@ class DeadLetters:
             ids = [row[0] for row in connection.execute(statement)]
             if ids:
                 details = {"count": len(ids), "notification_ids": ids[:_NAMED]}
-                connection.execute(sa.insert(audit_log).values(**audit_row(action, doing, details=details)))
+                record_audit(connection, replace(doing.by, name=doing.actor), action, now=doing.now, details=details)
             return len(ids)
 
 

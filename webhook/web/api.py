@@ -48,11 +48,9 @@ class Api:
             given = matched if given is None else matched & given
         return Doing(
             actor=actor or who.name,
-            authenticated_as=who.credential,
+            by=who,
             now=self.clock(),
-            accounts=who.accounts,
             versions=given,
-            address=request.remote_addr or "",
         )
 
 

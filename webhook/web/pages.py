@@ -13,7 +13,7 @@ from typing import Any
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
@@ -31,10 +31,14 @@ from webhook.web.api import Api
 from webhook.web.api_actions import actions_blueprint
 from webhook.web.api_alerts import alerts_blueprint, readings_of
 from webhook.web.api_log import letters_blueprint, log_blueprint
-from webhook.web.auth import Gate, login_blueprint, require_credentials, require_login, secure_application
+from webhook.web.audit_api import audit_blueprint
+from webhook.web.auth import Gate, require_credentials, require_login
 from webhook.web.docs import document_blueprint, reader_blueprint, swagger_blueprint
+from webhook.web.doors import Doors
 from webhook.web.figures import Figures
+from webhook.web.keys_api import keys_blueprint
 from webhook.web.live import DEFAULT_SUBSCRIBERS, Broadcaster, live_blueprint
+from webhook.web.login import login_blueprint
 from webhook.web.openapi import http_problem
 from webhook.web.parameters import (
     PAGE_SIZE,
@@ -60,27 +64,25 @@ ERRORS = {
 }
 
 
-def register_pages(app: OpenAPI, site: Api, *, admin_token: str) -> Broadcaster:
+def register_pages(app: OpenAPI, site: Api, doors: Doors) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
 
-    Where `app.secret_key` is not set it is derived from `admin_token`. `app.config["LIVE_SUBSCRIBERS"]` bounds
-    the streams of one process (each holds a thread). Raises ValueError for an empty token.
+    `app.config["LIVE_SUBSCRIBERS"]` bounds the streams of one process (each holds a thread).
     """
-    database, clock = site.database, site.clock
-    gate = secure_application(app, admin_token, clock)
+    database, clock, gate = site.database, site.clock, doors.gate
     broadcaster = Broadcaster(database, clock, app.config.get("LIVE_SUBSCRIBERS", DEFAULT_SUBSCRIBERS))
     pages, reader = _pages_blueprint(site), reader_blueprint()
     for page in (pages, reader):
         page.before_request(require_login(gate))
-    live, document = live_blueprint(database, broadcaster, clock), document_blueprint()
+    live, document = live_blueprint(database, broadcaster, clock, gate.still_in), document_blueprint()
     for protected in (live, document):
         protected.before_request(require_credentials(gate))
-    for routes in (alerts_blueprint, actions_blueprint, log_blueprint, letters_blueprint):
-        api = routes(site)
+    apis = [routes(site) for routes in (alerts_blueprint, actions_blueprint, log_blueprint, letters_blueprint)]
+    for api in (*apis, keys_blueprint(database, clock), audit_blueprint(database)):
         api.before_request(require_credentials(gate))
         app.register_api(api)
     assets = _assets_blueprint()
-    for blueprint in (login_blueprint(gate), assets, swagger_blueprint(), live, document, pages, reader):
+    for blueprint in (login_blueprint(gate, doors.oidc), assets, swagger_blueprint(), live, document, pages, reader):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
     app.register_error_handler(HTTPException, _http_error)
@@ -115,7 +117,11 @@ def _add_template_words(app: Flask, assets: Blueprint, gate: Gate, clock: Callab
     @app.context_processor
     def context() -> dict[str, Any]:
         fragment = FRAGMENT_HEADER in request.headers
-        return {"now": clock(), "signed_in": gate.has_session, "fragment": fragment}
+        try:
+            visitor = gate.visitor()
+        except SQLAlchemyError:  # the page that says so is rendered all the same
+            visitor = None
+        return {"now": clock(), "visitor": visitor, "signed_in": visitor is not None, "fragment": fragment}
 
 
 def _wants_problem() -> bool:

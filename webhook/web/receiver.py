@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +16,7 @@ from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import PayloadError, Rejected, parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
 from webhook.ports import AlertStore, StoreUnavailable
+from webhook.web.ingest_door import IngestDoor
 from webhook.web.problems import problem
 
 log = structlog.get_logger(__name__)
@@ -30,19 +30,16 @@ def register_receiver(
     store: AlertStore,
     settings: IngestSettings,
     *,
-    token: str,
+    door: IngestDoor,
     max_body_bytes: int,
     metrics: IngestMetrics,
     clock: Callable[[], datetime],
 ) -> None:
-    """Add the route. `token` is what Alertmanager sends as bearer token; bodies above `max_body_bytes` get 413."""
-    expected = token.encode()
+    """Add the route. `door` says who may deliver; bodies above `max_body_bytes` get 413."""
 
     def receive() -> Response:
-        if not _authorised(request, expected):
-            return problem(HTTPStatus.UNAUTHORIZED, "a bearer token is wanted", WWW_Authenticate="Bearer")
-        request.max_content_length = max_body_bytes
         try:
+            door.admit()
             received = _parse(request)
         except RequestEntityTooLarge:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_body_bytes} bytes are taken")
@@ -56,11 +53,6 @@ def register_receiver(
         return Response(json.dumps(_answer(changes)), mimetype="application/json")
 
     app.add_url_rule(PATH, "receive_alerts", receive, methods=["POST"])
-
-
-def _authorised(request: Request, expected: bytes) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), expected)
 
 
 def _parse(request: Request) -> list[Trigger | Rejected]:

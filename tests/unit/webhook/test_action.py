@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from webhook.domain.access import SYSTEM_PRINCIPAL
 from webhook.domain.action import Doing, VersionChanged, mentions
 from webhook.domain.alert import AlertSession, AlertStatus, NotifyReason, SessionStatus, Withheld
 from webhook.domain.severity import Severity
@@ -43,8 +44,8 @@ def test_a_snoozed_alert_is_quiet_until_then_but_not_when_it_gets_graver_or_is_p
 
 
 def test_what_was_decided_on_another_version_is_told_the_present_one() -> None:
-    Doing("a", "key", NOW).check(7)
-    Doing("a", "key", NOW, versions=frozenset({6, 7})).check(7)
+    Doing("a", SYSTEM_PRINCIPAL, NOW).check(7)
+    Doing("a", SYSTEM_PRINCIPAL, NOW, versions=frozenset({6, 7})).check(7)
     with pytest.raises(VersionChanged) as told:
-        Doing("a", "key", NOW, versions=frozenset()).check(7)
+        Doing("a", SYSTEM_PRINCIPAL, NOW, versions=frozenset()).check(7)
     assert told.value.present == 7
