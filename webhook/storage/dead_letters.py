@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from webhook.storage.audit import record_audit
 from webhook.storage.database import Database
 from webhook.storage.queries import notification_conditions
 from webhook.storage.records import NotificationFilter
-from webhook.storage.tables import alert_dynamic, audit_log, notification
+from webhook.storage.tables import alert_dynamic, notification
 from webhook.storage.transactions import transaction
 
 _FAILED, _PENDING = NotificationStatus.FAILED.value, NotificationStatus.PENDING.value

@@ -32,8 +32,8 @@ def test_no_query_string_breaks_a_page(given_: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"severty": "P1"}, {"severity": "P9"}, {"page": "0"}, {"page_size": "101"}, {"from_date": "yesterday"},
-     {"sort_by": "title; DROP TABLE alert"}, {"from_date": "2026-02-30T00:00:00Z"}, {"cursor": "1.2"},
-     {"search": "a\0b"}],
+     {"sort_by": "title; DROP TABLE alert"}, {"from_date": "2026-02-30T00:00:00Z"}, {"search": "a\0b"},
+     {"cursor": "1.2"}],
 )  # fmt: skip
 def test_the_api_refuses_what_it_does_not_know(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
@@ -52,10 +52,7 @@ def test_a_time_without_zone_is_utc() -> None:
     assert AlertQuery.model_validate({"from_date": "2026-03-14T10:00:00"}).from_date == NOW.replace(hour=10, minute=0)
 
 
-@given(
-    at=st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - it adds the zone
-    row_id=st.uuids(),
-)
+@given(at=st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC)), row_id=st.uuids())  # noqa: DTZ001 - hypothesis adds the zone
 def test_a_place_in_the_list_comes_back_as_it_went(at: datetime, row_id: UUID) -> None:
     assert TriggerQuery.model_validate({"cursor": cursor(at, str(row_id))}).cursor == (at, str(row_id))
 
