@@ -15,7 +15,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from webhook.domain.alert import Trigger
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import PayloadError, Rejected, parse_payload
-from webhook.pipeline.ingest import IngestMetrics, ingest
+from webhook.pipeline.ingest import IngestMetrics
+from webhook.pipeline.together import Together
 from webhook.ports import AlertStore, StoreUnavailable
 from webhook.web.problems import problem
 
@@ -37,6 +38,7 @@ def register_receiver(
 ) -> None:
     """Add the route. `token` is what Alertmanager sends as bearer token; bodies above `max_body_bytes` get 413."""
     expected = token.encode()
+    together = Together(store, settings, metrics)
 
     def receive() -> Response:
         if not _authorised(request, expected):
@@ -49,7 +51,7 @@ def register_receiver(
         except PayloadError as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
         try:
-            changes = ingest(store, received, settings, clock(), metrics=metrics)
+            changes = together.ingest(received, clock())
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=str(error), alerts=len(received))
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), Retry_After=_RETRY_AFTER)
