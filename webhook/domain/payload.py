@@ -160,7 +160,7 @@ def _text(value: object) -> str:
 
 
 def _storable(text: str) -> str:
-    return _UNSTORABLE.sub("\ufffd", text)
+    return text if text.isprintable() else _UNSTORABLE.sub("\ufffd", text)
 
 
 def _rejected(reason: str, raw: object) -> Rejected:
