@@ -17,7 +17,7 @@ from webhook.domain.alert import Trigger
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import Rejected
 from webhook.pipeline.ingest import IngestMetrics, account_for, store_delivery
-from webhook.ports import AlertStore, StoreUnavailable
+from webhook.ports import AlertStore
 
 _MOST_ALERTS = 500
 """In one transaction, unless a single delivery has more: what is locked is locked for all of it."""
@@ -92,10 +92,10 @@ class Together:
             delivery.alone = True
         try:
             changes = self._store_all(group)
-        except StoreUnavailable:
+        except Exception:
             if len(group) == 1:
                 raise
-            return
+            return  # whose fault it was shows when each is stored by itself
         ends = accumulate((len(delivery.received) for delivery in group), initial=0)
         for delivery, (start, end) in zip(group, pairwise(ends), strict=True):
             delivery.changes = replace(changes, entries=changes.entries[start:end])

@@ -20,14 +20,12 @@ from webhook.domain.severity import Escalation, Severity
 from webhook.storage.columns import among
 from webhook.storage.tables import alert, alert_dynamic, alert_instance
 
+_UNREAD = frozenset({"id", "latest_metrics", "resolution_note", "feedback", "last_escalated_at", "updated_at"})
+
 _SESSION = sa.select(
-    alert_dynamic.c.alert_id,
     alert.c.account_id,
     alert.c.alert_type,
-    *(alert_dynamic.c[name] for name in ("condition_fingerprint", "current_severity", "status", "session_status")),
-    *(alert_dynamic.c[name] for name in ("occurrence_count", "session_started_at", "session_last_active")),
-    *(alert_dynamic.c[name] for name in ("first_triggered_at", "last_triggered_at", "last_notified_at", "version")),
-    *(alert_dynamic.c[name] for name in ("escalation_history", "resolved_at")),
+    *(column for column in alert_dynamic.c if column.name not in _UNREAD),
 ).select_from(alert_dynamic.join(alert, alert.c.id == alert_dynamic.c.alert_id))
 
 

@@ -69,8 +69,12 @@ def _parse(request: Request) -> list[Trigger | Rejected]:
     """Raise PayloadError for what is no payload, RequestEntityTooLarge for what is too long."""
     try:
         payload = json.loads(request.get_data(cache=False))
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise PayloadError("the body is not JSON: nested too deeply") from error
+    except ValueError as error:
         raise PayloadError(f"the body is not JSON: {error}") from error
+    if isinstance(payload, dict) and payload.get("truncatedAlerts"):
+        log.warning("alerts_truncated", by="the sender's max_alerts", truncated=payload["truncatedAlerts"])
     return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
 
 
