@@ -1,7 +1,9 @@
 """A payload of Alertmanager (version 4) or of Grafana's alerting as triggers, each alert of it on its own.
 
 Unknown fields are accepted. Grafana's payload has the same form and more: `orgId`, and with each alert `values`,
-which are metrics here, and links, which are kept beside the annotations. One alert that cannot be understood becomes `Rejected` and harms no other. What is merely missing is filled in:
+which are metrics here, and links, which are kept beside the annotations.
+
+One alert that cannot be understood becomes `Rejected` and harms no other. What is merely missing is filled in:
 no account makes an operations alert, no alert type takes the rule's name, no known severity is P3.
 """
 
@@ -87,7 +89,7 @@ def _parse_alert(alert: object, delivered: _Delivered) -> Trigger | Rejected:
     account_id = labels.get("account_id") or annotations.get("account_id") or OPERATIONS_ACCOUNT
     if len(account_id) > _LONGEST["account_id"]:
         return _rejected(f"`account_id` is longer than {_LONGEST['account_id']} characters", alert, delivered)
-    trigger = _trigger(alert, labels, annotations, account_id, starts_at, delivered)
+    trigger = _trigger(alert, labels, annotations, account_id, starts_at, delivered=delivered)
     return _of_grafana(trigger, alert) if delivered.source == GRAFANA else trigger
 
 
@@ -126,6 +128,7 @@ def _trigger(
     annotations: dict[str, str],
     account_id: str,
     starts_at: datetime,
+    *,
     delivered: _Delivered,
 ) -> Trigger:
     alert_name = labels.get("alertname") or "unknown"

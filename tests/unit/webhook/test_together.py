@@ -59,7 +59,7 @@ class Desk:
     def __init__(self) -> None:
         self.store = Slow()
         self.registry = CollectorRegistry()
-        self.together = Together(self.store, IngestSettings(), IngestMetrics(self.registry))  # type: ignore[arg-type]
+        self.together = Together(self.store, IngestSettings(), IngestMetrics(self.registry))
 
     def meet(self, *requests: list[object]) -> list[Future[Changes]]:
         """The answers to `requests`, which all came while a first one, of account `first`, was being stored."""
@@ -94,7 +94,7 @@ def test_requests_that_wait_are_stored_in_one_transaction_and_each_gets_its_own_
     answers = desk.meet(alerts("a", "b"), alerts(), [*alerts("a"), 7])
     assert desk.store.calls == [["first"], ["a", "b", "a", "rejected"]]
     assert [accounts_of(answer) for answer in answers] == [["a", "b"], [], ["a", "rejected"]]
-    assert [entry.label for entry in answers[2].result().entries][0] == "duplicate", "it sees what came before it"
+    assert answers[2].result().entries[0].label == "duplicate", "it sees what came before it"
     assert isinstance(answers[2].result().entries[1].received.item, Rejected)
     assert desk.count("sentinel_alerts_received_total") == 5
     assert desk.count("sentinel_alert_outcomes_total", outcome="created") == 3
@@ -120,7 +120,7 @@ def test_a_fault_of_ours_is_told_to_whom_it_befell(desk: Desk) -> None:
 
 
 def test_a_group_that_met_another_process_is_tried_again_as_one(desk: Desk) -> None:
-    desk.store.bad = lambda accounts: StoreConflict("later") if len(desk.store.calls) == 2 else None
+    desk.store.bad = lambda _: StoreConflict("later") if len(desk.store.calls) == 2 else None
     answers = desk.meet(alerts("a"), alerts("b"))
     assert desk.store.calls[1:] == [["a", "b"], ["a", "b"]]
     assert [accounts_of(answer) for answer in answers] == [["a"], ["b"]]
