@@ -57,8 +57,8 @@ CHART_METRICS = {
 """The metric that a chart of each alert type shows."""
 
 
-OPERATIONS_FIELDS = ("alertname", "source", "instance")
-"""The labels that tell problems of operations apart."""
+OPERATIONS_FIELDS = ("alertname", "source", "instance", "rulename")
+"""The labels that tell problems of operations apart; `rulename` is what Grafana calls a rule that has no data."""
 
 
 class ConfigError(Exception):

@@ -106,6 +106,7 @@ def test_without_the_token_nothing_is_taken(client: FlaskClient, header: dict[st
         (b"{", "the body is not JSON"),
         (b"\xff\xfe", "the body is not JSON"),
         (b"[" * 40_000, "the body is not JSON"),
+        (b"[" * 10_000 + b"]" * 10_000, "nested too deeply"),
         (b"[]", "must be a JSON object"),
         (b'{"alerts": 1}', "`alerts` must be a list"),
     ],
@@ -114,6 +115,18 @@ def test_a_body_that_is_no_payload_is_named(client: FlaskClient, body: bytes, de
     response = client.post(PATH, data=body, headers=TOKEN)
     assert response.status_code == 400
     assert detail in response.get_json()["detail"]
+
+
+@pytest.mark.parametrize("depth", [100, 700, 900, 960])
+def test_an_alert_of_many_levels_is_no_error_of_ours(client: FlaskClient, depth: int) -> None:
+    body = b'{"alerts": [%s, %s]}' % (b"[" * depth + b"]" * depth, json.dumps(ALERT).encode())
+    response = client.post(PATH, data=body, headers=TOKEN)
+    if depth > 100 and response.status_code == 400:  # Python's parser takes no more levels than its stack has left
+        assert "nested too deeply" in response.get_json()["detail"]
+    else:
+        rejected, taken = response.get_json()["outcomes"]
+        assert rejected.startswith("rejected:")
+        assert taken == "created"
 
 
 def test_a_delivery_may_be_longer_than_what_people_send(client: FlaskClient) -> None:

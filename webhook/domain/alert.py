@@ -80,6 +80,9 @@ class Withheld(StrEnum):
 OPERATIONS_ACCOUNT = "_operations"
 """The account of alerts that name no merchant: they go to the default channels."""
 
+ALERTMANAGER, GRAFANA = "alertmanager", "grafana"
+"""Where a trigger comes from."""
+
 SYSTEM = "system"
 """Who acts when no person does."""
 
@@ -104,6 +107,7 @@ class Trigger:
     annotations: Mapping[str, str]
     generator_url: str
     urgent: bool = False
+    source: str = ALERTMANAGER
 
     @property
     def key(self) -> tuple[str, datetime]:

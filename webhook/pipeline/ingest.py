@@ -55,7 +55,21 @@ def ingest(
     *,
     metrics: IngestMetrics | None = None,
 ) -> Changes:
-    """Decide and store one delivery; raise StoreUnavailable when that is not possible now.
+    """Decide, store, count and log one delivery; raise StoreUnavailable when that is not possible now."""
+    changes = store_delivery(store, received, settings, now, metrics=metrics)
+    account_for(changes, metrics)
+    return changes
+
+
+def store_delivery(
+    store: AlertStore,
+    received: Sequence[Trigger | Rejected],
+    settings: IngestSettings,
+    now: datetime,
+    *,
+    metrics: IngestMetrics | None = None,
+) -> Changes:
+    """Decide and store in one transaction; raise StoreUnavailable when that is not possible now.
 
     Another delivery that comes first with the same alerts makes this one start over, and then see what that wrote.
     """
@@ -71,11 +85,14 @@ def ingest(
         before_sleep=lambda _: metrics.conflicts.inc() if metrics is not None else None,
         reraise=True,
     )
-    changes = tries(partial(store.ingest, delivery, settings, now, decide_delivery))
+    return tries(partial(store.ingest, delivery, settings, now, decide_delivery))
+
+
+def account_for(changes: Changes, metrics: IngestMetrics | None) -> None:
+    """Count and log what became of a delivery that is stored."""
     if metrics is not None:
         metrics.count(changes)
     _log_changes(changes)
-    return changes
 
 
 def _condition(item: Trigger | Rejected, settings: IngestSettings) -> str:

@@ -13,6 +13,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from webhook.domain.evaluation import Condition, MerchantConfig
+from webhook.storage.columns import among
 from webhook.storage.database import Database
 from webhook.storage.tables import alert_config, trigger_condition
 
@@ -24,13 +25,13 @@ def read_configs(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, 
     """The configurations of these accounts and alert types, with their active conditions."""
     asked = {"accounts": sorted({key[0] for key in keys}), "alert_types": sorted({key[1] for key in keys})}
     grouped: dict[Key, list[sa.RowMapping]] = {}
-    for row in connection.execute(_query(), asked).mappings():
+    for row in connection.execute(_query(connection.dialect.name), asked).mappings():
         grouped.setdefault((row["account_id"], row["alert_type"]), []).append(row)
     return {key: _config(rows) for key, rows in grouped.items()}
 
 
 @cache
-def _query() -> sa.Select[Any]:
+def _query(dialect: str) -> sa.Select[Any]:
     c, t = alert_config.c, trigger_condition.c
     of_config = (t.metric_name, t.operator, t.threshold, t.priority, t.time_window)
     return (
@@ -46,8 +47,8 @@ def _query() -> sa.Select[Any]:
         )
         .select_from(alert_config.outerjoin(trigger_condition, sa.and_(t.config_id == c.id, t.is_active == sa.true())))
         .where(
-            c.account_id.in_(sa.bindparam("accounts", expanding=True)),
-            c.alert_type.in_(sa.bindparam("alert_types", expanding=True)),
+            among(c.account_id, "accounts", dialect),
+            among(c.alert_type, "alert_types", dialect),
         )
         .order_by(c.account_id, c.alert_type, t.priority, t.id)
     )

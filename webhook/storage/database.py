@@ -17,7 +17,10 @@ _REST_S = 1
 
 _POSTGRESQL: dict[str, Any] = {
     "pool_timeout": _LONGEST_WAIT_S,
-    "connect_args": {"options": f"-c lock_timeout={_LONGEST_WAIT_S}s", "connect_timeout": _LONGEST_WAIT_S},
+    "connect_args": {
+        "options": f"-c lock_timeout={_LONGEST_WAIT_S}s -c timezone=UTC",  # times arrive as UtcDateTime wants them
+        "connect_timeout": _LONGEST_WAIT_S,
+    },
 }
 
 

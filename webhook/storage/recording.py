@@ -24,7 +24,6 @@ from webhook.storage.tables import (
     notification,
 )
 
-_ALERTMANAGER = "alertmanager"
 _LONGEST_TITLE = 200
 
 _ALERT = Write("insert", alert)
@@ -137,7 +136,7 @@ def _log(entry: Entry, now: datetime) -> dict[str, Any]:
     row = {
         "id": str(uuid4()),
         "alert_id": entry.alert_id,
-        "source": _ALERTMANAGER,
+        "source": item.source,
         "condition_fingerprint": entry.received.condition,
         "outcome": entry.outcome.value,
         "outcome_reason": entry.reason,

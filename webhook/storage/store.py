@@ -13,6 +13,7 @@ from webhook.domain.alert import AlertSession, NotifyReason, SessionStatus, Trig
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.throttle import LONGEST_WINDOW
+from webhook.storage.columns import among
 from webhook.storage.configs import read_configs
 from webhook.storage.database import Database
 from webhook.storage.recording import record
@@ -85,19 +86,19 @@ def _read_notified(
         "since": now - LONGEST_WINDOW,
     }
     notified: dict[tuple[str, str], list[datetime]] = {}
-    for account_id, alert_type, _, created_at in connection.execute(_notified(), asked):
+    for account_id, alert_type, _, created_at in connection.execute(_notified(connection.dialect.name), asked):
         notified.setdefault((account_id, alert_type), []).append(created_at)
     return notified
 
 
 @cache
-def _notified() -> sa.Select[Any]:
+def _notified(dialect: str) -> sa.Select[Any]:
     n = notification.c
     return (
         sa.select(n.account_id, n.alert_type, n.alert_id, n.created_at)
         .where(
-            n.account_id.in_(sa.bindparam("accounts", expanding=True)),
-            n.alert_type.in_(sa.bindparam("alert_types", expanding=True)),
+            among(n.account_id, "accounts", dialect),
+            among(n.alert_type, "alert_types", dialect),
             n.created_at > sa.bindparam("since", type_=n.created_at.type),
             n.reason.not_in((NotifyReason.RESOLVED.value, NotifyReason.RESEND.value)),
         )

@@ -94,6 +94,7 @@ alert_dynamic = sa.Table(
     ),
     sa.Index(None, "condition_fingerprint", "last_triggered_at"),
     sa.Index(None, "status", "session_status"),
+    sa.Index(None, "current_severity", "first_triggered_at"),
     sa.Index(None, "updated_at"),
 )
 

@@ -14,7 +14,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from webhook.domain.alert import Trigger
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import PayloadError, Rejected, parse_payload
-from webhook.pipeline.ingest import IngestMetrics, ingest
+from webhook.pipeline.ingest import IngestMetrics
+from webhook.pipeline.together import Together
 from webhook.ports import AlertStore, StoreUnavailable
 from webhook.web.ingest_door import IngestDoor
 from webhook.web.problems import problem
@@ -36,6 +37,7 @@ def register_receiver(
     clock: Callable[[], datetime],
 ) -> None:
     """Add the route. `door` says who may deliver; bodies above `max_body_bytes` get 413."""
+    together = Together(store, settings, metrics)
 
     def receive() -> Response:
         try:
@@ -46,7 +48,7 @@ def register_receiver(
         except PayloadError as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
         try:
-            changes = ingest(store, received, settings, clock(), metrics=metrics)
+            changes = together.ingest(received, clock())
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=str(error), alerts=len(received))
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), Retry_After=_RETRY_AFTER)
@@ -59,8 +61,12 @@ def _parse(request: Request) -> list[Trigger | Rejected]:
     """Raise PayloadError for what is no payload, RequestEntityTooLarge for what is too long."""
     try:
         payload = json.loads(request.get_data(cache=False))
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise PayloadError("the body is not JSON: nested too deeply") from error
+    except ValueError as error:
         raise PayloadError(f"the body is not JSON: {error}") from error
+    if isinstance(payload, dict) and payload.get("truncatedAlerts"):
+        log.warning("alerts_truncated", by="the sender's max_alerts", truncated=payload["truncatedAlerts"])
     return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
 
 

@@ -10,6 +10,7 @@ revision = "0002"
 down_revision = "0001"
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+_BY_SEVERITY = "ix_alert_dynamic_current_severity_first_triggered_at"
 
 
 def upgrade() -> None:
@@ -20,6 +21,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("acknowledged_by", sa.String(length=255), nullable=True))
         table.add_column(sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=True))
         table.add_column(sa.Column("snoozed_by", sa.String(length=255), nullable=True))
+        table.create_index(_BY_SEVERITY, ["current_severity", "first_triggered_at"])
     with op.batch_alter_table("alert_config") as table:
         table.add_column(sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False))
     with op.batch_alter_table("notification") as table:
@@ -53,6 +55,7 @@ def downgrade() -> None:
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
     with op.batch_alter_table("alert_dynamic") as table:
+        table.drop_index(_BY_SEVERITY)
         for name in ("snoozed_by", "snoozed_until", "acknowledged_by", "acknowledged_at", "feedback", "dismiss_reason"):
             table.drop_column(name)
 
