@@ -64,6 +64,7 @@ class NotifyReason(StrEnum):
     ESCALATED = "escalated"
     THRESHOLD = "threshold"
     INTERVAL = "interval"
+    FLAPPING = "flapping"
     RESOLVED = "resolved"
 
 
@@ -74,6 +75,7 @@ class Withheld(StrEnum):
     STRATEGY = "strategy"
     SNOOZED = "snoozed"
     NO_CHANNEL = "no_channel"
+    FLAPPING = "flapping"
 
 
 OPERATIONS_ACCOUNT = "_operations"
@@ -153,6 +155,7 @@ class AlertSession:
     version: int = 1
     escalations: tuple[Escalation, ...] = ()
     resolved_at: datetime | None = None
+    snoozed_until: datetime | None = None  # by a person, who wants to hear nothing more of this alert until then
 
     def lasted(self, now: datetime) -> timedelta:
         """Length of the session: an expired one ended with its last activity, whatever joined it later."""
@@ -162,7 +165,10 @@ class AlertSession:
 
 @dataclass(frozen=True, slots=True)
 class AlertTypeSettings:
-    """How triggers of one alert type become sessions. Defaults are those of the owner's documents."""
+    """How triggers of one alert type become sessions. Defaults are those of the owner's documents.
+
+    A condition that fires again after it ended more than `flapping_restarts` times in a `flapping_window` flaps.
+    """
 
     session_timeout: timedelta = timedelta(minutes=15)
     window: timedelta = timedelta(hours=24)
@@ -170,6 +176,8 @@ class AlertTypeSettings:
     escalation: tuple[EscalationStep, ...] = DEFAULT_STEPS
     fingerprint_fields: tuple[str, ...] = ()
     default_metric: str | None = None
+    flapping_restarts: int = 3
+    flapping_window: timedelta = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
