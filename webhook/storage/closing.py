@@ -12,6 +12,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from webhook.domain.alert import AlertSession, AlertStatus, CommentType, NotificationStatus, SessionStatus
+from webhook.storage.flapping import held_back
 from webhook.storage.tables import alert_comment, alert_dynamic, audit_log, notification
 from webhook.storage.telling import tell_ends
 
@@ -35,7 +36,8 @@ def close_alerts(connection: sa.Connection, sessions: Sequence[AlertSession], cl
     """Close active sessions that were read under lock.
 
     Once a person has spoken, no message that is still unsent goes out. The end of a resolved alert is told to those
-    who were told of it, that of a dismissed one to nobody.
+    who were told of it, that of a dismissed one to nobody. While its condition flaps, an end that the system found is
+    told only when that is over.
     """
     alert_ids = [session.alert_id for session in sessions]
     if not alert_ids:
@@ -48,7 +50,9 @@ def close_alerts(connection: sa.Connection, sessions: Sequence[AlertSession], cl
     connection.execute(sa.insert(alert_comment), comments)
     connection.execute(sa.insert(audit_log), audits)
     if closing.status is AlertStatus.RESOLVED:
-        tell_ends(connection, comment_ids, closing.now)
+        held = held_back(connection, sessions) if closing.authenticated_as is None else set()
+        told = {alert_id: comment_id for alert_id, comment_id in comment_ids.items() if alert_id not in held}
+        tell_ends(connection, told, closing.now)
 
 
 def _write_state(connection: sa.Connection, alert_ids: Sequence[str], closing: Closing) -> None:

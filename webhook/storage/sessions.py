@@ -72,6 +72,7 @@ def session_of(row: sa.RowMapping) -> AlertSession:
         version=row["version"],
         escalations=tuple(Escalation.from_json(entry) for entry in history),
         resolved_at=row["resolved_at"],
+        snoozed_until=row["snoozed_until"],
     )
 
 
