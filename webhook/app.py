@@ -13,16 +13,20 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from webhook.adapters.charts import MatplotlibCharts
+from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
 from webhook.pipeline import actions
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
+from webhook.pipeline.reports import ReportIntake
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord
+from webhook.storage.reporting import ReportRuns
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert_trigger_log
 from webhook.web.contracts import ImageFormat, Theme
+from webhook.web.metrics_api import register_reports, reports_blueprint
 from webhook.web.pages import register_pages
 from webhook.web.receiver import register_receiver
 
@@ -39,22 +43,37 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
         raise ConfigError(["SENTINEL_INGEST_TOKEN: must be set"])
     app = Flask("webhook", static_folder=None)
     database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
-    store = AlertStore(database)
     registry = CollectorRegistry()
+    store = AlertStore(database, _places(settings, registry))
+    ingest_metrics = IngestMetrics(registry)
     register_receiver(
         app,
         store,
         settings.ingest,
         token=settings.ingest_token.get_secret_value(),
         max_body_bytes=settings.max_body_bytes,
-        metrics=IngestMetrics(registry),
+        metrics=ingest_metrics,
         clock=clock,
+    )
+    register_reports(
+        app,
+        reports_blueprint(
+            ReportIntake(store, ReportRuns(database), settings.ingest, ingest_metrics, clock),
+            token=settings.ingest_token.get_secret_value(),
+            max_body_bytes=settings.max_body_bytes,
+        ),
     )
     _register_health(app, database)
     _register_metrics(app, registry)
     _register_pages(app, settings, database, store, clock)
     app.extensions["sentinel_database"] = database
     return app
+
+
+def _places(settings: Settings, registry: CollectorRegistry) -> RedisPlaces | None:
+    if settings.redis_url is None:
+        return None
+    return RedisPlaces(settings.redis_url.get_secret_value(), FrequencyMetrics(registry))
 
 
 @dataclass(frozen=True, slots=True)

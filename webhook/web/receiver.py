@@ -16,12 +16,14 @@ from webhook.domain.alert import Trigger
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import PayloadError, Rejected, parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
-from webhook.ports import AlertStore, StoreUnavailable
+from webhook.ports import AlertStore, AlreadyAnswered, Answer, StoreUnavailable
 from webhook.web.problems import problem
+from webhook.web.repeating import INGEST_CREDENTIAL, BadRequestId, again, repeatable_request
 
 log = structlog.get_logger(__name__)
 
 PATH = "/api/v1/alerts/prometheus/webhook"
+ROUTE = "prometheus_webhook"
 _RETRY_AFTER = "5"  # seconds
 
 
@@ -43,13 +45,16 @@ def register_receiver(
             return problem(HTTPStatus.UNAUTHORIZED, "a bearer token is wanted", WWW_Authenticate="Bearer")
         request.max_content_length = max_body_bytes
         try:
+            repeatable = repeatable_request(request, ROUTE, INGEST_CREDENTIAL, _answered)
             received = _parse(request)
         except RequestEntityTooLarge:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_body_bytes} bytes are taken")
-        except PayloadError as error:
+        except (PayloadError, BadRequestId) as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
         try:
-            changes = ingest(store, received, settings, clock(), metrics=metrics)
+            changes = ingest(store, received, settings, clock(), metrics=metrics, request=repeatable)
+        except AlreadyAnswered as answered:
+            return again(answered)
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=str(error), alerts=len(received))
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), Retry_After=_RETRY_AFTER)
@@ -66,10 +71,14 @@ def _authorised(request: Request, expected: bytes) -> bool:
 def _parse(request: Request) -> list[Trigger | Rejected]:
     """Raise PayloadError for what is no payload, RequestEntityTooLarge for what is too long."""
     try:
-        payload = json.loads(request.get_data(cache=False))
+        payload = json.loads(request.get_data())
     except (ValueError, RecursionError) as error:
         raise PayloadError(f"the body is not JSON: {error}") from error
     return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
+
+
+def _answered(changes: Changes) -> Answer:
+    return Answer(HTTPStatus.OK, _answer(changes))
 
 
 def _answer(changes: Changes) -> dict[str, object]:

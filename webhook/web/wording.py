@@ -76,6 +76,7 @@ NOTIFY_REASONS = {
     "escalated": "Severity rose",
     "threshold": "Occurrence threshold reached",
     "interval": "Still going on",
+    "flapping": "comes and goes",
     "resolved": "Attack ended",
     "frequency": "frequency limit reached",
     "strategy": "notification strategy",
