@@ -25,13 +25,14 @@ from webhook.domain.alert import AlertStatus, Outcome
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.payload import parse_payload
 from webhook.domain.severity import Severity
-from webhook.pipeline.ingest import store_delivery
+from webhook.pipeline.ingest import ingest
 from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.migrations import upgrade
-from webhook.storage.records import AlertFilter, AlertSort, TriggerFilter
+from webhook.storage.records import AlertFilter, AlertSort, NotificationFilter, TriggerFilter
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert
+from webhook.storage.trigger_search import list_triggers
 
 ACCOUNTS = 2000
 DAYS = 90
@@ -104,7 +105,7 @@ Ask = Callable[[sa.Connection], object]
 
 def asked(alert_id: str, now: datetime) -> Mapping[str, Ask]:
     """The queries of the pages and the API, as they are asked all the time."""
-    list_alerts, list_triggers = queries.list_alerts, queries.list_triggers
+    list_alerts = queries.list_alerts
     week = now - timedelta(days=7)
     return {
         "alerts, newest": lambda c: list_alerts(c, AlertFilter()),
@@ -118,7 +119,7 @@ def asked(alert_id: str, now: datetime) -> Mapping[str, Ask]:
         "alerts, a week": lambda c: list_alerts(c, AlertFilter(since=week)),
         "alert": lambda c: queries.alert_by_id(c, alert_id),
         "comments": lambda c: queries.comments_of(c, alert_id),
-        "notifications": lambda c: queries.notifications_of(c, alert_id),
+        "notifications": lambda c: queries.list_notifications(c, NotificationFilter(alert_id=alert_id)),
         "triggers, newest": lambda c: list_triggers(c, TriggerFilter()),
         "triggers, suppressed": lambda c: list_triggers(c, TriggerFilter(outcome=Outcome.SUPPRESSED)),
         "triggers, rejected": lambda c: list_triggers(c, TriggerFilter(outcome=Outcome.REJECTED)),
@@ -134,10 +135,10 @@ def searched(now: datetime) -> Mapping[str, Ask]:
         "alerts, count": lambda c: queries.count_alerts(c, AlertFilter()),
         "alerts, part of a name": lambda c: queries.list_alerts(c, AlertFilter(search="merchant acc_70")),
         "alerts, a name that is not there": lambda c: queries.list_alerts(c, AlertFilter(search="nobody")),
-        "triggers, a name, a week": lambda c: queries.list_triggers(
+        "triggers, a name, a week": lambda c: list_triggers(
             c, TriggerFilter(account="merchant acc_70", since=now - timedelta(days=7))
         ),
-        "triggers, a name": lambda c: queries.list_triggers(c, TriggerFilter(account="merchant acc_70")),
+        "triggers, a name": lambda c: list_triggers(c, TriggerFilter(account="merchant acc_70")),
     }
 
 
@@ -185,7 +186,7 @@ def ingest_times(store: AlertStore, now: datetime, payloads: int) -> dict[str, f
         for number in range(payloads):
             received = parse_payload(delivery(number, now))
             started = time.perf_counter()
-            store_delivery(store, received, settings, datetime.now(UTC))
+            ingest(store, received, settings, datetime.now(UTC))
             spent.append(1000 * (time.perf_counter() - started))
         times[kind] = statistics.median(spent)
     return times

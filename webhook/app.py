@@ -15,20 +15,24 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import SecretStr
 
 from webhook.adapters.charts import MatplotlibCharts
+from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
+from webhook.pipeline.reports import ReportIntake
 from webhook.storage.acting import AlertActions
 from webhook.storage.database import Database
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.records import AlertRecord
+from webhook.storage.reporting import ReportRuns
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert_trigger_log
 from webhook.web.api import Api
 from webhook.web.contracts import ImageFormat, Theme
 from webhook.web.doors import Doors, DoorSettings, open_doors
 from webhook.web.ingest_door import IngestDoor, IngestSecrets
+from webhook.web.metrics_api import reports_blueprint
 from webhook.web.openapi import application
 from webhook.web.pages import register_pages
 from webhook.web.people import OidcSettings
@@ -47,24 +51,34 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     """Build the web application; raise ConfigError where it lacks a setting. `clock` gives the time in UTC."""
     app = application()
     database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
-    store = AlertStore(database)
-    doors = _open_doors(app, settings, database, clock)
     registry = CollectorRegistry()
     trace_requests(app, registry)
+    doors = _open_doors(app, settings, database, clock)
+    ingest_door = _ingest_door(settings, doors, clock)
+    store = AlertStore(database, _places(settings, registry))
+    ingest_metrics = IngestMetrics(registry)
     register_receiver(
         app,
         store,
         settings.ingest,
-        door=_ingest_door(settings, doors, clock),
+        door=ingest_door,
         max_body_bytes=settings.max_body_bytes,
-        metrics=IngestMetrics(registry),
+        metrics=ingest_metrics,
         clock=clock,
     )
+    intake = ReportIntake(store, ReportRuns(database), settings.ingest, ingest_metrics, clock)
+    app.register_api(reports_blueprint(intake, ingest_door))
     _register_health(app, database)
     _register_metrics(app, registry)
     _register_pages(app, settings, database, doors, clock)
     app.extensions["sentinel_database"] = database
     return app
+
+
+def _places(settings: Settings, registry: CollectorRegistry) -> RedisPlaces | None:
+    if settings.redis_url is None:
+        return None
+    return RedisPlaces(settings.redis_url.get_secret_value(), FrequencyMetrics(registry))
 
 
 @dataclass(frozen=True, slots=True)

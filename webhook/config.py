@@ -146,8 +146,10 @@ class AlertTypeEntry(_Strict):
     window: Duration | None = None
     occurrence_interval: Duration | None = None
     escalation: list[StepEntry] | None = None
-    fingerprint_fields: list[str] | None = None
+    fingerprint_fields: list[Annotated[str, Field(min_length=1)]] | None = None
     default_metric: str | None = None
+    flapping_restarts: Annotated[int, Field(ge=1)] | None = None
+    flapping_window: Duration | None = None
 
     def over(self, base: AlertTypeSettings) -> AlertTypeSettings:
         steps = self.escalation
@@ -161,11 +163,30 @@ class AlertTypeEntry(_Strict):
             else tuple(EscalationStep(step.severity, step.occurrence_count, step.duration) for step in steps),
             fingerprint_fields=base.fingerprint_fields if fields is None else tuple(fields),
             default_metric=self.default_metric or base.default_metric,
+            flapping_restarts=self.flapping_restarts or base.flapping_restarts,
+            flapping_window=self.flapping_window or base.flapping_window,
         )
 
 
+def _problems(settings: AlertTypeSettings) -> list[str]:
+    """What is wrong with values that are right one by one."""
+    problems = []
+    if settings.window < settings.session_timeout:
+        problems.append("window is shorter than session_timeout: a trigger joins a session first, then its alert")
+    if settings.occurrence_interval > settings.session_timeout:
+        problems.append("occurrence_interval is longer than session_timeout: each occurrence would be a session")
+    if len(set(settings.fingerprint_fields)) < len(settings.fingerprint_fields):
+        problems.append("fingerprint_fields names a label twice")
+    if settings.flapping_window < settings.session_timeout:
+        problems.append("flapping_window is shorter than session_timeout: nothing ends and fires again within it")
+    return problems
+
+
 class ConfigFile(_Strict):
-    """The file that SENTINEL_CONFIG_FILE names: `alert_types: {default: {...}, CARD_TESTING: {...}}`."""
+    """The file that SENTINEL_CONFIG_FILE names: `alert_types: {default: {...}, CARD_TESTING: {...}}`.
+
+    `types` raises ConfigError for settings of a type that contradict one another.
+    """
 
     alert_types: dict[str, AlertTypeEntry] = {}
 
@@ -181,6 +202,9 @@ class ConfigFile(_Strict):
         base["VELOCITY_ATTACK"] = replace(waves, session_timeout=2 * default.session_timeout)
         base["OPERATIONS"] = replace(default, fingerprint_fields=OPERATIONS_FIELDS)
         named = {name: entry.over(base.get(name, default)) for name, entry in self.alert_types.items()}
+        problems = [f"alert_types.{name}: {problem}" for name, types in named.items() for problem in _problems(types)]
+        if problems:
+            raise ConfigError(problems)
         return AlertTypes(default, {name: types for name, types in {**base, **named}.items() if name != "default"})
 
 
@@ -270,6 +294,14 @@ class Settings(BaseSettings):
             raise ValueError("must be a sqlite or postgresql URL")
         return SecretStr(url.render_as_string(hide_password=False))
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        schemes = ("redis://", "rediss://", "unix://")
+        if value is not None and not value.get_secret_value().startswith(schemes):
+            raise ValueError("must be a redis://, rediss:// or unix:// URL")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -345,6 +377,8 @@ def _secrets_from_files(environment: Mapping[str, str], problems: list[str]) -> 
 def _alert_types(path: Path, problems: list[str]) -> AlertTypes:
     try:
         return ConfigFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {}).types()
+    except ConfigError as error:
+        problems += [f"{path}: {problem}" for problem in error.problems]
     except OSError as error:
         problems.append(f"{path}: {error.strerror}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:

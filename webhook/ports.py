@@ -8,6 +8,7 @@ SummaryRefused                the model's answer was slow, malformed or invented
 StoreUnavailable              the store did not answer in time, or refuses
 └── StoreConflict             another transaction came first: the same again will see it
 AlertNotFound                 no alert has this id
+AlreadyAnswered               the same request was answered before
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from webhook.domain.ledger import Changes, IngestSettings, Known, Received
+from webhook.domain.ledger import Changes, Claim, IngestSettings, Known, Received
 from webhook.domain.message import Message, Note, Summary
 from webhook.domain.summary import SummaryRefused
 
 __all__ = [
     "AlertNotFound",
     "AlertStore",
+    "AlreadyAnswered",
+    "Answer",
     "ChartRenderer",
     "ChartSpec",
     "DeliveryError",
     "FiringAlerts",
+    "FrequencyPlaces",
     "HistoryUnavailable",
     "Message",
     "MetricHistory",
@@ -35,12 +39,14 @@ __all__ = [
     "Notifier",
     "PermanentDeliveryError",
     "Receipt",
+    "RepeatableRequest",
     "Series",
     "StoreConflict",
     "StoreUnavailable",
     "Summariser",
     "Summary",
     "SummaryRefused",
+    "Taken",
     "TemporaryDeliveryError",
 ]
 
@@ -75,6 +81,53 @@ class StoreConflict(StoreUnavailable):
 
 class AlertNotFound(LookupError):  # noqa: N818 - an answer to a person
     """No alert has this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request is answered with: the HTTP status, and what its JSON body says."""
+
+    status: int
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatableRequest:
+    """A request that names itself: when it comes again it is answered as the first time, and changes nothing.
+
+    `credential` is whose name it is, `body_hash` tells another request under the same name apart.
+    """
+
+    credential: str
+    request_id: str
+    route: str
+    body_hash: str
+    answer: Callable[[Changes], Answer]
+
+
+class AlreadyAnswered(Exception):  # noqa: N818 - not a failure
+    """The same request was answered with `answer`; `same` is False where it was another one under this name."""
+
+    def __init__(self, answer: Answer, *, same: bool) -> None:
+        super().__init__("this request was answered before")
+        self.answer = answer
+        self.same = same
+
+
+class Taken(Protocol):
+    """Places that one delivery has taken. `granted`: whether each of its claims got one, in their order."""
+
+    @property
+    def granted(self) -> Sequence[bool]: ...
+    def give_back(self) -> None:
+        """Its messages do not go out after all. Raises nothing."""
+
+
+class FrequencyPlaces(Protocol):
+    """Who gets the places that frequency limits leave, across all processes."""
+
+    def take(self, claims: Sequence[Claim]) -> Taken | None:
+        """Take a place for each claim that gets one; None when it cannot be asked now. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,5 +203,9 @@ class AlertStore(Protocol):
         settings: IngestSettings,
         now: datetime,
         decide: Callable[[Known], Changes],
+        request: RepeatableRequest | None = None,
     ) -> Changes:
-        """Read under lock what is known of the alerts, decide, write; all of it or nothing."""
+        """Read under lock what is known of the alerts, decide, write; all of it or nothing.
+
+        Raise AlreadyAnswered when `request` was handled before.
+        """

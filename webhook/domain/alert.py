@@ -64,6 +64,7 @@ class NotifyReason(StrEnum):
     ESCALATED = "escalated"
     THRESHOLD = "threshold"
     INTERVAL = "interval"
+    FLAPPING = "flapping"
     RESOLVED = "resolved"
     RESEND = "resend"  # a person asked for it
 
@@ -75,6 +76,7 @@ class Withheld(StrEnum):
     STRATEGY = "strategy"
     SNOOZED = "snoozed"
     NO_CHANNEL = "no_channel"
+    FLAPPING = "flapping"
 
 
 OPERATIONS_ACCOUNT = "_operations"
@@ -168,7 +170,10 @@ class AlertSession:
 
 @dataclass(frozen=True, slots=True)
 class AlertTypeSettings:
-    """How triggers of one alert type become sessions. Defaults are those of the owner's documents."""
+    """How triggers of one alert type become sessions. Defaults are those of the owner's documents.
+
+    A condition that fires again after it ended more than `flapping_restarts` times in a `flapping_window` flaps.
+    """
 
     session_timeout: timedelta = timedelta(minutes=15)
     window: timedelta = timedelta(hours=24)
@@ -176,6 +181,8 @@ class AlertTypeSettings:
     escalation: tuple[EscalationStep, ...] = DEFAULT_STEPS
     fingerprint_fields: tuple[str, ...] = ()
     default_metric: str | None = None
+    flapping_restarts: int = 3
+    flapping_window: timedelta = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from webhook.domain.alert import Outcome, Trigger, condition_fingerprint
 from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide
 from webhook.domain.payload import Rejected
-from webhook.ports import AlertStore, StoreConflict
+from webhook.ports import AlertStore, RepeatableRequest, StoreConflict
 
 log = structlog.get_logger(__name__)
 
@@ -54,26 +54,44 @@ def ingest(
     now: datetime,
     *,
     metrics: IngestMetrics | None = None,
+    request: RepeatableRequest | None = None,
 ) -> Changes:
-    """Decide, store, count and log one delivery; raise StoreUnavailable when that is not possible now."""
-    changes = store_delivery(store, received, settings, now, metrics=metrics)
+    """Decide, store, count and log one delivery; raise StoreUnavailable when that is not possible now.
+
+    Raise AlreadyAnswered where `request` was handled before.
+    """
+    delivery = [Received(item, condition_of(item, settings)) for item in received]
+    return deliver(store, delivery, settings, now, metrics=metrics, request=request)
+
+
+def deliver(
+    store: AlertStore,
+    delivery: Sequence[Received],
+    settings: IngestSettings,
+    now: datetime,
+    *,
+    metrics: IngestMetrics | None = None,
+    request: RepeatableRequest | None = None,
+) -> Changes:
+    """As `ingest`, of alerts whose conditions are known."""
+    changes = store_delivery(store, delivery, settings, now, metrics=metrics, request=request)
     account_for(changes, metrics)
     return changes
 
 
 def store_delivery(
     store: AlertStore,
-    received: Sequence[Trigger | Rejected],
+    delivery: Sequence[Received],
     settings: IngestSettings,
     now: datetime,
     *,
     metrics: IngestMetrics | None = None,
+    request: RepeatableRequest | None = None,
 ) -> Changes:
     """Decide and store in one transaction; raise StoreUnavailable when that is not possible now.
 
     Another delivery that comes first with the same alerts makes this one start over, and then see what that wrote.
     """
-    delivery = [Received(item, _condition(item, settings)) for item in received]
 
     def decide_delivery(known: Known) -> Changes:
         return decide(delivery, known, settings, now, lambda: str(uuid4()))
@@ -85,7 +103,7 @@ def store_delivery(
         before_sleep=lambda _: metrics.conflicts.inc() if metrics is not None else None,
         reraise=True,
     )
-    return tries(partial(store.ingest, delivery, settings, now, decide_delivery))
+    return tries(partial(store.ingest, delivery, settings, now, decide_delivery, request))
 
 
 def account_for(changes: Changes, metrics: IngestMetrics | None) -> None:
@@ -95,7 +113,7 @@ def account_for(changes: Changes, metrics: IngestMetrics | None) -> None:
     _log_changes(changes)
 
 
-def _condition(item: Trigger | Rejected, settings: IngestSettings) -> str:
+def condition_of(item: Trigger | Rejected, settings: IngestSettings) -> str:
     if isinstance(item, Rejected):
         return ""
     return condition_fingerprint(item, settings.types[item.alert_type].fingerprint_fields)

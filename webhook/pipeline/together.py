@@ -14,9 +14,9 @@ from datetime import datetime
 from itertools import accumulate, chain, pairwise
 
 from webhook.domain.alert import Trigger
-from webhook.domain.ledger import Changes, IngestSettings
+from webhook.domain.ledger import Changes, IngestSettings, Received
 from webhook.domain.payload import Rejected
-from webhook.pipeline.ingest import IngestMetrics, account_for, store_delivery
+from webhook.pipeline.ingest import IngestMetrics, account_for, condition_of, store_delivery
 from webhook.ports import AlertStore
 
 _MOST_ALERTS = 500
@@ -101,6 +101,7 @@ class Together:
             delivery.changes = replace(changes, entries=changes.entries[start:end])
 
     def _store_all(self, group: Sequence[_Delivery]) -> Changes:
-        received = list(chain.from_iterable(delivery.received for delivery in group))
+        items = chain.from_iterable(delivery.received for delivery in group)
+        received = [Received(item, condition_of(item, self._settings)) for item in items]
         now = max(delivery.now for delivery in group)
         return store_delivery(self._store, received, self._settings, now, metrics=self._metrics)

@@ -15,6 +15,7 @@ from webhook.domain.access import SYSTEM_PRINCIPAL, Principal
 from webhook.domain.action import DismissReason
 from webhook.domain.alert import AlertSession, AlertStatus, CommentType, NotificationStatus, SessionStatus
 from webhook.storage.audit import audit_row
+from webhook.storage.flapping import held_back
 from webhook.storage.tables import alert_comment, alert_dynamic, audit_log, notification
 from webhook.storage.telling import tell_ends
 
@@ -40,7 +41,8 @@ def close_alerts(connection: sa.Connection, sessions: Sequence[AlertSession], cl
     """Close active sessions that were read under lock.
 
     Once a person has spoken, no message that is still unsent goes out. The end of a resolved alert is told to those
-    who were told of it, that of a dismissed one to nobody.
+    who were told of it, that of a dismissed one to nobody. While its condition flaps, an end that the system found is
+    told only when that is over.
     """
     alert_ids = [session.alert_id for session in sessions]
     if not alert_ids:
@@ -53,7 +55,9 @@ def close_alerts(connection: sa.Connection, sessions: Sequence[AlertSession], cl
     connection.execute(sa.insert(alert_comment), comments)
     connection.execute(sa.insert(audit_log), audits)
     if closing.status is AlertStatus.RESOLVED:
-        tell_ends(connection, comment_ids, closing.now)
+        held = held_back(connection, sessions) if closing.by is None else set()
+        told = {alert_id: comment_id for alert_id, comment_id in comment_ids.items() if alert_id not in held}
+        tell_ends(connection, told, closing.now)
 
 
 def _write_state(connection: sa.Connection, alert_ids: Sequence[str], closing: Closing) -> None:

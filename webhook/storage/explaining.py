@@ -2,34 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import sqlalchemy as sa
 
-from webhook.domain.explanation import AlertFacts, Step, StepKind
-from webhook.storage.queries import within
-from webhook.storage.tables import alert, alert_comment, alert_trigger_log, notification
+from webhook.domain.alert import NotificationStatus, Outcome
+from webhook.domain.explanation import AlertFacts, CommentFact, NotificationFact, TriggerFact
+from webhook.storage.tables import alert, alert_comment, alert_config_version, alert_trigger_log, notification
 
-MOST_TRIGGERS = 400
+MOST_TRIGGERS = 500
+"""The oldest half and the newest half of more than that are read."""
 
 
 def read_facts(connection: sa.Connection, alert_id: str, accounts: frozenset[str] | None = None) -> AlertFacts | None:
-    """None where there is no such alert among `accounts` (None: all)."""
+    """Facts for `domain.explanation.explain`; None where there is no such alert among `accounts` (None: all)."""
     query = sa.select(alert.c.account_id, alert.c.alert_type).where(alert.c.id == alert_id)
-    found = connection.execute(query.where(*within(alert.c.account_id, accounts))).first()
-    if found is None:
+    found = connection.execute(query).first()
+    if found is None or (accounts is not None and found.account_id not in accounts):
         return None
-    log, c, n = alert_trigger_log.c, alert_comment.c, notification.c
-    triggers = sa.select(log.created_at, log.id, log.alert_name, log.outcome, log.outcome_reason, log.notify)
-    triggers = triggers.where(log.alert_id == alert_id).order_by(log.created_at, log.id).limit(MOST_TRIGGERS)
-    comments = sa.select(c.created_at, c.id, c.content).where(c.alert_id == alert_id, c.comment_type != "TRIGGER_EVENT")
-    sent = sa.select(n.created_at, n.id, n.channel_type, n.reason, n.status).where(n.alert_id == alert_id)
-    steps = [
-        Step(row[0], StepKind.FIRED, f"{row[2]}: {row[3]}", {"trigger_id": row[1], "reason": row[4], "notify": row[5]})
-        for row in connection.execute(triggers)
-    ]
-    steps += [Step(row[0], StepKind.NOTED, row[2], {"comment_id": row[1]}) for row in connection.execute(comments)]
-    steps += [
-        Step(row[0], StepKind.NOTIFIED, f"{row[2]}: {row[3]}", {"notification_id": row[1], "status": row[4]})
-        for row in connection.execute(sent)
-    ]
+    total, triggers = _triggers(connection, alert_id)
+    versions = {trigger.verdict.get("config_version") for trigger in triggers} - {None}
+    return AlertFacts(
+        alert_id,
+        found.account_id,
+        found.alert_type,
+        triggers,
+        _comments(connection, alert_id),
+        _notifications(connection, alert_id),
+        _configs(connection, found.account_id, found.alert_type, versions),
+        more_triggers=total - len(triggers),
+    )
+
+
+def _triggers(connection: sa.Connection, alert_id: str) -> tuple[int, list[TriggerFact]]:
+    log = alert_trigger_log.c
+    ours = sa.select(alert_trigger_log).where(log.alert_id == alert_id)
     total = connection.scalar(sa.select(sa.func.count()).where(log.alert_id == alert_id)) or 0
-    return AlertFacts(alert_id, found.account_id, found.alert_type, steps, max(0, total - MOST_TRIGGERS))
+    first = connection.execute(ours.order_by(log.created_at, log.id).limit(MOST_TRIGGERS // 2)).all()
+    last = connection.execute(ours.order_by(log.created_at.desc(), log.id.desc()).limit(MOST_TRIGGERS // 2)).all()
+    rows = {row.id: row for row in (*first, *reversed(last))}
+    return total, [
+        TriggerFact(
+            id=row.id,
+            at=row.created_at,
+            alert_name=row.alert_name,
+            source=row.source,
+            severity=row.severity,
+            outcome=Outcome(row.outcome),
+            reason=row.outcome_reason,
+            notify=row.notify,
+            metrics=row.metrics_data,
+            verdict=row.verdict,
+        )
+        for row in rows.values()
+    ]
+
+
+def _comments(connection: sa.Connection, alert_id: str) -> list[CommentFact]:
+    c = alert_comment.c
+    query = (
+        sa.select(c.id, c.created_at, c.comment_type, c.content, c.created_by, c.metadata)
+        .where(c.alert_id == alert_id, c.comment_type != "TRIGGER_EVENT")
+        .order_by(c.created_at, c.id)
+    )
+    return [
+        CommentFact(row.id, row.created_at, row.comment_type, row.content, row.created_by, row[5] or {})
+        for row in connection.execute(query)
+    ]
+
+
+def _notifications(connection: sa.Connection, alert_id: str) -> list[NotificationFact]:
+    n = notification.c
+    query = (
+        sa.select(n.id, n.created_at, n.channel_type, n.reason, n.status, n.sent_at, n.error_message)
+        .where(n.alert_id == alert_id)
+        .order_by(n.created_at, n.id)
+    )
+    return [
+        NotificationFact(
+            row.id,
+            row.created_at,
+            row.channel_type,
+            row.reason,
+            NotificationStatus(row.status),
+            row.sent_at,
+            row.error_message or "",
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _configs(
+    connection: sa.Connection, account_id: str, alert_type: str, versions: set[Any]
+) -> Mapping[int, Mapping[str, Any]]:
+    v = alert_config_version.c
+    query = sa.select(v.version, v.document).where(
+        v.account_id == account_id, v.alert_type == alert_type, v.version.in_(versions)
+    )
+    return {row.version: row.document for row in connection.execute(query)} if versions else {}

@@ -13,6 +13,7 @@ from webhook.domain.ledger import Changes, Comment, Entry
 from webhook.domain.payload import Rejected
 from webhook.storage.announcements import announcement_rows
 from webhook.storage.bulk import Write, execute_writes
+from webhook.storage.flapping import FLAPPING, flapping_rows
 from webhook.storage.sessions import session_values
 from webhook.storage.tables import (
     alert,
@@ -51,6 +52,7 @@ def record(connection: sa.Connection, changes: Changes, now: datetime) -> None:
         (_INSTANCE, [_instance(*changes.instances[key]) for key in sorted(changes.instances)]),
         (_COMMENT, [_comment(comment, now) for comment in changes.comments]),
         (_NOTIFICATION, told),
+        (FLAPPING, flapping_rows(changes.flapping, now)),
         (_LOG, [_log(entry, now) for entry in changes.entries]),
     )
     execute_writes(connection, writes)
@@ -159,8 +161,14 @@ def _read(trigger: Trigger, entry: Entry) -> dict[str, Any]:
         "metrics_data": trigger.metrics,
         "labels": trigger.labels,
         "annotations": trigger.annotations,
-        "verdict": entry.verdict.as_json() if entry.verdict is not None else {},
+        "verdict": _verdict(entry),
     }
+
+
+def _verdict(entry: Entry) -> dict[str, Any]:
+    """With the frequency limit that held the message back, where one did."""
+    verdict = entry.verdict.as_json() if entry.verdict is not None else {}
+    return verdict if entry.limit is None else {**verdict, "limit": entry.limit.as_json()}
 
 
 def _unread(rejected: Rejected) -> dict[str, Any]:

@@ -237,6 +237,7 @@ alert_flapping = sa.Table(
     sa.Column("alert_type", sa.String(64), nullable=False),
     sa.Column("restarts", Json, nullable=False),  # times at which it fired again after a resolve, ISO 8601
     time_column("flapping_since", nullable=True),
+    time_column("told_at", nullable=True),  # that it flaps
     time_column("updated_at"),
     sa.Index(None, "updated_at"),
 )

@@ -27,6 +27,8 @@ def tell_ends(connection: sa.Connection, comment_ids: Mapping[str, str], now: da
     `comment_ids` names the alerts, and for each the comment that says why it ended.
     """
     alert_ids = list(comment_ids)
+    if not alert_ids:
+        return
     told, peaks, ends = _told(connection, alert_ids), _peaks(connection, alert_ids), _ends(connection, alert_ids)
     rows = []
     for row in _alerts(connection, alert_ids):

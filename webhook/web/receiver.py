@@ -14,15 +14,17 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from webhook.domain.alert import Trigger
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import PayloadError, Rejected, parse_payload
-from webhook.pipeline.ingest import IngestMetrics
+from webhook.pipeline.ingest import IngestMetrics, ingest
 from webhook.pipeline.together import Together
-from webhook.ports import AlertStore, StoreUnavailable
+from webhook.ports import AlertStore, AlreadyAnswered, Answer, StoreUnavailable
 from webhook.web.ingest_door import IngestDoor
 from webhook.web.problems import problem
+from webhook.web.repeating import BadRequestId, again, repeatable_request
 
 log = structlog.get_logger(__name__)
 
 PATH = "/api/v1/alerts/prometheus/webhook"
+ROUTE = "prometheus_webhook"
 _RETRY_AFTER = "5"  # seconds
 
 
@@ -41,14 +43,20 @@ def register_receiver(
 
     def receive() -> Response:
         try:
-            door.admit()
+            credential = door.admit().credential
+            repeatable = repeatable_request(request, ROUTE, credential, _answered)
             received = _parse(request)
         except RequestEntityTooLarge:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_body_bytes} bytes are taken")
-        except PayloadError as error:
+        except (PayloadError, BadRequestId) as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
         try:
-            changes = together.ingest(received, clock())
+            if repeatable is None:
+                changes = together.ingest(received, clock())
+            else:  # its answer is kept with it, so it has a transaction of its own
+                changes = ingest(store, received, settings, clock(), metrics=metrics, request=repeatable)
+        except AlreadyAnswered as answered:
+            return again(answered)
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=str(error), alerts=len(received))
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), Retry_After=_RETRY_AFTER)
@@ -60,7 +68,7 @@ def register_receiver(
 def _parse(request: Request) -> list[Trigger | Rejected]:
     """Raise PayloadError for what is no payload, RequestEntityTooLarge for what is too long."""
     try:
-        payload = json.loads(request.get_data(cache=False))
+        payload = json.loads(request.get_data())
     except RecursionError as error:
         raise PayloadError("the body is not JSON: nested too deeply") from error
     except ValueError as error:
@@ -68,6 +76,10 @@ def _parse(request: Request) -> list[Trigger | Rejected]:
     if isinstance(payload, dict) and payload.get("truncatedAlerts"):
         log.warning("alerts_truncated", by="the sender's max_alerts", truncated=payload["truncatedAlerts"])
     return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
+
+
+def _answered(changes: Changes) -> Answer:
+    return Answer(HTTPStatus.OK, _answer(changes))
 
 
 def _answer(changes: Changes) -> dict[str, object]:

@@ -76,6 +76,7 @@ NOTIFY_REASONS = {
     "escalated": "Severity rose",
     "threshold": "Occurrence threshold reached",
     "interval": "Still going on",
+    "flapping": "comes and goes",
     "resolved": "Attack ended",
     "resend": "Sent again, asked for",
     "frequency": "frequency limit reached",

@@ -85,6 +85,7 @@ def _alert_flapping() -> None:
         sa.Column("alert_type", sa.String(length=64), nullable=False),
         sa.Column("restarts", JSON, nullable=False),
         sa.Column("flapping_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("condition_fingerprint", name=op.f("pk_alert_flapping")),
     )
