@@ -13,6 +13,7 @@ from webhook.storage import queries
 from webhook.storage.audit import AuditFilter, list_audit, record_audit
 from webhook.storage.database import Database
 from webhook.storage.records import AlertFilter, TriggerFilter
+from webhook.storage.trigger_search import list_triggers
 from webhook.web.live import ChangeFeed
 
 ALL, NONE, MINE = None, frozenset[str](), frozenset({OWN, "acc_other"})
@@ -27,11 +28,11 @@ def test_queries_find_the_accounts_alone(database: Database, accounts: frozenset
         with database.write() as connection:
             record_audit(connection, rows.ADMIN, "alert_resolved", now=rows.NOW, account_id=account)
     with database.read() as connection:
-        found = queries.list_alerts(connection, AlertFilter(), accounts=accounts)
-        triggers = queries.list_triggers(connection, TriggerFilter(), accounts=accounts)
+        found = queries.list_alerts(connection, AlertFilter(accounts=accounts))
+        triggers = list_triggers(connection, TriggerFilter(accounts=accounts)).records
         statistics = queries.statistics(connection, rows.NOW - timedelta(days=1), accounts=accounts)
         audited = list_audit(connection, AuditFilter(), accounts=accounts)
-        assert queries.count_alerts(connection, AlertFilter(), accounts=accounts) == len(seen)
+        assert queries.count_alerts(connection, AlertFilter(accounts=accounts)) == len(seen)
     assert sorted(record.account_id for record in found) == seen
     assert sorted({record.account_id for record in triggers}) == seen
     assert (statistics.active[Severity.P1], statistics.suppressed_accounts) == (len(seen), len(seen))

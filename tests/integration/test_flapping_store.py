@@ -9,8 +9,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingest_shop import MINUTE, START, Shop, firing, shop
-from webhook.pipeline.actions import resolve
+from ingest_shop import MINUTE, START, Shop, by, firing, shop
 
 from webhook.pipeline.sweep import Sweep
 from webhook.storage.flapping import purge_steady
@@ -122,7 +121,7 @@ def test_what_a_person_ends_while_it_flaps_is_told_at_once_and_once(shop: Shop) 
     with shop.database.write() as connection:
         connection.execute(sa.update(notification).values(status="SENT", sent_at=shop.now))
     assert entry.alert_id is not None
-    resolve(shop.store, entry.alert_id, note="", actor="mia", authenticated_as="token", now=shop.now)
+    shop.actions.resolve(entry.alert_id, "", by("mia", shop.now))
     assert reasons(shop)[-1] == "resolved"
     shop.now += timedelta(hours=2)
     sweep(shop)
@@ -166,7 +165,7 @@ def test_nobody_who_was_told_that_it_fires_waits_for_its_end_for_ever(shop: Shop
             shop.deliver(firing(starts_at=starts[key], status="resolved", **alert))
         elif what == "resolve":
             for row in shop.rows(alert_dynamic, status="ACTIVE")[:1]:
-                resolve(shop.store, row["alert_id"], note="", actor="mia", authenticated_as="token", now=shop.now)
+                shop.actions.resolve(row["alert_id"], "", by("mia", shop.now))
         else:
             sweep(shop)
     for hours in (1, 2, 30):

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from ingest_shop import MINUTE, START, Shop, firing
+from ingest_shop import MINUTE, START, Shop, by, firing
 from prometheus_client import CollectorRegistry
-from webhook.pipeline.actions import dismiss, resolve
 
+from webhook.domain.action import DismissReason
 from webhook.domain.alert import AlertStatus
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.report import Report, ReportedMetric
@@ -101,16 +101,18 @@ class Ledger(RuleBasedStateMachine):
         swept = Sweep(sweeping, Outbox(shop.database), shop.settings.types, NothingFires()).run_once(shop.now)
         self.raised_by_sweep += swept.escalated
 
-    @rule(data=st.data(), how=st.sampled_from([resolve, dismiss]))
-    def close(self, data: st.DataObject, how: Any) -> None:
+    @rule(data=st.data(), resolves=st.booleans())
+    def close(self, data: st.DataObject, resolves: bool) -> None:
         active = sorted(
             self.shop.rows(alert_dynamic, status="ACTIVE"),
             key=lambda row: (row["condition_fingerprint"], row["first_triggered_at"]),
         )
         if active:
             alert_id = data.draw(st.sampled_from([row["alert_id"] for row in active]))
-            words = {"note": "seen"} if how is resolve else {"reason": "seen"}
-            how(self.shop.store, alert_id, **words, actor="mia", authenticated_as="token", now=self.shop.now)
+            if resolves:
+                self.shop.actions.resolve(alert_id, "seen", by("mia", self.shop.now))
+            else:
+                self.shop.actions.dismiss(alert_id, DismissReason.OTHER, "seen", by("mia", self.shop.now))
 
     @invariant()
     def what_is_queued_is_sent(self) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from ingest_shop import MINUTE, START, Shop, firing
-from webhook.pipeline.actions import dismiss
+from ingest_shop import MINUTE, START, Shop, by, firing
 
 from webhook.app import create_app
 from webhook.config import Settings
+from webhook.domain.action import DismissReason
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.explanation import StepKind, explain
 from webhook.pipeline.sweep import Sweep
@@ -150,7 +150,7 @@ def test_reports_that_stop_end_the_alert_without_alertmanager(site: Site) -> Non
 
 def test_what_a_person_dismissed_stays_so_while_the_series_goes_on(site: Site) -> None:
     alert_id = site.report().get_json()["alert_id"]
-    dismiss(site.store, alert_id, reason="", actor="mia", authenticated_as="token", now=site.now)
+    site.actions.dismiss(alert_id, DismissReason.OTHER, "", by("mia", site.now))
     for _ in range(5):
         assert site.report(after=5 * MINUTE).get_json()["status"] == "stale"
     site.report(rate=0.1, after=5 * MINUTE)

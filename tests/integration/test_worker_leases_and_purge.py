@@ -19,11 +19,9 @@ from webhook.storage.tables import (
     alert,
     alert_comment,
     alert_dynamic,
-    alert_flapping,
     alert_instance,
     alert_trigger_log,
     audit_log,
-    handled_request,
     notification,
 )
 from webhook.worker import Worker, WorkerOptions, build_worker
@@ -105,10 +103,6 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
         closed_alert(shop, NOW - age)
         texts = {"actor": "a", "action": "b", "details": {}}
         add(shop, audit_log, id=str(uuid.uuid4()), created_at=NOW - age - 70 * DAY, **texts)
-        answer = {"credential": "c", "route": "r", "body_hash": "h", "status": 201, "answer": {}}
-        add(shop, handled_request, request_id=str(age), created_at=NOW - (age - 29 * DAY) - DAY / 2, **answer)
-        flapping = {"account_id": "a", "alert_type": "t", "restarts": []}
-        add(shop, alert_flapping, condition_fingerprint=str(age.days), updated_at=NOW - age, **flapping)
     long_lasting = shop.add_alert(started=NOW - 90 * DAY)
     unsent = closed_alert(shop, NOW - 40 * DAY, "PENDING")
     purge = Purge(shop.database, RETENTION)
@@ -120,8 +114,6 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
         "alert_instance": 2,
         "alert": 1,
         "audit_log": 1,
-        "handled_request": 1,
-        "alert_flapping": 1,
     }
     kept = {row["alert_id"] for row in shop.rows(alert_dynamic)}
     assert {long_lasting, unsent} < kept

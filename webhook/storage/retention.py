@@ -12,20 +12,15 @@ from webhook.storage.database import Database
 from webhook.storage.tables import (
     alert,
     alert_dynamic,
-    alert_flapping,
     alert_instance,
     alert_trigger_log,
     audit_log,
-    handled_request,
     notification,
 )
 from webhook.storage.transactions import transaction
 
 BATCH = 1000
 """Rows deleted in one transaction: few enough that a delivery does not wait for it."""
-
-ANSWERS_KEPT = timedelta(hours=24)
-"""How long a request that comes again gets the answer of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +57,6 @@ class Purge:
             (alert_instance, sa.select(i.fingerprint, i.starts_at).where(ended)),
             (alert, sa.select(d.alert_id).where(closed)),
             (audit_log, sa.select(audit_log.c.id).where(audit_log.c.created_at < now - self._retention.audit)),
-            (
-                handled_request,
-                sa.select(handled_request.c.credential, handled_request.c.request_id).where(
-                    handled_request.c.created_at < now - ANSWERS_KEPT
-                ),
-            ),
-            (
-                alert_flapping,
-                sa.select(alert_flapping.c.condition_fingerprint).where(alert_flapping.c.updated_at < alerts),
-            ),
         ]
 
     def _delete(self, table: sa.Table, which: sa.Select[tuple[object]]) -> int:
