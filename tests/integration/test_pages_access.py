@@ -45,7 +45,11 @@ def test_no_route_but_login_and_assets_is_open(stranger: FlaskClient) -> None:
     for rule in stranger.application.url_map.iter_rules():
         if rule.endpoint.startswith(("login.", "assets.", "swagger.")):
             continue
-        path = rule.rule.replace("<uuid:alert_id>", str(uuid4())).replace("<any(png, svg):image_format>", "png")
+        path = (
+            rule.rule.replace("<uuid:alert_id>", str(uuid4()))
+            .replace("<uuid:notification_id>", str(uuid4()))
+            .replace("<any(png, svg):image_format>", "png")
+        )
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
             assert stranger.open(path, method=method).status_code in (303, 401), (method, path)
 
