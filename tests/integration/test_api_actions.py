@@ -226,7 +226,7 @@ def test_an_unexpected_error_has_an_id_that_is_in_the_log_and_no_traceback(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the inside")
 
-    monkeypatch.setattr("webhook.storage.queries.count_alerts", broken)
+    monkeypatch.setattr("webhook.storage.queries.list_alerts", broken)
     response = stranger.get(ALERTS, headers=BEARER)
     body = response.get_json(force=True)
     assert (response.status_code, response.mimetype) == (500, "application/problem+json")

@@ -119,29 +119,20 @@ def list_alerts(
     """In the order asked for, ties newest first and then by id, so that pages never overlap.
 
     `descending` severity is gravest first; P0 is the gravest, so that is ascending in the column. `after` is the place
-    of the last alert of the page before. Only ids are sorted and passed over; whole rows are read of one page alone.
+    of the last alert of the page before. What an offset passes over is read as ids alone.
     """
     order = _order(sort, descending=descending)
-    dynamic = _dynamic_conditions(wanted)
-    source = alert if sort is AlertSort.TIME and not dynamic else alert.join(alert_dynamic)
-    place = _beyond(sort, after, descending=descending) if after is not None else []
-    ids = (
-        sa.select(alert.c.id)
-        .select_from(source)
-        .where(*_alert_conditions(wanted), *dynamic, *place)
-        .order_by(*order)
-        .limit(limit)
-        .offset(offset)
-        .subquery()
-    )
-    statement = (
-        sa.select(*_alert_columns())
-        .select_from(
-            ids.join(alert, alert.c.id == ids.c.id).join(alert_dynamic, alert_dynamic.c.alert_id == alert.c.id)
-        )
-        .order_by(*order)
-    )
-    return [_alert_record(row) for row in connection.execute(statement).mappings()]
+    conditions = [*_alert_conditions(wanted), *_dynamic_conditions(wanted)]
+    if after is not None:
+        conditions += _beyond(sort, after, descending=descending)
+    page = sa.select(*_alert_columns()).select_from(alert.join(alert_dynamic))
+    if offset:
+        source = alert if sort is AlertSort.TIME and not _dynamic_conditions(wanted) else alert.join(alert_dynamic)
+        ids = sa.select(alert.c.id).select_from(source).where(*conditions).order_by(*order).limit(limit).offset(offset)
+        page = page.where(alert.c.id.in_(ids.subquery().select()))
+    else:
+        page = page.where(*conditions).limit(limit)
+    return [_alert_record(row) for row in connection.execute(page.order_by(*order)).mappings()]
 
 
 _SORTED: dict[AlertSort, sa.Column[Any]] = {

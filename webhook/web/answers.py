@@ -30,8 +30,8 @@ def _example(value: object) -> dict[str, Any]:
 class Pagination(BaseModel):
     page: int
     page_size: int
-    total_count: int
-    total_pages: int
+    total_count: int | None = Field(description="Null where one goes on by cursor.")
+    total_pages: int | None
     next_cursor: str | None = Field(description="For `cursor`; null at the end.")
 
 

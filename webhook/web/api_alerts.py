@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import sqlalchemy as sa
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from werkzeug.exceptions import NotFound
@@ -14,7 +15,7 @@ from webhook.domain.explanation import explain
 from webhook.ports import AlertNotFound, HistoryUnavailable
 from webhook.storage import queries
 from webhook.storage.explaining import read_facts
-from webhook.storage.records import AlertRecord, NotificationFilter
+from webhook.storage.records import AlertFilter, AlertRecord, NotificationFilter
 from webhook.web.access import principal
 from webhook.web.answers import (
     AlertDetail,
@@ -57,27 +58,35 @@ def _add_list(routes: APIBlueprint, api: Api) -> None:
         """Alerts, by page or, through many, by cursor. Ties are settled by id: nothing is listed twice or left out."""
         wanted = query.wanted(principal().accounts)
         with api.database.read() as connection:
-            total = queries.count_alerts(connection, wanted)
             found = queries.list_alerts(
                 connection,
                 wanted,
                 sort=query.sort_by,
                 descending=query.sort_order == "desc",
                 limit=query.page_size,
-                offset=0 if query.cursor else (query.page - 1) * query.page_size,
+                offset=query.offset,
                 after=query.cursor,
             )
+            total = _total(connection, wanted, query, len(found))
             channels = queries.channels_of(connection, [record.id for record in found])
         full = len(found) == query.page_size
         pagination = Pagination(
             page=query.page,
             page_size=query.page_size,
             total_count=total,
-            total_pages=-(-total // query.page_size),
+            total_pages=None if total is None else -(-total // query.page_size),
             next_cursor=alert_cursor(queries.place_of(found[-1], query.sort_by)) if full else None,
         )
         data = [alert_entry(record, channels[record.id]) for record in found]
         return answer(AlertList(data=data, pagination=pagination))
+
+
+def _total(connection: sa.Connection, wanted: AlertFilter, query: AlertQuery, found: int) -> int | None:
+    """Counted only where it is neither plain from the page nor of no use to who goes on by cursor."""
+    if query.cursor is not None:
+        return None
+    last = found < query.page_size and (found > 0 or query.page == 1)
+    return query.offset + found if last else queries.count_alerts(connection, wanted)
 
 
 def _add_detail(routes: APIBlueprint, api: Api) -> None:

@@ -119,6 +119,10 @@ class AlertQuery(Query):
     sort_by: AlertSort = AlertSort.TIME
     sort_order: Literal["asc", "desc"] = "desc"
 
+    @property
+    def offset(self) -> int:
+        return 0 if self.cursor else (self.page - 1) * self.page_size
+
     def wanted(self, accounts: frozenset[str] | None) -> AlertFilter:
         return AlertFilter(
             alert_type=self.alert_type,
