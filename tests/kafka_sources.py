@@ -17,6 +17,7 @@ from exporter.collectors.base import Collection
 from exporter.collectors.kafka import KafkaCollector, KafkaConfig
 from exporter.errors import CollectError
 
+PATIENCE = 240.0  # seconds; a member that stands still for a second while it joins begins anew
 METRICS = [
     {"source_field": "rate", "prometheus_name": "rate", "labels": ["account"]},
     {"source_field": "amount", "prometheus_name": "amount", "labels": ["account"], "aggregate": "sum"},
@@ -31,12 +32,12 @@ class Source:
     collector: KafkaCollector
     last: Collection = field(default_factory=lambda: Collection(datetime.now(UTC), 0))
 
-    def collect(self, timeout: float = 60) -> dict[str, dict[str, Any]]:
+    def collect(self, timeout: float = PATIENCE) -> dict[str, dict[str, Any]]:
         self.last = Collection(datetime.now(UTC), time.monotonic() + timeout)
         frame = self.collector.collect(self.last)
         return {row.pop("account"): row for row in frame.to_dicts()}
 
-    def publish(self, timeout: float = 60) -> dict[str, dict[str, Any]]:
+    def publish(self, timeout: float = PATIENCE) -> dict[str, dict[str, Any]]:
         found = self.collect(timeout)
         self.collector.published()
         return found

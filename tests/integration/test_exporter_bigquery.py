@@ -29,6 +29,7 @@ SOURCE = """
     - {{source_field: count, prometheus_name: sentinel_transaction_count, labels: [account_id]}}
 """
 _numbers = itertools.count(1)
+pytestmark = pytest.mark.xdist_group("bigquery")  # whose emulator is slow to start
 
 
 @pytest.fixture(scope="session")

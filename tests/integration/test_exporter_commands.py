@@ -10,36 +10,26 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import structlog
 import trustme
 import yaml
-from click.testing import CliRunner, Result
+from exporter_commands import as_it_was, call
 from exporter_parts import running
 from served_site import FakeSite, serving
 from servers import wait_for
 from servers_http import Answer, Api, api_server
 
-from exporter.__main__ import main
 from exporter.environment import Secrets
 from exporter.errors import Unreachable
 from exporter.running_exporter import served
 from exporter.server_config import ServerConfig
 
+__all__ = ["as_it_was"]  # a fixture
 ROOT = Path(__file__).parents[2]
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) AS rate FROM n"
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    """The commands set up the process they run in."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -72,10 +62,6 @@ def config(folder: Path, *sources: dict[str, object], **exporter: object) -> Pat
     file = folder / "exporter-config.yaml"
     file.write_text(yaml.safe_dump({"exporter": {"port": 1} | exporter, "data_sources": list(sources)}))
     return file
-
-
-def call(*arguments: str | Path, **environment: str) -> Result:
-    return CliRunner().invoke(main, [str(each) for each in arguments], env=environment, catch_exceptions=False)
 
 
 def test_several_files_are_checked_at_once(tmp_path: Path, payments: Path) -> None:

@@ -19,6 +19,7 @@ from exporter.collectors.base import Collection
 from exporter.collectors.database import DatabaseCollector, DatabaseConfig
 from exporter.errors import QueryRefused, TimedOut, Unreachable
 
+pytestmark = pytest.mark.xdist_group("mariadb")  # which is slow to start
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 Ask = Callable[..., pl.DataFrame]
 

@@ -20,6 +20,7 @@ from exporter.collectors.base import Collection
 from exporter.collectors.database import DatabaseCollector, DatabaseConfig, _pools
 from exporter.errors import CollectError, Denied, Unauthorized, Unreachable
 
+pytestmark = pytest.mark.xdist_group("mariadb")  # which is slow to start
 METRICS = [{"source_field": "value", "prometheus_name": "sentinel_value", "labels": ["id"]}]
 
 

@@ -21,6 +21,7 @@ from servers import wait_for
 
 from exporter.scheduler import Clock
 
+pytestmark = pytest.mark.xdist_group("mariadb")  # which is slow to start
 SOURCE = """
 - name: source
   type: database

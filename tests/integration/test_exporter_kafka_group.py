@@ -14,6 +14,7 @@ from exporter.collectors import kafka_partitions
 from exporter.errors import TimedOut
 
 __all__ = ["cluster", "start", "topic"]  # fixtures
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

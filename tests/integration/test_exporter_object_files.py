@@ -25,6 +25,7 @@ from servers_http import Answer, Api, api_server
 
 from exporter.collectors import gcs_objects, s3_objects
 
+pytestmark = pytest.mark.xdist_group("object stores")  # whose servers are slow to start
 KEYS = {"access_key_env": "S3_KEY", "secret_key_env": "S3_SECRET", "region": "eu-west-1"}
 ENVIRON = {"S3_KEY": "AKIATESTKEY", "S3_SECRET": "secret-that-must-not-leak"}
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)

@@ -14,12 +14,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 import requests
-from click.testing import CliRunner
+from exporter_commands import as_it_was, call
 from reload_parts import Configured, api, asked, served
 from servers import answers, wait_for
 from servers_http import Answer, Api, api_server
 
-from exporter.__main__ import main
 from exporter.collectors.base import Collection, Collector, Measure
 from exporter.config import ExporterConfig
 from exporter.errors import ConfigError, Unauthorized
@@ -28,6 +27,7 @@ from exporter.job import SourceJob
 from exporter.scheduler import Clock
 from exporter.shard import Shard
 
+__all__ = ["as_it_was"]  # a fixture
 ROOT = Path(__file__).parents[2]
 
 
@@ -339,7 +339,7 @@ def test_sighup_reloads_and_a_wrong_shard_is_told(
         free_port(),
         tmp_path / "log",
     )
-    done = CliRunner().invoke(main, ["--config", str(configured.file), "--shard", "2/2"])
+    done = call("--config", configured.file, "--shard", "2/2")
     assert done.exit_code == 2
     assert "the first is 0/2, the last 1/2" in done.stderr
     with log.open("wb") as output:

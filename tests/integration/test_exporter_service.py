@@ -20,31 +20,21 @@ from typing import Any
 
 import pytest
 import requests
-import structlog
 import yaml
-from click.testing import CliRunner, Result
+from exporter_commands import as_it_was, call
 from exporter_parts import Scraped, running
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from servers import answers, listens, wait_for
 from servers_http import Answer, Api, api_server
 
-from exporter.__main__ import main
 from exporter.app import Exporter
 from exporter.config import load, parse
 
+__all__ = ["as_it_was"]  # a fixture
 OWNER = Path(__file__).parents[1] / "unit/exporter/owner-config.yaml"
 COMMAND = (sys.executable, "-m", "exporter")
 ROOT = Path(__file__).parents[2]
 ROWS = 300
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    """The commands set up the process they run in."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -72,11 +62,6 @@ def source(file: Path, name: str = "payments") -> str:
     - {{source_field: rate, prometheus_name: sentinel_block_rate, labels: [account_id, merchant_name], help: Share.}}
     - {{source_field: count, prometheus_name: sentinel_transaction_count, labels: [account_id]}}
 """
-
-
-def called(*arguments: str, **environment: str) -> Result:
-    """The command, run in this process."""
-    return CliRunner().invoke(main, arguments, env=environment, catch_exceptions=False)
 
 
 @contextlib.contextmanager
@@ -117,7 +102,7 @@ def test_check_tells_all_errors_and_exits_with_1(tmp_path: Path) -> None:
     file = config_file(tmp_path, "- {name: a, type: databse}\n- {name: b, type: rest_api}\n")
     types = "use one of database, rest_api, bigquery, file, gcs_file, s3_file, kafka, splunk"
     for arguments in (["check", str(file)], ["--config", str(file)], ["run", "--config", str(file)]):
-        done = called(*arguments)
+        done = call(*arguments)
         assert (done.exit_code, done.stdout) == (1, "")
         assert done.stderr.splitlines() == [
             f"{file}:3: data_sources[0].type: 'databse' is not possible, did you mean database: {types}",
@@ -131,13 +116,13 @@ def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path, payments: Path
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = called("--config", str(config_file(tmp_path, source(payments), port)))
+        done = call("--config", str(config_file(tmp_path, source(payments), port)))
     line = f"sentinel-exporter: cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port\n"
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", line)
 
 
 def test_without_a_configuration_the_usage_is_shown() -> None:
-    done = called()
+    done = call()
     assert done.exit_code == 2
     assert "--config FILE is missing" in done.stderr
 
@@ -360,7 +345,7 @@ def test_no_secret_is_in_any_log_page_or_metric(tmp_path: Path, free_port: Calla
     with api_server() as server:
         server.answer = lambda r: Answer(400, body=f"{'.' * 60} {r.headers.get('Authorization')} {r.params}")
         file = config_file(tmp_path, leaking_sources(server, token_file))
-        checked = called("check", str(file), **SECRETS)
+        checked = call("check", str(file), **SECRETS)
         assert checked.exit_code == 0, checked.stderr
         with started(["--config", str(file), "--port", str(port)], log, **SECRETS) as process:
             url = f"http://127.0.0.1:{port}"
@@ -401,8 +386,9 @@ def test_real_prometheus_scrapes_exact_values_with_gzip(
 
         wait_for(lambda: query("sentinel_transaction_count"), what="scraped")
         assert query("up")[0]["value"][1] == "1"
+        known = {"account_id", "merchant_name", "source_system"}
         found = {
-            frozenset((name, value) for name, value in series["metric"].items() if name in LABELS): series["value"][1]
+            frozenset((name, value) for name, value in series["metric"].items() if name in known): series["value"][1]
             for series in query("sentinel_block_rate")
         }
         want = scraped.samples["sentinel_block_rate"]
@@ -411,6 +397,3 @@ def test_real_prometheus_scrapes_exact_values_with_gzip(
         assert float(query("scrape_samples_scraped")[0]["value"][1]) >= 4 * ROWS
         health = {series["metric"]["source"]: series["value"][1] for series in query("sentinel_source_up")}
         assert health == {"payments": "1", "again": "1"}
-
-
-LABELS = {"account_id", "merchant_name", "source_system"}
