@@ -16,7 +16,7 @@ from webhook.domain.session import closed
 from webhook.domain.throttle import LONGEST_WINDOW
 from webhook.ports import AlertNotFound
 from webhook.storage.closing import Closing, close_alerts
-from webhook.storage.configs import read_configs
+from webhook.storage.config_rows import read_configs
 from webhook.storage.database import Database
 from webhook.storage.recording import record
 from webhook.storage.sessions import lock_active_sessions, lock_sessions, read_instances, read_last_passed
