@@ -56,14 +56,14 @@ class Past:
     """What happened beside the triggers.
 
     `closings`: when people closed the alert of a condition, by time. `sent`: when what was decided at a time about a
-    condition went out. `notified`: when people were told before the first trigger. `closed`: instances whose alert a
+    condition went out, None while it waits. `notified`: when people were told before the first trigger. `closed`: instances whose alert a
     person had closed by then. `since`: of earlier triggers the outcome is only what later ones build on; of those of
     a condition in `starts`, only from that time.
     """
 
     since: datetime
     closings: Sequence[tuple[datetime, str]] = ()
-    sent: Mapping[tuple[str, datetime], datetime] = field(default_factory=dict)
+    sent: Mapping[tuple[str, datetime], datetime | None] = field(default_factory=dict)
     notified: Sequence[datetime] = ()
     closed: frozenset[tuple[str, datetime]] = frozenset()
     starts: Mapping[str, datetime] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class _Fold:
         self._numbers = count(1)
 
     def deliver(self, at: datetime, rows: Sequence[StoredTrigger]) -> list[Entry]:
-        while self._closings and self._closings[-1][0] <= at:
+        while self._closings and self._closings[-1][0] < at:
             self._close(*self._closings.pop())
         conditions = {row.condition for row in rows}
         for condition in conditions:
@@ -146,7 +146,7 @@ class _Fold:
             del self._notified[0]
         received = [Received(self._trigger(row), row.condition) for row in rows]
         changes = decide(received, self._known(rows, conditions, at), self._settings, at, self._new_id)
-        self._take(changes, at)
+        self._take(changes, {row.condition for row in rows if _told(row.notify)}, at)
         for row in rows:
             if row.swept:
                 self._date_back(row)
@@ -199,7 +199,7 @@ class _Fold:
             if self._instances[key].status is TriggerStatus.FIRING:
                 yield self._instances[key]
 
-    def _take(self, changes: Changes, at: datetime) -> None:
+    def _take(self, changes: Changes, logged: set[str], at: datetime) -> None:
         for session in changes.sessions.values():
             self._sessions[session.condition_fingerprint] = session
         for key, (instance, _) in changes.instances.items():
@@ -208,12 +208,17 @@ class _Fold:
                 self._of_alert[before.alert_id].discard(key)
             self._instances[key] = instance
             self._of_alert[instance.alert_id].add(key)
-        for announcement in changes.announcements:
+        told = {announcement.session.condition_fingerprint for announcement in changes.announcements}
+        for condition in told:
+            self._tell(condition, at, withdrawn=condition in logged and (condition, at) not in self._past.sent)
+
+    def _tell(self, condition: str, at: datetime, *, withdrawn: bool = False) -> None:
+        """Counted once a delivery and alert, as the store does; what a person's closing took back is not."""
+        if not withdrawn:
             self._notified.append(at)
-            condition = announcement.session.condition_fingerprint
-            sent = self._past.sent.get((condition, at))
-            if sent is not None:
-                self._sessions[condition] = replace(self._sessions[condition], last_notified_at=sent)
+        sent = self._past.sent.get((condition, at))
+        if sent is not None:
+            self._sessions[condition] = replace(self._sessions[condition], last_notified_at=sent)
 
     def _date_back(self, row: StoredTrigger) -> None:
         key = (row.fingerprint, row.starts_at)
@@ -249,10 +254,7 @@ class _Fold:
             rise = escalate(session, self._type.escalation, told_at)
             if rise is not None:
                 session = self._sessions[session.condition_fingerprint] = sessions.raised(session, rise)
-                self._notified.append(told_at)
-                sent = self._past.sent.get((session.condition_fingerprint, told_at))
-                if sent is not None:
-                    self._sessions[session.condition_fingerprint] = replace(session, last_notified_at=sent)
+                self._tell(session.condition_fingerprint, told_at)
 
     def _close(self, at: datetime, condition: str) -> None:
         """A person closed what was going on then; what fired for it stays closed."""

@@ -83,7 +83,7 @@ def _messages(
     first: datetime,
     since: datetime,
     starts: Mapping[str, datetime],
-) -> tuple[dict[tuple[str, datetime], datetime], list[datetime]]:
+) -> tuple[dict[tuple[str, datetime], datetime | None], list[datetime]]:
     """When what was decided went out, and when people were told of what is not replayed."""
     n = notification.c
     query = (
@@ -98,12 +98,12 @@ def _messages(
         .group_by(n.alert_id, alert.c.condition_fingerprint, n.created_at)
         .order_by(n.created_at)
     )
-    sent: dict[tuple[str, datetime], datetime] = {}
+    sent: dict[tuple[str, datetime], datetime | None] = {}
     notified = []
     for condition, created_at, sent_at in connection.execute(query):
         if created_at < starts.get(condition, since):
             notified.append(created_at)
-        elif sent_at is not None:
+        else:
             sent[condition, created_at] = sent_at
     return sent, notified
 
