@@ -78,7 +78,7 @@ class History:
 
 
 def previewed(shop: Shop, config: MerchantConfig, span: timedelta = DAY, history: Any = None) -> Preview:
-    return preview(StoredPast(shop.database), history, config, shop.settings, shop.now + MINUTE, span)
+    return preview(StoredPast(shop.database), history, config, shop.settings, shop.now + MINUTE, span=span)
 
 
 def differences(result: Replayed) -> list[tuple[str, ...]]:

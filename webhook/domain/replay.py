@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count, groupby
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
@@ -128,7 +128,9 @@ class _Fold:
         self._configs = {self._key: config}
         self._settings = settings
         self._type = settings.types[config.alert_type]
-        self._steps = [step for step in self._type.escalation if step.duration is not None]
+        steps = self._type.escalation
+        self._steps = [(step.severity.rank, step.duration) for step in steps if step.duration is not None]
+        self._graver = max((rank for rank, _ in self._steps), default=0)
         self._closings = list(reversed(past.closings))
         self._notified = list(past.notified)
         self._sessions: dict[str, AlertSession] = {}
@@ -231,7 +233,8 @@ class _Fold:
         session = self._sessions.get(condition)
         if session is None:
             return
-        self._rise(session, now)
+        if self._steps:
+            self._rise(session, now)
         if now - session.session_last_active < self._type.session_timeout:
             return
         instances = [self._instances[key] for key in self._of_alert[session.alert_id]]
@@ -241,11 +244,11 @@ class _Fold:
             self._of_alert.pop(session.alert_id, None)
 
     def _rise(self, session: AlertSession, now: datetime) -> None:
-        if session.session_status is not SessionStatus.ACTIVE:
+        if session.session_status is not SessionStatus.ACTIVE or session.severity.rank >= self._graver:
             return
-        for step in self._steps:
-            reached = session.session_started_at + (step.duration or timedelta())
-            if step.severity.rank <= session.severity.rank or reached > now:
+        for rank, duration in self._steps:
+            reached = session.session_started_at + duration
+            if reached > now or rank <= session.severity.rank:
                 continue
             heard = [item.last_heard_at for item in self._firing(session) if item.attacking]
             if not any(max(reached, at) - at <= self._type.session_timeout for at in heard):
@@ -279,6 +282,12 @@ class _Trace:
     messages: list[tuple[datetime, str]] = field(default_factory=list)
     others: Counter[Any] = field(default_factory=Counter)
 
+    def note(self, at: datetime, told: str, other: Any) -> None:  # noqa: ANN401 - ids are opaque
+        self.counted += 1
+        self.others[other] += 1
+        if told:
+            self.messages.append((at, told))
+
 
 class _Comparison:
     """Trigger by trigger, then alert by alert: two are one alert where they have a trigger in common."""
@@ -299,9 +308,11 @@ class _Comparison:
         old = row.alert_id if row.outcome in _COUNTED_LOGGED else None
         new = entry.alert_id if entry.outcome in _COUNTED else None
         if old is not None:
-            _note(self._old, old, row, entry, old_told, new)
+            trace = self._old.get(old) or self._old.setdefault(old, _Trace(row, entry))
+            trace.note(row.at, old_told, new)
         if new is not None:
-            _note(self._new, new, row, entry, new_told, old)
+            trace = self._new.get(new) or self._new.setdefault(new, _Trace(row, entry))
+            trace.note(row.at, new_told, old)
 
     def _count_message(self, row: StoredTrigger, entry: Entry, old: str, new: str) -> None:
         change = _count(self._result.messages, old, new)
@@ -336,23 +347,6 @@ class _Comparison:
         self._result.examples.append(
             Example(kind, change, row.at, row.row_id, row.alert_name, old, new, _reason(entry))
         )
-
-
-def _note(
-    traces: dict[Any, _Trace],
-    alert_id: Any,
-    row: StoredTrigger,
-    entry: Entry,
-    told: str,
-    other: Any,  # noqa: ANN401 - opaque ids
-) -> None:
-    trace = traces.get(alert_id)
-    if trace is None:
-        trace = traces[alert_id] = _Trace(row, entry)
-    trace.counted += 1
-    trace.others[other] += 1
-    if told:
-        trace.messages.append((row.at, told))
 
 
 def _same(old: _Trace, new: _Trace) -> bool:

@@ -49,7 +49,8 @@ def preview(
     config: MerchantConfig,
     settings: IngestSettings,
     now: datetime,
-    span: timedelta,
+    *,
+    span: timedelta = DEFAULT,
 ) -> Preview:
     """Writes nothing; raise StoreUnavailable."""
     since, texts = now - span, any(condition.compare is None for condition in config.conditions)
@@ -73,15 +74,15 @@ def _completed(
         return triggers, {}
     told: dict[str, str] = {}
     found: dict[str, Series] = {}
+    start = triggers[0].at - _STALE
+    step = max(_FINEST, (now - start) / _POINTS)
     for number, name in enumerate(sorted(missing)):
+        if history is None or number >= _MOST_METRICS:
+            told[name] = "it was not asked for"
+            continue
         try:
-            if history is None or number >= _MOST_METRICS:
-                raise HistoryUnavailable("it was not asked for" if history else "there is no Prometheus")
-            start = triggers[0].at - _STALE
-            step = max(_FINEST, (now - start) / _POINTS)
-            series = history.range(name, config.account_id, start, now, step)
-            told[name] = "" if series.times else "Prometheus has no values of it"
-            found[name] = series
+            found[name] = history.range(name, config.account_id, start, now, step)
+            told[name] = "" if found[name].times else "Prometheus has no values of it"
         except HistoryUnavailable as error:
             told[name] = str(error)
     return [_with(row, found) for row in triggers], told
