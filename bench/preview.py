@@ -84,7 +84,9 @@ def main() -> None:
         database.close()
     print(json.dumps(result))
     held = seconds <= WANTED
-    print(f"goal preview of {given.triggers} triggers: {seconds:.2f} s (wanted <= {WANTED:g} s) {'ok' if held else 'short'}")
+    print(
+        f"goal preview of {given.triggers} triggers: {seconds:.2f} s (wanted <= {WANTED:g} s) {'ok' if held else 'short'}"
+    )
     sys.exit(0 if held else 1)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask, Response
@@ -15,15 +16,22 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
+from webhook.domain.evaluation import MerchantConfig
+from webhook.notifiers.outgoing import check_hosts
 from webhook.pipeline import actions
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
+from webhook.pipeline.preview import preview
+from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord
+from webhook.storage.replaying import StoredPast
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert_trigger_log
+from webhook.web.config_api import ConfigSite
 from webhook.web.contracts import ImageFormat, Theme
 from webhook.web.pages import register_pages
+from webhook.web.previewing import preview_answer
 from webhook.web.receiver import register_receiver
 
 _CONNECTIONS = 20
@@ -100,15 +108,31 @@ def _register_pages(
         raise ConfigError(["SENTINEL_ADMIN_TOKEN: must be set"])
     if settings.secret_key:
         app.secret_key = settings.secret_key.get_secret_value()
+    history = PrometheusHistory(settings.prometheus_url)
     broadcaster = register_pages(
         app,
         database=database,
         clock=clock,
         actions=_Actions(store),
-        charts=_Charts(AlertChart(PrometheusHistory(settings.prometheus_url), MatplotlibCharts()), clock),
+        charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
+        config=_config_site(settings, database, history, clock),
         admin_token=settings.admin_token.get_secret_value(),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
+
+
+def _config_site(
+    settings: Settings, database: Database, history: PrometheusHistory, clock: Callable[[], datetime]
+) -> ConfigSite:
+    def previewed(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
+        return preview_answer(preview(StoredPast(database), history, config, settings.ingest, now, span=span))
+
+    def check_urls(config: MerchantConfig) -> None:
+        if not settings.insecure_webhooks:
+            check_hosts(config.channel_preferences)
+
+    store = ConfigStore(database, settings.secrets)
+    return ConfigSite(store, clock, previewed, check_urls)
 
 
 def _register_health(app: Flask, database: Database) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -125,6 +126,18 @@ def check_host(url: str, lookup: Resolve = resolve) -> None:
         public_addresses(host, parts.port or 443, lookup)
     except OSError:
         raise ForbiddenAddress(f"{host} cannot be found") from None
+
+
+def check_hosts(channels: Mapping[str, Mapping[str, Any]], lookup: Resolve = resolve) -> None:
+    """Check each webhook, and look up the hosts of enabled ones; raise ForbiddenAddress that names the field."""
+    for name, settings in channels.items():
+        if url := settings.get("webhook_url"):
+            try:
+                check_url(str(url))
+                if settings.get("enabled", True):
+                    check_host(str(url), lookup)
+            except ForbiddenAddress as error:
+                raise ForbiddenAddress(f"channels.{name}.webhook_url: {error}") from None
 
 
 class _Guarded:

@@ -61,7 +61,7 @@ def http_problem(error: HTTPException) -> Response:
     return response
 
 
-def _invalid(error: ValidationError) -> Response:
+def invalid(error: ValidationError) -> Response:
     errors = [
         {"field": ".".join(str(part) for part in entry["loc"]), "message": entry["msg"]}
         for entry in error.errors(include_url=False, include_context=False, include_input=False)
@@ -93,7 +93,7 @@ def api_blueprint(api: Api) -> Blueprint:
     _add_triggers(pages, api)
     _add_actions(pages, api)
     _add_charts(pages, api)
-    pages.register_error_handler(ValidationError, _invalid)
+    pages.register_error_handler(ValidationError, invalid)
     pages.register_error_handler(AlertNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "There is no such alert."))
     pages.register_error_handler(IllegalChange, lambda error: problem(HTTPStatus.CONFLICT, f"{error}."))
     return pages

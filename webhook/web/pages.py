@@ -30,8 +30,9 @@ from webhook.storage import queries
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord, TriggerRecord
 from webhook.web import readings, wording
-from webhook.web.api import Api, action_text, api_blueprint, http_problem, readings_of
+from webhook.web.api import Api, action_text, api_blueprint, http_problem, invalid, readings_of
 from webhook.web.auth import Gate, login_blueprint, require_credentials, require_login, secure_application
+from webhook.web.config_api import ConfigSite, config_blueprint
 from webhook.web.contracts import ADMIN_SESSION, Actions, Charts
 from webhook.web.figures import Figures
 from webhook.web.live import DEFAULT_SUBSCRIBERS, Broadcaster, live_blueprint
@@ -97,6 +98,7 @@ def register_pages(
     actions: Actions,
     charts: Charts | None,
     admin_token: str,
+    config: ConfigSite | None = None,
 ) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
 
@@ -109,10 +111,12 @@ def register_pages(
     pages = _pages_blueprint(site)
     pages.before_request(require_login(gate))
     api, live = api_blueprint(site), live_blueprint(database, broadcaster, clock)
-    for protected in (api, live):
+    configs = [config_blueprint(config)] if config is not None else []
+    app.__dict__["validation_error_callback"] = invalid  # of flask_openapi3's routes on a plain application
+    for protected in (api, live, *configs):
         protected.before_request(require_credentials(gate))
     assets = _assets_blueprint()
-    for blueprint in (login_blueprint(gate), assets, api, live, pages):
+    for blueprint in (login_blueprint(gate), assets, api, live, *configs, pages):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
     app.register_error_handler(HTTPException, _http_error)

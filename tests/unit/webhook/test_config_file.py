@@ -48,7 +48,11 @@ def test_a_file_becomes_configurations(tmp_path: Path) -> None:
         (("max_alerts_per_hour: 3", "max_alerts_per_hour: -1"), 10, "greater than or equal to 0"),
         (("max_alerts_per_hour", "max_per_hour"), 10, "max_per_hour"),
         (("acc_004, alert_type: VELOCITY_ATTACK", "acc_003, alert_type: CARD_TESTING"), 11, "already configured"),
-        (("console: {enabled", "pigeon: {enabled"), 9, "unknown channel 'pigeon'; there are console, slack, sms, webapp"),
+        (
+            ("console: {enabled", "pigeon: {enabled"),
+            9,
+            "unknown channel 'pigeon'; there are console, slack, sms, webapp",
+        ),
         (("account_id: acc_003", "account_id: ''"), 1, "account_id"),
     ],
 )
