@@ -28,23 +28,25 @@ from webhook.storage.tables import alert_trigger_log
 TRIGGERS = 100_000
 WANTED = 2.0
 NOW = datetime(2026, 1, 8, tzinfo=UTC)
-ROUNDS = 5
+ROUNDS = 3
+RESOLVED = 0.02
+"""The share of triggers that are ends."""
 
 
 def rows(number: int) -> list[dict[str, Any]]:
     """A week of three rules that fire every few seconds in deliveries of up to three, and resolve now and then."""
-    chosen, made = random.Random(1), []
+    made: list[dict[str, Any]] = []
+    chosen = random.Random(1)  # noqa: S311 - made up rows
     step = timedelta(days=7) / (number / 2)
     at, starts = NOW - timedelta(days=7), dict.fromkeys(range(3), NOW - timedelta(days=7))
     while len(made) < number:
         at += step
-        for position in range(chosen.randint(1, 3)):
-            made.append(_row(chosen, at, position, starts))
+        made += [_row(chosen, at, position, starts) for position in range(chosen.randint(1, 3))]
     return made[:number]
 
 
 def _row(chosen: random.Random, at: datetime, position: int, starts: dict[int, datetime]) -> dict[str, Any]:
-    resolved = chosen.random() < 0.02
+    resolved = chosen.random() < RESOLVED
     starts_at = starts[position]
     if resolved:
         starts[position] = at
@@ -83,11 +85,9 @@ def main() -> None:
         seconds, result = measure(database)
         database.close()
     print(json.dumps(result))
-    held = seconds <= WANTED
-    print(
-        f"goal preview of {given.triggers} triggers: {seconds:.2f} s (wanted <= {WANTED:g} s) {'ok' if held else 'short'}"
-    )
-    sys.exit(0 if held else 1)
+    told = "ok" if seconds <= WANTED else "short"
+    print(f"goal preview of {given.triggers} triggers: {seconds:.2f} s CPU (wanted <= {WANTED:g} s) {told}")
+    sys.exit(0 if told == "ok" else 1)
 
 
 def measure(database: Database) -> tuple[float, dict[str, Any]]:

@@ -56,9 +56,9 @@ class Past:
     """What happened beside the triggers.
 
     `closings`: when people closed the alert of a condition, by time. `sent`: when what was decided at a time about a
-    condition went out, None while it waits. `notified`: when people were told before the first trigger. `closed`: instances whose alert a
-    person had closed by then. `since`: of earlier triggers the outcome is only what later ones build on; of those of
-    a condition in `starts`, only from that time.
+    condition went out, None while it waits. `notified`: when people were told before the first trigger. `closed`:
+    instances whose alert a person had closed by then. `since`: of earlier triggers the outcome is only what later
+    ones build on; of those of a condition in `starts`, only from that time.
     """
 
     since: datetime

@@ -153,7 +153,7 @@ class _Guarded:
         for address in public_addresses(name, self.port, self.lookup):
             self._dns_host = address
             try:
-                connected: socket.socket = super()._new_conn()  # type: ignore[misc] - of the connection it is mixed into
+                connected: socket.socket = super()._new_conn()  # type: ignore[misc]
             except HTTPError as error:
                 last = error
             else:

@@ -145,10 +145,10 @@ def read_triggers(
         log.notify,
         log.source,
     ]
-    texts = [log.id, log.alert_id, log.metrics_data, *([log.labels] if labels else [])]
+    texts: list[sa.ColumnElement[Any]] = [log.id, log.alert_id, log.metrics_data, *([log.labels] if labels else [])]
     if connection.dialect.name == "postgresql":
         texts = [sa.cast(column, sa.Text) for column in texts]
-    columns = [sa.type_coerce(column, sa.types.NullType()) for column in (*names, *texts)]
+    columns: list[Any] = [sa.type_coerce(column, sa.types.NullType()) for column in (*names, *texts)]
     query = (
         sa.select(*columns)
         .where(
@@ -160,8 +160,7 @@ def read_triggers(
         .order_by(log.created_at.desc(), log.position.desc())
         .limit(limit)
     )
-    rows = connection.execute(query).fetchall()
-    rows.reverse()
+    rows = connection.execute(query).fetchall()[::-1]
     time = _reader_of_times(connection.dialect.name)
     metrics = _documents([row[12] for row in rows])
     all_labels = _documents([row[13] for row in rows]) if labels else repeat(_NO_LABELS)

@@ -50,9 +50,7 @@ def _rotate(
         with database.write() as connection:
             query = sa.select(table.c.id, column).where(table.c.id.in_(ids)).with_for_update()
             for row_id, value in connection.execute(query).all():
-                connection.execute(
-                    sa.update(table).where(table.c.id == row_id).values({column.name: change(value)})  # type: ignore[arg-type]
-                )
+                connection.execute(sa.update(table).where(table.c.id == row_id).values({column.name: change(value)}))
                 number += 1
     return number
 

@@ -13,7 +13,8 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from flask import Response, jsonify, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.exceptions import BadRequest, NotFound
 

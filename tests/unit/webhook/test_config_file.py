@@ -51,7 +51,7 @@ def test_a_file_becomes_configurations(tmp_path: Path) -> None:
         (
             ("console: {enabled", "pigeon: {enabled"),
             9,
-            "unknown channel 'pigeon'; there are console, slack, sms, webapp",
+            "unknown channel 'pigeon'; there are console, slack",
         ),
         (("account_id: acc_003", "account_id: ''"), 1, "account_id"),
     ],
