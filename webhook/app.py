@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask, Response
@@ -18,17 +19,23 @@ from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
+from webhook.domain.evaluation import MerchantConfig
+from webhook.notifiers.outgoing import check_hosts
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
+from webhook.pipeline.preview import preview
 from webhook.pipeline.reports import ReportIntake
 from webhook.storage.acting import AlertActions
+from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.records import AlertRecord
+from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert_trigger_log
 from webhook.web.api import Api
+from webhook.web.config_api import ConfigSite
 from webhook.web.contracts import ImageFormat, Theme
 from webhook.web.doors import Doors, DoorSettings, open_doors
 from webhook.web.ingest_door import IngestDoor, IngestSecrets
@@ -36,6 +43,7 @@ from webhook.web.metrics_api import reports_blueprint
 from webhook.web.openapi import application
 from webhook.web.pages import register_pages
 from webhook.web.people import OidcSettings
+from webhook.web.previewing import preview_answer
 from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.tracing import trace_requests
@@ -150,6 +158,7 @@ def _text(secret: SecretStr | None) -> str | None:
 def _register_pages(
     app: OpenAPI, settings: Settings, database: Database, doors: Doors, clock: Callable[[], datetime]
 ) -> None:
+    history = PrometheusHistory(settings.prometheus_url)
     broadcaster = register_pages(
         app,
         Api(
@@ -157,12 +166,27 @@ def _register_pages(
             clock=clock,
             actions=AlertActions(database, settings.ingest.channels),
             letters=DeadLetters(database),
-            charts=_Charts(AlertChart(PrometheusHistory(settings.prometheus_url), MatplotlibCharts()), clock),
+            charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
             types=settings.ingest.types,
         ),
         doors,
+        _config_site(settings, database, history, clock),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
+
+
+def _config_site(
+    settings: Settings, database: Database, history: PrometheusHistory, clock: Callable[[], datetime]
+) -> ConfigSite:
+    def previewed(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
+        return preview_answer(preview(StoredPast(database), history, config, settings.ingest, now, span=span))
+
+    def check_urls(config: MerchantConfig) -> None:
+        if not settings.insecure_webhooks:
+            check_hosts(config.channel_preferences)
+
+    store = ConfigStore(database, settings.secret_box)
+    return ConfigSite(store, clock, previewed, check_urls)
 
 
 def _register_health(app: Flask, database: Database) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import durationpy
 import yaml
@@ -33,6 +33,9 @@ from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.severity import EscalationStep, Severity
 
+if TYPE_CHECKING:
+    from webhook.adapters.secrets import SecretBox
+
 PREFIX = "SENTINEL_"
 SECRETS = (
     "database_url",
@@ -40,6 +43,7 @@ SECRETS = (
     "ingest_hmac_secret",
     "admin_token",
     "secret_key",
+    "encryption_keys",
     "slack_bot_token",
     "llm_api_key",
     "oidc_client_secret",
@@ -231,6 +235,7 @@ class Settings(BaseSettings):
     oidc_role_claim: str = "groups"
     oidc_roles: dict[str, Role] = {}
     oidc_accounts_claim: str = "account_ids"
+    encryption_keys: SecretStr | None = None
     slack_bot_token: SecretStr | None = None
     llm_api_key: SecretStr | None = None
     public_url: Url = "http://127.0.0.1:8080"
@@ -246,6 +251,7 @@ class Settings(BaseSettings):
     config_file: Path | None = None
     retention: Duration = timedelta(days=180)
     audit_retention: Duration = timedelta(days=730)
+    insecure_webhooks: bool = False
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
 
@@ -258,6 +264,12 @@ class Settings(BaseSettings):
         if value.lstrip().startswith("["):
             return json.loads(value)
         return [name.strip() for name in value.split(",") if name.strip()]
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _keys(cls, value: SecretStr | None) -> SecretStr | None:
+        _secret_box(_parts(value), None)
+        return value
 
     @field_validator("llm_timeout")
     @classmethod
@@ -320,9 +332,25 @@ class Settings(BaseSettings):
         return [value.get_secret_value() for value in values if value is not None]
 
     @property
+    def secret_box(self) -> SecretBox:
+        """What encrypts the settings of channels at rest."""
+        secret_key = self.secret_key.get_secret_value() if self.secret_key else None
+        return _secret_box(_parts(self.encryption_keys), secret_key)
+
+    @property
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
         return IngestSettings(self.alert_types, {channel: {} for channel in self.channels})
+
+
+def _secret_box(keys: list[str], secret_key: str | None) -> SecretBox:
+    from webhook.adapters.secrets import SecretBox  # noqa: PLC0415 - cryptography takes its time, and help does without
+
+    return SecretBox(keys, secret_key)
+
+
+def _parts(keys: SecretStr | None) -> list[str]:
+    return [key for part in (keys.get_secret_value() if keys else "").split(",") if (key := part.strip())]
 
 
 def load_settings(*, require: Iterable[str] = ()) -> Settings:

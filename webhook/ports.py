@@ -9,6 +9,10 @@ StoreUnavailable              the store did not answer in time, or refuses
 └── StoreConflict             another transaction came first: the same again will see it
 AlertNotFound                 no alert has this id
 AlreadyAnswered               the same request was answered before
+SecretUnreadable              a secret at rest cannot be encrypted or decrypted with the keys there are
+VersionConflict               what is to be changed was changed by somebody else meanwhile
+ConfigNotFound                no configuration, or no version of it, has this name
+UnknownMasks                  a masked secret came back for which nothing is stored
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ __all__ = [
     "Answer",
     "ChartRenderer",
     "ChartSpec",
+    "ConfigNotFound",
     "DeliveryError",
     "FiringAlerts",
     "FrequencyPlaces",
@@ -40,6 +45,8 @@ __all__ = [
     "PermanentDeliveryError",
     "Receipt",
     "RepeatableRequest",
+    "SecretUnreadable",
+    "Secrets",
     "Series",
     "StoreConflict",
     "StoreUnavailable",
@@ -48,6 +55,8 @@ __all__ = [
     "SummaryRefused",
     "Taken",
     "TemporaryDeliveryError",
+    "UnknownMasks",
+    "VersionConflict",
 ]
 
 
@@ -77,6 +86,10 @@ class StoreUnavailable(Exception):  # noqa: N818 - a state of the other side
 
 class StoreConflict(StoreUnavailable):
     """Another transaction came first: the same again will see what it wrote."""
+
+
+class SecretUnreadable(Exception):  # noqa: N818 - a state of the keys
+    """A secret at rest cannot be encrypted or decrypted with the keys there are."""
 
 
 class AlertNotFound(LookupError):  # noqa: N818 - an answer to a person
@@ -192,6 +205,36 @@ class Summariser(Protocol):
 class FiringAlerts(Protocol):
     def firing(self) -> frozenset[str]:
         """Fingerprints Alertmanager holds as firing, silenced and inhibited too; raise HistoryUnavailable."""
+
+
+class VersionConflict(Exception):  # noqa: N818 - an answer to a person
+    """What is to be changed has another version than the one that was seen, or none was named; `present` is its own."""
+
+    def __init__(self, present: int, *, named: bool) -> None:
+        super().__init__(f"version {present} is the present one")
+        self.present = present
+        self.named = named
+
+
+class ConfigNotFound(LookupError):  # noqa: N818 - an answer to a person
+    """There is no configuration, or no version of it, by this name."""
+
+
+class UnknownMasks(ValueError):  # noqa: N818 - an answer to a person
+    """Masks that stand for nothing stored; `places` names them."""
+
+    def __init__(self, places: Sequence[str]) -> None:
+        super().__init__(", ".join(places))
+        self.places = list(places)
+
+
+class Secrets(Protocol):
+    """Single texts at rest; see `webhook.adapters.secrets.SecretBox`. Each may raise SecretUnreadable."""
+
+    def encrypt(self, text: str) -> str: ...
+    def decrypt(self, text: str) -> str: ...
+    def rotate(self, text: str) -> str:
+        """Encrypted with the first key, whatever it was before."""
 
 
 class AlertStore(Protocol):

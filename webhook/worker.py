@@ -215,6 +215,7 @@ def build_worker(
     dispatcher = Dispatcher(
         outbox=outbox,
         notifiers=_notifiers(settings),
+        secrets=settings.secret_box,
         public_url=settings.public_url,
         owner=owner,
         clock=clock,
@@ -254,16 +255,21 @@ def _model(settings: Settings) -> OpenAiSummariser | None:
 
 
 def _notifiers(settings: Settings) -> dict[str, Notifier]:
-    """The default channels and those that merchants may have chosen: all for which there are settings."""
+    """The default channels and those that merchants may have chosen."""
     token: SecretStr | None = settings.slack_bot_token
     if "slack" in settings.channels and not (token and settings.slack_channel):
         raise ConfigError(
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
-    channels = {"console", *settings.channels, *(["slack"] if token else [])}
+    channels = {"console", "slack", *settings.channels}
     options: dict[str, dict[str, Any]] = {
         "console": {"public_url": settings.public_url},
-        "slack": {"token": token, "channel": settings.slack_channel, "api_url": settings.slack_api_url},
+        "slack": {
+            "token": token,
+            "channel": settings.slack_channel,
+            "api_url": settings.slack_api_url,
+            "insecure_webhooks": settings.insecure_webhooks,
+        },
     }
     try:
         return build_notifiers(sorted(channels), options)

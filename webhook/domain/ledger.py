@@ -27,6 +27,7 @@ from webhook.domain.alert import (
 )
 from webhook.domain.evaluation import MerchantConfig, Verdict, evaluate
 from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back, restarted
+from webhook.domain.masking import NOT_YET
 from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.payload import Rejected
 from webhook.domain.throttle import Limit, NotificationPolicy, decide_notification, holding_limit, passes_limits
@@ -381,6 +382,8 @@ def channels_of(config: MerchantConfig | None, default: Channels) -> Channels:
     """The default channels, with those that the merchant enabled added and those it disabled taken away."""
     channels = dict(default)
     for name, preference in (config.channel_preferences if config is not None else {}).items():
+        if name in NOT_YET:
+            continue
         if preference.get("enabled", True):
             channels[name] = {**default.get(name, {}), **{k: v for k, v in preference.items() if k != "enabled"}}
         else:

@@ -53,7 +53,7 @@ def record(connection: sa.Connection, changes: Changes, now: datetime) -> None:
         (_COMMENT, [_comment(comment, now) for comment in changes.comments]),
         (_NOTIFICATION, told),
         (FLAPPING, flapping_rows(changes.flapping, now)),
-        (_LOG, [_log(entry, now) for entry in changes.entries]),
+        (_LOG, [_log(entry, position, now) for position, entry in enumerate(changes.entries)]),
     )
     execute_writes(connection, writes)
 
@@ -132,7 +132,7 @@ def _comment(comment: Comment, now: datetime) -> dict[str, Any]:
     }
 
 
-def _log(entry: Entry, now: datetime) -> dict[str, Any]:
+def _log(entry: Entry, position: int, now: datetime) -> dict[str, Any]:
     """One row of the trigger log; of an alert that could not be understood it keeps the text."""
     item = entry.received.item
     row = {
@@ -143,6 +143,7 @@ def _log(entry: Entry, now: datetime) -> dict[str, Any]:
         "outcome": entry.outcome.value,
         "outcome_reason": entry.reason,
         "notify": entry.notify,
+        "position": position,
         "created_at": now,
     }
     return {**row, **(_unread(item) if isinstance(item, Rejected) else _read(item, entry))}

@@ -11,7 +11,7 @@ from webhook.domain.alert import AlertSession, SessionStatus, Trigger, TriggerSt
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
 from webhook.domain.occurrence import Delivery, classify
 from webhook.ports import FrequencyPlaces, RepeatableRequest
-from webhook.storage.configs import read_configs
+from webhook.storage.config_rows import read_configs
 from webhook.storage.database import Database
 from webhook.storage.flapping import read_flapping
 from webhook.storage.frequency import decide_within_limits, read_notified, taking_places

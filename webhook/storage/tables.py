@@ -141,6 +141,7 @@ alert_trigger_log = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("outcome_reason", sa.Text, nullable=False, server_default=""),
     sa.Column("notify", sa.String(32), nullable=False, server_default=""),  # reason, or withheld:<why>
+    sa.Column("position", sa.Integer, nullable=False, server_default="0"),  # in its delivery, decided in order
     time_column("created_at"),
     *common_columns(),
     sa.Index(None, "alert_id", "created_at"),

@@ -16,7 +16,7 @@ from webhook.domain.ledger import Channels, channels_of
 from webhook.domain.session import IllegalChange
 from webhook.domain.severity import Escalation
 from webhook.storage.announcements import notification_row, state_of
-from webhook.storage.configs import read_configs
+from webhook.storage.config_rows import read_configs
 from webhook.storage.sessions import session_of
 from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_instance, alert_trigger_log, notification
 

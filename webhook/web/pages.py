@@ -33,6 +33,7 @@ from webhook.web.api_alerts import alerts_blueprint, readings_of
 from webhook.web.api_log import letters_blueprint, log_blueprint
 from webhook.web.audit_api import audit_blueprint
 from webhook.web.auth import Gate, require_credentials, require_login
+from webhook.web.config_api import ConfigSite, config_blueprint
 from webhook.web.docs import document_blueprint, reader_blueprint, swagger_blueprint
 from webhook.web.doors import Doors
 from webhook.web.figures import Figures
@@ -64,7 +65,7 @@ ERRORS = {
 }
 
 
-def register_pages(app: OpenAPI, site: Api, doors: Doors) -> Broadcaster:
+def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | None = None) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
 
     `app.config["LIVE_SUBSCRIBERS"]` bounds the streams of one process (each holds a thread).
@@ -78,7 +79,10 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors) -> Broadcaster:
     for protected in (live, document):
         protected.before_request(require_credentials(gate))
     apis = [routes(site) for routes in (alerts_blueprint, actions_blueprint, log_blueprint, letters_blueprint)]
-    for api in (*apis, keys_blueprint(database, clock), audit_blueprint(database)):
+    apis += [keys_blueprint(database, clock), audit_blueprint(database)]
+    if config is not None:
+        apis.append(config_blueprint(config))
+    for api in apis:
         api.before_request(require_credentials(gate))
         app.register_api(api)
     assets = _assets_blueprint()

@@ -22,6 +22,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=True))
         table.add_column(sa.Column("snoozed_by", sa.String(length=255), nullable=True))
         table.create_index(_BY_SEVERITY, ["current_severity", "first_triggered_at"])
+    op.add_column("alert_trigger_log", sa.Column("position", sa.Integer(), server_default="0", nullable=False))
     with op.batch_alter_table("alert_config") as table:
         table.add_column(sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False))
     with op.batch_alter_table("notification") as table:
@@ -54,6 +55,7 @@ def downgrade() -> None:
         table.drop_column("requested_by")
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
+    op.drop_column("alert_trigger_log", "position")
     with op.batch_alter_table("alert_dynamic") as table:
         table.drop_index(_BY_SEVERITY)
         for name in ("snoozed_by", "snoozed_until", "acknowledged_by", "acknowledged_at", "feedback", "dismiss_reason"):
