@@ -119,8 +119,9 @@ class SourceJob:
         if frame is None:
             return self._unchanged(collection, served)
         rendered = render(frame, self._config.series, collection.fields)
+        del frame  # what the metrics need of it, they have
         shared = self._serving.exposition.shared
-        blocks = {each.name: Block.of(each.text, hashed=each.name in shared) for each in rendered.families}
+        blocks = {each.name: Block.joined(each.pieces(), hashed=each.name in shared) for each in rendered.families}
         warnings = _redacted((*collection.warnings, *rendered.warnings), collection.secrets)
 
         def publish() -> tuple[DataWarning, ...]:
