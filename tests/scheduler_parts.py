@@ -36,6 +36,7 @@ class FakeJob:
     left_out: tuple[DataWarning, ...] = ()
     during: Callable[[], object] = lambda: None
     published: int = 0
+    published_hook: Callable[[], object] = lambda: None
     dropped: int = 0
     cancelled: int = 0
     deadlines: list[float] = field(default_factory=list)
@@ -51,7 +52,7 @@ class FakeJob:
         self.during()
         if self.error is not None:
             raise self.error
-        return Outcome(5, 10, self.warnings, self.publish)
+        return Outcome(5, 10, self.warnings, self.publish, self.published_hook)
 
     def publish(self) -> tuple[DataWarning, ...]:
         self.published += 1

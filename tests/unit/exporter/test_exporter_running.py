@@ -256,6 +256,19 @@ def test_unchanged_data_that_was_dropped_while_the_source_was_asked_is_served_ag
     assert serving.exposition.blocks("one"), "what was dropped is asked for as a whole"
 
 
+def test_a_fault_while_data_is_published_is_told_as_a_failed_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no")
+
+    config = source()
+    monkeypatch.setattr("exporter.collectors.registry.collector", lambda _: Versioned())
+    serving = Serving([config])
+    monkeypatch.setattr(serving, "publish", broken)
+    outcome = SourceJob(config, serving).run(datetime(2026, 11, 21, tzinfo=UTC), monotonic() + 60, [])
+    with pytest.raises(CollectError, match="RuntimeError: no"):
+        outcome.publish()
+
+
 def test_a_collector_that_fails_to_hear_that_it_was_published_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     collector, config = Versioned(), source()
 

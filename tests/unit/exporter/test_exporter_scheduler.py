@@ -72,6 +72,25 @@ def test_last_good_data_stays_until_max_staleness_and_comes_back() -> None:
     assert slot.state.last_failure is not None, "the page still tells what went wrong last"
 
 
+def test_data_that_cannot_be_published_is_a_failed_attempt() -> None:
+    time, told = Time(), []
+    job = FakeJob(measures=(Measure("bytes_total", "", 5.0, "counter"),))
+    slot = slot_of(job, time)
+
+    def broken() -> tuple[DataWarning, ...]:
+        raise Unreachable("no")
+
+    working, job.publish = job.publish, broken  # type: ignore[method-assign]
+    job.published_hook = lambda: told.append("published")
+    slot.run_once()
+    state = slot.state
+    assert (state.attempts, state.failures, state.running_since, told) == (1, 1, None, [])
+    assert dict(state.measured.by_name["bytes_total"].values) == {(): 5.0}, "once"
+    job.publish = working  # type: ignore[method-assign]
+    slot.run_once()
+    assert (slot.state.attempts, slot.state.failures, told) == (2, 0, ["published"])
+
+
 def test_failures_are_counted_by_reason_and_retried_where_that_helps() -> None:
     job, time = FakeJob(interval=3600, error=Unreachable("gone")), Time()
     slot = slot_of(job, time)
