@@ -74,7 +74,7 @@ class Stack:
         """How many webhook calls each Alertmanager has made, failed ones left out."""
         counts = []
         for alertmanager in self.alertmanagers:
-            text = requests.get(f"{alertmanager}/metrics", timeout=10).text
+            text = requests.get(f"{alertmanager}/metrics", timeout=60).text
             samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
             made, failed = (
                 sum(s.value for s in samples if s.name == name and s.labels.get("integration") == "webhook")
@@ -85,7 +85,7 @@ class Stack:
 
     def get(self, path: str, **parameters: str) -> Any:
         headers = {"Authorization": f"Bearer {TOKENS['ADMIN_TOKEN']}"}
-        answer = requests.get(f"{self.webhook}{path}", params=parameters, headers=headers, timeout=10)
+        answer = requests.get(f"{self.webhook}{path}", params=parameters, headers=headers, timeout=60)
         answer.raise_for_status()
         return answer.json()
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
+from stores import PATIENCE_S, migrate
 
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
 from webhook.storage.database import Database
-from webhook.storage.migrations import upgrade
 from webhook.storage.store import AlertStore
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -48,8 +48,8 @@ class Shop:
     """One store with its settings and a clock that tests advance."""
 
     def __init__(self, url: str) -> None:
-        upgrade(url)
-        self.database = Database(url)
+        migrate(url)
+        self.database = Database(url, longest_wait=PATIENCE_S)
         self.store = AlertStore(self.database)
         self.settings = IngestSettings()
         self.registry = CollectorRegistry()

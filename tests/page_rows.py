@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from flask import Flask
+from stores import PATIENCE_S, migrate
 
 from webhook.domain.alert import AlertStatus
 from webhook.domain.evaluation import Condition, MerchantConfig, evaluate
@@ -19,7 +20,7 @@ from webhook.domain.session import IllegalChange
 from webhook.ports import AlertNotFound, HistoryUnavailable
 from webhook.storage.database import Database
 from webhook.storage.records import AlertRecord
-from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_trigger_log, metadata, notification
+from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_trigger_log, notification
 from webhook.web.pages import register_pages
 
 TOKEN = "a-long-admin-token-for-tests"
@@ -107,9 +108,8 @@ def png(colour: bytes, width: int = 120, height: int = 60) -> bytes:
 
 
 def open_store(url: str) -> Database:
-    database = Database(url)
-    metadata.create_all(database.engine)
-    return database
+    migrate(url)
+    return Database(url, longest_wait=PATIENCE_S)
 
 
 def make_app(

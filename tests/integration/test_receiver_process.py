@@ -43,7 +43,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command(*arguments), env=environment, capture_output=True, text=True, check=False, timeout=110
+    )
 
 
 @pytest.fixture
@@ -58,12 +60,12 @@ def serving(environment: dict[str, str], free_port: Callable[[], int], tmp_path:
     url = f"http://127.0.0.1:{port}"
     try:
         # Its address takes connections before it answers: on a busy machine a request may wait longer than it likes.
-        wait_for(lambda: process.poll() is not None or answers(f"{url}/-/ready"), timeout=60, what="ready")
+        wait_for(lambda: process.poll() is not None or answers(f"{url}/-/ready"), timeout=110, what="ready")
         assert process.poll() is None, log.read_text()
         yield url, log
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
 
 
 def test_alerts_are_taken_counted_and_logged_without_secrets(serving: tuple[str, Path]) -> None:
