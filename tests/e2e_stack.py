@@ -117,9 +117,19 @@ def metric_platform(store: PaymentsStore, token: str) -> Iterator[str]:
         server.server_close()
 
 
+def with_patience(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    for settings in (config["global"], *config["scrape_configs"]):
+        settings |= {"scrape_interval": "10s", "scrape_timeout": "10s"}
+    path.write_text(yaml.safe_dump(config))
+
+
 @contextmanager
 def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Stack]:
-    """Everything, with waiting times divided by 60 and one occurrence at most for each firing."""
+    """Everything, with waiting times divided by 60 and one occurrence at most for each firing.
+
+    Scraped less often than that: a scrape has no more time than its interval, and one that fails ends what fires.
+    """
     ports = {name: servers.free_port() for name in ("exporter", "webhook", "am1", "am2")}
     local = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     config, webhook = folder / "config", f"http://{local['webhook']}"
@@ -135,7 +145,8 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
         webhook_url=f"{webhook}/api/v1/alerts/prometheus/webhook",
         credentials_file=token_file,
     )
-    (config / "webhook.yaml").write_text(yaml.safe_dump({"alert_types": {"default": {"session_timeout": "6s"}}}))
+    with_patience(config / "prometheus.yml")
+    (config / "webhook.yaml").write_text(yaml.safe_dump({"alert_types": {"default": {"session_timeout": "15s"}}}))
     (config / "merchants.yaml").write_text(yaml.safe_dump([OWN_THRESHOLD]))
     with ExitStack() as stack:
         payments = make_payments(payments_url)
@@ -147,7 +158,7 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
             **os.environ,
             **{f"SENTINEL_{name}": value for name, value in TOKENS.items()},
             "PAYMENTS_DATABASE_URL": payments_url,
-            "PAYMENTS_INTERVAL": "1s",
+            "PAYMENTS_INTERVAL": "4s",  # what was collected is served for five times as long
             "PAYMENTS_WINDOW": f"{WINDOW_S:g}s",
             "METRIC_PLATFORM_URL": platform,
             "METRIC_PLATFORM_TOKEN": "platform-token",

@@ -64,7 +64,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def alertmanager(
+def alertmanager(  # noqa: PLR0917 - fixtures
     free_port: Callable[[], int],
     exposition: Exposition,
     receiver: Receiver,
