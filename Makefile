@@ -31,7 +31,7 @@ clean: ## forget the demo's data (the virtual environment stays)
 	rm -rf .run
 
 .PHONY: test
-test: lint rules ## everything that is tested: lint, types, imports, rules, and all tests over real servers
+test: lint test-packages ## everything that is tested: lint, types, imports, rules, and all tests over real servers
 	@$(BIN)/pytest -n 3 --dist worksteal
 
 .PHONY: lint

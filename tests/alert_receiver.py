@@ -22,15 +22,20 @@ Alert = dict[str, Any]
 class Delivery:
     path: str
     authorization: str
-    payload: dict[str, Any]
+    payload: Any
     received_at: float  # monotonic seconds
 
     @property
     def alerts(self) -> list[Alert]:
         return list(self.payload["alerts"])
 
-    def holds(self, name: str, status: str) -> bool:
-        return any(alert["labels"]["alertname"] == name and alert["status"] == status for alert in self.alerts)
+    def holds(self, name: str, status: str, account: str | None = None) -> bool:
+        return any(
+            alert["labels"]["alertname"] == name
+            and alert["status"] == status
+            and account in (None, alert["labels"].get("account_id"))
+            for alert in self.alerts
+        )
 
 
 @dataclass
@@ -38,15 +43,15 @@ class Receiver:
     url: str
     deliveries: list[Delivery] = field(default_factory=list)
 
-    def of(self, name: str, status: str) -> list[Delivery]:
-        """Deliveries so far that hold the alert with this status."""
-        return [delivery for delivery in list(self.deliveries) if delivery.holds(name, status)]
+    def of(self, name: str, status: str, account: str | None = None) -> list[Delivery]:
+        """Deliveries so far that hold the alert with this status, of this account if one is named."""
+        return [delivery for delivery in list(self.deliveries) if delivery.holds(name, status, account)]
 
-    def wait_for(self, name: str, status: str, *, after: float = 0, timeout: float = 30) -> Delivery:
+    def wait_for(self, name: str, status: str, account: str | None = None, *, after: float = 0) -> Delivery:
         def found() -> Delivery | None:
-            return next((each for each in self.of(name, status) if each.received_at > after), None)
+            return next((each for each in self.of(name, status, account) if each.received_at > after), None)
 
-        return servers.wait_for(found, timeout=timeout, what=f"{name} {status}")
+        return servers.wait_for(found, what=f"{name} {status} {account or ''}")
 
 
 @contextmanager
@@ -86,7 +91,7 @@ def recording_receiver() -> Iterator[Receiver]:
 
 @dataclass
 class Alertmanager:
-    """Posts alerts as Prometheus does: firing with an end 4 minutes ahead, resolved with the end it had."""
+    """Posts alerts as Prometheus does: firing with an end hours ahead, resolved with the end it had."""
 
     url: str
     started: dict[str, str] = field(default_factory=dict)
@@ -94,7 +99,7 @@ class Alertmanager:
     def post(self, *alerts: dict[str, str], resolved: bool = False) -> None:
         """Each alert is its labels; the start of a firing is kept until it is resolved."""
         now = datetime.now(UTC)
-        end = now if resolved else now + timedelta(minutes=4)
+        end = now if resolved else now + timedelta(hours=4)
         body = [
             {
                 "labels": labels,
@@ -105,10 +110,11 @@ class Alertmanager:
             }
             for labels in alerts
         ]
-        requests.post(f"{self.url}/api/v2/alerts", json=body, timeout=10).raise_for_status()
+        requests.post(f"{self.url}/api/v2/alerts", json=body, timeout=60).raise_for_status()
 
-    def knows(self, name: str) -> list[Alert]:
+    def knows(self, name: str, account: str = "") -> list[Alert]:
         """What the API tells of the alert, silenced and inhibited too."""
-        answer = requests.get(f"{self.url}/api/v2/alerts", params={"filter": f'alertname="{name}"'}, timeout=10)
+        wanted = [f'alertname="{name}"', *([f'account_id="{account}"'] if account else [])]
+        answer = requests.get(f"{self.url}/api/v2/alerts", params={"filter": wanted}, timeout=60)
         answer.raise_for_status()
         return list(answer.json())

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pymysql
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import servers
+from stores import Cluster, cluster
 
 _numbers = itertools.count(1)
 
@@ -25,15 +25,17 @@ def postgresql_server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def postgresql_cluster(postgresql_server: str) -> Iterator[Cluster]:
+    with cluster(postgresql_server) as databases:
+        yield databases
+
+
 @pytest.fixture
-def postgresql_database(postgresql_server: str) -> Iterator[str]:
+def postgresql_database(postgresql_server: str, postgresql_cluster: Cluster) -> Iterator[str]:
     """URL of an empty PostgreSQL database."""
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(f"{postgresql_server}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    yield f"{postgresql_server}/{name}"
-    with psycopg.connect(f"{postgresql_server}/postgres", autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    with postgresql_cluster.database() as name:
+        yield f"{postgresql_server}/{name}"
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +67,7 @@ def redis_server() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """SQLAlchemy URL of an empty store, on each database that the webhook supports."""
+    """SQLAlchemy URL of an empty store, on each database that the webhook supports; `stores.migrate` fills it."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/sentinel.db"
     url: str = request.getfixturevalue("postgresql_database")

@@ -43,22 +43,29 @@ def failure(status: int, message: str = "no") -> Answer:
     return raw(json.dumps({"error": {"message": message, "type": "error", "code": None}}).encode(), status)
 
 
-def slow(seconds: float, then: Answer) -> Answer:
+def held(until: threading.Event, then: Answer) -> Answer:
+    """An answer that waits for the event."""
+
     def answer(request: BaseHTTPRequestHandler) -> None:
-        time.sleep(seconds)
+        until.wait()
         then(request)
 
     return answer
 
 
-def dripping(pieces: int, pause: float) -> Answer:
-    """An answer that never pauses long enough for a read timeout."""
+def hanging() -> Answer:
+    """No answer at all, for ever."""
+    return held(threading.Event(), failure(500))
+
+
+def dripping(pause: float) -> Answer:
+    """An answer without an end that never pauses long enough for a read timeout."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Content-Type", "application/json")
         request.end_headers()
-        for _ in range(pieces):
+        while True:  # until the client has gone
             request.wfile.write(b" ")
             request.wfile.flush()
             time.sleep(pause)

@@ -25,12 +25,12 @@ METHODS = ("chat.postMessage", "files.getUploadURLExternal", "upload", "files.co
 
 @dataclass(frozen=True)
 class Failure:
-    """How one call fails: a Slack error (HTTP 200), a status, a delay in seconds, a broken connection, a body."""
+    """How one call fails: a Slack error (HTTP 200), a status, an event to wait for, a broken connection, a body."""
 
     error: str | None = None
     status: int = 200
     retry_after: int | None = None
-    delay: float = 0
+    hold: threading.Event | None = None
     reset: bool = False
     body: bytes | None = None
 
@@ -95,12 +95,15 @@ class SlackStub:
         error: str | None = None,
         status: int = 200,
         retry_after: int | None = None,
-        delay: float = 0,
+        hold: threading.Event | None = None,
         reset: bool = False,
         body: bytes | None = None,
     ) -> None:
-        """Let the next `times` calls of `method` (one of METHODS) fail; further ones queue behind."""
-        failure = Failure(error, status, retry_after, delay, reset, body)
+        """Let the next `times` calls of `method` (one of METHODS) fail; further ones queue behind.
+
+        `hold`: they wait until the event is set, for ever if it never is.
+        """
+        failure = Failure(error, status, retry_after, hold, reset, body)
         with self._lock:
             self._failures[method].extend([failure] * times)
 
@@ -204,9 +207,9 @@ def _parameters(content_type: str, body: bytes) -> dict[str, Any]:
 
 
 def _fail(request: BaseHTTPRequestHandler, failure: Failure) -> bool:
-    """Answer with the failure; False when it was only a delay."""
-    if failure.delay:
-        threading.Event().wait(failure.delay)
+    """Answer with the failure; False when it was only held up."""
+    if failure.hold:
+        failure.hold.wait()
     if failure.reset:
         request.close_connection = True
         request.connection.close()

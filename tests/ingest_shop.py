@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from page_rows import ADMIN
 from prometheus_client import CollectorRegistry
+from stores import PATIENCE_S, migrate
 
 from webhook.domain.action import Doing
 from webhook.domain.ledger import Changes, IngestSettings
@@ -17,7 +18,6 @@ from webhook.domain.payload import parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
 from webhook.storage.acting import AlertActions
 from webhook.storage.database import Database
-from webhook.storage.migrations import upgrade
 from webhook.storage.store import AlertStore
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -55,8 +55,8 @@ class Shop:
     """One store with its settings and a clock that tests advance."""
 
     def __init__(self, url: str) -> None:
-        upgrade(url)
-        self.database = Database(url)
+        migrate(url)
+        self.database = Database(url, longest_wait=PATIENCE_S)
         self.store = AlertStore(self.database)
         self.settings = IngestSettings()
         self.actions = AlertActions(self.database, self.settings.channels)

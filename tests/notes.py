@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from stores import PATIENCE_S, migrate
 
 from webhook.domain.alert import AlertStatus, NotifyReason
 from webhook.domain.message import Message, Note, compose
 from webhook.domain.severity import Severity
 from webhook.domain.summary import template_summary
 from webhook.storage.database import Database
-from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log, metadata, notification
+from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log, notification
 
 NOW = datetime(2025, 11, 21, 10, 42, 30, tzinfo=UTC)
 BLOCK_RATE = 0.35038363171355497
@@ -63,9 +64,8 @@ class Shop:
     """A store with alerts in it, as ingest leaves them."""
 
     def __init__(self, url: str) -> None:
-        self.database = Database(url)
-        with self.database.write() as connection:
-            metadata.create_all(connection)
+        migrate(url)
+        self.database = Database(url, longest_wait=PATIENCE_S)
 
     def close(self) -> None:
         self.database.close()

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from flask import Flask
+from stores import PATIENCE_S, migrate
 
 from webhook.domain.access import Principal, Role
 from webhook.domain.action import DismissReason, Doing
@@ -22,7 +23,7 @@ from webhook.storage.acting import Acted, AlertActions
 from webhook.storage.database import Database
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.records import AlertRecord
-from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_trigger_log, metadata, notification
+from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_trigger_log, notification
 from webhook.web.api import Api
 from webhook.web.doors import DoorSettings, open_doors
 from webhook.web.openapi import application
@@ -92,9 +93,8 @@ def png(colour: bytes, width: int = 120, height: int = 60) -> bytes:
 
 
 def open_store(url: str) -> Database:
-    database = Database(url)
-    metadata.create_all(database.engine)
-    return database
+    migrate(url)
+    return Database(url, longest_wait=PATIENCE_S)
 
 
 def make_app(

@@ -17,6 +17,7 @@ from typing import TypeVar
 import requests
 
 T = TypeVar("T")
+FORGETFUL = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off"
 DEBIAN = "install Debian's package, as `make test` does"
 
 
@@ -26,7 +27,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], T], *, timeout: float = 30, what: str = "condition", step: float = 0.05) -> T:
+def wait_for(condition: Callable[[], T], *, timeout: float = 60, what: str = "condition", step: float = 0.05) -> T:
     """Poll until `condition()` is truthy and return it; AssertionError with `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -40,14 +41,14 @@ def wait_for(condition: Callable[[], T], *, timeout: float = 30, what: str = "co
 
 def answers(url: str) -> bool:
     try:
-        return requests.get(url, timeout=2).ok
+        return requests.get(url, timeout=30).ok
     except requests.RequestException:
         return False
 
 
 def listens(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
     except OSError:
         return False
     return True
@@ -96,7 +97,7 @@ def running(
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -124,7 +125,7 @@ def postgresql() -> Iterator[str]:
             [program("initdb"), "-D", data, "-U", "sentinel", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
             check=True, capture_output=True, user=user, cwd=folder,
         )  # fmt: skip
-        options = f"-p {port} -k {folder} -h 127.0.0.1 -c fsync=off -c max_connections=200"
+        options = f"-p {port} -k {folder} -h 127.0.0.1 -c max_connections=200 {FORGETFUL}"
         command = [program("postgres"), "-D", str(data), *options.split()]
 
         def ready() -> bool:

@@ -23,7 +23,7 @@ CONFIG = SimulatorConfig(merchants=3, rate=0.5, seed=5)
 
 def query(base: str, expression: str, at: float) -> list[dict[str, Any]]:
     parameters: dict[str, str | float] = {"query": expression, "time": at}
-    answer = requests.get(f"{base}/api/v1/query", params=parameters, timeout=10).json()
+    answer = requests.get(f"{base}/api/v1/query", params=parameters, timeout=60).json()
     assert answer["status"] == "success", answer
     result: list[dict[str, Any]] = answer["data"]["result"]
     return result

@@ -7,19 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 import requests
 import sqlalchemy as sa
-from servers import answers
+from servers import answers, wait_for
 
 from demo.__main__ import main
 from demo.metric_platform import PATH
@@ -69,26 +67,21 @@ def serving(environment: dict[str, str], port: int, *arguments: str) -> Iterator
     command = [sys.executable, "-m", "demo", "serve", "--port", str(port), *arguments]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        wait(lambda: healthy(port) or process.poll() is not None)
+        wait_for(lambda: healthy(port) or process.poll() is not None)
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def healthy(port: int) -> bool:
     return answers(f"http://127.0.0.1:{port}/-/healthy")
 
 
-def wait(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def metrics(port: int) -> dict[str, dict[str, float]]:
-    answer = requests.get(f"http://127.0.0.1:{port}{PATH}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10)
+def metrics(port: int, **times: str) -> dict[str, dict[str, float]]:
+    """Of the last window, or of the times that are told."""
+    url, bearer = f"http://127.0.0.1:{port}{PATH}", {"Authorization": f"Bearer {TOKEN}"}
+    answer = requests.get(url, times, headers=bearer, timeout=60)
     answer.raise_for_status()
     return {
         row["account_id"]: {metric["metric_name"]: metric["metric_value"] for metric in row["metrics"]}
@@ -103,14 +96,14 @@ def test_the_first_attack_starts_by_itself_and_stops_on_command(
     with serving(
         environment, port, "--merchants", "5", "--attack-merchant", "acc_002", "--attack-after", "1s"
     ) as process:
-        wait(lambda: metrics(port).get("acc_002", {}).get("transaction_count", 0) > 100)
+        wait_for(lambda: metrics(port).get("acc_002", {}).get("transaction_count", 0) > 100)
         assert metrics(port)["acc_002"]["failed_auth_rate"] > 0.7
         listed = demo("attack", "list").stdout
         assert "acc_002      card_testing" in listed
         assert "running until" in listed
-        begun = demo("attack", "start", "--merchant", "lotus", "--type", "velocity", "--minutes", "1")
-        assert begun.stdout == "velocity attack on acc_003: 300 a second for 1 min\n"
-        wait(lambda: metrics(port).get("acc_003", {}).get("transaction_count", 0) > 500)
+        begun = demo("attack", "start", "--merchant", "lotus", "--type", "velocity", "--minutes", "9")
+        assert begun.stdout == "velocity attack on acc_003: 300 a second for 9 min\n"
+        wait_for(lambda: metrics(port).get("acc_003", {}).get("transaction_count", 0) > 500)
         stopped = demo("attack", "stop").stdout
         assert "stopped: card_testing attack on acc_002" in stopped
         assert "stopped: velocity attack on acc_003" in stopped
@@ -175,10 +168,12 @@ def test_own_data_is_replayed_and_reported_on(
     assert "time        ts" in shown
     assert "no chargeback column" in shown
     with serving(environment, port, "--replay", str(file), *speed, "--replay-after", "1s"):
-        wait(lambda: set(metrics(port)) == {"a", "b"})
-        assert metrics(port)["a"].keys() >= {"failed_auth_rate", "transaction_count"}
-        assert "chargeback_rate" not in metrics(port)["a"]
-        wait(lambda: store_count(environment) == 48 * 20)
+        wait_for(lambda: store_count(environment) == 48 * 20, what="the last payment", step=0.2)
+        whole = {"time_from": wall_time(environment, 0), "time_to": wall_time(environment, 48)}
+        served = metrics(port, **whole)
+        assert set(served) == {"a", "b"}
+        assert served["a"].keys() >= {"failed_auth_rate", "transaction_count"}
+        assert "chargeback_rate" not in served["a"]
         refused = demo("attack", "start", "--merchant", "a", "--type", "velocity")
         assert (refused.code, "replays a file" in refused.stderr) == (2, True)
     alert_during_second_morning(environment)
@@ -196,14 +191,18 @@ def store_count(environment: dict[str, str]) -> int:
     return count
 
 
-def alert_during_second_morning(environment: dict[str, str]) -> None:
-    """What the webhook would have stored: merchant b fired from 01:00 to 06:00 of the second day."""
+def wall_time(environment: dict[str, str], hours: float) -> str:
+    """When what the file has `hours` after its first midnight was replayed, as ISO 8601."""
     store = PaymentsStore(environment["PAYMENTS_DATABASE_URL"])
     with store.read() as connection:
         replay = connection.execute(sa.text("SELECT value FROM settings WHERE name = 'replay'")).scalar_one()
     store.close()
-    start = json.loads(replay)["start"]
-    fired, ended = (datetime.fromtimestamp(start + hours * 3600 / 28_800, UTC) for hours in (25, 30))
+    return datetime.fromtimestamp(json.loads(replay)["start"] + hours * 3600 / 28_800, UTC).isoformat()
+
+
+def alert_during_second_morning(environment: dict[str, str]) -> None:
+    """What the webhook would have stored: merchant b fired from 01:00 to 06:00 of the second day."""
+    fired, ended = (datetime.fromisoformat(wall_time(environment, hours)) for hours in (25, 30))
     engine = sa.create_engine(environment["SENTINEL_DATABASE_URL"])
     tables.metadata.create_all(engine)
     key = "00000000-0000-0000-0000-000000000001"

@@ -14,6 +14,7 @@ import pytest
 from servers import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+MARK = "STARTED_BY_THE_TEST_IN"
 PROGRAM = """
 import os, sys
 from pathlib import Path
@@ -23,9 +24,16 @@ sys.exit(supervise(Path(sys.argv[1]), dict(os.environ), lambda: None))
 """
 
 
-def alive(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+def running() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def environment_of(pid: int) -> list[bytes]:
+    """Empty for one that has ended, is a zombie or another user's."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 @pytest.fixture
@@ -46,6 +54,7 @@ def supervisor(procfile: Path) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=ROOT,
+        env={**os.environ, MARK: str(procfile.parent)},
         start_new_session=True,
     )
     assert process.stdout is not None
@@ -65,8 +74,9 @@ def pids(procfile: Path) -> list[int]:
 
 
 def assert_nothing_is_left(procfile: Path) -> None:
-    time.sleep(0.2)  # a process that was just being started would show now
-    assert not [pid for pid in pids(procfile) if alive(pid)]
+    """Whatever was started, or is just being started, has inherited the environment."""
+    mark = f"{MARK}={procfile.parent}".encode()
+    assert not [pid for pid in running() if mark in environment_of(pid)]
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.5])
@@ -75,7 +85,7 @@ def test_ctrl_c_at_any_moment_ends_everything(
 ) -> None:
     time.sleep(delay)
     supervisor.send_signal(signal.SIGINT)
-    supervisor.communicate(timeout=30)
+    supervisor.communicate(timeout=60)
     assert_nothing_is_left(procfile)
 
 
@@ -83,7 +93,7 @@ def test_ctrl_c_at_any_moment_ends_everything(
 def test_a_signal_ends_everything(supervisor: subprocess.Popen[bytes], procfile: Path, number: signal.Signals) -> None:
     wait_for(lambda: len(pids(procfile)) == 2, what="both started")
     supervisor.send_signal(number)
-    supervisor.communicate(timeout=30)
+    supervisor.communicate(timeout=60)
     assert supervisor.returncode == 0
     assert_nothing_is_left(procfile)
 
@@ -93,7 +103,7 @@ def test_a_reader_that_is_gone_ends_everything(supervisor: subprocess.Popen[byte
     wait_for(lambda: len(pids(procfile)) == 2, what="both started")
     supervisor.stdout.close()
     os.kill(int((procfile.parent / "one.pid").read_text()), signal.SIGTERM)  # something more to print
-    assert supervisor.wait(30) != 0
+    assert supervisor.wait(60) != 0
     assert_nothing_is_left(procfile)
 
 
@@ -101,7 +111,12 @@ def test_one_that_ends_takes_the_others_along_with_its_exit_code(tmp_path: Path)
     procfile = tmp_path / "Procfile"
     procfile.write_text(f"one: echo $$ > {tmp_path}/one.pid; exec sleep 600\nfails: sleep 0.3; exit 7\n")
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(procfile)], capture_output=True, cwd=ROOT, timeout=60, check=False
+        [sys.executable, "-c", PROGRAM, str(procfile)],
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, MARK: str(tmp_path)},
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 7
     assert_nothing_is_left(procfile)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from fakes_slack import SlackStub
 from notes import BLOCK_RATE, NOW, Shop
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
+from servers import wait_for
 from structlog.testing import capture_logs
 
 from webhook.adapters.charts import MatplotlibCharts
@@ -65,7 +65,7 @@ def make(shop: Shop, slack: SlackStub) -> Iterator[Make]:
     made = []
 
     def make(**changes: Any) -> Dispatcher:
-        options = SlackOptions(token=SecretStr(TOKEN), channel="#fraud", api_url=slack.url, timeout=2)
+        options = SlackOptions(token=SecretStr(TOKEN), channel="#fraud", api_url=slack.url, timeout=60)
         values: dict[str, Any] = {
             "outbox": Outbox(shop.database),
             "notifiers": {"slack": Slack(options)},
@@ -84,7 +84,7 @@ def make(shop: Shop, slack: SlackStub) -> Iterator[Make]:
 
 def deliver(dispatcher: Dispatcher, now: datetime = NOW) -> int:
     claimed = dispatcher.run_once(now)
-    dispatcher.finish(20)
+    dispatcher.finish(60)
     return claimed
 
 
@@ -207,17 +207,16 @@ def test_a_permanent_error_and_an_unknown_channel_are_dead_letters(shop: Shop, s
 
 
 def test_a_slow_message_does_not_hold_the_others(shop: Shop, slack: SlackStub, make: Make) -> None:
-    slack.fail_next(delay=1.5)
+    go_on = threading.Event()
+    slack.fail_next(hold=go_on)
     dispatcher = make(parallel=4)
     ids = [shop.add_notification(shop.add_alert()) for _ in range(4)]
     dispatcher.run_once(NOW)
 
-    deadline = time.monotonic() + 1.2
-    while len(slack.messages) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(slack.messages) == 3
+    wait_for(lambda: len(slack.messages) == 3, what="the others' messages")
     assert dispatcher.run_once(NOW) == 0
-    dispatcher.finish(10)
+    go_on.set()
+    dispatcher.finish(60)
     assert {shop.row(id_)["status"] for id_ in ids} == {"SENT"}
 
 
@@ -263,7 +262,7 @@ def test_a_model_writes_the_words_and_the_template_stands_in(shop: Shop, slack: 
     alerts = [shop.add_alert(), shop.add_alert()]
     with LlmStub() as llm, capture_logs() as logs:
         model = OpenAiSummariser(model="stub-1", api_key=SecretStr("sk-secret"), base_url=llm.url)
-        dispatcher = make(summariser=model)
+        dispatcher = make(summariser=model, summary_budget=timedelta(minutes=1))
         for alert_id, answer in zip(alerts, [completion(json.dumps(words)), failure(401)], strict=True):
             llm.answers = [answer]
             shop.add_notification(alert_id)

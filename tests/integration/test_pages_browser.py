@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,7 +68,7 @@ class Browser:
         self.driver.find_element(By.CSS_SELECTOR, selector).click()
 
     def wait(self, script: str, what: str) -> Any:
-        return wait_for(lambda: self.js(f"return {script}"), what=what, timeout=20)
+        return wait_for(lambda: self.js(f"return {script}"), what=what)
 
     def wait_live(self) -> None:
         self.wait("document.getElementById('live').dataset.state === 'on'", "live stream")
@@ -112,7 +111,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(servers.program("chromedriver")))
-    driver.set_page_load_timeout(30)
+    driver.set_page_load_timeout(110)
     driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SHIFTS})
     yield driver
     driver.quit()
@@ -219,12 +218,18 @@ def test_a_new_alert_appears_without_a_reload(browser: Browser, database: Databa
 def test_a_trigger_that_changes_no_alert_leaves_the_list_alone(browser: Browser, database: Database) -> None:
     browser.open("/alerts")
     browser.wait_live()
-    browser.js("window.told = 0; const ask = window.fetch; window.fetch = (...a) => { told += 1; return ask(...a); }")
+    browser.js(
+        "window.told = 0; const ask = window.fetch; window.fetch = (...a) => { told += 1; return ask(...a); };"
+        "window.heard = 0; const stream = new EventSource('/live/events');"
+        "stream.addEventListener('change', () => { heard += 1; }); stream.onopen = () => { window.listens = true; };"
+    )
+    browser.wait("window.listens", "a second listener, who hears of everything at the same time")
     rows.insert_trigger(database, outcome="suppressed", at=datetime.now(UTC))
-    time.sleep(2)  # more than two polls of the store
+    browser.wait("heard === 1", "the trigger")
     assert browser.js("return told") == 0
-    rows.insert_alert(database, at=datetime.now(UTC))
-    browser.wait("told === 1", "refresh")
+    alert_id = rows.insert_alert(database, at=datetime.now(UTC))
+    browser.wait(f"document.querySelector('[data-key=\"{alert_id}\"]') !== null", "the alert")
+    assert browser.js("return told") == 1
 
 
 def test_an_open_alert_follows_what_happens(browser: Browser, database: Database) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import page_rows as rows
@@ -15,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from page_rows import NOW, TOKEN
 from servers import wait_for
+from structlog.testing import capture_logs
 
 from webhook.storage.database import Database
 from webhook.storage.tables import alert_dynamic, notification
@@ -109,29 +111,30 @@ def broadcaster(database: Database, monkeypatch: pytest.MonkeyPatch) -> Broadcas
     return Broadcaster(database, lambda: NOW, limit=2)
 
 
-def pollers() -> int:
-    return sum(thread.name == "live" for thread in threading.enumerate())
+def pollers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "live"}
 
 
 def test_one_thread_serves_all_and_ends_with_the_last(database: Database, broadcaster: Broadcaster) -> None:
-    before = pollers()
+    others = pollers()  # of earlier tests, that are about to end
     first, second = broadcaster.subscribe(), broadcaster.subscribe()
     assert first
     assert second
-    assert pollers() == before + 1
+    (poller,) = pollers() - others
     assert broadcaster.subscribe() is None  # enough is enough
     alert_id = rows.insert_alert(database, at=NOW)
     for changes in (first, second):
-        change = changes.get(timeout=10)
+        change = changes.get(timeout=60)
         assert change
         assert change.alerts == {alert_id}
         broadcaster.unsubscribe(changes)
         broadcaster.unsubscribe(changes)  # a second time does no harm
-    wait_for(lambda: pollers() == before, what="poller gone")
+    wait_for(lambda: not poller.is_alive(), what="poller gone")
     again = broadcaster.subscribe()
     assert again
+    (poller,) = pollers() - others
     broadcaster.unsubscribe(again)
-    wait_for(lambda: pollers() == before, what="poller gone")
+    wait_for(lambda: not poller.is_alive(), what="poller gone")
 
 
 def test_who_has_left_gives_way(database: Database, broadcaster: Broadcaster) -> None:
@@ -177,13 +180,14 @@ def test_a_slow_reader_is_told_that_much_has_changed(broadcaster: Broadcaster) -
 def test_a_database_that_was_away_for_a_moment_ends_nothing(database: Database, broadcaster: Broadcaster) -> None:
     changes = broadcaster.subscribe()
     assert changes
-    with database.engine.begin() as connection:
-        connection.execute(sa.text("ALTER TABLE notification RENAME TO elsewhere"))
-    time.sleep(0.1)  # some polls fail meanwhile
+    with capture_logs() as logs:
+        with database.engine.begin() as connection:
+            connection.execute(sa.text("ALTER TABLE notification RENAME TO elsewhere"))
+        wait_for(lambda: "live_poll_failed" in {entry["event"] for entry in logs}, what="a poll that failed")
     with database.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE elsewhere RENAME TO notification"))
     alert_id = rows.insert_alert(database, at=NOW)
-    change = changes.get(timeout=10)
+    change = changes.get(timeout=60)
     assert change
     assert alert_id in change.alerts
     broadcaster.unsubscribe(changes)
@@ -200,7 +204,8 @@ class Events:
         self.start = next(chunks).decode()
 
     def __next__(self) -> dict[str, Any]:
-        fields = dict(line.split(": ", 1) for line in next(self._chunks).decode().strip().split("\n"))
+        event = next(chunk.decode() for chunk in self._chunks if not chunk.startswith(b":"))  # what is no heartbeat
+        fields = dict(line.split(": ", 1) for line in event.strip().split("\n"))
         return {"id": fields["id"], **json.loads(fields["data"])}
 
 
@@ -277,8 +282,10 @@ def test_closing_ends_every_stream_and_takes_no_new_ones(database: Database) -> 
 
 
 def test_an_idle_stream_beats_and_ends_after_its_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "HEARTBEAT", timedelta(milliseconds=20))
-    monkeypatch.setattr(live, "STREAM_LIFETIME", timedelta(milliseconds=50))
+    """On a clock that goes on by 10 seconds whenever it is looked at."""
+    seconds = itertools.count(0, 10)
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(live, "PEER_CHECK", timedelta(milliseconds=1))
     app, _ = rows.make_app(database)
     with app.test_client().get("/live/events", headers={"Authorization": f"Bearer {TOKEN}"}) as response:
         chunks = list(response.response)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import servers
-from fakes_llm import LlmStub, failure, raw
+from fakes_llm import LlmStub, failure, hanging, raw
 
 from webhook.adapters.prometheus import PrometheusHistory, account_query
 from webhook.ports import HistoryUnavailable
@@ -43,7 +43,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_the_maximum_over_replicas_in_full_precision(prometheus: str) -> None:
-    history = PrometheusHistory(prometheus)
+    history = PrometheusHistory(prometheus, timeout=60)
     series = history.range("block_rate", "acc_1", START, END, STEP)
     history.close()
 
@@ -53,7 +53,7 @@ def test_the_maximum_over_replicas_in_full_precision(prometheus: str) -> None:
 
 
 def test_names_from_outside_are_escaped(prometheus: str) -> None:
-    history = PrometheusHistory(prometheus)
+    history = PrometheusHistory(prometheus, timeout=60)
     assert list(history.range("block_rate", ODD, END, END, STEP).values) == [0.5]
     assert list(history.range("block_rate", 'x"} or sentinel_block_rate{a!="', END, END, STEP).values) == []
     history.close()
@@ -66,7 +66,7 @@ def test_what_is_no_metric_name_is_not_asked_for(metric: str) -> None:
 
 
 def test_too_many_points_are_prometheus_error(prometheus: str) -> None:
-    history = PrometheusHistory(prometheus)
+    history = PrometheusHistory(prometheus, timeout=60)
     with pytest.raises(HistoryUnavailable, match="bad_data"):
         history.range("block_rate", "acc_1", START, START + timedelta(days=9), timedelta(seconds=1))
     history.close()
@@ -89,9 +89,7 @@ def test_nobody_listening_is_unavailable(free_port: Callable[[], int]) -> None:
 
 
 def test_a_slow_prometheus_is_given_up(tmp_path: Path) -> None:
-    from fakes_llm import slow
-
-    with LlmStub(answers=[slow(1, raw(b"{}"))]) as stub:
+    with LlmStub(answers=[hanging()]) as stub:
         history = PrometheusHistory(stub.url, timeout=0.2)
         with pytest.raises(HistoryUnavailable):
             history.range("block_rate", "acc_1", START, END, STEP)

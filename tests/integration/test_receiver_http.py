@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
+from stores import migrate
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from webhook.app import create_app
 from webhook.config import ConfigError, Settings
 from webhook.storage.database import Database
-from webhook.storage.migrations import upgrade
 from webhook.storage.tables import alert_dynamic, alert_trigger_log
 
 PATH = "/api/v1/alerts/prometheus/webhook"
@@ -53,7 +53,7 @@ ALERT = {
 
 @pytest.fixture
 def database(store_url: str) -> Iterator[Database]:
-    upgrade(store_url)
+    migrate(store_url)
     database = Database(store_url)
     yield database
     database.close()

@@ -24,7 +24,7 @@ def test_mariadb_database_is_empty(mariadb_database: str) -> None:
 
 
 def test_redis_answers(redis_server: str) -> None:
-    with socket.create_connection(("127.0.0.1", int(redis_server.rsplit(":", 1)[1])), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", int(redis_server.rsplit(":", 1)[1])), timeout=30) as connection:
         connection.sendall(b"PING\r\n")
         assert connection.recv(16) == b"+PONG\r\n"
 
@@ -39,5 +39,5 @@ def test_prometheus_and_alertmanager_know_each_other(
     target = alertmanager.removeprefix("http://")
     config.write_text(f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{target}']}}]}}]}}\n")
     prometheus = run_prometheus(config)
-    assert requests.get(f"{prometheus}/api/v1/status/buildinfo", timeout=5).json()["data"]["version"]
-    assert requests.get(f"{alertmanager}/api/v2/status", timeout=5).json()["versionInfo"]["version"]
+    assert requests.get(f"{prometheus}/api/v1/status/buildinfo", timeout=30).json()["data"]["version"]
+    assert requests.get(f"{alertmanager}/api/v2/status", timeout=30).json()["versionInfo"]["version"]

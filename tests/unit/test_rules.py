@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -228,12 +229,15 @@ def test_the_tools_accept_the_files(command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def groups_of_tests() -> Iterator[tuple[set[str], set[str], dict[str, Any]]]:
+@functools.cache
+def groups_of_tests() -> list[tuple[set[str], set[str], dict[str, Any]]]:
     """Rules, kinds and content of each group in prometheus/tests; its name is `rules | kinds | what is the case`."""
+    groups = []
     for path in sorted((ROOT / "prometheus" / "tests").glob("*.yml")):
         for group in yaml.safe_load(path.read_text())["tests"]:
             names, kinds, _case = group["name"].split(" | ", 2)
-            yield set(names.split(", ")), set(kinds.split(", ")), group
+            groups.append((set(names.split(", ")), set(kinds.split(", ")), group))
+    return groups
 
 
 def expectations(group: dict[str, Any], rule: str) -> list[tuple[int, bool]]:

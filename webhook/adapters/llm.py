@@ -41,8 +41,7 @@ class OpenAiSummariser:
         if not self._free.acquire(blocking=False):
             raise SummaryRefused("every connection to the model is busy")
         deadline = time.monotonic() + timeout.total_seconds()
-        answer: Future[str] = self._threads.submit(self._ask, build_prompt(note), deadline)
-        answer.add_done_callback(lambda _: self._free.release())
+        answer: Future[str] = self._threads.submit(self._answer, build_prompt(note), deadline)
         try:
             text = answer.result(timeout.total_seconds())
         except TimeoutError:
@@ -56,6 +55,13 @@ class OpenAiSummariser:
     def close(self) -> None:
         self._client.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _answer(self, prompt: Prompt, deadline: float) -> str:
+        """Free again before the caller has its answer: who asks next must not find this one busy still."""
+        try:
+            return self._ask(prompt, deadline)
+        finally:
+            self._free.release()
 
     def _ask(self, prompt: Prompt, deadline: float) -> str:
         from openai import APIConnectionError, InternalServerError, OpenAIError, RateLimitError  # noqa: PLC0415 - above
