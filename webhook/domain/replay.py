@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from webhook.domain import session as sessions
 from webhook.domain.alert import AlertSession, AlertStatus, Instance, Outcome, SessionStatus, Trigger, TriggerStatus
 from webhook.domain.evaluation import MerchantConfig
+from webhook.domain.flapping import Flapping, calmed, holds_back
 from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide
 from webhook.domain.severity import Severity, escalate
 from webhook.domain.throttle import LONGEST_WINDOW
@@ -136,6 +137,9 @@ class _Fold:
         self._sessions: dict[str, AlertSession] = {}
         self._instances: dict[tuple[str, datetime], Instance] = {}
         self._of_alert: defaultdict[str | None, set[tuple[str, datetime]]] = defaultdict(set)
+        self._firing_of: defaultdict[str, set[tuple[str, datetime]]] = defaultdict(set)  # by condition
+        self._fired: dict[str, datetime] = {}
+        self._flapping: dict[str, Flapping] = {}
         self._numbers = count(1)
 
     def deliver(self, at: datetime, rows: Sequence[StoredTrigger]) -> list[Entry]:
@@ -149,6 +153,9 @@ class _Fold:
         received = [Received(self._trigger(row), row.condition) for row in rows]
         changes = decide(received, self._known(rows, conditions, at), self._settings, at, self._new_id)
         self._take(changes, {row.condition for row in rows if _told(row.notify)}, at)
+        for row in rows:
+            keys = self._firing_of[row.condition]
+            (keys.add if row.firing else keys.discard)((row.fingerprint, row.starts_at))
         for row in rows:
             if row.swept:
                 self._date_back(row)
@@ -183,7 +190,17 @@ class _Fold:
             last_passed={item.alert_id: last for item in found.values() if (last := self._last_passed(item, at))},
             configs=self._configs,
             notified={self._key: self._notified},
+            attacking={name: self._attacking(name) for name in conditions if self._fired_lately(name, at)},
+            flapping={name: self._flapping[name] for name in conditions if name in self._flapping},
         )
+
+    def _fired_lately(self, condition: str, at: datetime) -> bool:
+        fired = self._fired.get(condition)
+        return fired is not None and at - fired < self._type.flapping_window
+
+    def _attacking(self, condition: str) -> set[tuple[str, datetime]]:
+        found = ((key, self._instances.get(key)) for key in self._firing_of[condition])
+        return {key for key, item in found if item is not None and item.alert_id is not None and item.attacking}
 
     def _instance(self, key: tuple[str, datetime]) -> Instance:
         known = self._instances.get(key)
@@ -204,6 +221,8 @@ class _Fold:
     def _take(self, changes: Changes, logged: set[str], at: datetime) -> None:
         for session in changes.sessions.values():
             self._sessions[session.condition_fingerprint] = session
+            self._fired[session.condition_fingerprint] = session.last_triggered_at
+        self._flapping.update((condition, state) for condition, (state, _) in changes.flapping.items())
         for key, (instance, _) in changes.instances.items():
             before = self._instances.get(key)
             if before is not None and before.alert_id != instance.alert_id:
@@ -230,6 +249,9 @@ class _Fold:
 
     def _pass_time(self, condition: str, now: datetime) -> None:
         """What the sweep made of the session since its last trigger; between two of them nothing changes but time."""
+        flapping = self._flapping.get(condition)
+        if flapping is not None and flapping.since is not None and not holds_back(flapping, self._type, now):
+            self._flapping[condition] = calmed(flapping, self._type, now)
         session = self._sessions.get(condition)
         if session is None:
             return
@@ -242,6 +264,7 @@ class _Fold:
         if settled.kind is sessions.SettlementKind.RESOLVE:
             del self._sessions[condition]
             self._of_alert.pop(session.alert_id, None)
+            self._firing_of.pop(condition, None)
 
     def _rise(self, session: AlertSession, now: datetime) -> None:
         if session.session_status is not SessionStatus.ACTIVE or session.severity.rank >= self._graver:

@@ -28,7 +28,15 @@ class StoredTriggers(Protocol):
     """See `webhook.storage.replaying.StoredPast`."""
 
     def read(
-        self, account_id: str, alert_type: str, since: datetime, earliest: datetime, *, limit: int, labels: bool
+        self,
+        account_id: str,
+        alert_type: str,
+        since: datetime,
+        earliest: datetime,
+        *,
+        remembered: timedelta,
+        limit: int,
+        labels: bool,
     ) -> tuple[Past, list[StoredTrigger]]: ...
 
 
@@ -55,7 +63,13 @@ def preview(
     """Writes nothing; raise StoreUnavailable."""
     since, texts = now - span, any(condition.compare is None for condition in config.conditions)
     past, triggers = stored.read(
-        config.account_id, config.alert_type, since, now - LONGEST, limit=MOST_TRIGGERS, labels=texts
+        config.account_id,
+        config.alert_type,
+        since,
+        now - LONGEST,
+        remembered=settings.types[config.alert_type].flapping_window,
+        limit=MOST_TRIGGERS,
+        labels=texts,
     )
     truncated = len(triggers) == MOST_TRIGGERS
     if truncated:

@@ -8,12 +8,13 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from werkzeug.exceptions import NotFound
 
+from webhook.domain.access import MAY, Right
 from webhook.domain.alert import NotificationStatus
 from webhook.storage import queries
 from webhook.storage.records import NotificationFilter
 from webhook.storage.statistics import Interval, Period, period_statistics
 from webhook.storage.trigger_search import list_triggers
-from webhook.web.access import principal
+from webhook.web.access import principal, require
 from webhook.web.answers import (
     LettersChanged,
     NotificationList,
@@ -81,6 +82,7 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.post("/dead-letters/replay", responses={200: LettersChanged, **errors})
     def replay(body: LetterBody) -> Response:
         """Send all that match once more. Those of dismissed alerts stay."""
+        require(*MAY[Right.REPLAY])
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
         count = api.letters.replay(wanted, api.doing(None))
         return answer(LettersChanged(count=count, message="Queued"))
@@ -88,6 +90,7 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.post("/dead-letters/discard", responses={200: LettersChanged, **errors})
     def discard(body: LetterBody) -> Response:
         """Delete all that match."""
+        require(*MAY[Right.REPLAY])
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
         count = api.letters.discard(wanted, api.doing(None))
         return answer(LettersChanged(count=count, message="Discarded"))
@@ -95,6 +98,7 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404)})
     def replay_one(path: NotificationPath) -> Response:
         """Send one once more."""
+        require(*MAY[Right.REPLAY])
         wanted = NotificationFilter(accounts=principal().accounts)
         if not api.letters.replay(wanted, api.doing(None), str(path.notification_id)):
             raise NotFound("There is no such dead letter, or its alert was dismissed.")
@@ -103,6 +107,7 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.delete("/dead-letters/<uuid:notification_id>", responses={200: LettersChanged, **problems(404)})
     def discard_one(path: NotificationPath) -> Response:
         """Delete one."""
+        require(*MAY[Right.REPLAY])
         wanted = NotificationFilter(accounts=principal().accounts)
         if not api.letters.discard(wanted, api.doing(None), str(path.notification_id)):
             raise NotFound("There is no such dead letter.")
