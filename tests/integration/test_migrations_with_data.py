@@ -46,7 +46,7 @@ def value_of(column: sa.Column[Any], number: int) -> object:
         case sa.Integer():
             return number + 1
         case sa.JSON():
-            return {"rate": 0.35038363171355497 + number, "name": "Café $1 ‮ \\ 東京", "none": None}
+            return {"rate": 0.35038363171355497 + number, "name": "Café $1 \u202e \\ 東京", "none": None}
         case sa.DateTime():
             return datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC) + timedelta(hours=number)
         case sa.Uuid() | sa.CHAR(length=32):
@@ -56,15 +56,19 @@ def value_of(column: sa.Column[Any], number: int) -> object:
     raise AssertionError(f"{column}: a type that the test does not know: {column.type!r}")
 
 
+def chosen(column: sa.Column[Any], number: int) -> object:
+    for name in (f"{column.table.name}.{column.name}", column.name):
+        if name in CHOSEN:
+            return CHOSEN[name]
+    return value_of(column, number)
+
+
 def fill(database: Database, number: int) -> None:
     """One row in every table, with a value in every column that may have one."""
     tables, rows = reflected(database), dict[str, dict[str, Any]]()
     with database.write() as connection:
         for table in tables.sorted_tables:
-            row = {
-                column.name: CHOSEN.get(f"{table.name}.{column.name}", CHOSEN.get(column.name, value_of(column, number)))
-                for column in table.columns
-            }
+            row = {column.name: chosen(column, number) for column in table.columns}
             for key in table.foreign_keys:
                 row[key.parent.name] = rows[key.column.table.name][key.column.name]
             connection.execute(sa.insert(table).values(row))
