@@ -68,6 +68,11 @@ bench-sources: .venv/dev.stamp ## do 500 sources keep their schedule? schedule l
 dashboards: .venv/dev.stamp ## write grafana/dashboards/ anew from the code beside it
 	@$(BIN)/python -m grafana.exporter_dashboard
 
+.PHONY: bench-stored
+bench-stored: .venv/dev.stamp ## the receiver and the queries over a million triggers: latency, plans (OPTIONS="--help")
+	@sh demo/packages.sh initdb=postgresql
+	@$(BIN)/python -m bench.stored $(OPTIONS)
+
 .PHONY: bench-webhook
 bench-webhook: .venv/dev.stamp .bench/alerta/stamp ## the receiver beside Alerta: alerts a second, latency, nothing lost (OPTIONS="--help")
 	@sh demo/packages.sh initdb=postgresql wrk=wrk

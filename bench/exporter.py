@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,18 +53,40 @@ class Bench:
     subjects: tuple[Subject, ...]
     rounds: int
     starts: int
+    began: float = field(default_factory=time.perf_counter)
+
+    def tell(self, what: str) -> None:
+        """A line of progress, with minutes and seconds since the start."""
+        minutes, seconds = divmod(int(time.perf_counter() - self.began), 60)
+        print(f"{minutes:3}:{seconds:02} {what}", file=sys.stderr, flush=True)
 
 
-def run(bench: Bench, rows: int) -> Figures:
-    """All figures for a table of `rows` rows."""
+def run(bench: Bench, rows: int, alone: Mapping[str, float]) -> Figures:
+    """All figures for a table of `rows` rows; `alone` is what a start of each subject takes without them."""
     figures = Figures(rows * len(VALUES))
     table = make_table(bench.database, rows)
-    for _ in range(bench.starts):
+    for number in range(1, bench.starts + 1):
         for subject in bench.subjects:
+            bench.tell(f"{figures.series:,} series: start {number} of {bench.starts}, {subject.name}")
             _first_ready(bench, subject, table, figures)
-            _collection(bench, subject, table, figures)
+            used = _start(bench, subject, table) - alone[subject.name]
+            if used <= 0:
+                raise RuntimeError(f"{subject.name}: the table is too small to measure what collecting it costs")
+            figures.add(CPU, subject.name, used)
     _scrapes(bench, table, figures)
     return figures
+
+
+def starts_alone(bench: Bench) -> dict[str, float]:
+    """CPU seconds of each subject's start with a single row: the median of several, since they are few.
+
+    A start with the whole table takes that and one collection.
+    """
+    one_row, found = make_table(bench.database, 1), {}
+    for subject in bench.subjects:
+        bench.tell(f"{_STARTS_ALONE} starts with one row, {subject.name}")
+        found[subject.name] = statistics.median(_start(bench, subject, one_row) for _ in range(_STARTS_ALONE))
+    return found
 
 
 def make_table(url: str, rows: int) -> str:
@@ -113,19 +135,6 @@ def _samples(port: int, subject: Subject) -> int:
     return text.count(b"\n" + subject.mark)
 
 
-def _collection(bench: Bench, subject: Subject, table: str, figures: Figures) -> None:
-    """CPU seconds of one collection: what a start with the whole table takes beyond one with a single row.
-
-    The start itself is taken as the median of several, since it costs more than a small table does.
-    """
-    one_row = make_table(bench.database, 1)
-    alone = statistics.median(_start(bench, subject, one_row) for _ in range(_STARTS_ALONE))
-    used = _start(bench, subject, table) - alone
-    if used <= 0:
-        raise RuntimeError(f"{subject.name}: the table is too small to measure what collecting it costs")
-    figures.add(CPU, subject.name, used)
-
-
 def _start(bench: Bench, subject: Subject, table: str) -> float:
     with ExitStack() as stack:
         process, _ = _started(stack, bench, subject, table)
@@ -137,6 +146,7 @@ def _scrapes(bench: Bench, table: str, figures: Figures) -> None:
     with ExitStack() as stack:
         running: dict[str, tuple[int, bool]] = {}
         for subject in bench.subjects:
+            bench.tell(f"{figures.series:,} series: start for the scrapes, {subject.name}")
             process, port = _started(stack, bench, subject, table)
             process.idle_cpu(quiet=2.0)
             found = _samples(port, subject)
@@ -144,7 +154,8 @@ def _scrapes(bench: Bench, table: str, figures: Figures) -> None:
                 raise RuntimeError(f"{subject.name} serves {found} series, not {figures.series}")
             running[subject.name] = port, subject.gzip
         running[STATIC] = _static(stack, running[SENTINEL.name][0]), True
-        for _ in range(bench.rounds):
+        for number in range(1, bench.rounds + 1):
+            bench.tell(f"{figures.series:,} series: round {number} of {bench.rounds}")
             for name, (port, has_gzip) in running.items():
                 figures.add(PLAIN, name, scrape(port, "/metrics", gzip=False).seconds * 1000)
                 if has_gzip:
@@ -170,7 +181,8 @@ def show(figures: Figures) -> None:
         for name, values in by_subject.items():
             ratio = "" if name == SENTINEL.name else f"   {_spread(figures.ratios(kind, name))} x ours"
             value = f"{statistics.median(values):9.2f} {_UNITS[kind]:<3}"
-            print(f"  {kind:<15} {name:<24} {value} ({min(values):.2f} … {max(values):.2f}, n={len(values)}){ratio}")
+            spread = f"({min(values):.2f} … {max(values):.2f}, n={len(values)})"
+            print(f"  {kind:<15} {name:<24} {value} {spread}{ratio}", flush=True)
 
 
 def goals(all_figures: Iterable[Figures]) -> list[tuple[str, list[float], float, bool]]:
@@ -220,7 +232,7 @@ def _spread(ratios: Sequence[float]) -> str:
 
 @click.command()
 @click.option("--rows", multiple=True, type=int, default=(10_000, 100_000, 333_333), show_default=True)
-@click.option("--rounds", default=9, show_default=True, help="Scrapes of each subject.")
+@click.option("--rounds", default=7, show_default=True, help="Scrapes of each subject.")
 @click.option("--starts", default=3, show_default=True, help="Fresh processes of each subject.")
 @click.option("--query-exporter", "program", type=click.Path(path_type=Path, exists=True), required=True)
 def main(rows: Sequence[int], rounds: int, starts: int, program: Path) -> None:
@@ -231,10 +243,11 @@ def main(rows: Sequence[int], rounds: int, starts: int, program: Path) -> None:
         with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
             connection.execute("CREATE DATABASE bench")
         bench = Bench(f"{server}/bench", subjects, rounds, starts)
+        alone = starts_alone(bench)
         for count in rows:
-            print(f"measuring {count:,} rows …", file=sys.stderr, flush=True)
-            results.append(run(bench, count))
+            results.append(run(bench, count, alone))
             show(results[-1])
+        bench.tell("done")
     sys.exit(0 if judge(goals(results)) else 1)
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -37,7 +37,7 @@ class Process:
 
     def cpu(self) -> float:
         """Seconds of CPU so far, user and system."""
-        return sum(_cpu(pid) for pid in self._pids())
+        return cpu_of(self._process.pid)
 
     def idle_cpu(self, quiet: float = 1.0, longest: float = 300.0) -> float:
         """Seconds of CPU at the moment when nothing more has been used for `quiet` seconds."""
@@ -55,10 +55,10 @@ class Process:
 
     def peak_memory(self) -> float:
         """MiB: the largest resident size that each process has had, added up."""
-        return sum(_peak(pid) for pid in self._pids()) / _MEBIBYTE
+        return sum(_peak(pid) for pid in _tree(self._process.pid)) / _MEBIBYTE
 
     def threads(self) -> int:
-        return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in self._pids())
+        return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in _tree(self._process.pid))
 
     def end(self) -> None:
         if self._process.poll() is None:
@@ -68,15 +68,6 @@ class Process:
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
-
-    def _pids(self) -> list[int]:
-        found, todo = [], [self._process.pid]
-        while todo:
-            pid = todo.pop()
-            found.append(pid)
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                todo += map(int, children.read_text().split())
-        return found
 
 
 @contextmanager
@@ -88,9 +79,29 @@ def measured(command: Sequence[str], folder: Path, environment: Mapping[str, str
         process.end()
 
 
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU, user and system, of a process and of all that it has started, what has ended since included."""
+    return sum(_cpu(found) for found in _tree(pid))
+
+
+def _tree(pid: int) -> list[int]:
+    found, todo = [], [pid]
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                todo += map(int, children.read_text().split())
+    return found
+
+
 def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """Its own, and that of children which it has waited for; none once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(map(int, fields[11:15])) / _TICKS
 
 
 def _peak(pid: int) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from exporter import commands, logs
+from exporter.allocators import return_freed_memory
 from exporter.app import Exporter
 from exporter.config import ExporterConfig, load
 from exporter.errors import CannotServe, ConfigError, ExporterError
@@ -94,6 +95,7 @@ def _run(file: Path | None, port: int | None, shard: Shard | None) -> None:
     if file is None:
         raise click.UsageError("--config FILE is missing")
     path = file
+    return_freed_memory()
 
     def loaded() -> ExporterConfig:
         config = load(path)

@@ -18,6 +18,7 @@ import struct
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import TYPE_CHECKING, Literal
 
 from isal import isal_zlib
@@ -52,9 +53,20 @@ class Block:
 
     @classmethod
     def of(cls, text: bytes, *, hashed: bool = False) -> Block:
+        return cls.joined((text,), hashed=hashed)
+
+    @classmethod
+    def joined(cls, pieces: Iterable[bytes], *, hashed: bool = False) -> Block:
+        """Of a text in pieces, which end with a line; each is compressed while it is at hand."""
         compressor = isal_zlib.compressobj(_FASTEST, wbits=_RAW)
-        deflated = compressor.compress(text) + compressor.flush(isal_zlib.Z_FULL_FLUSH)
-        return cls(text, deflated, isal_zlib.crc32(text), _series_hashes(text) if hashed and text else None)
+        whole, deflated, crc = BytesIO(), BytesIO(), 0
+        for piece in pieces:
+            whole.write(piece)
+            deflated.write(compressor.compress(piece))
+            crc = isal_zlib.crc32(piece, crc)
+        deflated.write(compressor.flush(isal_zlib.Z_FULL_FLUSH))
+        text = whole.getvalue()
+        return cls(text, deflated.getvalue(), crc, _series_hashes(text) if hashed and text else None)
 
     @classmethod
     def plain(cls, text: bytes) -> Block:

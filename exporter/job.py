@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -53,8 +54,6 @@ class SourceJob:
 
     def run(self, now: datetime, deadline: float, measures: list[Measure]) -> Outcome:
         """Collect and render. Secrets are read here, at every run, and no error that leaves here shows one."""
-        from polars.exceptions import PanicException  # noqa: PLC0415 - Polars is loaded when /metrics answers already
-
         served = self._served
         collection = Collection(
             now=now,
@@ -65,12 +64,8 @@ class SourceJob:
         )
         self._running, self._secrets = collection, collection.secrets
         try:
-            return self._collect(collection, served)
-        except CollectError as error:
-            error.args = (collection.secrets.redact(str(error)),)
-            raise error from None
-        except (Exception, PanicException) as error:  # noqa: BLE001 - ours, and no reason to end the thread
-            raise _internal(self.name, error, collection.secrets) from None
+            with self._failures(collection.secrets):
+                return self._collect(collection, served)
         finally:
             self._running = None
 
@@ -119,19 +114,37 @@ class SourceJob:
         if frame is None:
             return self._unchanged(collection, served)
         rendered = render(frame, self._config.series, collection.fields)
+        del frame  # what the metrics need of it, they have
         shared = self._serving.exposition.shared
-        blocks = {each.name: Block.of(each.text, hashed=each.name in shared) for each in rendered.families}
+        blocks = {each.name: Block.joined(each.pieces(), hashed=each.name in shared) for each in rendered.families}
         warnings = _redacted((*collection.warnings, *rendered.warnings), collection.secrets)
 
-        def publish() -> tuple[DataWarning, ...]:
-            return self._serve(
-                _Served(collection.version, collection.now, rendered.rows, rendered.series, warnings, blocks)
-            )
+        found = _Served(collection.version, collection.now, rendered.rows, rendered.series, warnings, blocks)
 
         def published() -> None:
             self._told(collector.published, collection.secrets)
 
-        return Outcome(rendered.rows, rendered.series, warnings, publish, published)
+        return self._outcome(found, collection, published)
+
+    def _outcome(self, found: _Served, collection: Collection, published: Callable[[], None] = lambda: None) -> Outcome:
+        def publish() -> tuple[DataWarning, ...]:
+            with self._failures(collection.secrets):
+                return self._serve(found)
+
+        return Outcome(found.rows, found.series, found.warnings, publish, published)
+
+    @contextmanager
+    def _failures(self, secrets: Secrets) -> Iterator[None]:
+        """Whatever happens is a CollectError, without any secret."""
+        from polars.exceptions import PanicException  # noqa: PLC0415 - Polars is loaded when /metrics answers already
+
+        try:
+            yield
+        except CollectError as error:
+            error.args = (secrets.redact(str(error)),)
+            raise error from None
+        except (Exception, PanicException) as error:  # noqa: BLE001 - ours, and no reason to end the thread
+            raise _internal(self.name, error, secrets) from None
 
     def _told(self, tell: Callable[[], None], secrets: Secrets) -> None:
         """Tell the collector something; a fault of its own harms neither the data served nor the thread."""
@@ -144,8 +157,7 @@ class SourceJob:
         """What was served when the source was asked is as good as new, even if it was dropped for its age meanwhile."""
         if served is None or served.version is None:
             raise CollectError("the source says that nothing has changed, but nothing of it is served")
-        renewed = replace(served, at=collection.now)
-        return Outcome(served.rows, served.series, served.warnings, lambda: self._serve(renewed))
+        return self._outcome(replace(served, at=collection.now), collection)
 
     def _serve(self, served: _Served) -> tuple[DataWarning, ...]:
         if self._served is None or self._served.blocks is not served.blocks or self._clashes:

@@ -69,3 +69,17 @@ class StrictModel(BaseModel):
         if isinstance(value, list):
             return [expand(item) if isinstance(item, str) else item for item in value]
         return value
+
+
+def at_most_one(model: BaseModel, *keys: str) -> bool:
+    """Whether one of the keys is given; ValueError where several are."""
+    given = [key for key in keys if getattr(model, key) is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} say the same thing: keep one")
+    return bool(given)
+
+
+def exactly_one(model: BaseModel, *keys: str) -> None:
+    """ValueError unless one of the keys is given."""
+    if sum(getattr(model, key) is not None for key in keys) != 1:
+        raise ValueError(f"needs exactly one of {', '.join(keys[:-1])} and {keys[-1]}")

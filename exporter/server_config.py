@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from exporter.environment import references
-from exporter.model import Duration, SecretTemplate, StrictModel
+from exporter.model import Duration, SecretTemplate, StrictModel, exactly_one
 
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"],
@@ -28,8 +28,7 @@ class UserConfig(StrictModel):
 
     @model_validator(mode="after")
     def _one_password(self) -> UserConfig:
-        if sum(value is not None for value in (self.password, self.password_env, self.password_file)) != 1:
-            raise ValueError("needs exactly one of password_env, password_file and password")
+        exactly_one(self, "password_env", "password_file", "password")
         return self
 
 
@@ -42,8 +41,7 @@ class TokenConfig(StrictModel):
 
     @model_validator(mode="after")
     def _one_token(self) -> TokenConfig:
-        if sum(value is not None for value in (self.token, self.token_env, self.token_file)) != 1:
-            raise ValueError("needs exactly one of token_env, token_file and token")
+        exactly_one(self, "token_env", "token_file", "token")
         return self
 
 

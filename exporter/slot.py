@@ -137,12 +137,11 @@ class Slot:
         at = self._clock.wall()
         try:
             outcome = self.job.run(datetime.fromtimestamp(at, UTC), started + self.job.timeout, measures)
+            if self._end(partial(self._succeeded, outcome=outcome), started, measures):
+                outcome.published()
         except CollectError as error:
             failure = Failure.of(error, self._clock.wall())
             self._end(partial(self._failed, failure=failure), started, measures)
-        else:
-            if self._end(partial(self._succeeded, outcome=outcome), started, measures):
-                outcome.published()
         if self._cancelled:
             self._close()
 
@@ -212,12 +211,16 @@ class Slot:
                 self.state = replace(self.state, next_run=self._look)
         return self._look
 
-    def _end(self, conclude: Callable[[float, float], None], started: float, measures: Iterable[Measure]) -> bool:
-        """Take what a run brought and return True, or False when it was given up meanwhile."""
+    def _end(self, conclude: Callable[[float, float], None], started: float, measures: list[Measure]) -> bool:
+        """Take what a run brought and return True, or False when it was given up meanwhile.
+
+        The measures are taken out of their list: a run whose data cannot be published ends twice.
+        """
         now = self._clock.monotonic()
         with self._lock:
             late = self.state.overdue
             measured = self.state.measured.after(measures)
+            measures.clear()
             if measured.refused and not self.state.measured.refused:
                 log.warning("measures left out", source=self.job.name, count=measured.refused)
             self.state = replace(self.state, running_since=None, overdue=False, measured=measured)

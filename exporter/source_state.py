@@ -28,7 +28,7 @@ class Outcome:
     """A collection that went well; its data is served only when `publish` is called.
 
     `publish` is quick, and returns warnings about what is left out for another source has it, each with the number of
-    its series; `published` tells the source that it is served, which may take its time.
+    its series; CollectError when it cannot be served. `published` tells the source that it is, which may take its time.
     """
 
     rows: int

@@ -133,7 +133,7 @@ class SourceTrial:
             raise error from None
         families = [Family(each.prometheus_name, each.type, each.help_text(config.name)) for each in config.metrics]
         exposition = Exposition(families, [config.name])
-        exposition.publish(config.name, {family.name: Block.of(family.text) for family in rendered.families})
+        exposition.publish(config.name, {family.name: Block.joined(family.pieces()) for family in rendered.families})
         page, rendering = exposition.page("text"), monotonic() - began
         told = (*collection.warnings, *rendered.warnings)
         warnings = tuple(replace(warning, detail=secrets.redact(warning.detail)) for warning in told)

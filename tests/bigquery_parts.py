@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 import servers_bigquery
+import tenacity
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from servers_bigquery import Stub
 
-from exporter.collectors import registry
+from exporter.collectors import bigquery_session, registry
 from exporter.collectors.base import Collection, Collector
 from exporter.config import parse
 from exporter.environment import Secrets
@@ -39,6 +40,12 @@ def stub() -> Iterator[Stub]:
 
 
 @pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again at once."""
+    monkeypatch.setattr(bigquery_session, "_backoff", tenacity.wait_none())
+
+
+@pytest.fixture
 def make() -> Iterator[Callable[..., Collector]]:
     """A collector for a source with further keys; closed after the test."""
     made = []
@@ -54,7 +61,7 @@ def make() -> Iterator[Callable[..., Collector]]:
         each.close()
 
 
-def collection(seconds: float = 10, **environment: str) -> Collection:
+def collection(seconds: float = 60, **environment: str) -> Collection:
     return Collection(
         now=datetime(2026, 1, 31, 8, tzinfo=UTC), deadline=time.monotonic() + seconds, secrets=Secrets(environment)
     )

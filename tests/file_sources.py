@@ -6,11 +6,13 @@ import gzip
 import io
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
+from servers import wait_for
 
 from exporter.collectors import registry
 from exporter.collectors.base import Collection, Collector
@@ -30,7 +32,7 @@ class Source:
     served: object | None = None
     last: Collection | None = None
 
-    def collect(self, *, now: datetime | None = None, timeout: float = 10) -> pl.DataFrame | None:
+    def collect(self, *, now: datetime | None = None, timeout: float = 60) -> pl.DataFrame | None:
         """One collection, after which its data is served; `served` of the next one is its version."""
         self.last = Collection(
             now or datetime.now(UTC), time.monotonic() + timeout, Secrets(self.environ), served=self.served
@@ -59,22 +61,21 @@ class Source:
             return error
         raise AssertionError(f"no failure, but {frame}")
 
-    def cancelled_after(self, seconds: float) -> tuple[CollectError, float]:
-        """The failure of a collection that is cancelled, and how long after that it came."""
-        at = [0.0]
+    def cancelled_once(self, reached: Callable[[], object]) -> CollectError:
+        """The failure of a collection that has an hour, and is cancelled as soon as `reached`."""
 
         def cancel() -> None:
+            wait_for(reached, what="what the collection waits for", timeout=60)
             assert self.last is not None
-            at[0] = time.monotonic()
             self.last.cancelled.set()
             self.collector.cancel()
 
-        timer = threading.Timer(seconds, cancel)
-        timer.start()
+        thread = threading.Thread(target=cancel)
+        thread.start()
         try:
-            return self.failure(timeout=30), time.monotonic() - at[0]
+            return self.failure(timeout=3600)
         finally:
-            timer.join()
+            thread.join()
 
 
 def source(kind: str, environ: dict[str, str] | None = None, **keys: Any) -> Source:

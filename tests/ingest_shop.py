@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from page_rows import ADMIN
 from prometheus_client import CollectorRegistry
 from stores import PATIENCE_S, migrate
 
+from webhook.domain.action import Doing
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
+from webhook.storage.acting import AlertActions
 from webhook.storage.database import Database
 from webhook.storage.store import AlertStore
 
@@ -44,6 +47,10 @@ def firing(
     }
 
 
+def by(actor: str, now: datetime) -> Doing:
+    return Doing(actor, ADMIN, now)
+
+
 class Shop:
     """One store with its settings and a clock that tests advance."""
 
@@ -52,6 +59,7 @@ class Shop:
         self.database = Database(url, longest_wait=PATIENCE_S)
         self.store = AlertStore(self.database)
         self.settings = IngestSettings()
+        self.actions = AlertActions(self.database, self.settings.channels)
         self.registry = CollectorRegistry()
         self.metrics = IngestMetrics(self.registry)
         self.now = START

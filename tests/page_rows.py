@@ -14,16 +14,23 @@ import sqlalchemy as sa
 from flask import Flask
 from stores import PATIENCE_S, migrate
 
-from webhook.domain.alert import AlertStatus
+from webhook.domain.access import Principal, Role
+from webhook.domain.action import DismissReason, Doing
+from webhook.domain.alert import AlertTypes
 from webhook.domain.evaluation import Condition, MerchantConfig, evaluate
-from webhook.domain.session import IllegalChange
-from webhook.ports import AlertNotFound, HistoryUnavailable
+from webhook.ports import HistoryUnavailable
+from webhook.storage.acting import Acted, AlertActions
 from webhook.storage.database import Database
+from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.records import AlertRecord
 from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_trigger_log, notification
+from webhook.web.api import Api
+from webhook.web.doors import DoorSettings, open_doors
+from webhook.web.openapi import application
 from webhook.web.pages import register_pages
 
 TOKEN = "a-long-admin-token-for-tests"
+ADMIN = Principal("admin", Role.ADMIN, "admin token")
 NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
 HOSTILE = '<script>alert(1)</script>"\' onmouseover="x" {{7*7}} \u202egnp.exe & Söhne'
 LONG = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz-Vertriebs-GmbH-und-Co-KG-" * 2
@@ -40,42 +47,20 @@ class Clock:
         return self.now
 
 
-@dataclass
-class FakeActions:
-    """Closes alerts in the store as the pipeline does, and keeps what it was asked."""
+class NotedActions(AlertActions):
+    """Keeps what it was asked."""
 
-    database: Database
-    asked: list[tuple[str, str, str, str]] = field(default_factory=list)
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, {"slack": {}, "console": {}})
+        self.asked: list[tuple[str, str, str, str]] = []
 
-    def resolve(self, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime) -> None:
-        self._close(alert_id, AlertStatus.RESOLVED, (note, actor, authenticated_as), now)
+    def resolve(self, alert_id: str, note: str, doing: Doing) -> Acted:
+        self.asked.append((alert_id, "RESOLVED", note, doing.actor))
+        return super().resolve(alert_id, note, doing)
 
-    def dismiss(self, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime) -> None:
-        self._close(alert_id, AlertStatus.DISMISSED, (reason, actor, authenticated_as), now)
-
-    def _close(self, alert_id: str, status: AlertStatus, said: tuple[str, str, str], now: datetime) -> None:
-        note, actor, authenticated_as = said
-        self.asked.append((alert_id, status.value, note, actor))
-        with self.database.write() as connection:
-            found = connection.scalar(sa.select(alert_dynamic.c.status).where(alert_dynamic.c.alert_id == alert_id))
-            if found is None:
-                raise AlertNotFound(alert_id)
-            if found != AlertStatus.ACTIVE:
-                raise IllegalChange(f"the alert is already {found}")
-            connection.execute(
-                sa.update(alert_dynamic)
-                .where(alert_dynamic.c.alert_id == alert_id)
-                .values(
-                    status=status.value,
-                    session_status="RESOLVED",
-                    resolved_at=now,
-                    resolved_by=actor,
-                    authenticated_as=authenticated_as,
-                    resolution_note=note,
-                    updated_at=now,
-                    version=alert_dynamic.c.version + 1,
-                )
-            )
+    def dismiss(self, alert_id: str, reason: DismissReason, feedback: str, doing: Doing) -> Acted:
+        self.asked.append((alert_id, "DISMISSED", f"{reason} {feedback}".strip(), doing.actor))
+        return super().dismiss(alert_id, reason, feedback, doing)
 
 
 @dataclass
@@ -119,12 +104,13 @@ def make_app(
     *,
     token: str = TOKEN,
     secret_key: str | bytes | None = None,
-) -> tuple[Flask, FakeActions]:
-    app, actions = Flask("webhook", static_folder=None), FakeActions(database)
+) -> tuple[Flask, NotedActions]:
+    app, actions = application(), NotedActions(database)
     app.secret_key = secret_key
-    app.extensions["sentinel_broadcaster"] = register_pages(
-        app, database=database, clock=clock or Clock(), actions=actions, charts=charts, admin_token=token
-    )
+    clock = clock or Clock()
+    doors = open_doors(app, DoorSettings(token), database, clock)
+    site = Api(database, clock, actions, DeadLetters(database), charts, AlertTypes())
+    app.extensions["sentinel_broadcaster"] = register_pages(app, site, doors)
     return app, actions
 
 

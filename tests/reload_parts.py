@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter_parts import RestServer, Running, Scraped
+from exporter_parts import Running, Scraped
+from servers_http import Api
 
 from exporter.app import Exporter
 from exporter.config import load
@@ -36,7 +37,7 @@ class Configured:
             exporter.stop()
 
 
-def api(server: RestServer, name: str, interval: str = "1h", more: str = "", metric: str = "sentinel_v") -> str:
+def api(server: Api, name: str, interval: str = "1h", more: str = "", metric: str = "sentinel_v") -> str:
     return f"""
 - name: {name}
   type: rest_api
@@ -48,7 +49,7 @@ def api(server: RestServer, name: str, interval: str = "1h", more: str = "", met
 """
 
 
-def asked(server: RestServer, name: str) -> int:
+def asked(server: Api, name: str) -> int:
     return sum(request.path == f"/{name}" for request in server.requests)
 
 

@@ -1,4 +1,4 @@
-"""A job and a clock that do what the test says, and a slot for them."""
+"""A job, a crew and a clock that do what the test says, and a slot for them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class FakeJob:
     left_out: tuple[DataWarning, ...] = ()
     during: Callable[[], object] = lambda: None
     published: int = 0
+    published_hook: Callable[[], object] = lambda: None
     dropped: int = 0
     cancelled: int = 0
     deadlines: list[float] = field(default_factory=list)
@@ -51,7 +52,7 @@ class FakeJob:
         self.during()
         if self.error is not None:
             raise self.error
-        return Outcome(5, 10, self.warnings, self.publish)
+        return Outcome(5, 10, self.warnings, self.publish, self.published_hook)
 
     def publish(self) -> tuple[DataWarning, ...]:
         self.published += 1
@@ -68,6 +69,32 @@ class FakeJob:
 
     def close(self) -> None:
         self.closed += 1
+
+
+@dataclass
+class FakeCrew:
+    """Each piece of work takes `seconds` of the test's time; `most` is how many were under way at once."""
+
+    time: Time
+    seconds: float
+    most: int = 0
+    _under_way: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    @property
+    def ends(self) -> list[float]:
+        """When each piece of work ends, on the clock."""
+        return [1000 + end for end, _ in self._under_way]
+
+    def run(self, work: Callable[[], None]) -> None:
+        self._under_way.append((self.time.passed + self.seconds, work))
+        self.most = max(self.most, len(self._under_way))
+
+    def finish(self) -> None:
+        """Do the work that ends by now."""
+        ended = [work for end, work in self._under_way if end <= self.time.passed]
+        self._under_way = [(end, work) for end, work in self._under_way if end > self.time.passed]
+        for work in ended:
+            work()
 
 
 def slot_of(job: FakeJob, time: Time) -> Slot:

@@ -59,7 +59,7 @@ class Serving:
         return str(host), int(port)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(self.address, timeout=10)
+        return socket.create_connection(self.address, timeout=60)
 
     def raw(self, request: bytes) -> bytes:
         """All that is sent back until the server closes."""

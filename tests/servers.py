@@ -156,9 +156,9 @@ def mariadb() -> Iterator[str]:
 
 
 @contextmanager
-def redis() -> Iterator[str]:
+def redis(port: int | None = None) -> Iterator[str]:
     """Yield `redis://127.0.0.1:PORT`; nothing is written to disk."""
-    port = free_port()
+    port = port or free_port()
     with service_folder("redis") as (folder, user):
         command = [
             program("redis-server"),

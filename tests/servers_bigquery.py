@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import grpc
 import pyarrow as pa
 from servers import answers, free_port, running, service_folder
+from servers_http import served
 
 PROJECT = "risk-test"
 
@@ -185,7 +186,7 @@ class Storage:
             yield types.ReadRowsResponse(row_count=100, arrow_record_batch=data, **first)
             self.sent += 1
             if self.held is not None:
-                self.held.wait(20)
+                self.held.wait()
 
     def schema(self) -> Any:
         from google.cloud.bigquery_storage_v1 import types
@@ -219,7 +220,7 @@ def storage() -> Iterator[Storage]:
     finally:
         if state.held is not None:
             state.held.set()
-        server.stop(None).wait(5)
+        server.stop(None).wait()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -248,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
         stub.authorizations.append(self.headers.get("Authorization", ""))
         stub.calls.append(operation)
         if operation in stub.held:
-            stub.released.wait(30)
+            stub.released.wait()
         failure = stub.fail[operation].pop(0) if stub.fail.get(operation) else None
         if failure is None:
             self.send(200, json.dumps(stub.answer(operation, job_id, params)).encode(), {})
@@ -269,25 +270,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, *_: object) -> None:
-        """Clients in these tests go away in the middle on purpose."""
-
-
 @contextmanager
 def stub() -> Iterator[Stub]:
-    handler = type("Handler", (_Handler,), {})
-    server = _Server(("127.0.0.1", 0), handler)
-    state = handler.stub = Stub(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield state
-    finally:
-        state.released.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    state = Stub("")
+    with served(type("Handler", (_Handler,), {"stub": state})) as url:
+        state.url = url
+        try:
+            yield state
+        finally:
+            state.released.set()

@@ -37,7 +37,10 @@ def _library() -> ctypes.CDLL:
 
 
 class Cluster:
-    """A running cluster of one broker. A consumer joins a group without the usual delay."""
+    """A running cluster of one broker. A consumer joins a group that is new without the usual delay.
+
+    Where others were in the group before, it waits for them for nearly their session timeout, even if they have left.
+    """
 
     def __init__(self) -> None:
         self._library = _library()
@@ -103,7 +106,7 @@ class Topic:
         for value in values:
             content = value if isinstance(value, bytes) or value is None else json.dumps(value)
             self._producer.produce(self.name, content, key, partition, noted, milliseconds)
-        assert self._producer.flush(10) == 0
+        assert self._producer.flush(60) == 0
 
     def since(self, _: object, partitions: list[confluent_kafka.TopicPartition], at: float) -> dict[int, int | None]:
         """Each partition's first offset at or after a time, which brokers find by their index."""
@@ -117,7 +120,7 @@ class Topic:
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.brokers, "group.id": group, "log_level": 0})
         asked = [confluent_kafka.TopicPartition(self.name, number) for number in range(partitions)]
         try:
-            return {each.partition: each.offset for each in consumer.committed(asked, timeout=10) if each.offset >= 0}
+            return {each.partition: each.offset for each in consumer.committed(asked, timeout=60) if each.offset >= 0}
         finally:
             consumer.close()
 

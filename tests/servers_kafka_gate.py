@@ -21,13 +21,12 @@ REFUSED = 58
 
 @dataclass
 class Gate:
-    """`users` maps names to passwords, None for no check. `logins` counts the attempts."""
+    """`users` maps names to passwords, None for no check."""
 
     cluster_port: int
     users: dict[str, str] | None = None
     tls: ssl.SSLContext | None = None
     port: int = 0
-    logins: int = 0
     connections: list[socket.socket] = field(default_factory=list)
 
     @property
@@ -64,7 +63,6 @@ class Gate:
                 return
 
     def _knows(self, frame: bytes) -> bool:
-        self.logins += 1
         _, name, password = frame.rsplit(b"\0", 2) if frame.count(b"\0") > 1 else (b"", b"", b"")
         return (self.users or {}).get(name.decode()) == password.decode()
 

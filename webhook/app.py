@@ -5,26 +5,48 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask, Response
+from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic import SecretStr
 
 from webhook.adapters.charts import MatplotlibCharts
+from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
-from webhook.pipeline import actions
+from webhook.domain.evaluation import MerchantConfig
+from webhook.notifiers.outgoing import check_hosts
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
+from webhook.pipeline.preview import preview
+from webhook.pipeline.reports import ReportIntake
+from webhook.storage.acting import AlertActions
+from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
+from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.records import AlertRecord
+from webhook.storage.replaying import StoredPast
+from webhook.storage.reporting import ReportRuns
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import alert_trigger_log
+from webhook.web.api import Api
+from webhook.web.config_api import ConfigSite
 from webhook.web.contracts import ImageFormat, Theme
+from webhook.web.doors import Doors, DoorSettings, open_doors
+from webhook.web.ingest_door import IngestDoor, IngestSecrets
+from webhook.web.metrics_api import reports_blueprint
+from webhook.web.openapi import application
 from webhook.web.pages import register_pages
+from webhook.web.people import OidcSettings
+from webhook.web.previewing import preview_answer
+from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
+from webhook.web.tracing import trace_requests
 
 _CONNECTIONS = 20
 
@@ -35,39 +57,36 @@ def utc_now() -> datetime:
 
 def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Flask:
     """Build the web application; raise ConfigError where it lacks a setting. `clock` gives the time in UTC."""
-    if not settings.ingest_token:
-        raise ConfigError(["SENTINEL_INGEST_TOKEN: must be set"])
-    app = Flask("webhook", static_folder=None)
+    app = application()
     database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
-    store = AlertStore(database)
     registry = CollectorRegistry()
+    trace_requests(app, registry)
+    doors = _open_doors(app, settings, database, clock)
+    ingest_door = _ingest_door(settings, doors, clock)
+    store = AlertStore(database, _places(settings, registry))
+    ingest_metrics = IngestMetrics(registry)
     register_receiver(
         app,
         store,
         settings.ingest,
-        token=settings.ingest_token.get_secret_value(),
+        door=ingest_door,
         max_body_bytes=settings.max_body_bytes,
-        metrics=IngestMetrics(registry),
+        metrics=ingest_metrics,
         clock=clock,
     )
+    intake = ReportIntake(store, ReportRuns(database), settings.ingest, ingest_metrics, clock)
+    app.register_api(reports_blueprint(intake, ingest_door))
     _register_health(app, database)
     _register_metrics(app, registry)
-    _register_pages(app, settings, database, store, clock)
+    _register_pages(app, settings, database, doors, clock)
     app.extensions["sentinel_database"] = database
     return app
 
 
-@dataclass(frozen=True, slots=True)
-class _Actions:
-    """The pipeline's actions on this process' store."""
-
-    store: AlertStore
-
-    def resolve(self, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime) -> None:
-        actions.resolve(self.store, alert_id, note=note, actor=actor, authenticated_as=authenticated_as, now=now)
-
-    def dismiss(self, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime) -> None:
-        actions.dismiss(self.store, alert_id, reason=reason, actor=actor, authenticated_as=authenticated_as, now=now)
+def _places(settings: Settings, registry: CollectorRegistry) -> RedisPlaces | None:
+    if settings.redis_url is None:
+        return None
+    return RedisPlaces(settings.redis_url.get_secret_value(), FrequencyMetrics(registry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +112,81 @@ class _Charts:
         )
 
 
-def _register_pages(
-    app: Flask, settings: Settings, database: Database, store: AlertStore, clock: Callable[[], datetime]
-) -> None:
+def _open_doors(app: Flask, settings: Settings, database: Database, clock: Callable[[], datetime]) -> Doors:
     if not settings.admin_token:
         raise ConfigError(["SENTINEL_ADMIN_TOKEN: must be set"])
     if settings.secret_key:
         app.secret_key = settings.secret_key.get_secret_value()
+    rates = RateSettings(
+        settings.rate_limit_address, settings.rate_limit_read, settings.rate_limit_write, _text(settings.redis_url)
+    )
+    wanted = DoorSettings(
+        settings.admin_token.get_secret_value(), settings.public_url, rates, settings.trusted_proxies, _oidc(settings)
+    )
+    try:
+        return open_doors(app, wanted, database, clock)
+    except ImportError as error:
+        raise ConfigError([f"SENTINEL_OIDC_ISSUER: install sentinel[oidc]: {error}"]) from error
+
+
+def _oidc(settings: Settings) -> OidcSettings | None:
+    if settings.oidc_issuer is None:
+        return None
+    return OidcSettings(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id or "",
+        client_secret=_text(settings.oidc_client_secret) or "",
+        roles=settings.oidc_roles,
+        scopes=settings.oidc_scopes,
+        role_claim=settings.oidc_role_claim,
+        accounts_claim=settings.oidc_accounts_claim,
+    )
+
+
+def _ingest_door(settings: Settings, doors: Doors, clock: Callable[[], datetime]) -> IngestDoor:
+    if not settings.ingest_token:
+        raise ConfigError(["SENTINEL_INGEST_TOKEN: must be set"])
+    signed = _text(settings.ingest_hmac_secret) or ""
+    secrets = IngestSecrets(settings.ingest_token.get_secret_value(), signed, settings.ingest_hmac)
+    return IngestDoor(doors.gate, secrets, settings.max_body_bytes, clock)
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _register_pages(
+    app: OpenAPI, settings: Settings, database: Database, doors: Doors, clock: Callable[[], datetime]
+) -> None:
+    history = PrometheusHistory(settings.prometheus_url)
     broadcaster = register_pages(
         app,
-        database=database,
-        clock=clock,
-        actions=_Actions(store),
-        charts=_Charts(AlertChart(PrometheusHistory(settings.prometheus_url), MatplotlibCharts()), clock),
-        admin_token=settings.admin_token.get_secret_value(),
+        Api(
+            database=database,
+            clock=clock,
+            actions=AlertActions(database, settings.ingest.channels),
+            letters=DeadLetters(database),
+            charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
+            types=settings.ingest.types,
+        ),
+        doors,
+        _config_site(settings, database, history, clock),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
+
+
+def _config_site(
+    settings: Settings, database: Database, history: PrometheusHistory, clock: Callable[[], datetime]
+) -> ConfigSite:
+    def previewed(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
+        return preview_answer(preview(StoredPast(database), history, config, settings.ingest, now, span=span))
+
+    def check_urls(config: MerchantConfig) -> None:
+        if not settings.insecure_webhooks:
+            check_hosts(config.channel_preferences)
+
+    store = ConfigStore(database, settings.secret_box)
+    return ConfigSite(store, clock, previewed, check_urls)
 
 
 def _register_health(app: Flask, database: Database) -> None:

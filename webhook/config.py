@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import durationpy
 import yaml
+from limits import parse_many
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -27,12 +28,27 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from webhook.domain.access import Role
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.severity import EscalationStep, Severity
 
+if TYPE_CHECKING:
+    from webhook.adapters.secrets import SecretBox
+
 PREFIX = "SENTINEL_"
-SECRETS = ("database_url", "ingest_token", "admin_token", "secret_key", "slack_bot_token", "llm_api_key")
+SECRETS = (
+    "database_url",
+    "ingest_token",
+    "ingest_hmac_secret",
+    "admin_token",
+    "secret_key",
+    "encryption_keys",
+    "slack_bot_token",
+    "llm_api_key",
+    "oidc_client_secret",
+    "redis_url",
+)
 
 CHART_METRICS = {
     "CARD_TESTING": "block_rate",
@@ -45,8 +61,8 @@ CHART_METRICS = {
 """The metric that a chart of each alert type shows."""
 
 
-OPERATIONS_FIELDS = ("alertname", "source", "instance")
-"""The labels that tell problems of operations apart."""
+OPERATIONS_FIELDS = ("alertname", "source", "instance", "rulename")
+"""The labels that tell problems of operations apart; `rulename` is what Grafana calls a rule that has no data."""
 
 
 class ConfigError(Exception):
@@ -81,6 +97,30 @@ def _url(value: object) -> str:
 Url = Annotated[str, PlainValidator(_url)]
 
 
+def _issuer(value: object) -> str:
+    """To the letter as the provider spells it, with or without a slash at its end."""
+    TypeAdapter(HttpUrl).validate_python(value)
+    return str(value)
+
+
+Issuer = Annotated[str, PlainValidator(_issuer)]
+
+
+def _rate_limit(value: object) -> str:
+    """`600/minute`, several with `;` between them, or `off`, which is empty here."""
+    text = str(value).strip()
+    if text in ("", "off"):
+        return ""
+    try:
+        parse_many(text)
+    except ValueError as error:
+        raise ValueError("must be a limit such as 600/minute, or off") from error
+    return text
+
+
+RateLimit = Annotated[str, PlainValidator(_rate_limit)]
+
+
 LONGEST_SUMMARY = timedelta(seconds=30)
 """What a worker's lease on a message, a minute, leaves for it beside sending."""
 
@@ -110,8 +150,10 @@ class AlertTypeEntry(_Strict):
     window: Duration | None = None
     occurrence_interval: Duration | None = None
     escalation: list[StepEntry] | None = None
-    fingerprint_fields: list[str] | None = None
+    fingerprint_fields: list[Annotated[str, Field(min_length=1)]] | None = None
     default_metric: str | None = None
+    flapping_restarts: Annotated[int, Field(ge=1)] | None = None
+    flapping_window: Duration | None = None
 
     def over(self, base: AlertTypeSettings) -> AlertTypeSettings:
         steps = self.escalation
@@ -125,11 +167,30 @@ class AlertTypeEntry(_Strict):
             else tuple(EscalationStep(step.severity, step.occurrence_count, step.duration) for step in steps),
             fingerprint_fields=base.fingerprint_fields if fields is None else tuple(fields),
             default_metric=self.default_metric or base.default_metric,
+            flapping_restarts=self.flapping_restarts or base.flapping_restarts,
+            flapping_window=self.flapping_window or base.flapping_window,
         )
 
 
+def _problems(settings: AlertTypeSettings) -> list[str]:
+    """What is wrong with values that are right one by one."""
+    problems = []
+    if settings.window < settings.session_timeout:
+        problems.append("window is shorter than session_timeout: a trigger joins a session first, then its alert")
+    if settings.occurrence_interval > settings.session_timeout:
+        problems.append("occurrence_interval is longer than session_timeout: each occurrence would be a session")
+    if len(set(settings.fingerprint_fields)) < len(settings.fingerprint_fields):
+        problems.append("fingerprint_fields names a label twice")
+    if settings.flapping_window < settings.session_timeout:
+        problems.append("flapping_window is shorter than session_timeout: nothing ends and fires again within it")
+    return problems
+
+
 class ConfigFile(_Strict):
-    """The file that SENTINEL_CONFIG_FILE names: `alert_types: {default: {...}, CARD_TESTING: {...}}`."""
+    """The file that SENTINEL_CONFIG_FILE names: `alert_types: {default: {...}, CARD_TESTING: {...}}`.
+
+    `types` raises ConfigError for settings of a type that contradict one another.
+    """
 
     alert_types: dict[str, AlertTypeEntry] = {}
 
@@ -145,6 +206,9 @@ class ConfigFile(_Strict):
         base["VELOCITY_ATTACK"] = replace(waves, session_timeout=2 * default.session_timeout)
         base["OPERATIONS"] = replace(default, fingerprint_fields=OPERATIONS_FIELDS)
         named = {name: entry.over(base.get(name, default)) for name, entry in self.alert_types.items()}
+        problems = [f"alert_types.{name}: {problem}" for name, types in named.items() for problem in _problems(types)]
+        if problems:
+            raise ConfigError(problems)
         return AlertTypes(default, {name: types for name, types in {**base, **named}.items() if name != "default"})
 
 
@@ -155,8 +219,23 @@ class Settings(BaseSettings):
 
     database_url: SecretStr = SecretStr("sqlite:///sentinel.db")
     ingest_token: SecretStr | None = None
+    ingest_hmac_secret: SecretStr | None = None
+    ingest_hmac: Literal["accepted", "required"] = "accepted"
     admin_token: SecretStr | None = None
     secret_key: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    rate_limit_address: RateLimit = "1200/minute"
+    rate_limit_read: RateLimit = "600/minute"
+    rate_limit_write: RateLimit = "120/minute"
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    oidc_issuer: Issuer | None = None
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_scopes: Annotated[list[str], NoDecode] = ["openid", "profile", "email"]
+    oidc_role_claim: str = "groups"
+    oidc_roles: dict[str, Role] = {}
+    oidc_accounts_claim: str = "account_ids"
+    encryption_keys: SecretStr | None = None
     slack_bot_token: SecretStr | None = None
     llm_api_key: SecretStr | None = None
     public_url: Url = "http://127.0.0.1:8080"
@@ -170,10 +249,13 @@ class Settings(BaseSettings):
     llm_timeout: Duration = timedelta(seconds=5)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     config_file: Path | None = None
+    retention: Duration = timedelta(days=180)
+    audit_retention: Duration = timedelta(days=730)
+    insecure_webhooks: bool = False
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
 
-    @field_validator("channels", mode="before")
+    @field_validator("channels", "oidc_scopes", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         """`console,slack` or a JSON list."""
@@ -183,12 +265,30 @@ class Settings(BaseSettings):
             return json.loads(value)
         return [name.strip() for name in value.split(",") if name.strip()]
 
+    @field_validator("encryption_keys")
+    @classmethod
+    def _keys(cls, value: SecretStr | None) -> SecretStr | None:
+        _secret_box(_parts(value), None)
+        return value
+
     @field_validator("llm_timeout")
     @classmethod
     def _within_a_lease(cls, value: timedelta) -> timedelta:
         if value > LONGEST_SUMMARY:
             raise ValueError(f"must be at most {durationpy.to_str(LONGEST_SUMMARY)}")
         return value
+
+    @model_validator(mode="after")
+    def _whole_provider(self) -> Settings:
+        if self.oidc_issuer is None:
+            return self
+        wanted = ("oidc_client_id", "oidc_client_secret", "oidc_roles")
+        missing = [PREFIX + name.upper() for name in wanted if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"SENTINEL_OIDC_ISSUER wants {', '.join(missing)} too")
+        if "openid" not in self.oidc_scopes:
+            raise ValueError("SENTINEL_OIDC_SCOPES must contain openid")
+        return self
 
     @field_validator("database_url")
     @classmethod
@@ -206,6 +306,14 @@ class Settings(BaseSettings):
             raise ValueError("must be a sqlite or postgresql URL")
         return SecretStr(url.render_as_string(hide_password=False))
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        schemes = ("redis://", "rediss://", "unix://")
+        if value is not None and not value.get_secret_value().startswith(schemes):
+            raise ValueError("must be a redis://, rediss:// or unix:// URL")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -218,10 +326,31 @@ class Settings(BaseSettings):
         """Arguments, then the environment; there is no .env file and no secrets folder."""
         return init_settings, env_settings
 
+    def secrets(self) -> list[str]:
+        """The values that no log may show; of the URLs their passwords are found by their form."""
+        values = [getattr(self, name) for name in SECRETS if not name.endswith("_url")]
+        return [value.get_secret_value() for value in values if value is not None]
+
+    @property
+    def secret_box(self) -> SecretBox:
+        """What encrypts the settings of channels at rest."""
+        secret_key = self.secret_key.get_secret_value() if self.secret_key else None
+        return _secret_box(_parts(self.encryption_keys), secret_key)
+
     @property
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
         return IngestSettings(self.alert_types, {channel: {} for channel in self.channels})
+
+
+def _secret_box(keys: list[str], secret_key: str | None) -> SecretBox:
+    from webhook.adapters.secrets import SecretBox  # noqa: PLC0415 - cryptography takes its time, and help does without
+
+    return SecretBox(keys, secret_key)
+
+
+def _parts(keys: SecretStr | None) -> list[str]:
+    return [key for part in (keys.get_secret_value() if keys else "").split(",") if (key := part.strip())]
 
 
 def load_settings(*, require: Iterable[str] = ()) -> Settings:
@@ -246,6 +375,9 @@ def _settings(given: Mapping[str, Any], problems: list[str]) -> Settings | None:
         return Settings(**given)
     except ValidationError as error:
         for detail in error.errors(include_input=False, include_url=False):
+            if not detail["loc"]:  # of several settings together: it names them
+                problems.append(_message(detail["msg"]))
+                continue
             name, *rest = detail["loc"]
             place = _variable(str(name)) + "".join(f"[{part}]" for part in rest)
             problems.append(f"{place}: {_message(detail['msg'])}")
@@ -273,6 +405,8 @@ def _secrets_from_files(environment: Mapping[str, str], problems: list[str]) -> 
 def _alert_types(path: Path, problems: list[str]) -> AlertTypes:
     try:
         return ConfigFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {}).types()
+    except ConfigError as error:
+        problems += [f"{path}: {problem}" for problem in error.problems]
     except OSError as error:
         problems.append(f"{path}: {error.strerror}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:

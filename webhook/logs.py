@@ -1,25 +1,78 @@
-"""JSON log lines on standard error: `timestamp`, `level`, `service`, `event`, and what the event is about."""
+"""JSON log lines on standard error: `timestamp`, `level`, `service`, `event`, `trace_id`, and what it is about."""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections.abc import Iterable, Mapping
 
 import structlog
 
+MASK = "***"
+SHORTEST_SECRET = 6
+"""Anything shorter is part of too many words."""
+_SECRETS = re.compile(
+    r"""
+    (?P<key>\bsk_[a-z0-9]{8})_[A-Za-z0-9_-]{43}         # API keys: the prefix may be seen
+    | (?P<bearer>\bbearer\s+)[^\s"',]+
+    | (?P<hook>https?://hooks\.slack\.com/)[^\s"']+
+    | (?P<user>[a-z+]+://[^\s:/@]*:)[^\s@/]+(?=@)      # the password of a URL
+    | (?P<query>[?&](?:token|key|code|secret|signature)=)[^\s&"']+
+    | (?<![\w.+-])\+[1-9](?:[\s().-]?\d){6,14}\b        # phone numbers, E.164 and as people write them
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_NAMED = re.compile(r"(?i)(?:^|_)(?:token|secret|password|authorization|api_key|phone|phone_numbers|webhook_url)$")
 
-def configure_logging(service: str, level: str = "INFO") -> None:
-    """`level` is the least that is written: DEBUG, INFO, WARNING or ERROR."""
+
+class Masked:
+    """Takes secrets out of what is logged: known values, whatever looks like one, and fields that are named so."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def __call__(self, _logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {name: self.value(name, value) for name, value in event.items()}
+
+    def value(self, name: str, value: object) -> object:
+        if isinstance(value, Mapping):
+            return {inner: self.value(str(inner), part) for inner, part in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.value(name, part) for part in value]
+        if value is None or isinstance(value, bool):
+            return value
+        if _NAMED.search(name):
+            return MASK
+        return value if isinstance(value, int | float) else self.text(str(value))
+
+    def text(self, text: str) -> str:
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        return _SECRETS.sub(_masked, text)
+
+
+def _masked(found: re.Match[str]) -> str:
+    """What tells which secret it was stays: a key's prefix, the host of a hook."""
+    kept = found.lastgroup and found[found.lastgroup]
+    return f"{kept}_{MASK}" if found.lastgroup == "key" else f"{kept or ''}{MASK}"
+
+
+def configure_logging(service: str, level: str = "INFO", secrets: Iterable[str] = ()) -> None:
+    """`level` is the least that is written: DEBUG, INFO, WARNING or ERROR; `secrets` never are."""
 
     def named(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {"service": service, **event}
 
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             named,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            Masked(secrets),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),

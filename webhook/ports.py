@@ -8,6 +8,11 @@ SummaryRefused                the model's answer was slow, malformed or invented
 StoreUnavailable              the store did not answer in time, or refuses
 └── StoreConflict             another transaction came first: the same again will see it
 AlertNotFound                 no alert has this id
+AlreadyAnswered               the same request was answered before
+SecretUnreadable              a secret at rest cannot be encrypted or decrypted with the keys there are
+VersionConflict               what is to be changed was changed by somebody else meanwhile
+ConfigNotFound                no configuration, or no version of it, has this name
+UnknownMasks                  a masked secret came back for which nothing is stored
 """
 
 from __future__ import annotations
@@ -17,18 +22,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from webhook.domain.alert import AlertSession, AlertStatus
-from webhook.domain.ledger import Changes, IngestSettings, Known, Received
+from webhook.domain.ledger import Changes, Claim, IngestSettings, Known, Received
 from webhook.domain.message import Message, Note, Summary
 from webhook.domain.summary import SummaryRefused
 
 __all__ = [
     "AlertNotFound",
     "AlertStore",
+    "AlreadyAnswered",
+    "Answer",
     "ChartRenderer",
     "ChartSpec",
+    "ConfigNotFound",
     "DeliveryError",
     "FiringAlerts",
+    "FrequencyPlaces",
     "HistoryUnavailable",
     "Message",
     "MetricHistory",
@@ -36,13 +44,19 @@ __all__ = [
     "Notifier",
     "PermanentDeliveryError",
     "Receipt",
+    "RepeatableRequest",
+    "SecretUnreadable",
+    "Secrets",
     "Series",
     "StoreConflict",
     "StoreUnavailable",
     "Summariser",
     "Summary",
     "SummaryRefused",
+    "Taken",
     "TemporaryDeliveryError",
+    "UnknownMasks",
+    "VersionConflict",
 ]
 
 
@@ -74,8 +88,59 @@ class StoreConflict(StoreUnavailable):
     """Another transaction came first: the same again will see what it wrote."""
 
 
+class SecretUnreadable(Exception):  # noqa: N818 - a state of the keys
+    """A secret at rest cannot be encrypted or decrypted with the keys there are."""
+
+
 class AlertNotFound(LookupError):  # noqa: N818 - an answer to a person
     """No alert has this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request is answered with: the HTTP status, and what its JSON body says."""
+
+    status: int
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatableRequest:
+    """A request that names itself: when it comes again it is answered as the first time, and changes nothing.
+
+    `credential` is whose name it is, `body_hash` tells another request under the same name apart.
+    """
+
+    credential: str
+    request_id: str
+    route: str
+    body_hash: str
+    answer: Callable[[Changes], Answer]
+
+
+class AlreadyAnswered(Exception):  # noqa: N818 - not a failure
+    """The same request was answered with `answer`; `same` is False where it was another one under this name."""
+
+    def __init__(self, answer: Answer, *, same: bool) -> None:
+        super().__init__("this request was answered before")
+        self.answer = answer
+        self.same = same
+
+
+class Taken(Protocol):
+    """Places that one delivery has taken. `granted`: whether each of its claims got one, in their order."""
+
+    @property
+    def granted(self) -> Sequence[bool]: ...
+    def give_back(self) -> None:
+        """Its messages do not go out after all. Raises nothing."""
+
+
+class FrequencyPlaces(Protocol):
+    """Who gets the places that frequency limits leave, across all processes."""
+
+    def take(self, claims: Sequence[Claim]) -> Taken | None:
+        """Take a place for each claim that gets one; None when it cannot be asked now. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +207,36 @@ class FiringAlerts(Protocol):
         """Fingerprints Alertmanager holds as firing, silenced and inhibited too; raise HistoryUnavailable."""
 
 
+class VersionConflict(Exception):  # noqa: N818 - an answer to a person
+    """What is to be changed has another version than the one that was seen, or none was named; `present` is its own."""
+
+    def __init__(self, present: int, *, named: bool) -> None:
+        super().__init__(f"version {present} is the present one")
+        self.present = present
+        self.named = named
+
+
+class ConfigNotFound(LookupError):  # noqa: N818 - an answer to a person
+    """There is no configuration, or no version of it, by this name."""
+
+
+class UnknownMasks(ValueError):  # noqa: N818 - an answer to a person
+    """Masks that stand for nothing stored; `places` names them."""
+
+    def __init__(self, places: Sequence[str]) -> None:
+        super().__init__(", ".join(places))
+        self.places = list(places)
+
+
+class Secrets(Protocol):
+    """Single texts at rest; see `webhook.adapters.secrets.SecretBox`. Each may raise SecretUnreadable."""
+
+    def encrypt(self, text: str) -> str: ...
+    def decrypt(self, text: str) -> str: ...
+    def rotate(self, text: str) -> str:
+        """Encrypted with the first key, whatever it was before."""
+
+
 class AlertStore(Protocol):
     """Where alerts live. Each call is one transaction; raises StoreConflict or StoreUnavailable."""
 
@@ -151,10 +246,9 @@ class AlertStore(Protocol):
         settings: IngestSettings,
         now: datetime,
         decide: Callable[[Known], Changes],
+        request: RepeatableRequest | None = None,
     ) -> Changes:
-        """Read under lock what is known of the alerts, decide, write; all of it or nothing."""
+        """Read under lock what is known of the alerts, decide, write; all of it or nothing.
 
-    def close(
-        self, alert_id: str, status: AlertStatus, *, note: str, actor: str, authenticated_as: str, now: datetime
-    ) -> AlertSession:
-        """A person resolves or dismisses one alert; raise AlertNotFound, or IllegalChange where it is not active."""
+        Raise AlreadyAnswered when `request` was handled before.
+        """

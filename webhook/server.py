@@ -19,7 +19,7 @@ from webhook.logs import configure_logging
 
 def run(settings: Settings, listener: socket.socket, *, workers: int, threads: int) -> None:
     """Serve on an open socket until told to stop; requests under way are finished first."""
-    configure_logging("webhook", settings.log_level)
+    configure_logging("webhook", settings.log_level, settings.secrets())
     options = {
         "bind": f"fd://{listener.fileno()}",
         "workers": workers,

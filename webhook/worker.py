@@ -7,13 +7,15 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Annotated, Any
 
 import sqlalchemy as sa
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -23,21 +25,30 @@ from webhook.adapters.llm import OpenAiSummariser
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Duration, Settings
 from webhook.domain.alert import AlertTypes
-from webhook.domain.message import Note
 from webhook.logs import configure_logging
 from webhook.notifiers.registry import build_notifiers
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
-from webhook.pipeline.sweep import Sweep, Swept
+from webhook.pipeline.sweep import Sweep
 from webhook.ports import Notifier
 from webhook.storage.database import Database
+from webhook.storage.leases import Leases
 from webhook.storage.outbox import Outbox
+from webhook.storage.retention import BATCH as PURGED_AT_ONCE
+from webhook.storage.retention import Purge, Retention
 from webhook.storage.sweeping import Sweeping
+from webhook.web.worker_status import serve_status, status_app
 
 IDLE = 0.1
 """Seconds between looks into an empty outbox."""
 
 AFTER_ERROR = 1.0
+SWEEP_LASTS = timedelta(seconds=60)
+"""A sweep may take so long before another worker sweeps beside it, which is safe and only costs."""
+
+PURGE_INTERVAL = timedelta(hours=1)
+STUCK = PURGE_INTERVAL + timedelta(minutes=10)
 STOP_WITHIN = 15.0
 """Seconds that texts and charts under way get when the worker is told to stop."""
 
@@ -57,87 +68,87 @@ class WorkerOptions(BaseSettings):
     parallel: Annotated[int, Field(ge=1, le=64)] = 8
 
 
-class DeliveryMetrics:
-    """What was sent, how long it took, and what the sweep did."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._notifications = Counter(
-            "sentinel_notifications", "Attempts to deliver.", ["channel", "reason", "outcome"], registry=registry
-        )
-        self._delay = Histogram(
-            "sentinel_notification_delay_seconds",
-            "From the decision to the provider's answer.",
-            ["channel"],
-            buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
-            registry=registry,
-        )
-        self._summaries = Counter("sentinel_summaries", "Answers of models.", ["source", "outcome"], registry=registry)
-        self._charts = Counter("sentinel_charts", "Charts for messages.", ["outcome"], registry=registry)
-        self._sweeps = Counter("sentinel_sweep_changes", "What the sweep did.", ["change"], registry=registry)
-        self._outbox = Gauge("sentinel_outbox", "Notifications not yet delivered.", ["status"], registry=registry)
-        self._errors = Counter("sentinel_worker_errors", "Rounds that failed.", ["loop"], registry=registry)
-
-    def sent(self, note: Note, now: datetime) -> None:
-        self._notifications.labels(note.channel_type, note.reason.value, "sent").inc()
-        self._delay.labels(note.channel_type).observe(max(0.0, (now - note.created_at).total_seconds()))
-
-    def failed(self, note: Note, *, permanent: bool) -> None:
-        self._notifications.labels(note.channel_type, note.reason.value, "failed" if permanent else "retried").inc()
-
-    def summarised(self, source: str, outcome: str) -> None:
-        self._summaries.labels(source, outcome).inc()
-
-    def chart(self, outcome: str) -> None:
-        self._charts.labels(outcome).inc()
-
-    def swept(self, swept: Swept, depth: dict[str, int]) -> None:
-        for change, number in swept.counts().items():
-            self._sweeps.labels(change).inc(number)
-        for status, number in depth.items():
-            self._outbox.labels(status).set(number)
-
-    def error(self, loop: str) -> None:
-        self._errors.labels(loop).inc()
-
-
 @dataclass(slots=True)
 class Worker:
-    """Two loops, sending and sweeping, so that neither waits for the other."""
+    """Three loops, so that none waits for another: every worker sends; one of all sweeps and forgets what is old."""
 
     dispatcher: Dispatcher
     sweep: Sweep
+    purge: Purge
+    leases: Leases
     outbox: Outbox
     metrics: DeliveryMetrics
     sweep_interval: timedelta
     clock: Callable[[], datetime]
     close: Callable[[], None]
+    turned: dict[str, float] = field(default_factory=dict)
+    """When each loop last began a round, in monotonic seconds."""
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then finish what is under way."""
-        sweeping = threading.Thread(
-            target=self._loop, args=("sweep", self._sweep, self.sweep_interval.total_seconds(), stop), name="sweep"
-        )
-        sweeping.start()
+        others = [
+            threading.Thread(target=self._loop, args=(name, work, pause.total_seconds(), stop), name=name)
+            for name, work, pause in (
+                ("sweep", self._sweep, self.sweep_interval),
+                ("purge", self._purge, PURGE_INTERVAL),
+            )
+        ]
+        for thread in others:
+            thread.start()
         try:
             self._loop("dispatch", self._dispatch, IDLE, stop)
         finally:
             stop.set()
-            sweeping.join()
+            for thread in others:
+                thread.join()
             self.dispatcher.finish(STOP_WITHIN)
             self.dispatcher.close()
+            self._give_back()
             self.close()
+
+    def stuck(self) -> str:
+        """Which loop has begun no round for too long; empty when all turn."""
+        late = [name for name, at in self.turned.copy().items() if monotonic() - at > STUCK.total_seconds()]
+        return f"no round of {', '.join(late)} for {STUCK}" if late else ""
+
+    def unready(self) -> str:
+        """Why the store cannot be used; empty when it can."""
+        try:
+            self.outbox.depth()
+        except sa.exc.SQLAlchemyError as error:
+            return f"the database cannot be used: {_words(error)}"
+        return ""
 
     def _dispatch(self) -> bool:
         return self.dispatcher.run_once(self.clock()) > 0
 
     def _sweep(self) -> bool:
-        swept = self.sweep.run_once(self.clock())
-        self.metrics.swept(swept, self.outbox.depth())
+        now = self.clock()
+        leads = self.leases.hold("sweep", now, 3 * self.sweep_interval + SWEEP_LASTS)
+        self.metrics.leading(leads=leads)
+        if leads:
+            self.metrics.swept(self.sweep.run_once(now), self.outbox.depth())
         return False
+
+    def _purge(self) -> bool:
+        """Batch after batch while one is full."""
+        now = self.clock()
+        if not self.leases.hold("purge", now, PURGE_INTERVAL):
+            return False
+        rows = self.purge.run_once(now)
+        self.metrics.purged(rows)
+        return max(rows.values()) >= PURGED_AT_ONCE
+
+    def _give_back(self) -> None:
+        """Another worker goes on at once; while the store is away the leases end by themselves."""
+        with suppress(sa.exc.SQLAlchemyError):
+            for name in ("sweep", "purge"):
+                self.leases.give_back(name)
 
     def _loop(self, name: str, work: Callable[[], bool], pause: float, stop: threading.Event) -> None:
         """Do `work` again at once while there is more of it, else after `pause` seconds."""
         while not stop.is_set():
+            self.turned[name] = monotonic()
             try:
                 more = work()
             except Exception as error:  # noqa: BLE001 - the store may be away for a while: leases and sweeps repair
@@ -151,7 +162,7 @@ class Worker:
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; raise ConfigError when the settings do not suffice."""
-    configure_logging("worker", settings.log_level)
+    configure_logging("worker", settings.log_level, settings.secrets())
     options = worker_options()
     registry = CollectorRegistry()
     worker = build_worker(settings, options, registry)
@@ -159,19 +170,21 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if options.metrics_port is not None:
-        worker.close = _closing(worker.close, _serve_metrics(options.metrics_host, options.metrics_port, registry))
+        worker.close = _closing(
+            worker.close, _serve_status(worker, options.metrics_host, options.metrics_port, registry)
+        )
     log.info("worker_started", channels=sorted(worker.dispatcher.notifiers), model=settings.llm_model)
     worker.run(stop)
     log.info("worker_stopped")
 
 
-def _serve_metrics(host: str, port: int, registry: CollectorRegistry) -> Callable[[], None]:
+def _serve_status(worker: Worker, host: str, port: int, registry: CollectorRegistry) -> Callable[[], None]:
     """Return what ends it; raise ConfigError for an address that cannot be listened on."""
+    app = status_app(registry, healthy=worker.stuck, ready=worker.unready)
     try:
-        server, thread = start_http_server(port, host, registry)
+        return serve_status(app, host, port)
     except OSError as error:
         raise ConfigError([f"{PREFIX}METRICS_PORT: cannot listen on {host}:{port}: {error.strerror}"]) from None
-    return _closing(server.shutdown, server.server_close, thread.join)
 
 
 def worker_options() -> WorkerOptions:
@@ -198,11 +211,13 @@ def build_worker(
     shortest = shortest_timeout(types)
     firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest / 10))
     model = _model(settings)
+    owner = f"{socket.gethostname()[:36]}-{os.getpid()}"
     dispatcher = Dispatcher(
         outbox=outbox,
         notifiers=_notifiers(settings),
+        secrets=settings.secret_box,
         public_url=settings.public_url,
-        owner=f"{socket.gethostname()[:36]}-{os.getpid()}",
+        owner=owner,
         clock=clock,
         meter=metrics,
         alert_types=types,
@@ -211,10 +226,11 @@ def build_worker(
         chart=AlertChart(history, MatplotlibCharts()),
         parallel=options.parallel,
     )
-    sweep = Sweep(Sweeping(database, types, settings.ingest.channels), outbox, types, firing)
     return Worker(
         dispatcher=dispatcher,
-        sweep=sweep,
+        sweep=Sweep(Sweeping(database, types, settings.ingest.channels), outbox, types, firing),
+        purge=Purge(database, Retention(settings.retention, settings.audit_retention)),
+        leases=Leases(database, owner),
         outbox=outbox,
         metrics=metrics,
         sweep_interval=options.sweep_interval or sweep_interval(types),
@@ -239,16 +255,21 @@ def _model(settings: Settings) -> OpenAiSummariser | None:
 
 
 def _notifiers(settings: Settings) -> dict[str, Notifier]:
-    """The default channels and those that merchants may have chosen: all for which there are settings."""
+    """The default channels and those that merchants may have chosen."""
     token: SecretStr | None = settings.slack_bot_token
     if "slack" in settings.channels and not (token and settings.slack_channel):
         raise ConfigError(
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
-    channels = {"console", *settings.channels, *(["slack"] if token else [])}
+    channels = {"console", "slack", *settings.channels}
     options: dict[str, dict[str, Any]] = {
         "console": {"public_url": settings.public_url},
-        "slack": {"token": token, "channel": settings.slack_channel, "api_url": settings.slack_api_url},
+        "slack": {
+            "token": token,
+            "channel": settings.slack_channel,
+            "api_url": settings.slack_api_url,
+            "insecure_webhooks": settings.insecure_webhooks,
+        },
     }
     try:
         return build_notifiers(sorted(channels), options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -95,15 +95,17 @@ class FileSourceConfig(SourceConfig):
         return self
 
 
-def object_pattern(pattern: str) -> str:
-    """A pattern for names in a bucket, which start with no slash."""
-    if pattern.startswith("/"):
-        raise ValueError("starts with /, which names in a bucket do not: remove it")
-    return pattern
+class BucketConfig(FileSourceConfig):
+    """A file in a bucket. Names in one start with no slash."""
 
+    bucket: Annotated[Template, Field(min_length=1)]
+    anonymous: bool = False
 
-def one_of(values: dict[str, Any]) -> None:
-    """ValueError unless at most one of the keys is given."""
-    given = [key for key, value in values.items() if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} say the same thing: keep one")
+    def needs(self) -> tuple[str, ...]:
+        return (*super().needs(), *references(self.bucket))
+
+    @model_validator(mode="after")
+    def _name_of_an_object(self) -> Self:
+        if self.path_pattern.startswith("/"):
+            raise ValueError("starts with /, which names in a bucket do not: remove it")
+        return self

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from exporter.collectors.file_config import FileSourceConfig, object_pattern
+from exporter.collectors.file_config import BucketConfig
 from exporter.collectors.file_source import FileSourceCollector
 from exporter.environment import references
-from exporter.model import OptionalTemplate, Template
+from exporter.model import OptionalTemplate
 
 
-class GcsFileConfig(FileSourceConfig):
+class GcsFileConfig(BucketConfig):
     """An object in a bucket. Without `credentials_file`, the application default credentials are used."""
 
     type: Literal["gcs_file"]
-    bucket: Annotated[Template, Field(min_length=1)]
     credentials_file: str | None = None
-    anonymous: bool = False
     endpoint: OptionalTemplate = None
 
     def needs(self) -> tuple[str, ...]:
-        return (*super().needs(), *references(self.bucket), *references(self.endpoint or ""))
+        return (*super().needs(), *references(self.endpoint or ""))
 
     @model_validator(mode="after")
     def _one_identity(self) -> GcsFileConfig:
-        object_pattern(self.path_pattern)
         if self.anonymous and self.credentials_file is not None:
             raise ValueError("anonymous uses no credentials: remove it, or credentials_file")
         return self

@@ -21,6 +21,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY  # type: ignore[import-unty
 from google.oauth2 import service_account
 
 from exporter.collectors.base import Collection
+from exporter.collectors.bucket_objects import LONGEST_CONNECT, BucketObjects
 from exporter.collectors.file_content import within_max_bytes
 from exporter.collectors.file_paths import Stored, fixed_prefix, one_folder
 from exporter.collectors.file_source import Fetched
@@ -31,7 +32,6 @@ from exporter.collectors.waited_socket import WaitedSocket
 from exporter.errors import BadAnswer, CollectError, Denied, SecretMissing
 
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_only",)
-_LONGEST_CONNECT = 10.0
 _LONGEST_RETRYING = 5.0  # seconds within one collection; the schedule tries again beyond that
 _FAULTS = (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, DataCorruption)
 _FIELDS = "items(name,generation,updated),nextPageToken"
@@ -45,32 +45,10 @@ class _Access:
     key: str | None
 
 
-class GcsObjects:
-    """One bucket. The client is made anew when the key file or the address has changed."""
+class GcsObjects(BucketObjects[GcsFileConfig, _Access]):
+    """One bucket of Google's."""
 
-    def __init__(self, config: GcsFileConfig) -> None:
-        self._config = config
-        self._bucket = ""
-        self._access: _Access | None = None
-        self._client: Any = None
-        self._waited = WaitedSocket()
-
-    def connect(self, collection: Collection) -> None:
-        config, secrets = self._config, collection.secrets
-        self._bucket = secrets.expand(config.bucket)
-        access = _Access(
-            endpoint=secrets.expand(config.endpoint) if config.endpoint else None,
-            key=secrets.secret(file=config.credentials_file),
-        )
-        self._waited.collection = collection
-        if self._client is None or access != self._access:
-            self.close()
-            with self._failures("", collection):
-                self._client = _client(access, self._config, self._waited)
-            self._access = access
-
-    def place(self, name: str) -> str:
-        return f"gs://{self._bucket}/{name}"
+    scheme = "gs"
 
     def listed(self, path: str, collection: Collection) -> Iterator[Stored]:
         prefix = fixed_prefix(path)
@@ -83,14 +61,14 @@ class GcsObjects:
                 **_patience(collection),
             ):
                 collection.remaining()
-                yield self._stored(blob)
+                yield self._of(blob)
 
     def fetched(self, name: str, collection: Collection) -> Fetched | None:
         place, most = self.place(name), self._config.max_bytes
         with self._failures(name, collection):
             blob = self._client.bucket(self._bucket).blob(name)
             blob.reload(**_patience(collection))
-            stored = self._stored(blob)
+            stored = self._of(blob)
             if stored.version == collection.served:
                 return None
             within_max_bytes(blob.size or 0, most, place)
@@ -99,20 +77,21 @@ class GcsObjects:
             blob.download_to_file(body, raw_download=True, if_generation_match=blob.generation, **_patience(collection))
         return Fetched(stored, body.getvalue())
 
-    def cancel(self) -> None:
-        self._waited.cancel()
+    def _read_access(self, collection: Collection) -> _Access:
+        config, secrets = self._config, collection.secrets
+        return _Access(
+            endpoint=secrets.expand(config.endpoint) if config.endpoint else None,
+            key=secrets.secret(file=config.credentials_file),
+        )
 
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+    def _made(self, access: _Access) -> Any:  # noqa: ANN401 - the library has no types
+        return _client(access, self._config, self._waited)
 
-    def _stored(self, blob: Any) -> Stored:  # noqa: ANN401 - the library has no types
-        return Stored(blob.name, f"{self.place(blob.name)}#{blob.generation}", blob.updated.timestamp())
+    def _of(self, blob: Any) -> Stored:  # noqa: ANN401 - the library has no types
+        return self._stored(blob.name, blob.generation, blob.updated)
 
     @contextmanager
     def _failures(self, name: str, collection: Collection) -> Iterator[None]:
-        """Errors of the client as what they mean here; what was cancelled is a timeout, whatever the client says."""
         try:
             yield
         except CollectError:
@@ -156,7 +135,7 @@ def _patience(collection: Collection) -> dict[str, Any]:
     """How long to wait for an answer, and to try again."""
     left = collection.remaining()
     retry = DEFAULT_RETRY.with_delay(initial=0.5, maximum=1.0).with_timeout(min(_LONGEST_RETRYING, left / 2))
-    return {"timeout": (min(_LONGEST_CONNECT, left), left), "retry": retry}
+    return {"timeout": (min(LONGEST_CONNECT, left), left), "retry": retry}
 
 
 def _client(access: _Access, config: GcsFileConfig, waited: WaitedSocket) -> Any:  # noqa: ANN401 - the library has no types

@@ -13,7 +13,7 @@ from requests.auth import AuthBase
 from exporter.collectors.by_type import by_type
 from exporter.environment import Secrets, references
 from exporter.errors import SecretMissing
-from exporter.model import LATE, OptionalTemplate, SecretTemplate, StrictModel, Template
+from exporter.model import LATE, OptionalTemplate, SecretTemplate, StrictModel, Template, exactly_one
 
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 
@@ -26,12 +26,6 @@ def web_address(url: str) -> str:
     if "@" in rest.partition("/")[0]:
         raise ValueError("has a user or password in it: remove them and use auth")
     return url
-
-
-def one_of(model: BaseModel, *names: str) -> None:
-    """ValueError unless exactly one of the keys is given."""
-    if sum(getattr(model, name) is not None for name in names) != 1:
-        raise ValueError(f"needs exactly one of {', '.join(names[:-1])} and {names[-1]}")
 
 
 class Credentials(AuthBase):
@@ -76,7 +70,7 @@ class _TokenConfig(StrictModel):
 
     @model_validator(mode="after")
     def _one_token(self) -> Self:
-        one_of(self, "token_env", "token_file", "token")
+        exactly_one(self, "token_env", "token_file", "token")
         return self
 
     def _header(self, secrets: Secrets, scheme: str) -> HeaderAuth:
@@ -115,8 +109,8 @@ class BasicConfig(StrictModel):
 
     @model_validator(mode="after")
     def _one_of_each(self) -> BasicConfig:
-        one_of(self, "username_env", "username")
-        one_of(self, "password_env", "password_file", "password")
+        exactly_one(self, "username_env", "username")
+        exactly_one(self, "password_env", "password_file", "password")
         return self
 
     def header(self, secrets: Secrets) -> HeaderAuth:
@@ -141,7 +135,7 @@ class ApiKeyConfig(StrictModel):
 
     @model_validator(mode="after")
     def _one_key(self) -> ApiKeyConfig:
-        one_of(self, "key_env", "key_file", "key")
+        exactly_one(self, "key_env", "key_file", "key")
         return self
 
     def header(self, secrets: Secrets) -> HeaderAuth:
@@ -166,8 +160,8 @@ class OAuth2Config(StrictModel):
 
     @model_validator(mode="after")
     def _one_of_each(self) -> OAuth2Config:
-        one_of(self, "client_id_env", "client_id")
-        one_of(self, "client_secret_env", "client_secret_file", "client_secret")
+        exactly_one(self, "client_id_env", "client_id")
+        exactly_one(self, "client_secret_env", "client_secret_file", "client_secret")
         return self
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from exporter.collectors.base import SourceConfig
+from exporter.collectors.client_tls import ClientTlsConfig
 from exporter.collectors.http_auth import web_address
 from exporter.environment import Secrets, references
 from exporter.errors import SecretMissing
-from exporter.model import LATE, StrictModel, Template
+from exporter.model import LATE, Template
 
 _MEBIBYTE = 1024 * 1024
 
@@ -29,18 +30,20 @@ def _proxy(url: str | None) -> str | None:
     return url
 
 
-class TlsConfig(StrictModel):
+class TlsConfig(ClientTlsConfig):
     """Which certificates are trusted and shown. Files are PEM and read anew for each connection."""
 
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
     verify: bool = True
 
     @model_validator(mode="after")
-    def _complete(self) -> TlsConfig:
+    def _certificate_with_key(self) -> Self:
+        """A certificate's file may hold its key, too."""
         if self.key_file and not self.cert_file:
             raise ValueError("key_file needs cert_file: add the client certificate")
+        return self
+
+    @model_validator(mode="after")
+    def _authorities_are_used(self) -> TlsConfig:
         if self.ca_file and not self.verify:
             raise ValueError("ca_file has no effect with verify: false: remove one of them")
         return self

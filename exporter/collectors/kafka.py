@@ -15,6 +15,7 @@ import polars as pl
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from exporter.collectors.base import Collection, Collector, Measure, SourceConfig, not_empty
+from exporter.collectors.client_tls import ClientTlsConfig
 from exporter.collectors.json_rows import PathText
 from exporter.collectors.kafka_messages import TOMBSTONE, Decoding
 from exporter.collectors.kafka_state import Aggregate, StateSpec
@@ -22,7 +23,7 @@ from exporter.environment import references
 from exporter.errors import BudgetExceeded, SecretMissing, TimedOut
 from exporter.mapping.conversion import PLAIN
 from exporter.mapping.spec import MetricConfig, SeriesSpec
-from exporter.model import LATE, Duration, OptionalTemplate, SecretTemplate, StrictModel
+from exporter.model import LATE, Duration, OptionalTemplate, SecretTemplate, StrictModel, at_most_one
 
 if TYPE_CHECKING:
     from exporter.collectors.kafka_consumer import ConsumerThread, Reading, Subscription
@@ -40,13 +41,6 @@ def _joined(value: object) -> object:
     return ",".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
 
 
-def _only_one(model: StrictModel, *keys: str) -> int:
-    given = [key for key in keys if getattr(model, key) is not None]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} say the same thing: keep one")
-    return len(given)
-
-
 class SaslConfig(StrictModel):
     """A user name and password, checked by the brokers."""
 
@@ -59,9 +53,9 @@ class SaslConfig(StrictModel):
 
     @model_validator(mode="after")
     def _complete(self) -> SaslConfig:
-        if not _only_one(self, "username", "username_env"):
+        if not at_most_one(self, "username", "username_env"):
             raise ValueError("username is missing: add username_env or username")
-        if not _only_one(self, "password", "password_env", "password_file"):
+        if not at_most_one(self, "password", "password_env", "password_file"):
             raise ValueError("password is missing: add password_env, password_file or password")
         return self
 
@@ -76,21 +70,16 @@ class SaslConfig(StrictModel):
         }
 
 
-class TlsConfig(StrictModel):
+class TlsConfig(ClientTlsConfig):
     """TLS to the brokers, with the system's authorities or those of `ca_file`, and a client certificate or none."""
 
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
     key_password: SecretTemplate = None
     key_password_env: str | None = None
     key_password_file: str | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> TlsConfig:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file belong together: add the other one")
-        if _only_one(self, "key_password", "key_password_env", "key_password_file") and self.key_file is None:
+        if at_most_one(self, "key_password", "key_password_env", "key_password_file") and self.key_file is None:
             raise ValueError("key_password has no effect without key_file: add it, or remove the password")
         return self
 

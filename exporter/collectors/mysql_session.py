@@ -11,7 +11,6 @@ import pymysql
 from pymysql.constants import CR, ER, FIELD_TYPE
 from pymysql.converters import conversions
 from pymysql.cursors import SSCursor
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from exporter.collectors.base import Collection
 from exporter.collectors.columns import frame_of_chunks
@@ -183,5 +182,5 @@ def _tls_options(tls: Tls | None) -> dict[str, Any]:
     if tls.mode == "require":  # only a dictionary says so without checking anything
         given = {"ssl": {"verify_mode": False, "check_hostname": False}}
         return given | ({"ssl": given["ssl"] | {"cert": tls.cert_file, "key": tls.key_file}} if tls.cert_file else {})
-    given["ssl_ca"] = tls.ca_file or DEFAULT_CA_BUNDLE_PATH
+    given["ssl_ca"] = tls.authorities
     return given | ({"ssl_cert": tls.cert_file, "ssl_key": tls.key_file} if tls.cert_file else {})

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
+from io import BytesIO
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +26,6 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import TextLoader
 from psycopg.waiting import Wait
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from exporter.collectors.base import Collection
 from exporter.collectors.columns import frame_of_chunks, joined
@@ -57,6 +57,7 @@ _BOOL, _BYTEA, _TEXT = 16, 17, 25
 _TYPES: dict[int, type[pl.DataType]] = {
     20: pl.Int64, 21: pl.Int64, 23: pl.Int64, 26: pl.Int64, 700: pl.Float64, 701: pl.Float64,
 }  # fmt: skip
+_BYTES_AT_ONCE = 1 << 20
 _ROWS_AT_ONCE = 20_000
 
 
@@ -126,9 +127,9 @@ class PostgresqlSession:
         self._connection.pgconn.send_query(f"COPY ({query}\n) TO STDOUT (FORMAT csv)".encode())
         self._result()
         frames, count = [_parsed(b"", schema, list(columns))], 0
-        for lines in self._line_chunks(limit):
-            count += len(lines)
-            frames.append(_parsed(b"".join(lines), schema, list(columns)))
+        for lines, rows in self._line_chunks(limit):
+            count += rows
+            frames.append(_parsed(lines, schema, list(columns)))
         self.spent = self.spent or count >= limit
         frame = joined(frames).rename({str(i): name for i, name in columns.items()})
         return Answer(names, _typed(frame, {name: types[i] for i, name in columns.items()}), count)
@@ -140,15 +141,15 @@ class PostgresqlSession:
         self._connection.pgconn.send_describe_prepared(b"")
         return self._result()
 
-    def _line_chunks(self, limit: int) -> Iterator[list[bytes]]:
-        """At most `limit` rows of a COPY, each a line of CSV, in lists that are not empty."""
+    def _line_chunks(self, limit: int) -> Iterator[tuple[bytes, int]]:
+        """At most `limit` rows of a COPY, each a line of CSV: texts that are not empty, and how many are in each."""
         receive = self._connection.pgconn.get_copy_data
-        lines: list[bytes] = []
-        count = 0
+        lines, rows, count = BytesIO(), 0, 0
         while count < limit:
             size, line = receive(1)  # never waits, for it would keep all other threads waiting
             if size > 0:
-                lines.append(bytes(line))
+                lines.write(line)
+                rows += 1
                 count += 1
             elif size == 0:
                 self._collection.remaining()
@@ -156,11 +157,11 @@ class PostgresqlSession:
             else:
                 self._result()
                 break
-            if len(lines) == _ROWS_AT_ONCE:
-                yield lines
-                lines = []
-        if lines:
-            yield lines
+            if lines.tell() >= _BYTES_AT_ONCE:
+                yield lines.getvalue(), rows
+                lines, rows = BytesIO(), 0
+        if rows:
+            yield lines.getvalue(), rows
 
     def _result(self) -> PGresult:
         """What the server answers to what was sent, when it has; its error is raised."""
@@ -226,9 +227,7 @@ def _connection_options(target: Target, seconds: float) -> dict[str, Any]:
         given["sslmode"] = target.tls.mode
         given |= {"sslcert": target.tls.cert_file, "sslkey": target.tls.key_file}
         if target.tls.mode.startswith("verify"):
-            given["sslrootcert"] = (
-                target.tls.ca_file or DEFAULT_CA_BUNDLE_PATH
-            )  # psycopg's own library knows no authorities
+            given["sslrootcert"] = target.tls.authorities  # psycopg's own library knows none
     limit = {"connect_timeout": max(_SHORTEST_CONNECT_TIMEOUT, int(seconds))}
     given["client_encoding"] = "utf8"
     return _CONNECTION | limit | options | {key: value for key, value in given.items() if value is not None}

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from exporter.collectors.file_config import FileSourceConfig, object_pattern, one_of
+from exporter.collectors.file_config import BucketConfig
 from exporter.collectors.file_source import FileSourceCollector
 from exporter.environment import references
-from exporter.model import OptionalTemplate, Template
+from exporter.model import OptionalTemplate, at_most_one
 
 
-class S3FileConfig(FileSourceConfig):
+class S3FileConfig(BucketConfig):
     """An object in a bucket. Without keys here, credentials come from where AWS clients look for them."""
 
     type: Literal["s3_file"]
-    bucket: Annotated[Template, Field(min_length=1)]
     region: OptionalTemplate = None
     endpoint_url: OptionalTemplate = None
-    anonymous: bool = False
     access_key_env: str | None = None
     access_key_file: str | None = None
     secret_key_env: str | None = None
@@ -39,15 +37,14 @@ class S3FileConfig(FileSourceConfig):
 
     def needs(self) -> tuple[str, ...]:
         names = [self.access_key_env, self.secret_key_env, self.session_token_env]
-        for template in (self.bucket, self.region, self.endpoint_url):
+        for template in (self.region, self.endpoint_url):
             names += references(template or "")
         return (*super().needs(), *(name for name in names if name))
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> S3FileConfig:
-        object_pattern(self.path_pattern)
         for key in ("access_key", "secret_key", "session_token"):
-            one_of({name: getattr(self, name) for name in (f"{key}_env", f"{key}_file")})
+            at_most_one(self, f"{key}_env", f"{key}_file")
         secret = self.secret_key_env is not None or self.secret_key_file is not None
         token = self.session_token_env is not None or self.session_token_file is not None
         if self.own_keys != secret:

@@ -16,6 +16,7 @@ from botocore.config import Config  # type: ignore[import-untyped]  # has no typ
 from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]  # has no types
 
 from exporter.collectors.base import Collection
+from exporter.collectors.bucket_objects import LONGEST_CONNECT, BucketObjects
 from exporter.collectors.file_content import CHUNK, gathered, within_max_bytes
 from exporter.collectors.file_paths import Stored, fixed_prefix, one_folder
 from exporter.collectors.file_source import Fetched
@@ -26,7 +27,6 @@ from exporter.collectors.waited_socket import WaitedSocket
 from exporter.errors import Denied
 
 _ATTEMPTS = 2  # of botocore itself, a second apart at most; the schedule tries again beyond that
-_LONGEST_CONNECT = 10.0
 _NOT_MODIFIED = "304"
 _lock = threading.Lock()
 
@@ -42,35 +42,10 @@ class _Access:
     token: str | None
 
 
-class S3Objects:
-    """One bucket. The client is made anew when a secret or the address has changed."""
+class S3Objects(BucketObjects[S3FileConfig, _Access]):
+    """One bucket of S3."""
 
-    def __init__(self, config: S3FileConfig) -> None:
-        self._config = config
-        self._bucket = ""
-        self._access: _Access | None = None
-        self._client: Any = None
-        self._waited = WaitedSocket()
-
-    def connect(self, collection: Collection) -> None:
-        config, secrets = self._config, collection.secrets
-        self._bucket = secrets.expand(config.bucket)
-        access = _Access(
-            endpoint=secrets.expand(config.endpoint_url) if config.endpoint_url else None,
-            region=secrets.expand(config.region) if config.region else None,
-            key=secrets.secret(env=config.access_key_env, file=config.access_key_file),
-            secret=secrets.secret(env=config.secret_key_env, file=config.secret_key_file),
-            token=secrets.secret(env=config.session_token_env, file=config.session_token_file),
-        )
-        self._waited.collection = collection
-        if self._client is None or access != self._access:
-            self.close()
-            with self._failures("", collection):
-                self._client = _client(access, self._config, self._waited)
-            self._access = access
-
-    def place(self, name: str) -> str:
-        return f"s3://{self._bucket}/{name}"
+    scheme = "s3"
 
     def listed(self, path: str, collection: Collection) -> Iterator[Stored]:
         asked = {"Bucket": self._bucket, "Prefix": fixed_prefix(path)}
@@ -99,16 +74,18 @@ class S3Objects:
                 content = gathered(body.iter_chunks(CHUNK), most, place, collection)
         return Fetched(self._stored(name, answer["ETag"], answer["LastModified"]), content)
 
-    def cancel(self) -> None:
-        self._waited.cancel()
+    def _read_access(self, collection: Collection) -> _Access:
+        config, secrets = self._config, collection.secrets
+        return _Access(
+            endpoint=secrets.expand(config.endpoint_url) if config.endpoint_url else None,
+            region=secrets.expand(config.region) if config.region else None,
+            key=secrets.secret(env=config.access_key_env, file=config.access_key_file),
+            secret=secrets.secret(env=config.secret_key_env, file=config.secret_key_file),
+            token=secrets.secret(env=config.session_token_env, file=config.session_token_file),
+        )
 
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    def _stored(self, name: str, etag: str, modified: Any) -> Stored:  # noqa: ANN401 - boto3 has no types
-        return Stored(name, f"{self.place(name)}#{etag}", modified.timestamp())
+    def _made(self, access: _Access) -> Any:  # noqa: ANN401 - boto3 has no types
+        return _client(access, self._config, self._waited)
 
     def _etag(self, name: str, version: object) -> str | None:
         """The ETag in the version of this object, None in that of another one."""
@@ -117,7 +94,6 @@ class S3Objects:
 
     @contextmanager
     def _failures(self, name: str, collection: Collection) -> Iterator[None]:
-        """Errors of the client as what they mean here; what was cancelled is a timeout, whatever the client says."""
         try:
             yield
         except faults.ClientError as error:
@@ -141,7 +117,7 @@ def _session() -> Any:  # noqa: ANN401 - boto3 has no types
 
 def _client(access: _Access, config: S3FileConfig, waited: WaitedSocket) -> Any:  # noqa: ANN401 - boto3 has no types
     options: dict[str, Any] = {
-        "connect_timeout": min(_LONGEST_CONNECT, config.run_timeout),
+        "connect_timeout": min(LONGEST_CONNECT, config.run_timeout),
         "read_timeout": config.run_timeout,
         "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
         "max_pool_connections": 1,

@@ -27,6 +27,15 @@ class Tls:
     cert_file: str | None = None
     key_file: str | None = None
 
+    @property
+    def authorities(self) -> str:
+        """The file of those that are trusted."""
+        if self.ca_file is not None:
+            return self.ca_file
+        from requests.utils import DEFAULT_CA_BUNDLE_PATH  # noqa: PLC0415 - five megabytes of modules, seldom needed
+
+        return DEFAULT_CA_BUNDLE_PATH
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -10,10 +10,11 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, model_validator
 
 from exporter.collectors.base import Collection
+from exporter.collectors.client_tls import ClientTlsConfig
 from exporter.collectors.sql_session import Driver, Target, Tls, TlsMode
 from exporter.environment import references
 from exporter.errors import BadAnswer, SecretMissing
-from exporter.model import Duration, OptionalTemplate, SecretTemplate, StrictModel, Template
+from exporter.model import Duration, OptionalTemplate, SecretTemplate, StrictModel, Template, at_most_one
 
 FILES: frozenset[Driver] = frozenset({"sqlite", "duckdb"})
 _SCHEMES: Mapping[str, Driver] = {
@@ -45,11 +46,9 @@ class ConnectionConfig(StrictModel):
     def _complete(self) -> ConnectionConfig:
         is_file = self.driver in FILES
         for keys in (("host", "host_env"), ("username", "username_env"), ("password", "password_env", "password_file")):
-            given = [key for key in keys if getattr(self, key) is not None]
-            if len(given) > 1:
-                raise ValueError(f"{' and '.join(given)} say the same thing: keep one")
-            if given and is_file:
-                raise ValueError(f"{given[0]} has no meaning for {self.driver}: remove it")
+            if at_most_one(self, *keys) and is_file:
+                given = next(key for key in keys if getattr(self, key) is not None)
+                raise ValueError(f"{given} has no meaning for {self.driver}: remove it")
         if not is_file and self.host is None and self.host_env is None:
             raise ValueError("host is missing: add host or host_env")
         if not is_file and self.username is None and self.username_env is None:
@@ -85,18 +84,13 @@ class ConnectionConfig(StrictModel):
         return None if template is None else collection.secrets.expand(template)
 
 
-class TlsConfig(StrictModel):
+class TlsConfig(ClientTlsConfig):
     """`tls:` of PostgreSQL, MySQL and MariaDB."""
 
     mode: TlsMode = "verify-full"
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> TlsConfig:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file belong together: add the other one")
         if self.ca_file is not None and self.mode in ("disable", "require"):
             raise ValueError(f"mode {self.mode} does not look at ca_file: use verify-ca or verify-full")
         if self.cert_file is not None and self.mode == "disable":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -18,11 +18,28 @@ from exporter.mapping.table import Table
 
 @dataclass(frozen=True, slots=True)
 class FamilyText:
-    """Exposition lines of one family from one source, without header; UTF-8, each line ended."""
+    """Exposition lines of one family from one source, without header; UTF-8, each line ended.
 
-    name: str
-    text: bytes
-    series: int
+    They are made while they are read: together with what they are made of they would take twice the memory.
+    """
+
+    samples: Samples
+
+    @property
+    def name(self) -> str:
+        return self.samples.name
+
+    @property
+    def series(self) -> int:
+        return self.samples.series
+
+    def pieces(self) -> Iterator[bytes]:
+        """The text, some lines at a time."""
+        return self.samples.pieces()
+
+    @property
+    def text(self) -> bytes:
+        return b"".join(self.pieces())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,7 @@ def render(frame: pl.DataFrame, spec: SeriesSpec, fields: Sequence[str] | None =
     served, over = _within_budget(served, spec)
     skipped = (_left_out(metric, error) for metric, error in lost)
     told = (*skipped, *labels.warnings, *warnings, *over)
-    families = tuple(FamilyText(samples.name, samples.text(), samples.series) for samples in served)
+    families = tuple(map(FamilyText, served))
     return Rendered(families, len(table.frame), sum(family.series for family in families), told)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 
 import polars as pl
 
@@ -12,7 +11,7 @@ from exporter.errors import DuplicateSeries
 from exporter.mapping.numbers import to_text
 from exporter.mapping.spec import DuplicatePolicy
 
-_LINES_AT_ONCE = 32_768
+_LINES_AT_ONCE = 4_096
 _NAN = "NaN"
 
 
@@ -80,32 +79,20 @@ class Samples:
         values = tuple(frame[name] for name in names)
         return replace(self, labels=frame["labels"], values=values, rows=frame["row"])
 
-    def text(self) -> bytes:
-        """The exposition lines, those of one row together.
-
-        They are made some rows at a time and written into a buffer of the size that they will have: otherwise the
-        text of the largest family would be held two or three times over.
-        """
+    def pieces(self) -> Iterator[bytes]:
+        """The exposition lines, those of one row together, some rows at a time: the text of all would be large."""
         if not len(self.labels):
-            return b""
-        frame = pl.DataFrame({"labels": self.labels, **{str(at): _text(each) for at, each in enumerate(self.values)}})
+            return
         labelled = bool(self.labels[0])
-        pieces: list[pl.Expr] = []
-        size = len(self.lines) * _bytes(frame["labels"])
-        for at, line in enumerate(self.lines):
-            start, end = _around(self.name + line.suffix, line.label, labelled=labelled)
-            pieces += [pl.lit(start), pl.col("labels"), pl.lit(end), pl.col(str(at)), pl.lit("\n")]
-            size += _bytes(frame[str(at)]) + len(frame) * len(f"{start}{end}\n".encode())
-        joined = pl.concat_str(pieces).str.join("").cast(pl.Binary)
+        line: list[pl.Expr] = []
+        for at, each in enumerate(self.lines):
+            start, end = _around(self.name + each.suffix, each.label, labelled=labelled)
+            line += [pl.lit(start), pl.col("labels"), pl.lit(end), pl.col(str(at)), pl.lit("\n")]
+        joined = pl.concat_str(line).str.join("").cast(pl.Binary)
         step = max(1, _LINES_AT_ONCE // len(self.lines))
-        out = BytesIO()
-        out.seek(size - 1)
-        out.write(b"\n")
-        out.seek(0)
-        for first in range(0, len(frame), step):
-            out.write(frame.slice(first, step).select(joined).item())
-        out.truncate()
-        return out.getvalue()
+        for first in range(0, len(self.labels), step):
+            values = {str(at): _text(each.slice(first, step)) for at, each in enumerate(self.values)}
+            yield pl.DataFrame({"labels": self.labels.slice(first, step), **values}).select(joined).item()
 
     def _alike(self) -> DuplicateSeries:
         repeated = self.labels.filter(self.labels.is_duplicated())
@@ -132,10 +119,6 @@ def _around(name: str, label: str, *, labelled: bool) -> tuple[str, str]:
     if labelled:
         return f"{name}{{", f",{label}}} " if label else "} "
     return (f"{name}{{{label}}} " if label else f"{name} "), ""
-
-
-def _bytes(text: pl.Series) -> int:
-    return int(text.str.len_bytes().cast(pl.UInt64).sum())
 
 
 def _text(values: pl.Series) -> pl.Series:

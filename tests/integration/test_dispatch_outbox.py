@@ -22,10 +22,10 @@ from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.llm import OpenAiSummariser
 from webhook.notifiers.slack import Slack, SlackOptions
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.ports import HistoryUnavailable, Receipt, Series
 from webhook.storage.outbox import Outbox
-from webhook.worker import DeliveryMetrics
 
 TOKEN = "xoxb-secret-token"
 

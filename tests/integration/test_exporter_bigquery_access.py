@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 import servers_bigquery
-from bigquery_parts import collection, key, make, private_key, refused, stub
+from bigquery_parts import at_once, collection, key, make, private_key, refused, stub
 from servers import wait_for
 from servers_bigquery import Failure, Storage, Stub
 
@@ -21,9 +20,9 @@ from exporter.collectors import registry
 from exporter.collectors.base import Collector
 from exporter.errors import CollectError, Unsupported
 
-__all__ = ["key", "make", "private_key", "stub"]  # fixtures
+__all__ = ["at_once", "key", "make", "private_key", "stub"]  # fixtures
 pytestmark = [
-    pytest.mark.timeout(60),
+    pytest.mark.usefixtures("at_once"),
     # google-cloud-bigquery warns of a change inside google-cloud-bigquery-storage that it calls itself
     pytest.mark.filterwarnings("ignore:Retrieving Arrow record batches:PendingDeprecationWarning"),
 ]
@@ -64,13 +63,13 @@ def test_a_server_of_tokens_that_fails_is_no_refusal(
     stub: Stub, make: Callable[..., Collector], key: dict[str, str]
 ) -> None:
     stub.fail["token"] = [Failure(503, body='{"error": "unavailable"}')] * 99
-    collector, started = make(stub, credentials="credentials_env: KEY"), time.monotonic()
-    error = refused(collector, collection(seconds=1, KEY=json.dumps(key)))
+    collector = make(stub, credentials="credentials_env: KEY")
+    error = refused(collector, collection(KEY=json.dumps(key)))
     assert (error.reason, error.stops) == ("server_error", False)
     assert "gives tokens answered 503" in str(error)
-    assert time.monotonic() - started < 1.5
+    assert stub.calls.count("token") == 4, "tried again by the exporter, which knows the deadline, not by the library"
     stub.fail["token"] = [Failure(0, disconnect=True)]
-    assert collector.collect(collection(seconds=5, KEY=json.dumps(key))) is not None
+    assert collector.collect(collection(KEY=json.dumps(key))) is not None
 
 
 @pytest.mark.parametrize(
@@ -155,21 +154,19 @@ def test_who_may_not_stream_is_told(storage: Storage, streaming: Callable[..., C
 
 def test_a_stream_that_hangs_ends_with_the_deadline(storage: Storage, streaming: Callable[..., Collector]) -> None:
     storage.held = threading.Event()
-    started = time.monotonic()
     assert refused(streaming(), collection(seconds=1)).reason == "timeout"
-    assert time.monotonic() - started < 2
 
 
 def test_cancel_ends_a_stream_that_hangs(storage: Storage, streaming: Callable[..., Collector]) -> None:
     storage.held = threading.Event()
-    collector, run = streaming(), collection(seconds=30)
+    collector, run = streaming(), collection(seconds=3600)
     errors: list[CollectError] = []
     thread = threading.Thread(target=lambda: errors.append(refused(collector, run)))
     thread.start()
-    wait_for(lambda: storage.sent, what="the stream that hangs")
+    wait_for(lambda: storage.sent, what="the stream that hangs", timeout=60)
     run.cancelled.set()
     collector.cancel()
-    thread.join(5)
+    thread.join()
     assert [error.reason for error in errors] == ["timeout"]
     storage.held.set()
     assert collector.collect(collection()) is not None

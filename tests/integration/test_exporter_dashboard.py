@@ -26,7 +26,7 @@ QUERIES = [pytest.param(target["expr"], id=panel["title"]) for panel in PANELS f
 
 def sources(file: Path) -> str:
     metrics = "metrics: [{source_field: v, prometheus_name: sentinel_%s, labels: [id]}]"
-    base = f"type: database, interval: 1s, connection: {{driver: sqlite, database: {file}}}"
+    base = f"type: database, interval: 1s, max_staleness: 1h, connection: {{driver: sqlite, database: {file}}}"
     return f"""
 - {{name: good, {base}, query: "SELECT id, id AS v FROM t", {metrics % "good"}}}
 - {{name: warns, {base}, query: "SELECT id, 'x' AS v FROM t", {metrics % "warns"}}}
@@ -59,13 +59,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             f"  - {{job_name: sentinel-exporter, static_configs: [{{targets: {targets}}}]}}\n"
         )
         url = started.enter_context(prometheus(folder / "prometheus.yml"))
-        wait_for(lambda: query(url, "sum(ALERTS{alertname='ExporterBudgetRefused'})"), what="alerts")
-        wait_for(lambda: query(url, "min(count_over_time(up[1m])) >= 5"), what="scrapes")
+        wait_for(lambda: query(url, "sum(ALERTS{alertname='ExporterBudgetRefused'})"), what="alerts", timeout=60)
+        wait_for(lambda: query(url, "min(count_over_time(up[1m])) >= 5"), what="scrapes", timeout=60)
         yield url
 
 
 def query(url: str, expression: str) -> list[dict[str, Any]]:
-    answer = requests.get(f"{url}/api/v1/query", params={"query": expression}, timeout=10).json()
+    answer = requests.get(f"{url}/api/v1/query", params={"query": expression}, timeout=60).json()
     assert answer["status"] == "success", answer
     result: list[dict[str, Any]] = answer["data"]["result"]
     return result

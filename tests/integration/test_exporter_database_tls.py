@@ -45,7 +45,7 @@ class Place:
         }  # fmt: skip
         collector = DatabaseCollector(DatabaseConfig.model_validate(model))
         try:
-            return collector.collect(Collection(now=datetime.now(UTC), deadline=monotonic() + 10))["value"][0]
+            return collector.collect(Collection(now=datetime.now(UTC), deadline=monotonic() + 60))["value"][0]
         finally:
             collector.close()
 
@@ -64,12 +64,11 @@ def test_the_authority_and_the_name_are_verified_by_default(place: Place) -> Non
     assert place.collect(tls={"mode": "verify-ca"} | ca, host="127.0.0.1")
 
 
-@pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
-def test_another_authority_is_refused(place: Place, mode: str) -> None:
-    with pytest.raises(Unreachable, match=r"(?i)certificate"):
-        place.collect(tls={"mode": mode, "ca_file": str(place.server.certificates.other_authority)})
-    with pytest.raises(Unreachable, match=r"(?i)certificate"):
-        place.collect(tls={"mode": mode})
+def test_another_authority_is_refused(place: Place) -> None:
+    for mode in ({"mode": "verify-ca"}, {"mode": "verify-full"}):
+        for file in ({}, {"ca_file": str(place.server.certificates.other_authority)}):
+            with pytest.raises(Unreachable, match=r"(?i)certificate"):
+                place.collect(tls=mode | file)
 
 
 def test_encryption_without_verification(place: Place) -> None:

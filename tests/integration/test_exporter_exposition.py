@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import polars as pl
 import pytest
 import requests
 from servers import prometheus, wait_for
+from servers_http import served as serving
 
 from exporter.exposition import CONTENT_TYPES, EOF, Block, Exposition, Family, Form
 from exporter.mapping.render import render
@@ -81,15 +81,8 @@ def target() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as url:
+        yield url.removeprefix("http://")
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +96,12 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
         config.write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}")
         with prometheus(config) as url:
-            wait_for(lambda: len(values(url, "up == 1")) == len(CONTENT_TYPES), what="both formats scraped")
+            wait_for(lambda: len(values(url, "up == 1")) == len(CONTENT_TYPES), what="both formats scraped", timeout=60)
             yield url
 
 
 def values(url: str, query: str) -> list[dict[str, Any]]:
-    answer = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=5).json()
+    answer = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=60).json()
     found: list[dict[str, Any]] = answer["data"]["result"]
     return found
 
@@ -141,7 +134,7 @@ def test_prometheus_takes_every_sample_of_every_type(scraped: str, form: Form) -
 @pytest.mark.parametrize("form", list(CONTENT_TYPES))
 def test_prometheus_knows_each_familys_type_and_help(scraped: str, form: Form) -> None:
     found = requests.get(
-        f"{scraped}/api/v1/targets/metadata", params={"match_target": f'{{job="{form}"}}'}, timeout=5
+        f"{scraped}/api/v1/targets/metadata", params={"match_target": f'{{job="{form}"}}'}, timeout=60
     ).json()["data"]
     assert {entry["metric"]: entry["type"] for entry in found} == TYPES[form]
     helps = {entry["metric"]: entry["help"] for entry in found}

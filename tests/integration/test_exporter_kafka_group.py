@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kafka_sources import Start, payment, sources
+from kafka_sources import Start, cluster, payment, start, topic
 from servers import wait_for
-from servers_kafka import Cluster, Topic, dead_member, kafka
+from servers_kafka import Cluster, Topic, dead_member
 
 from exporter.collectors import kafka_partitions
 from exporter.errors import TimedOut
 
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with kafka() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def topic(cluster: Cluster) -> Topic:
-    """A topic of three partitions. Its index by time knows of no message, whatever there is."""
-    return cluster.topic(3)
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    with sources() as start:
-        yield start
+__all__ = ["cluster", "start", "topic"]  # fixtures
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
@@ -107,7 +91,7 @@ def test_what_became_too_old_while_it_was_down_is_passed_over_and_told(topic: To
     first.collector.close()
     topic.send(*[payment(2, at=now)] * 5, at=now)
     topic.send(payment(4, at=now + 500), at=now + 500)
-    second = start(topic, lambda: now + 510, event_time="at", event_time_unit="s")
+    second = start(topic, lambda: now + 510, window="60s", event_time="at", event_time_unit="s")
     assert second.sums() == {"a": 4}
     assert second.warned()["message_late"][0] == 5
 
@@ -120,7 +104,7 @@ def test_an_index_by_time_saves_reading_what_became_too_old(indexed: Topic, star
     first.collector.close()
     indexed.send(*[payment(2, at=now)] * 5, at=now)
     indexed.send(payment(4, at=now + 500), at=now + 500)
-    second = start(indexed, lambda: now + 510, event_time="at", event_time_unit="s")
+    second = start(indexed, lambda: now + 510, window="60s", event_time="at", event_time_unit="s")
     assert second.sums() == {"a": 4}
     assert second.measured("kafka_messages") == {"": 1}
     assert second.warned()["message_late"][0] == 5
@@ -132,7 +116,7 @@ def test_an_idle_topic_is_not_read_again(topic: Topic, start: Start) -> None:
     topic.send(*[payment(1)] * 50, at=now)
     first.publish()
     first.collector.close()
-    second = start(topic, lambda: now + 500)
+    second = start(topic, lambda: now + 500, window="60s")
     assert second.sums() == {}
     assert {each.position for each in second.collector._consumer._parts.values()} == {0, 50}  # type: ignore[union-attr]
     third = start(topic, lambda: now + 10, group=topic.name)
@@ -199,10 +183,8 @@ def test_a_trial_leaves_no_offsets(topic: Topic, start: Start, begin: str) -> No
 
 def test_a_member_that_died_may_have_the_partitions_still(topic: Topic, start: Start) -> None:
     topic.send(payment(1))
-    dead_member(topic, session_timeout=30)
-    source = start(topic)
-    with pytest.raises(TimedOut, match="after its session_timeout"):
-        source.collect(timeout=2)
+    dead_member(topic, session_timeout=300)
+    start(topic).failure_of(TimedOut, "after its session_timeout")
 
 
 def test_deleted_messages_are_no_obstacle(cluster: Cluster, topic: Topic, start: Start) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from exporter_parts import running
 from file_sources import ROWS, Source, csv, source
-from servers import wait_for
 
 from exporter.collectors import file as file_module
 
@@ -22,6 +21,7 @@ SOURCE = """
   type: file
   path_pattern: {path}
   interval: 200ms
+  max_staleness: 1h
   metrics:
     - {{source_field: rate, prometheus_name: sentinel_rate, labels: [account_id]}}
 """
@@ -59,7 +59,7 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     assert read.collect() is None
     assert read.last is not None
     measures = {measure.name: measure.value for measure in read.last.measures}
-    assert measures["file_modified_timestamp_seconds"] == pytest.approx(time.time() - 60, abs=10)
+    assert measures["file_modified_timestamp_seconds"] == (tmp_path / "r.csv").stat().st_mtime
     assert measures["file_size_bytes"] == len(csv(ROWS))
     kept = (tmp_path / "r.csv").stat()
     write(tmp_path / "new.csv", [{**ROWS[0], "region": "AP"}, *ROWS[1:]])  # of the same size, moved over the old one
@@ -132,12 +132,10 @@ def test_what_is_no_readable_file_is_said_at_once(tmp_path: Path, path: str, rea
     write(tmp_path / "file.csv")
     (tmp_path / "folder.csv").mkdir()
     os.mkfifo(tmp_path / "fifo.csv")
-    started = time.monotonic()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket.csv"))
         said, message = reading(tmp_path / path).error()
     assert (said, words in message) == (reason, True), message
-    assert time.monotonic() - started < 2
 
 
 def test_a_device_is_refused() -> None:
@@ -182,9 +180,9 @@ def test_a_large_file_is_not_read_at_all_and_a_growing_one_no_further(
     report = tmp_path / "r.csv"
     with report.open("wb") as sparse:
         sparse.truncate(3_000_000_000)
-    started = time.monotonic()
-    assert reading(report).error()[0] == "budget"
-    assert time.monotonic() - started < 1
+    with monkeypatch.context() as unread:
+        unread.setattr(file_module, "gathered", None)  # calling it would fail
+        assert reading(report).error()[0] == "budget"
     endless = source("file", path_pattern="/proc/kallsyms", format="csv", max_bytes=10_000)  # says that it has 0 bytes
     assert endless.error()[0] in ("budget", "denied")
 
@@ -195,13 +193,10 @@ def test_reading_ends_when_the_source_is_cancelled(tmp_path: Path, monkeypatch: 
     class Slow(file_module.partial):  # type: ignore[type-arg]
         def __call__(self, *args: Any, **keys: Any) -> Any:
             reached.set()
-            time.sleep(0.01)
             return super().__call__(*args, **keys) or b"x"
 
     monkeypatch.setattr(file_module, "partial", Slow)
-    error, seconds = reading(report).cancelled_after(0.2)
-    assert reached.is_set()
-    assert (error.reason, seconds < 1) == ("timeout", True)
+    assert reading(report, max_bytes=10**12).cancelled_once(reached.is_set).reason == "timeout"
 
 
 def test_one_source_s_bad_file_harms_no_other(tmp_path: Path) -> None:
@@ -213,4 +208,4 @@ def test_one_source_s_bad_file_harms_no_other(tmp_path: Path) -> None:
         assert scraped.value("sentinel_source_up", source="source") == 0
         assert exporter.error()[0] == "unreachable"
         write(bad)
-        wait_for(lambda: "sentinel_rate" in exporter.scrape().samples, what="the file that came late")
+        exporter.wait(lambda scraped: "sentinel_rate" in scraped.samples, "the file that came late")

@@ -69,27 +69,27 @@ def test_typing_searches_and_a_state_filters(driver: webdriver.Chrome) -> None:
         assert driver.title == "10 failing · Sentinel exporter"
         field = driver.find_element(By.NAME, "q")
         field.send_keys("payments_01")
-        wait_for(lambda: rows(driver) == 10, what="found while typing")
+        wait_for(lambda: rows(driver) == 10, what="found while typing", timeout=60)
         assert driver.switch_to.active_element.get_attribute("name") == "q"
         assert driver.current_url == f"{own.url}/?q=payments_01"
         driver.get(f"{own.url}/")
         driver.find_element(By.PARTIAL_LINK_TEXT, "failing").click()
-        wait_for(lambda: rows(driver) == 10, what="only failing ones")
+        wait_for(lambda: rows(driver) == 10, what="only failing ones", timeout=60)
         driver.find_element(By.TAG_NAME, "summary").click()
         assert LONG.strip() in driver.find_element(By.TAG_NAME, "details").text
         assert complaints(driver) == []
 
 
-@pytest.mark.parametrize("width", [360, 800, 1280])
-@pytest.mark.parametrize("count", [3, 500])
-def test_nothing_overflows(driver: webdriver.Chrome, width: int, count: int) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+@pytest.mark.parametrize("count", [3, 60])
+def test_nothing_overflows(driver: webdriver.Chrome, count: int) -> None:
     with serving(Status(count=count)) as own:
-        driver.get(own.url)
-        over = driver.execute_script(
-            "return [document.documentElement.scrollWidth - innerWidth,"
-            " ...[...document.querySelectorAll('.frame')].map(each => each.scrollWidth - each.clientWidth)]"
-        )
-        assert max(over) <= 0
+        for width in (360, 800, 1280):
+            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            driver.get(own.url)
+            over = driver.execute_script(
+                "return [document.documentElement.scrollWidth - innerWidth,"
+                " ...[...document.querySelectorAll('.frame')].map(each => each.scrollWidth - each.clientWidth)]"
+            )
+            assert max(over) <= 0, width
         assert complaints(driver) == []

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from ingest_shop import MINUTE, Shop, firing, shop
+from ingest_shop import MINUTE, Shop, by, firing, shop
 
+from webhook.domain.action import DismissReason
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.session import IllegalChange
-from webhook.pipeline.actions import dismiss, resolve
 from webhook.ports import AlertNotFound
 from webhook.storage.outbox import Outbox
 from webhook.storage.tables import (
@@ -29,9 +29,9 @@ def test_what_a_person_closed_stays_closed_until_it_fires_anew(shop: Shop, close
     assert entry.alert_id is not None
     shop.now += MINUTE
     if close == "resolve":
-        resolve(shop.store, entry.alert_id, note="blocked", actor="ana", authenticated_as="admin token", now=shop.now)
+        shop.actions.resolve(entry.alert_id, "blocked", by("ana", shop.now))
     else:
-        dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", authenticated_as="admin token", now=shop.now)
+        shop.actions.dismiss(entry.alert_id, DismissReason.OTHER, "a sale", by("ana", shop.now))
     assert shop.outcomes(firing(), after=5 * MINUTE) == ["stale"]
     assert shop.outcomes(firing(), after=timedelta(hours=30)) == ["stale"]
     assert shop.outcomes(firing(starts_at=shop.now)) == ["created"]
@@ -43,12 +43,10 @@ def test_resolving_tells_who_was_told_and_leaves_a_trail(shop: Shop) -> None:
     assert entry.alert_id is not None
     assert shop.outcomes(firing(block_rate="0.3"), after=5 * MINUTE) == ["session_updated"]
     was_sent(shop, "console", "slack")
-    session = resolve(
-        shop.store, entry.alert_id, note="blocked", actor="ana", authenticated_as="admin token", now=shop.now + MINUTE
-    )
+    shop.actions.resolve(entry.alert_id, "blocked", by("ana", shop.now + MINUTE))
 
-    assert (session.status, session.session_status) == ("RESOLVED", "RESOLVED")
     (state,) = shop.rows(alert_dynamic)
+    assert (state["status"], state["session_status"]) == ("RESOLVED", "RESOLVED")
     assert (state["resolved_by"], state["resolution_note"]) == ("ana", "blocked")
     ends = [row for row in shop.rows(notification) if row["reason"] == "resolved"]
     assert {row["channel_type"]: row["content"]["channel_settings"] for row in ends} == {
@@ -59,19 +57,12 @@ def test_resolving_tells_who_was_told_and_leaves_a_trail(shop: Shop) -> None:
     assert all(row["content"]["peaks"] == {"block_rate": 0.5} for row in ends)
     assert all(row["content"]["metrics"] == {"block_rate": 0.3} for row in ends)
     (audit,) = shop.rows(audit_log)
-    assert (audit["actor"], audit["details"]["authenticated_as"]) == ("ana", "admin token")
+    assert (audit["actor"], audit["authenticated_as"]) == ("ana", "admin token")
     assert shop.rows(alert_comment)[-1]["content"] == "Alert resolved by ana: blocked"
     with pytest.raises(IllegalChange):
-        dismiss(shop.store, entry.alert_id, reason="", actor="bo", authenticated_as="admin token", now=shop.now)
+        shop.actions.dismiss(entry.alert_id, DismissReason.OTHER, "", by("bo", shop.now))
     with pytest.raises(AlertNotFound):
-        resolve(
-            shop.store,
-            "11111111-1111-4111-8111-111111111111",
-            note="",
-            actor="bo",
-            authenticated_as="admin token",
-            now=shop.now,
-        )
+        shop.actions.resolve("11111111-1111-4111-8111-111111111111", "", by("bo", shop.now))
 
 
 def was_sent(shop: Shop, *channels: str) -> None:
@@ -85,7 +76,7 @@ def test_dismissing_tells_nobody_what_was_not_sent_yet(shop: Shop) -> None:
     (entry,) = shop.deliver(firing()).entries
     assert entry.alert_id is not None
     was_sent(shop, "slack")
-    dismiss(shop.store, entry.alert_id, reason="a sale", actor="ana", authenticated_as="admin token", now=shop.now)
+    shop.actions.dismiss(entry.alert_id, DismissReason.OTHER, "a sale", by("ana", shop.now))
     assert [(row["channel_type"], row["reason"]) for row in shop.rows(notification)] == [("slack", "first")]
     assert Outbox(shop.database).claim(9, "worker", shop.now + MINUTE, MINUTE) == []
     assert shop.rows(audit_log)[0]["details"]["withdrawn"] == ["console:first"]
@@ -98,7 +89,7 @@ def test_a_person_who_resolves_comes_before_what_was_not_sent_yet(shop: Shop) ->
     was_sent(shop, "slack")
     shop.deliver(firing(name="CardTestingSevere", severity="P1"), after=MINUTE)
     assert len(shop.rows(notification, reason="escalated")) == 2
-    resolve(shop.store, entry.alert_id, note="blocked", actor="ana", authenticated_as="admin token", now=shop.now)
+    shop.actions.resolve(entry.alert_id, "blocked", by("ana", shop.now))
     told = [(row["channel_type"], row["reason"]) for row in shop.rows(notification)]
     assert told == [("slack", "first"), ("slack", "resolved")]
 
@@ -106,5 +97,5 @@ def test_a_person_who_resolves_comes_before_what_was_not_sent_yet(shop: Shop) ->
 def test_what_a_person_closed_stays_closed_whatever_they_call_themselves(shop: Shop) -> None:
     (entry,) = shop.deliver(firing()).entries
     assert entry.alert_id is not None
-    dismiss(shop.store, entry.alert_id, reason="a sale", actor="system", authenticated_as="admin token", now=shop.now)
+    shop.actions.dismiss(entry.alert_id, DismissReason.OTHER, "a sale", by("system", shop.now))
     assert shop.outcomes(firing(), after=5 * MINUTE) == ["stale"]

@@ -8,12 +8,17 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from ingest_shop import MINUTE, START, Shop, firing, shop
+import pytest
+from ingest_shop import MINUTE, START, Shop, by, firing, shop
 
 from webhook.config import ConfigFile
-from webhook.domain.alert import AlertSession, AlertTypes, AlertTypeSettings
+from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.ledger import Changes, IngestSettings
-from webhook.pipeline.actions import resolve
+from webhook.domain.payload import parse_payload
+from webhook.pipeline.together import Together
+from webhook.storage.acting import Acted
+from webhook.storage.database import Database
+from webhook.storage.store import AlertStore
 from webhook.storage.tables import (
     alert,
     alert_comment,
@@ -208,6 +213,39 @@ def test_eight_clients_deliver_the_same_new_alerts_at_once(shop: Shop) -> None:
     assert len(shop.rows(alert_trigger_log)) == 40
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_eight_clients_deliver_through_receivers_that_store_together(shop: Shop, processes: int) -> None:
+    """Each receiver has a connection pool of its own, as each process has."""
+    databases = [Database(shop.database.url.render_as_string(hide_password=False)) for _ in range(processes)]
+    receivers = [Together(AlertStore(database), shop.settings, shop.metrics) for database in databases]
+    alerts = [firing(f"acc_{number:03}") for number in range(5)]
+    barrier = threading.Barrier(8)
+    turns = iter(range(8))
+
+    def client() -> Counter[str]:
+        turn = next(turns)
+        barrier.wait()
+        own = firing(name=f"Rule{turn}", account="acc_007")
+        answers = [
+            receivers[turn % processes].ingest(parse_payload({"alerts": [*alerts, own]}), shop.now) for _ in range(5)
+        ]
+        assert all([entry.received.item for entry in answer.entries] == parse_payload({"alerts": [*alerts, own]})
+                   for answer in answers)  # fmt: skip
+        return sum((Counter(entry.label for entry in answer.entries) for answer in answers), Counter())
+
+    total = sum(in_parallel(8, client), Counter())
+    for database in databases:
+        database.close()
+    assert total == {"created": 6, "session_updated": 7, "duplicate": 227}
+    counts = {row["alert_id"]: row["occurrence_count"] for row in shop.rows(alert_dynamic)}
+    assert sorted(counts.values()) == [1, 1, 1, 1, 1, 8]
+    assert len(shop.rows(notification)) == 6
+    logged = shop.rows(alert_trigger_log)
+    assert Counter(row["outcome"] for row in logged) == total
+    assert shop.count("sentinel_alerts_received") == len(logged) == 240
+    assert {kind: shop.count("sentinel_alert_outcomes", outcome=kind) for kind in total} == total
+
+
 def test_eight_clients_repeat_one_occurrence_and_bring_eight_instances(shop: Shop) -> None:
     shop.deliver(firing())
     shop.now += 5 * MINUTE
@@ -233,11 +271,11 @@ def test_a_resolve_by_a_person_meets_deliveries(shop: Shop) -> None:
     barrier = threading.Barrier(8)
     turns = iter(range(8))
 
-    def client() -> AlertSession | Changes:
+    def client() -> Acted | Changes:
         turn = next(turns)
         barrier.wait()
         if turn == 0:
-            return resolve(shop.store, alert_id, note="", actor="ana", authenticated_as="admin token", now=shop.now)
+            return shop.actions.resolve(alert_id, "", by("ana", shop.now))
         return shop.deliver(firing())
 
     in_parallel(8, client)

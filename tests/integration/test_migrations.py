@@ -16,7 +16,7 @@ from page_rows import seed
 
 from webhook.storage import migrations
 from webhook.storage.database import Database
-from webhook.storage.migrations import ForeignKeysBroken, downgrade, upgrade
+from webhook.storage.migrations import ForeignKeysBroken, UnknownRevision, downgrade, upgrade
 from webhook.storage.tables import metadata
 
 
@@ -146,3 +146,10 @@ def test_the_migrations_are_where_an_installed_package_has_them() -> None:
     folder = Path(package.__file__ or "").parent
     assert (folder / "script.py.mako").exists()
     assert list(Path(versions.__file__ or "").parent.glob("0001_*.py"))
+
+
+def test_a_revision_that_nobody_knows_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sentinel.db"
+    upgrade(url)
+    with pytest.raises(UnknownRevision, match="0815"):
+        downgrade(url, "0815")

@@ -209,9 +209,9 @@ def test_resolving_asks_once_acts_once_and_says_so(client: FlaskClient, database
 
 def test_dismissing_keeps_the_reason(client: FlaskClient, database: Database) -> None:
     for data, kept in (
-        ({"reason": "False positive", "detail": ""}, "False positive"),
-        ({"reason": "Normal business", "detail": "Festival"}, "Normal business: Festival"),
-        ({"reason": "Other", "detail": "A drill"}, "Other: A drill"),
+        ({"reason": "False positive", "detail": ""}, "FALSE_POSITIVE"),
+        ({"reason": "Normal business", "detail": "Festival"}, "NORMAL_BUSINESS Festival"),
+        ({"reason": "Other", "detail": "A drill"}, "OTHER A drill"),
     ):
         alert_id = rows.insert_alert(database)
         csrf = token_in(page(client, f"/alerts/{alert_id}"))

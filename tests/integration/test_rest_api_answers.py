@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from exporter_parts import Answer, running
-from servers_rest import NOW, Api, Seen, api_server, source
+from exporter_parts import running
+from rest_sources import at_once, source
+from servers_http import Answer, Api, Seen, api_server
 
 from exporter.errors import BadAnswer, BudgetExceeded, CollectError, TimedOut, Unreachable
 
+__all__ = ["at_once"]  # a fixture
+pytestmark = pytest.mark.usefixtures("at_once")
 SECRET = "s3cret-that-must-not-leak"
 
 
@@ -150,17 +152,14 @@ def test_a_longer_circle_of_cursors_is_noticed(api: Api) -> None:
 
 
 def test_endless_pages_end_at_their_cap_and_at_the_timeout(api: Api) -> None:
-    def answer(_: Seen) -> Answer:
-        time.sleep(0.02)
-        return Answer(body={"data": [row(len(api.requests))]})
-
-    api.answer = answer
+    api.answer = lambda _: Answer(body={"data": [row(len(api.requests))]})
     with source(rest(api, "pagination: {type: offset, max_pages: 3}")) as made:
         with pytest.raises(BudgetExceeded, match=r"more than max_pages \(3\) pages"):
             made.collect()
         assert len(api.requests) == 3
     with source(rest(api, "pagination: {type: offset, max_pages: 1000}")) as made, pytest.raises(TimedOut):
-        made.collect(deadline=made.collection().clock() + 0.3)
+        made.collect(deadline=6000, clock=lambda: 100 * len(api.requests))
+    assert len(api.requests) == 60
 
 
 def test_rows_beyond_the_budget_are_not_asked_for(api: Api) -> None:
@@ -215,6 +214,7 @@ def test_an_unchanged_answer_is_served_on(api: Api) -> None:
   type: rest_api
   endpoint: {api.url}/x
   interval: 200ms
+  max_staleness: 1h
   metrics: [{{source_field: value, prometheus_name: m, labels: [account_id]}}]
 """
     with running(config) as exporter:
@@ -299,32 +299,17 @@ def test_broken_answers_are_named(
 ) -> None:
     api.answer = lambda _: answer
     with source(rest(api, "max_response_bytes: 1000000")) as made:
-        deadline = made.collection().clock() + 0.5
         if kind is None:
-            made.collect(deadline=deadline)
+            made.collect()
             return
         with pytest.raises(kind, match=words) as failed:
-            made.collect(deadline=deadline)
+            made.collect()
     assert "\n" not in str(failed.value)
     assert SECRET not in str(failed.value)
     assert len(str(failed.value)) < 400
 
 
 def test_a_held_post_is_cancelled(api: Api) -> None:
-    held = threading.Event()
-    api.answer = lambda _: Answer(held=held)
-    with source(rest(api, "method: POST\nbody: {a: 1}")) as made:
-        collection = made.collection(deadline=made.collection().clock() + 60, now=NOW)
-
-        def cancel() -> None:
-            collection.cancelled.set()
-            made.collector.cancel()
-
-        timer = threading.Timer(0.3, cancel)
-        timer.start()
-        began = time.monotonic()
-        with pytest.raises(TimedOut):
-            made.collect(collection)
-        assert time.monotonic() - began < 5
-        timer.join()
-    held.set()
+    api.answer = lambda _: Answer(held=threading.Event())
+    with source(rest(api, "method: POST\nbody: {a: 1}")) as made, pytest.raises(TimedOut):
+        made.cancelled_once(lambda: api.requests)

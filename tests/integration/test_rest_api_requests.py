@@ -8,8 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from exporter_parts import Answer
-from servers_rest import NOW, Api, Seen, api_server, source
+from rest_sources import NOW, source
+from servers_http import Answer, Api, Seen, api_server
 
 from exporter.errors import BadAnswer, CollectError, Denied, FieldMissing, SecretMissing, Unauthorized
 
@@ -172,12 +172,12 @@ def test_an_oauth2_token_is_kept_until_it_expires(api: Api, monkeypatch: pytest.
     with source(oauth2(api, "token_params: {audience: rates}")) as made:
         for now in (1000.0, 1200.0, 1271.0):
             clock.now = now
-            made.collect(deadline=now + 5, clock=clock)
+            made.collect(deadline=now + 60, clock=clock)
         assert [seen.headers.get("Authorization") for seen in api.requests if seen.path == "/x"] == [
             "Bearer tok-1", "Bearer tok-1", "Bearer tok-2"
         ]  # fmt: skip
         monkeypatch.setenv("API_SECRET", "rotated")
-        made.collect(deadline=1276, clock=clock)
+        made.collect(deadline=1271 + 60, clock=clock)
         assert tokens.given == 3
         assert made.secrets.redact("tok-3") == "***"
     first = tokens.asked()[0]

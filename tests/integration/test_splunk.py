@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from exporter_parts import Answer, running
-from servers_rest import Api, Seen, api_server, source
+from exporter_parts import running
+from rest_sources import at_once, source
+from servers_http import Answer, Api, api_server
 
 from exporter.errors import (
     BadAnswer,
@@ -26,6 +26,8 @@ from exporter.errors import (
     Unreachable,
 )
 
+__all__ = ["at_once"]  # a fixture
+pytestmark = pytest.mark.usefixtures("at_once")
 SECRET = "spl-token-that-must-not-leak"
 METRICS = "[{source_field: count, prometheus_name: m, labels: [account_id]}]"
 
@@ -156,7 +158,7 @@ def test_what_splunk_refuses_is_said_in_its_words(
         source(config(splunk, "max_rows: 10\nmax_response_bytes: 100000"), METRICS) as made,
         pytest.raises(kind, match=words) as failed,
     ):
-        made.collect(deadline=made.collection().clock() + 0.4)
+        made.collect()
     assert SECRET not in str(failed.value)
 
 
@@ -185,27 +187,6 @@ def test_a_field_that_no_result_has_is_named(splunk: Api) -> None:
 
 
 def test_a_search_that_takes_too_long_is_hung_up_on(splunk: Api) -> None:
-    held, gone = threading.Event(), threading.Event()
-
-    def answer(_: Seen) -> Answer:
-        held.wait(20)
-        gone.set()
-        return exported(result(1, lastrow=True))
-
-    splunk.answer = answer
-    with source(config(splunk), METRICS) as made:
-        collection = made.collection(deadline=made.collection().clock() + 60)
-
-        def cancel() -> None:
-            collection.cancelled.set()
-            made.collector.cancel()
-
-        timer = threading.Timer(0.2, cancel)
-        timer.start()
-        began = time.monotonic()
-        with pytest.raises(TimedOut):
-            made.collect(collection)
-        assert time.monotonic() - began < 5
-        timer.join()
-    held.set()
-    assert gone.wait(5)
+    splunk.answer = lambda _: Answer(held=threading.Event())
+    with source(config(splunk), METRICS) as made, pytest.raises(TimedOut):
+        made.cancelled_once(lambda: splunk.requests)

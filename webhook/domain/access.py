@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+from webhook.domain.alert import SYSTEM
 
 
 class Role(StrEnum):
@@ -14,17 +17,48 @@ class Role(StrEnum):
     MERCHANT = "merchant"
 
 
+class Right(StrEnum):
+    """What a request wants to do; of a merchant always with its own accounts alone."""
+
+    READ = "read"  # alerts, triggers, charts, statistics, live updates
+    ACT = "act"  # resolve, dismiss, acknowledge, snooze, comment, resend
+    CONFIGURE = "configure"  # what merchants are told, and when
+    DELIVER = "deliver"  # alerts of anybody, as Alertmanager does
+    REPORT = "report"  # metrics
+    REPLAY = "replay"  # dead letters
+    AUDIT = "audit"  # who did what
+    KEYS = "keys"  # who may come in
+
+
+_ALL = (Role.ADMIN, Role.OPS, Role.MERCHANT)
+_STAFF = (Role.ADMIN, Role.OPS)
+
+MAY: Mapping[Right, tuple[Role, ...]] = {
+    Right.READ: _ALL,
+    Right.ACT: _ALL,
+    Right.CONFIGURE: _ALL,
+    Right.DELIVER: _STAFF,
+    Right.REPORT: _ALL,
+    Right.REPLAY: _STAFF,
+    Right.AUDIT: _ALL,
+    Right.KEYS: (Role.ADMIN,),
+}
+"""Which roles have a right. The same table, in words, is in docs/access.md."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Somebody who was let in. `credential` names what they came with, never the secret, e.g. `api_key/sk_1a2b3c4d`.
 
-    `account_ids` bounds a merchant; of other roles it is empty and bounds nothing.
+    `account_ids` bounds a merchant; of other roles it is empty and bounds nothing. `address` is where they called
+    from, empty for what did not come over the network.
     """
 
     name: str
     role: Role
     credential: str
     account_ids: frozenset[str] = frozenset()
+    address: str = ""
 
     @property
     def accounts(self) -> frozenset[str] | None:
@@ -33,3 +67,10 @@ class Principal:
 
     def may_see(self, account_id: str) -> bool:
         return self.accounts is None or account_id in self.accounts
+
+    def may(self, right: Right) -> bool:
+        return self.role in MAY[right]
+
+
+SYSTEM_PRINCIPAL = Principal(SYSTEM, Role.ADMIN, "")
+"""What no person does."""

@@ -64,7 +64,9 @@ class NotifyReason(StrEnum):
     ESCALATED = "escalated"
     THRESHOLD = "threshold"
     INTERVAL = "interval"
+    FLAPPING = "flapping"
     RESOLVED = "resolved"
+    RESEND = "resend"  # a person asked for it
 
 
 class Withheld(StrEnum):
@@ -74,10 +76,14 @@ class Withheld(StrEnum):
     STRATEGY = "strategy"
     SNOOZED = "snoozed"
     NO_CHANNEL = "no_channel"
+    FLAPPING = "flapping"
 
 
 OPERATIONS_ACCOUNT = "_operations"
 """The account of alerts that name no merchant: they go to the default channels."""
+
+ALERTMANAGER, GRAFANA = "alertmanager", "grafana"
+"""Where a trigger comes from."""
 
 SYSTEM = "system"
 """Who acts when no person does."""
@@ -103,6 +109,7 @@ class Trigger:
     annotations: Mapping[str, str]
     generator_url: str
     urgent: bool = False
+    source: str = ALERTMANAGER
 
     @property
     def key(self) -> tuple[str, datetime]:
@@ -153,6 +160,7 @@ class AlertSession:
     version: int = 1
     escalations: tuple[Escalation, ...] = ()
     resolved_at: datetime | None = None
+    snoozed_until: datetime | None = None  # by a person, of this alert alone
 
     def lasted(self, now: datetime) -> timedelta:
         """Length of the session: an expired one ended with its last activity, whatever joined it later."""
@@ -162,7 +170,10 @@ class AlertSession:
 
 @dataclass(frozen=True, slots=True)
 class AlertTypeSettings:
-    """How triggers of one alert type become sessions. Defaults are those of the owner's documents."""
+    """How triggers of one alert type become sessions. Defaults are those of the owner's documents.
+
+    A condition that fires again after it ended more than `flapping_restarts` times in a `flapping_window` flaps.
+    """
 
     session_timeout: timedelta = timedelta(minutes=15)
     window: timedelta = timedelta(hours=24)
@@ -170,6 +181,8 @@ class AlertTypeSettings:
     escalation: tuple[EscalationStep, ...] = DEFAULT_STEPS
     fingerprint_fields: tuple[str, ...] = ()
     default_metric: str | None = None
+    flapping_restarts: int = 3
+    flapping_window: timedelta = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,13 @@ class MerchantConfig:
     version: int = 1
     channel_preferences: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notification_settings: Mapping[str, Any] = field(default_factory=dict)
+    inactive: tuple[Condition, ...] = ()  # kept for their merchant, never judged
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.conditions, key=lambda condition: condition.priority))
         object.__setattr__(self, "conditions", ordered)
+        kept = tuple(sorted(self.inactive, key=lambda condition: condition.priority))
+        object.__setattr__(self, "inactive", kept)
 
     def thresholds(self) -> dict[str, float]:
         """The merchant's own numeric thresholds by metric name."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -25,9 +26,13 @@ from webhook.domain.alert import (
     Withheld,
 )
 from webhook.domain.evaluation import MerchantConfig, Verdict, evaluate
+from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back, restarted
+from webhook.domain.masking import NOT_YET
 from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.payload import Rejected
-from webhook.domain.throttle import NotificationPolicy, decide_notification
+from webhook.domain.throttle import Limit, NotificationPolicy, decide_notification, holding_limit, passes_limits
+
+ALERTMANAGER = "alertmanager"
 
 Channels = Mapping[str, Mapping[str, Any]]
 """Settings by channel type, e.g. {"slack": {"channel": "#fraud"}}."""
@@ -35,10 +40,14 @@ Channels = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One alert of a delivery with its condition fingerprint (empty where it was rejected)."""
+    """One alert of a delivery with its condition fingerprint (empty where it was rejected).
+
+    `own` are conditions that came with it: they judge it where its merchant has none.
+    """
 
     item: Trigger | Rejected
     condition: str
+    own: MerchantConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,8 @@ class Known:
 
     `sessions`: the latest session of an active alert, by condition fingerprint. `last_passed`: when an instance that
     is still firing last passed evaluation, by alert. `notified`: when people were told, by account and alert type.
+    `attacking`: of each condition that fired lately the instances that still do. `places`: how many more messages
+    frequency control lets through, by account and alert type, where others were after the same places.
     """
 
     sessions: Mapping[str, AlertSession] = field(default_factory=dict)
@@ -54,11 +65,17 @@ class Known:
     last_passed: Mapping[str, datetime] = field(default_factory=dict)
     configs: Mapping[tuple[str, str], MerchantConfig] = field(default_factory=dict)
     notified: Mapping[tuple[str, str], Sequence[datetime]] = field(default_factory=dict)
+    attacking: Mapping[str, AbstractSet[tuple[str, datetime]]] = field(default_factory=dict)
+    flapping: Mapping[str, Flapping] = field(default_factory=dict)
+    places: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What became of one alert received: one row of the trigger log. `notify` is a reason, or `withheld:<why>`."""
+    """What became of one alert received: one row of the trigger log. `notify` is a reason, or `withheld:<why>`.
+
+    `limit` is the frequency limit that held its message back.
+    """
 
     received: Received
     outcome: Outcome
@@ -66,6 +83,7 @@ class Entry:
     alert_id: str | None = None
     verdict: Verdict | None = None
     notify: str = ""
+    limit: Limit | None = None
 
     @property
     def label(self) -> str:
@@ -98,9 +116,21 @@ class Announcement:
     comment_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A message takes a place within the frequency limits; one that they do not hold for takes it all the same."""
+
+    key: tuple[str, str]
+    policy: NotificationPolicy
+    limited: bool
+
+
 @dataclass(slots=True)
 class Changes:
-    """What to write. `opened` are new alerts by id; `sessions` holds the final state of new and known ones alike."""
+    """What to write. `opened` are new alerts by id; `sessions` holds the final state of new and known ones alike.
+
+    `flapping` holds states that changed, by condition fingerprint. `claims` has one for each announcement.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     expired: list[AlertSession] = field(default_factory=list)
@@ -110,6 +140,8 @@ class Changes:
     instances: dict[tuple[str, datetime], tuple[Instance, Trigger]] = field(default_factory=dict)
     comments: list[Comment] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
+    flapping: dict[str, tuple[Flapping, Trigger]] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
 
     def outcomes(self) -> Counter[Outcome]:
         return Counter(entry.outcome for entry in self.entries)
@@ -144,6 +176,9 @@ class _Ledger:
         self._sessions = dict(known.sessions)
         self._instances = dict(known.instances)
         self._notified = {key: list(times) for key, times in known.notified.items()}
+        self._attacking = {condition: set(keys) for condition, keys in known.attacking.items()}
+        self._flapping = dict(known.flapping)
+        self._places = dict(known.places)
         self.changes = Changes()
 
     def enter(self, received: Received) -> Entry:
@@ -155,15 +190,16 @@ class _Ledger:
             return self._resolved(received, trigger, instance)
         delivery, why = classify(instance, self._settings.types[trigger.alert_type], self._now)
         alert_id = instance.alert_id if instance is not None else None
-        if delivery is Delivery.STALE:
-            return Entry(received, Outcome.STALE, why, alert_id)
         config = self._known.configs.get((trigger.account_id, trigger.alert_type))
-        verdict = evaluate(config, trigger.metrics, trigger.labels)
+        if delivery is Delivery.STALE:
+            self._hear_reports(received, trigger, instance, config)
+            return Entry(received, Outcome.STALE, why, alert_id)
+        verdict = judge(config, received.own, trigger)
         if not verdict.passed:
-            self._hear(trigger, alert_id, passed=False)
+            self._hear(received, trigger, alert_id, passed=False)
             return Entry(received, Outcome.SUPPRESSED, verdict.reason, alert_id, verdict)
         if delivery is Delivery.DUPLICATE:
-            self._hear(trigger, alert_id)
+            self._hear(received, trigger, alert_id)
             return Entry(received, Outcome.DUPLICATE, why, alert_id)
         return self._count(received, trigger, config, verdict)
 
@@ -173,10 +209,26 @@ class _Ledger:
             return Entry(received, Outcome.RESOLVED, "already recorded", instance.alert_id)
         known = instance or Instance(trigger.fingerprint, trigger.starts_at, trigger.status, None, self._now, None)
         ended = replace(known, status=TriggerStatus.RESOLVED, resolved_at=self._now)
-        self._keep(ended, trigger)
+        self._keep(ended, trigger, received.condition)
         return Entry(received, Outcome.RESOLVED, "" if instance else "never heard firing", known.alert_id)
 
-    def _hear(self, trigger: Trigger, alert_id: str | None, *, passed: bool = True, counted: bool = False) -> None:
+    def _hear_reports(
+        self, received: Received, trigger: Trigger, instance: Instance | None, config: MerchantConfig | None
+    ) -> None:
+        """Of a firing that a person closed, reports go on: while they come above their thresholds, it stays closed."""
+        if received.own is not None and instance is not None and instance.status is TriggerStatus.FIRING:
+            passed = judge(config, received.own, trigger).passed
+            self._hear(received, trigger, instance.alert_id, passed=passed)
+
+    def _hear(
+        self,
+        received: Received,
+        trigger: Trigger,
+        alert_id: str | None,
+        *,
+        passed: bool = True,
+        counted: bool = False,
+    ) -> None:
         """A suppressed instance is watched on, but keeps no session alive: what its merchant does not want is over."""
         known = self._instances.get(trigger.key)
         heard = Instance(
@@ -188,11 +240,15 @@ class _Ledger:
             last_counted_at=self._now if counted else known.last_counted_at if known is not None else None,
             last_passed_at=self._now if passed else known.last_passed_at if known is not None else None,
         )
-        self._keep(heard, trigger)
+        self._keep(heard, trigger, received.condition)
 
-    def _keep(self, instance: Instance, trigger: Trigger) -> None:
+    def _keep(self, instance: Instance, trigger: Trigger, condition: str) -> None:
         self._instances[trigger.key] = instance
         self.changes.instances[trigger.key] = (instance, trigger)
+        if instance.attacking:
+            self._attacking.setdefault(condition, set()).add(trigger.key)
+        else:
+            self._attacking.get(condition, set()).discard(trigger.key)
 
     def _count(self, received: Received, trigger: Trigger, config: MerchantConfig | None, verdict: Verdict) -> Entry:
         """One more occurrence: of a new alert, of a session, or of an alert whose session expired."""
@@ -206,11 +262,12 @@ class _Ledger:
         else:
             after = sessions.joined(before, trigger, outcome, settings, self._now)
         comment_id = self._comment(before, after, trigger)
-        after, notify = self._notify(before, after, trigger, config, comment_id)
+        self._watch_flapping(received.condition, after, trigger)
+        after, notify, limit = self._notify(before, after, trigger, config, comment_id)
         self._sessions[received.condition] = self.changes.sessions[after.alert_id] = after
         self.changes.metrics[after.alert_id] = trigger.metrics
-        self._hear(trigger, after.alert_id, counted=True)
-        return Entry(received, outcome, "", after.alert_id, verdict, notify)
+        self._hear(received, trigger, after.alert_id, counted=True)
+        return Entry(received, outcome, "", after.alert_id, verdict, notify, limit)
 
     def _open(self, condition: str, trigger: Trigger, overdue: AlertSession | None) -> AlertSession:
         """A new session; one that should have expired long ago makes room for it."""
@@ -234,6 +291,29 @@ class _Ledger:
             self.changes.comments.append(Comment(last_rise, alert_id, kind, told, trigger.metrics, rise.as_json()))
         return last_rise
 
+    def _watch_flapping(self, condition: str, after: AlertSession, trigger: Trigger) -> None:
+        """A condition that fired lately, and of which nothing was firing any more, has fired again."""
+        if self._attacking.get(condition, {trigger.key}):
+            return
+        settings = self._settings.types[trigger.alert_type]
+        before = self._flapping.get(condition, STEADY)
+        state = restarted(before, settings, self._now)
+        self._remember(condition, state, trigger)
+        if before.since is None and state.since is not None:
+            told = Comment(
+                self._new_id(),
+                after.alert_id,
+                CommentType.SYSTEM_LOG,
+                describe_begin(state, settings),
+                trigger.metrics,
+                {"flapping": "begun", "restarts": [time.isoformat() for time in state.restarts]},
+            )
+            self.changes.comments.append(told)
+
+    def _remember(self, condition: str, state: Flapping, trigger: Trigger) -> None:
+        self._flapping[condition] = state
+        self.changes.flapping[condition] = (state, trigger)
+
     def _notify(
         self,
         before: AlertSession | None,
@@ -241,26 +321,69 @@ class _Ledger:
         trigger: Trigger,
         config: MerchantConfig | None,
         comment_id: str | None,
-    ) -> tuple[AlertSession, str]:
-        """The session as told (or not), and what the trigger log says about it."""
-        recent = self._notified.setdefault((trigger.account_id, trigger.alert_type), [])
-        reason = decide_notification(before, after, NotificationPolicy.of(config), recent, self._now)
+    ) -> tuple[AlertSession, str, Limit | None]:
+        """The session as told (or not), what the trigger log says about it, and the limit that held it back."""
+        policy, key = NotificationPolicy.of(config), (trigger.account_id, trigger.alert_type)
+        recent = self._notified.setdefault(key, [])
+        reason = self._reason(before, after, policy, recent)
         channels = channels_of(config, self._settings.channels)
         if isinstance(reason, NotifyReason) and not channels:
             reason = Withheld.NO_CHANNEL
+        if isinstance(reason, NotifyReason) and not self._claim(Claim(key, policy, not passes_limits(reason, after))):
+            reason = Withheld.FREQUENCY
         if isinstance(reason, Withheld):
-            return after, f"withheld:{reason}"
+            limit = holding_limit(policy, recent, self._now) if reason is Withheld.FREQUENCY else None
+            return after, f"withheld:{reason}", limit
         recent.append(self._now)
+        if reason is NotifyReason.FLAPPING:
+            state = self._flapping[after.condition_fingerprint]
+            self._remember(after.condition_fingerprint, replace(state, told_at=self._now), trigger)
         after = replace(after, last_notified_at=self._now)
         thresholds = {**trigger.thresholds, **(config.thresholds() if config is not None else {})}
         self.changes.announcements.append(Announcement(after, trigger, reason, thresholds, channels, comment_id))
-        return after, str(reason)
+        return after, str(reason), None
+
+    def _reason(
+        self, before: AlertSession | None, after: AlertSession, policy: NotificationPolicy, recent: Sequence[datetime]
+    ) -> NotifyReason | Withheld:
+        state = self._flapping.get(after.condition_fingerprint, STEADY)
+        settings = self._settings.types[after.alert_type]
+        return decide_notification(
+            before,
+            after,
+            policy,
+            recent,
+            self._now,
+            flapping=holds_back(state, settings, self._now),
+            flapping_told=state.told_at is not None,
+        )
+
+    def _claim(self, claim: Claim) -> bool:
+        """Take a place; False where others have taken the last one meanwhile."""
+        if claim.limited and claim.key in self._places:
+            if self._places[claim.key] == 0:
+                return False
+            self._places[claim.key] -= 1
+        self.changes.claims.append(claim)
+        return True
+
+
+def judge(config: MerchantConfig | None, own: MerchantConfig | None, trigger: Trigger) -> Verdict:
+    """By the merchant's conditions; where it has none, by the `own` conditions of a trigger that brings some."""
+    if own is None or (config is not None and (config.conditions or not config.enabled)):
+        return evaluate(config, trigger.metrics, trigger.labels)
+    version = config.version if config is not None else None
+    if not own.conditions:
+        return Verdict(False, "no threshold: neither the merchant nor the request has one", (), version)
+    return evaluate(own, trigger.metrics, trigger.labels)._replace(config_version=version)
 
 
 def channels_of(config: MerchantConfig | None, default: Channels) -> Channels:
     """The default channels, with those that the merchant enabled added and those it disabled taken away."""
     channels = dict(default)
     for name, preference in (config.channel_preferences if config is not None else {}).items():
+        if name in NOT_YET:
+            continue
         if preference.get("enabled", True):
             channels[name] = {**default.get(name, {}), **{k: v for k, v in preference.items() if k != "enabled"}}
         else:

@@ -1,4 +1,7 @@
-"""An Alertmanager payload (version 4, later fields accepted) as triggers, each alert of it on its own.
+"""A payload of Alertmanager (version 4) or of Grafana's alerting as triggers, each alert of it on its own.
+
+Unknown fields are accepted. Grafana's payload has the same form and more: `orgId`, and with each alert `values`,
+which are metrics here, and links, which are kept beside the annotations.
 
 One alert that cannot be understood becomes `Rejected` and harms no other. What is merely missing is filled in:
 no account makes an operations alert, no alert type takes the rule's name, no known severity is P3.
@@ -11,11 +14,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from webhook.domain.alert import OPERATIONS_ACCOUNT, Trigger, TriggerStatus
+from webhook.domain.alert import ALERTMANAGER, GRAFANA, OPERATIONS_ACCOUNT, Trigger, TriggerStatus
 from webhook.domain.severity import Severity, graver
 
 _TEXT_ANNOTATIONS = frozenset({"account_id", "merchant_name", "alert_type", "summary", "description", "runbook_url"})
@@ -25,6 +28,9 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL keeps neither NUL 
 _LONGEST = {"account_id": 255, "alert_name": 255, "alert_type": 64, "fingerprint": 128}
 _RAW_KEPT = 2_000
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
+_GRAFANA_LINKS = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString")
+_GRAFANA_TROUBLE = frozenset({"DatasourceNoData", "DatasourceError"})
+_OPERATIONS_TYPE = "OPERATIONS"
 
 
 class PayloadError(ValueError):
@@ -37,6 +43,15 @@ class Rejected:
 
     reason: str
     raw: str
+    source: str = ALERTMANAGER
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    """What holds for all alerts of a payload."""
+
+    source: str
+    urgent: bool
 
 
 def parse_payload(payload: object, *, urgent: bool = False) -> list[Trigger | Rejected]:
@@ -49,22 +64,62 @@ def parse_payload(payload: object, *, urgent: bool = False) -> list[Trigger | Re
     alerts = payload.get("alerts")
     if not isinstance(alerts, list):
         raise PayloadError("`alerts` must be a list")
-    return [_parse_alert(alert, urgent=urgent) for alert in alerts]
+    delivered = _Delivered(GRAFANA if "orgId" in payload else ALERTMANAGER, urgent)
+    return [_isolated(alert, delivered) for alert in alerts]
 
 
-def _parse_alert(alert: object, *, urgent: bool) -> Trigger | Rejected:
+def _isolated(alert: object, delivered: _Delivered) -> Trigger | Rejected:
+    try:
+        return _parse_alert(alert, delivered)
+    except RecursionError:
+        return Rejected("the alert is nested too deeply", "", delivered.source)
+
+
+def _parse_alert(alert: object, delivered: _Delivered) -> Trigger | Rejected:
     if not isinstance(alert, dict):
-        return _rejected("the alert is not an object", alert)
+        return _rejected("the alert is not an object", alert, delivered)
     if not isinstance(alert.get("labels"), dict):
-        return _rejected("`labels` is not an object", alert)
+        return _rejected("`labels` is not an object", alert, delivered)
     starts_at = _time(alert.get("startsAt"))
     if starts_at is None:
-        return _rejected("`startsAt` is not a time", alert)
+        return _rejected("`startsAt` is not a time", alert, delivered)
     labels, annotations = _texts(alert["labels"]), _texts(alert.get("annotations"))
+    if delivered.source == GRAFANA:
+        annotations = {**_links(alert), **annotations}
     account_id = labels.get("account_id") or annotations.get("account_id") or OPERATIONS_ACCOUNT
     if len(account_id) > _LONGEST["account_id"]:
-        return _rejected(f"`account_id` is longer than {_LONGEST['account_id']} characters", alert)
-    return _trigger(alert, labels, annotations, account_id, starts_at, urgent=urgent)
+        return _rejected(f"`account_id` is longer than {_LONGEST['account_id']} characters", alert, delivered)
+    trigger = _trigger(alert, labels, annotations, account_id, starts_at, delivered=delivered)
+    return _of_grafana(trigger, alert) if delivered.source == GRAFANA else trigger
+
+
+def _of_grafana(trigger: Trigger, alert: Mapping[str, Any]) -> Trigger:
+    """With `values` as metrics; what an annotation names wins. A data source without data concerns no merchant."""
+    trigger = replace(trigger, metrics={**_values(alert.get("values")), **trigger.metrics})
+    if trigger.alert_name in _GRAFANA_TROUBLE:
+        trigger = replace(trigger, account_id=OPERATIONS_ACCOUNT, merchant_name="", alert_type=_OPERATIONS_TYPE)
+    return trigger
+
+
+def _links(alert: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _storable(text) for name in _GRAFANA_LINKS if isinstance(text := alert.get(name), str) and text}
+
+
+def _values(values: object) -> dict[str, float]:
+    """By the name of the query or expression (`A`, `B0`); without data they are null or NaN."""
+    if not isinstance(values, dict):
+        return {}
+    numbers = {str(name): value for name, value in values.items() if _is_number(value)}
+    return {_storable(name): float(value) for name, value in numbers.items()}
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _trigger(
@@ -74,7 +129,7 @@ def _trigger(
     account_id: str,
     starts_at: datetime,
     *,
-    urgent: bool,
+    delivered: _Delivered,
 ) -> Trigger:
     alert_name = labels.get("alertname") or "unknown"
     alert_type = labels.get("alert_type") or annotations.get("alert_type") or _upper_snake(alert_name)
@@ -88,7 +143,7 @@ def _trigger(
         ends_at=ends_at if ends_at != _NEVER else None,
         alert_name=alert_name[: _LONGEST["alert_name"]],
         alert_type=alert_type[: _LONGEST["alert_type"]],
-        severity=graver(severity, Severity.P1) if urgent else severity,
+        severity=graver(severity, Severity.P1) if delivered.urgent else severity,
         account_id=account_id,
         merchant_name=labels.get("merchant_name") or annotations.get("merchant_name", ""),
         metrics=metrics,
@@ -97,7 +152,8 @@ def _trigger(
         labels=labels,
         annotations=annotations,
         generator_url=_storable(str(alert.get("generatorURL") or "")),
-        urgent=urgent,
+        urgent=delivered.urgent,
+        source=delivered.source,
     )
 
 
@@ -160,8 +216,8 @@ def _text(value: object) -> str:
 
 
 def _storable(text: str) -> str:
-    return _UNSTORABLE.sub("\ufffd", text)
+    return text if text.isprintable() else _UNSTORABLE.sub("\ufffd", text)
 
 
-def _rejected(reason: str, raw: object) -> Rejected:
-    return Rejected(reason, _storable(json.dumps(raw, ensure_ascii=False))[:_RAW_KEPT])
+def _rejected(reason: str, raw: object, delivered: _Delivered) -> Rejected:
+    return Rejected(reason, _storable(json.dumps(raw, ensure_ascii=False))[:_RAW_KEPT], delivered.source)

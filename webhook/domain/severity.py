@@ -17,9 +17,11 @@ class Severity(StrEnum):
     P2 = "P2"
     P3 = "P3"
 
-    @property
-    def rank(self) -> int:
-        return 3 - int(self.value[1])
+    rank: int
+
+    def __init__(self, value: str) -> None:
+        """Once: ranks are compared several times for every trigger."""
+        self.rank = 3 - int(value[1])
 
 
 def graver(a: Severity, b: Severity) -> Severity:

@@ -97,7 +97,9 @@ _TITLES = {
     NotifyReason.ESCALATED: "{name} now {severity}: {merchant}",
     NotifyReason.THRESHOLD: "{name} goes on: {merchant}",
     NotifyReason.INTERVAL: "{name} goes on: {merchant}",
+    NotifyReason.FLAPPING: "{name} comes and goes: {merchant}",
     NotifyReason.RESOLVED: "{name} has ended: {merchant}",
+    NotifyReason.RESEND: "{name}: {merchant}",
 }
 
 
@@ -138,6 +140,11 @@ def _opening(note: Note, story: Story) -> str:
         )
     if note.reason is NotifyReason.ESCALATED:
         return f"This has become graver and is now {note.severity}. {story.meaning}"
+    if note.reason is NotifyReason.FLAPPING:
+        return (
+            "This ends and begins again, over and over. Until it settles you hear only if it becomes graver. "
+            f"{story.meaning}"
+        )
     if note.reason is not NotifyReason.FIRST:
         return f"This is still going on, {note.occurrence_count:,} triggers so far. {story.meaning}"
     if rule and not note.metrics:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from webhook.domain.alert import AlertSession, NotifyReason, Withheld
@@ -13,6 +14,35 @@ from webhook.domain.severity import Severity
 
 LONGEST_WINDOW = timedelta(hours=24)
 """How far back `decide_notification` looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrequencyRule:
+    """At most `maximum` messages in any `window`, which slides."""
+
+    name: str
+    maximum: int
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A frequency rule that is used up: `count` messages lie in its window, and a place becomes free at `frees_at`."""
+
+    name: str  # max_alerts_per_hour | max_alerts_per_day | min_interval_minutes
+    maximum: int
+    window: timedelta
+    count: int
+    frees_at: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "limit": self.name,
+            "maximum": self.maximum,
+            "window_seconds": self.window.total_seconds(),
+            "current_count": self.count,
+            "frees_at": self.frees_at.isoformat(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +80,15 @@ class NotificationPolicy:
             snoozed_until=_time(settings.get("snooze_until")),
         )
 
+    def limits(self) -> tuple[FrequencyRule, ...]:
+        """The frequency rules in force, the shortest first."""
+        rules = (
+            FrequencyRule("min_interval_minutes", 1, self.min_interval),
+            FrequencyRule("max_alerts_per_hour", self.max_per_hour, timedelta(hours=1)),
+            FrequencyRule("max_alerts_per_day", self.max_per_day, LONGEST_WINDOW),
+        )
+        return tuple(rule for rule in rules if rule.window)
+
 
 def decide_notification(
     before: AlertSession | None,
@@ -57,23 +96,36 @@ def decide_notification(
     policy: NotificationPolicy,
     recent: Sequence[datetime],
     now: datetime,
+    *,
+    flapping: bool = False,
+    flapping_told: bool = False,
 ) -> NotifyReason | Withheld:
     """Why people are told of this occurrence, or why not.
 
     `before` is None for a new alert; `recent` are the times at which people were told about this account and alert
     type within the last 24 h, of an end excepted. An escalation always passes. At P0 no limit, snooze or sparser
-    strategy holds: people hear of it at once and then every hour (or as often as the strategy says).
+    strategy holds: people hear of it at once and then every hour (or as often as the strategy says). Of a flapping
+    condition people hear once that it flaps, and then nothing.
     """
     if before is not None and after.severity.rank > before.severity.rank:
         return NotifyReason.ESCALATED
     if after.severity is Severity.P0:
         return _due(before, after, policy, now) or _due(before, after, DEFAULT_POLICY, now) or Withheld.STRATEGY
-    if policy.snoozed_until is not None and now < policy.snoozed_until:
+    if any(until is not None and now < until for until in (policy.snoozed_until, after.snoozed_until)):
         return Withheld.SNOOZED
     reason = _due(before, after, policy, now)
+    if flapping and not flapping_told:
+        reason = NotifyReason.FLAPPING
     if reason is None:
         return Withheld.STRATEGY
-    return Withheld.FREQUENCY if _limited(policy, recent, now) else reason
+    if flapping and flapping_told:
+        return Withheld.FLAPPING
+    return Withheld.FREQUENCY if limit_reached(policy, recent, now) is not None else reason
+
+
+def passes_limits(reason: NotifyReason, after: AlertSession) -> bool:
+    """Whether frequency limits do not hold for this message."""
+    return reason is NotifyReason.ESCALATED or after.severity is Severity.P0
 
 
 def _due(
@@ -91,15 +143,26 @@ def _due(
     return None
 
 
-def _limited(policy: NotificationPolicy, recent: Sequence[datetime], now: datetime) -> bool:
-    def since(age: timedelta) -> int:
-        return sum(now - time < age for time in recent)
+def limit_reached(policy: NotificationPolicy, recent: Sequence[datetime], now: datetime) -> Limit | None:
+    """The limit that holds a message back now: of several the one that frees last; None while there is a place."""
+    reached = [limit for limit in map(partial(_reached, recent, now), policy.limits()) if limit is not None]
+    return max(reached, key=lambda limit: limit.frees_at, default=None)
 
-    return (
-        since(timedelta(hours=1)) >= policy.max_per_hour
-        or since(LONGEST_WINDOW) >= policy.max_per_day
-        or since(policy.min_interval) > 0
-    )
+
+def holding_limit(policy: NotificationPolicy, recent: Sequence[datetime], now: datetime) -> Limit | None:
+    """The limit that held a message back; where `recent` leaves a place, others have taken it at this moment."""
+    times = list(recent)
+    while (limit := limit_reached(policy, times, now)) is None and len(times) < len(recent) + policy.max_per_hour:
+        times.append(now)
+    return limit
+
+
+def _reached(recent: Sequence[datetime], now: datetime, rule: FrequencyRule) -> Limit | None:
+    times = sorted(time for time in recent if now - time < rule.window)
+    if len(times) < rule.maximum:
+        return None
+    frees = times[len(times) - rule.maximum] if rule.maximum else now
+    return Limit(rule.name, rule.maximum, rule.window, len(times), frees + rule.window)
 
 
 def _time(value: object) -> datetime | None:

@@ -17,7 +17,9 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from webhook.domain.message import Message
+from webhook.notifiers.outgoing import guarded_session
 from webhook.notifiers.slack_blocks import blocks, fallback_text
+from webhook.notifiers.slack_webhook import SlackWebhook
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
 
 _TEMPORARY = frozenset(
@@ -37,11 +39,15 @@ _DEFAULT_WAIT = 30.0  # seconds, when a rate limit names no time
 
 
 class SlackOptions(BaseModel):
-    """`channel`: where messages go for merchants without a channel of their own. `timeout` in seconds."""
+    """`channel`: where messages go for merchants without a channel of their own. `timeout` in seconds.
+
+    Without a `token` only merchants with an incoming webhook of their own are told.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    token: SecretStr
+    token: SecretStr | None = None
+    insecure_webhooks: bool = False
     channel: str | None = None
     api_url: str = "https://slack.com/api/"
     timeout: int = Field(default=10, gt=0)
@@ -68,8 +74,14 @@ class Slack:
 
     def __init__(self, options: SlackOptions) -> None:
         self._channel = options.channel
+        self._webhook = SlackWebhook(
+            guarded_session(allow_private=options.insecure_webhooks),
+            options.timeout,
+            allow_http=options.insecure_webhooks,
+        )
+        self._has_token = options.token is not None
         self._client = WebClient(
-            token=options.token.get_secret_value(),
+            token=options.token.get_secret_value() if options.token else None,
             base_url=options.api_url,
             timeout=options.timeout,
             retry_handlers=[],
@@ -77,6 +89,10 @@ class Slack:
 
     def send(self, message: Message, settings: Mapping[str, Any]) -> Receipt:
         """Post the text. The receipt's reference is the message's `ts`; its details name the channel's id."""
+        if settings.get("webhook_url"):
+            return self._webhook.send(message, str(settings["webhook_url"]))
+        if not self._has_token:
+            raise PermanentDeliveryError("Slack: there is no bot token, and the merchant gave no webhook")
         channel = settings.get("channel") or self._channel
         if not channel:
             raise PermanentDeliveryError("Slack: neither the merchant nor the default names a channel")
@@ -94,8 +110,10 @@ class Slack:
         # Whatever the answer lacks, the message is out: an error here would send it again.
         return Receipt(str(answer.get("ts") or ""), {"channel": answer.get("channel")})
 
-    def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:  # noqa: ARG002 - the receipt knows the channel's id, which uploads need
-        """Upload the chart into the message's thread."""
+    def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
+        """Upload the chart into the message's thread. Incoming webhooks take text alone."""
+        if settings.get("webhook_url"):
+            return
         if not (receipt.reference and receipt.details.get("channel")):
             raise PermanentDeliveryError("Slack: its answer did not say where the message is")
         with _delivery_errors():

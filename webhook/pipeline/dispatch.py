@@ -10,12 +10,14 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any, Protocol
 
 import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from webhook.domain.alert import AlertTypes, NotifyReason
+from webhook.domain.masking import change_secrets
 from webhook.domain.message import Message, Note, Summary, chart_metric, compose, ended_at, merchant_of
 from webhook.domain.summary import SummaryRefused, template_summary
 from webhook.pipeline.chart import AlertChart
@@ -26,6 +28,8 @@ from webhook.ports import (
     Notifier,
     PermanentDeliveryError,
     Receipt,
+    Secrets,
+    SecretUnreadable,
     StoreUnavailable,
     Summariser,
     TemporaryDeliveryError,
@@ -63,7 +67,7 @@ class Meter(Protocol):
 
     def sent(self, note: Note, now: datetime) -> None: ...
     def failed(self, note: Note, *, permanent: bool) -> None: ...
-    def summarised(self, source: str, outcome: str) -> None: ...
+    def summarised(self, source: str, outcome: str, seconds: float) -> None: ...
     def chart(self, outcome: str) -> None: ...
 
 
@@ -86,6 +90,7 @@ class Dispatcher:
     owner: str
     clock: Callable[[], datetime]
     meter: Meter
+    secrets: Secrets | None = None
     alert_types: AlertTypes = field(default_factory=AlertTypes)
     summariser: Summariser | None = None
     chart: AlertChart | None = None
@@ -127,7 +132,8 @@ class Dispatcher:
         summary = self._summarise(note)
         message = compose(note, summary, self.public_url)
         try:
-            receipt = notifier.send(message, note.channel_settings)
+            settings = self._decrypted(note)
+            receipt = notifier.send(message, settings)
         except DeliveryError as error:
             self._failed(note, error)
             return
@@ -143,7 +149,17 @@ class Dispatcher:
             try_=note.retry_count + 1,
         )
         if self.chart is not None:
-            self._drawers.submit(self._attach, note, message, notifier, receipt)
+            self._drawers.submit(self._attach, note, message, notifier, receipt, settings)
+
+    def _decrypted(self, note: Note) -> Mapping[str, Any]:
+        """The channel's settings with their secrets, right before they are used; a missing key may yet be given."""
+        if self.secrets is None:
+            return note.channel_settings
+        secrets = self.secrets
+        try:
+            return change_secrets({"": note.channel_settings}, lambda _, text: secrets.decrypt(text))[""]
+        except SecretUnreadable as error:
+            raise TemporaryDeliveryError(f"the settings of this channel cannot be read: {error}") from None
 
     def _record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
         """As long as the lease allows: a message whose sending is not recorded is sent again."""
@@ -160,14 +176,15 @@ class Dispatcher:
         if self.summariser is None:
             return template_summary(note)
         _log(note).info("ai_summary_requested", model=self.summariser.name)
+        began = monotonic()
         try:
             summary = self.summariser.summarise(note, self.summary_budget)
         except SummaryRefused as refusal:
             _log(note).warning("ai_summary_refused", model=self.summariser.name, why=str(refusal))
-            self.meter.summarised(self.summariser.name, "refused")
+            self.meter.summarised(self.summariser.name, "refused", monotonic() - began)
             return template_summary(note)
         _log(note).info("ai_summary_generated", model=summary.source)
-        self.meter.summarised(summary.source, "generated")
+        self.meter.summarised(summary.source, "generated", monotonic() - began)
         return summary
 
     def _failed(self, note: Note, error: DeliveryError) -> None:
@@ -185,13 +202,15 @@ class Dispatcher:
         self.meter.failed(note, permanent=retry_at is None)
         _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)
 
-    def _attach(self, note: Note, message: Message, notifier: Notifier, receipt: Receipt) -> None:
+    def _attach(
+        self, note: Note, message: Message, notifier: Notifier, receipt: Receipt, settings: Mapping[str, Any]
+    ) -> None:
         """Draw and attach; whatever happens here, the text has gone out."""
         try:
             image = self._draw(note)
             if image is None:
                 return
-            notifier.attach(message, receipt, image, note.channel_settings)
+            notifier.attach(message, receipt, image, settings)
         except (HistoryUnavailable, DeliveryError) as error:
             self._without_chart(note, str(error))
         except Exception as error:
@@ -225,6 +244,9 @@ class Dispatcher:
 
 def _log(note: Note) -> structlog.stdlib.BoundLogger:
     bound: structlog.stdlib.BoundLogger = log.bind(
-        alert_id=note.alert_id, notification_id=note.notification_id, merchant_id=note.account_id
+        trace_id=note.notification_id,
+        alert_id=note.alert_id,
+        notification_id=note.notification_id,
+        merchant_id=note.account_id,
     )
     return bound

@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from webhook.domain.alert import Outcome, Trigger, condition_fingerprint
 from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide
 from webhook.domain.payload import Rejected
-from webhook.ports import AlertStore, StoreConflict
+from webhook.ports import AlertStore, RepeatableRequest, StoreConflict
 
 log = structlog.get_logger(__name__)
 
@@ -54,12 +54,44 @@ def ingest(
     now: datetime,
     *,
     metrics: IngestMetrics | None = None,
+    request: RepeatableRequest | None = None,
 ) -> Changes:
-    """Decide and store one delivery; raise StoreUnavailable when that is not possible now.
+    """Decide, store, count and log one delivery; raise StoreUnavailable when that is not possible now.
+
+    Raise AlreadyAnswered where `request` was handled before.
+    """
+    delivery = [Received(item, condition_of(item, settings)) for item in received]
+    return deliver(store, delivery, settings, now, metrics=metrics, request=request)
+
+
+def deliver(
+    store: AlertStore,
+    delivery: Sequence[Received],
+    settings: IngestSettings,
+    now: datetime,
+    *,
+    metrics: IngestMetrics | None = None,
+    request: RepeatableRequest | None = None,
+) -> Changes:
+    """As `ingest`, of alerts whose conditions are known."""
+    changes = store_delivery(store, delivery, settings, now, metrics=metrics, request=request)
+    account_for(changes, metrics)
+    return changes
+
+
+def store_delivery(
+    store: AlertStore,
+    delivery: Sequence[Received],
+    settings: IngestSettings,
+    now: datetime,
+    *,
+    metrics: IngestMetrics | None = None,
+    request: RepeatableRequest | None = None,
+) -> Changes:
+    """Decide and store in one transaction; raise StoreUnavailable when that is not possible now.
 
     Another delivery that comes first with the same alerts makes this one start over, and then see what that wrote.
     """
-    delivery = [Received(item, _condition(item, settings)) for item in received]
 
     def decide_delivery(known: Known) -> Changes:
         return decide(delivery, known, settings, now, lambda: str(uuid4()))
@@ -71,14 +103,17 @@ def ingest(
         before_sleep=lambda _: metrics.conflicts.inc() if metrics is not None else None,
         reraise=True,
     )
-    changes = tries(partial(store.ingest, delivery, settings, now, decide_delivery))
+    return tries(partial(store.ingest, delivery, settings, now, decide_delivery, request))
+
+
+def account_for(changes: Changes, metrics: IngestMetrics | None) -> None:
+    """Count and log what became of a delivery that is stored."""
     if metrics is not None:
         metrics.count(changes)
     _log_changes(changes)
-    return changes
 
 
-def _condition(item: Trigger | Rejected, settings: IngestSettings) -> str:
+def condition_of(item: Trigger | Rejected, settings: IngestSettings) -> str:
     if isinstance(item, Rejected):
         return ""
     return condition_fingerprint(item, settings.types[item.alert_type].fingerprint_fields)
@@ -104,3 +139,5 @@ def _log_entry(entry: Entry, trigger: Trigger) -> None:
         log.info("alert_created", severity=trigger.severity.value, **about)
     if entry.notify == "withheld:frequency":
         log.info("frequency_check_rejected", **about)
+    elif entry.notify and not entry.notify.startswith("withheld:"):
+        log.info("frequency_check_passed", reason=entry.notify, **about)

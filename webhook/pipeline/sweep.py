@@ -18,6 +18,7 @@ import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from webhook.domain.alert import AlertSession, AlertTypes, Instance
+from webhook.domain.report import REPORTED
 from webhook.domain.session import Settlement, SettlementKind, settle
 from webhook.domain.severity import Escalation, escalate
 from webhook.ports import FiringAlerts, HistoryUnavailable, StoreConflict
@@ -44,6 +45,8 @@ class Batch(Protocol):
     def expire(self, sessions: Sequence[AlertSession]) -> None: ...
     def resolve(self, sessions: Sequence[AlertSession], note: str) -> None: ...
     def escalate(self, session: AlertSession, escalation: Escalation) -> None: ...
+    def forget(self) -> None: ...
+    def calm_down(self, after: str, limit: int) -> tuple[int, str | None]: ...
 
 
 class Store(Protocol):
@@ -65,6 +68,7 @@ class Swept:
     expired: int = 0
     resolved: int = 0
     escalated: int = 0
+    calmed: int = 0
 
     def counts(self) -> dict[str, int]:
         return asdict(self)
@@ -82,13 +86,20 @@ class Sweep:
     def run_once(self, now: datetime) -> Swept:
         swept = Swept(leases_freed=self.leases.release_expired(now))
         self._reconcile(now, swept)
+        self._calm_down(now, swept)
         self._settle(now, swept)
         self._escalate(now, swept)  # only what has not ended: settled first
+        self._in_batch(now, _forget)
         return swept
 
     def _reconcile(self, now: datetime, swept: Swept) -> None:
         """Ask Alertmanager about silent instances; while it cannot answer, nothing is ended."""
         silent = self.store.silent(now)
+        reported = [instance for instance in silent if instance.fingerprint.startswith(REPORTED)]
+        for start in range(0, len(reported), BATCH):  # nobody but their reporter can say more of them
+            part = reported[start : start + BATCH]
+            swept.instances_ended += self._in_batch(now, partial(_reconciled, part, [], part))
+        silent = [instance for instance in silent if not instance.fingerprint.startswith(REPORTED)]
         if not silent or self.firing is None:
             return
         try:
@@ -102,6 +113,13 @@ class Sweep:
             lost = [instance for instance in part if instance.fingerprint not in firing]
             swept.instances_ended += self._in_batch(now, partial(_reconciled, part, heard, lost))
             swept.instances_confirmed += len(heard)
+
+    def _calm_down(self, now: datetime, swept: Swept) -> None:
+        """Before sessions are settled: the end of one whose condition flaps no more is told at once."""
+        after: str | None = ""
+        while after is not None:
+            number, after = self._in_batch(now, partial(_calmed, after))
+            swept.calmed += number
 
     def _settle(self, now: datetime, swept: Swept) -> None:
         after: str | None = None
@@ -166,6 +184,14 @@ class Sweep:
             reraise=True,
         )
         return tries(once)
+
+
+def _forget(batch: Batch) -> None:
+    batch.forget()
+
+
+def _calmed(after: str, batch: Batch) -> tuple[int, str | None]:
+    return batch.calm_down(after, BATCH)
 
 
 def _reconciled(part: Sequence[Instance], heard: Sequence[Instance], lost: Sequence[Instance], batch: Batch) -> int:

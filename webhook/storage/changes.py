@@ -7,10 +7,12 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from webhook.domain.alert import NotificationStatus
-from webhook.storage.tables import alert_dynamic, alert_trigger_log, notification
+from webhook.storage.tables import alert, alert_dynamic, alert_trigger_log, notification
 
 
-def changed_alerts(connection: sa.Connection, since: datetime, limit: int) -> list[tuple[str, datetime]]:
+def changed_alerts(
+    connection: sa.Connection, since: datetime, limit: int, *, accounts: frozenset[str] | None = None
+) -> list[tuple[str, datetime]]:
     """Ids and times of alerts that changed at or after `since`, latest first."""
     dynamic = alert_dynamic.c
     statement = (
@@ -19,10 +21,14 @@ def changed_alerts(connection: sa.Connection, since: datetime, limit: int) -> li
         .order_by(dynamic.updated_at.desc())
         .limit(limit)
     )
+    if accounts is not None:
+        statement = statement.join(alert).where(alert.c.account_id.in_(sorted(accounts)))
     return [(row.alert_id, row.updated_at) for row in connection.execute(statement)]
 
 
-def open_notifications(connection: sa.Connection, limit: int) -> dict[str, tuple[str, str]]:
+def open_notifications(
+    connection: sa.Connection, limit: int, *, accounts: frozenset[str] | None = None
+) -> dict[str, tuple[str, str]]:
     """(alert id, state) by notification id of what is queued or being sent: what can still change."""
     columns = notification.c
     statement = (
@@ -31,11 +37,15 @@ def open_notifications(connection: sa.Connection, limit: int) -> dict[str, tuple
         .order_by(columns.not_before)
         .limit(limit)
     )
+    if accounts is not None:
+        statement = statement.where(columns.account_id.in_(sorted(accounts)))
     return {row.id: (row.alert_id, f"{row.status}/{row.retry_count}") for row in connection.execute(statement)}
 
 
-def last_trigger_at(connection: sa.Connection) -> datetime | None:
+def last_trigger_at(connection: sa.Connection, *, accounts: frozenset[str] | None = None) -> datetime | None:
     """When the newest trigger was logged; None for an empty log."""
     statement = sa.select(alert_trigger_log.c.created_at).order_by(alert_trigger_log.c.created_at.desc()).limit(1)
+    if accounts is not None:
+        statement = statement.where(alert_trigger_log.c.account_id.in_(sorted(accounts)))
     found: datetime | None = connection.scalar(statement)
     return found

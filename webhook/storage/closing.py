@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
 
+from webhook.domain.access import SYSTEM_PRINCIPAL, Principal
+from webhook.domain.action import DismissReason
 from webhook.domain.alert import AlertSession, AlertStatus, CommentType, NotificationStatus, SessionStatus
+from webhook.storage.audit import audit_row
+from webhook.storage.flapping import held_back
 from webhook.storage.tables import alert_comment, alert_dynamic, audit_log, notification
 from webhook.storage.telling import tell_ends
 
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """RESOLVED or DISMISSED, by whom and why. `authenticated_as` is the credential of a person, None for the system."""
+    """RESOLVED or DISMISSED, by whom and why. `actor` is who they say they are, `by` who was let in: none is us."""
 
     status: AlertStatus
     note: str
     actor: str
-    authenticated_as: str | None
+    by: Principal | None
     now: datetime
+    dismiss_reason: DismissReason | None = None
+    feedback: str = ""
 
     @property
     def verb(self) -> str:
@@ -35,20 +41,23 @@ def close_alerts(connection: sa.Connection, sessions: Sequence[AlertSession], cl
     """Close active sessions that were read under lock.
 
     Once a person has spoken, no message that is still unsent goes out. The end of a resolved alert is told to those
-    who were told of it, that of a dismissed one to nobody.
+    who were told of it, that of a dismissed one to nobody. While its condition flaps, an end that the system found is
+    told only when that is over.
     """
     alert_ids = [session.alert_id for session in sessions]
     if not alert_ids:
         return
     _write_state(connection, alert_ids, closing)
-    withdrawn = _withdraw(connection, alert_ids) if closing.authenticated_as is not None else {}
+    withdrawn = _withdraw(connection, alert_ids) if closing.by is not None else {}
     comment_ids = {alert_id: str(uuid4()) for alert_id in alert_ids}
     comments = [_comment(alert_id, comment_id, closing) for alert_id, comment_id in comment_ids.items()]
-    audits = [_audit(alert_id, withdrawn.get(alert_id, []), closing) for alert_id in alert_ids]
+    audits = [_audit(session, withdrawn.get(session.alert_id, []), closing) for session in sessions]
     connection.execute(sa.insert(alert_comment), comments)
     connection.execute(sa.insert(audit_log), audits)
     if closing.status is AlertStatus.RESOLVED:
-        tell_ends(connection, comment_ids, closing.now)
+        held = held_back(connection, sessions) if closing.by is None else set()
+        told = {alert_id: comment_id for alert_id, comment_id in comment_ids.items() if alert_id not in held}
+        tell_ends(connection, told, closing.now)
 
 
 def _write_state(connection: sa.Connection, alert_ids: Sequence[str], closing: Closing) -> None:
@@ -61,8 +70,10 @@ def _write_state(connection: sa.Connection, alert_ids: Sequence[str], closing: C
             session_status=SessionStatus.RESOLVED.value,
             resolved_at=closing.now,
             resolved_by=closing.actor,
-            authenticated_as=closing.authenticated_as,
+            authenticated_as=closing.by and closing.by.credential,
             resolution_note=closing.note or None,
+            dismiss_reason=closing.dismiss_reason,
+            feedback=closing.feedback or None,
             version=d.version + 1,
             updated_at=closing.now,
         )
@@ -92,18 +103,19 @@ def _comment(alert_id: str, comment_id: str, closing: Closing) -> dict[str, Any]
     }
 
 
-def _audit(alert_id: str, withdrawn: Sequence[str], closing: Closing) -> dict[str, Any]:
-    return {
-        "id": str(uuid4()),
-        "actor": closing.actor,
-        "action": f"alert_{closing.verb}",
-        "alert_id": alert_id,
-        "details": {
-            "note": closing.note,
-            "from": AlertStatus.ACTIVE.value,
-            "to": closing.status.value,
-            "authenticated_as": closing.authenticated_as,
-            "withdrawn": list(withdrawn),
-        },
-        "created_at": closing.now,
+def _audit(session: AlertSession, withdrawn: Sequence[str], closing: Closing) -> dict[str, Any]:
+    by = replace(closing.by or SYSTEM_PRINCIPAL, name=closing.actor)
+    details = {
+        "note": closing.note,
+        "from": AlertStatus.ACTIVE.value,
+        "to": closing.status.value,
+        "withdrawn": list(withdrawn),
     }
+    return audit_row(
+        by,
+        f"alert_{closing.verb}",
+        closing.now,
+        account_id=session.account_id,
+        alert_id=session.alert_id,
+        details=details,
+    )

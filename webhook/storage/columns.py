@@ -39,6 +39,10 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:  # noqa: ANN401 - SQLAlchemy's signature
+        """None where nothing is to be done: sessions on PostgreSQL are in UTC, see `Database`."""
+        return None if dialect.name == "postgresql" else super().result_processor(dialect, coltype)
+
 
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
@@ -72,3 +76,14 @@ def time_column(name: str, *, nullable: bool = False) -> sa.Column[Any]:
 def one_of(column: str, enum: type[StrEnum]) -> sa.CheckConstraint:
     names = ", ".join(f"'{member.value}'" for member in enum)
     return sa.CheckConstraint(f"{column} IN ({names})", name=column)
+
+
+def among(column: sa.ColumnElement[Any], name: str, dialect: str) -> sa.ColumnElement[bool]:
+    """Whether `column` is one of the values that are bound to `name`.
+
+    On PostgreSQL they are one array: the text is the same for any number of them, so that it stays prepared.
+    """
+    if dialect == "postgresql":
+        values: sa.BindParameter[Any] = sa.bindparam(name, type_=postgresql.ARRAY(column.type))
+        return column == sa.any_(values)
+    return column.in_(sa.bindparam(name, expanding=True, type_=column.type))

@@ -73,7 +73,10 @@ def _postgresql_options(pool_size: int, longest_wait: int) -> dict[str, Any]:
     return {
         "pool_size": pool_size,
         "pool_timeout": longest_wait,
-        "connect_args": {"options": f"-c lock_timeout={longest_wait}s", "connect_timeout": longest_wait},
+        "connect_args": {
+            "options": f"-c lock_timeout={longest_wait}s -c timezone=UTC",
+            "connect_timeout": longest_wait,
+        },
     }
 
 

@@ -241,7 +241,7 @@ def _tell(connection: sa.Connection, note: Note, summary: Summary, now: datetime
     connection.execute(
         sa.update(alert_dynamic)
         .where(alert_dynamic.c.alert_id == note.alert_id)
-        .values(last_notified_at=now, updated_at=now)
+        .values(last_notified_at=now, version=alert_dynamic.c.version + 1, updated_at=now)
     )
     query = sa.select(alert.c.metadata).where(alert.c.id == note.alert_id).with_for_update()
     kept = dict(connection.scalar(query) or {})

@@ -8,18 +8,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import AlertStatus, NotificationStatus, Outcome, SessionStatus
+from webhook.domain.alert import SYSTEM, AlertStatus, NotificationStatus, Outcome, SessionStatus
 from webhook.domain.severity import Severity
 from webhook.storage.records import (
     AlertFilter,
+    AlertPlace,
     AlertRecord,
     AlertSort,
     CommentRecord,
+    NotificationFilter,
     NotificationRecord,
+    Place,
     Statistics,
     Suppressed,
-    TriggerFilter,
-    TriggerRecord,
+    from_microseconds,
+    microseconds,
 )
 from webhook.storage.tables import (
     alert,
@@ -43,7 +46,8 @@ def _alert_columns() -> Sequence[sa.ColumnElement[Any]]:
         *(dynamic[name] for name in ("first_triggered_at", "last_triggered_at")),
         dynamic.latest_metrics.label("metrics"),
         *(dynamic[name] for name in ("escalation_history", "resolved_at", "resolved_by", "resolution_note")),
-        *(dynamic[name] for name in ("version", "updated_at")),
+        *(dynamic[name] for name in ("dismiss_reason", "feedback", "acknowledged_at", "acknowledged_by")),
+        *(dynamic[name] for name in ("snoozed_until", "snoozed_by", "version", "updated_at")),
     )
 
 
@@ -57,16 +61,14 @@ def _alert_record(row: sa.RowMapping) -> AlertRecord:
 
 
 def _alert_conditions(wanted: AlertFilter) -> list[sa.ColumnElement[bool]]:
-    conditions = []
+    conditions = within(alert.c.account_id, wanted.accounts)
     if wanted.alert_type:
         conditions.append(alert.c.alert_type == wanted.alert_type)
     if wanted.account_id:
         conditions.append(alert.c.account_id == wanted.account_id)
     if wanted.search:
-        conditions.append(
-            alert.c.merchant_name.icontains(wanted.search, autoescape=True)
-            | alert.c.account_id.icontains(wanted.search, autoescape=True)
-        )
+        texts = (alert.c.merchant_name, alert.c.account_id, alert.c.title, alert.c.summary)
+        conditions.append(sa.or_(*(text.icontains(wanted.search, autoescape=True) for text in texts)))
     if wanted.since:
         conditions.append(alert.c.created_at >= wanted.since)
     if wanted.until:
@@ -90,11 +92,18 @@ def _closed_since(since: datetime) -> sa.ColumnElement[bool]:
     return (alert_dynamic.c.updated_at >= since) & (alert_dynamic.c.resolved_at >= since)
 
 
+def within(column: sa.ColumnElement[str], accounts: frozenset[str] | None) -> list[sa.ColumnElement[bool]]:
+    """The condition that bounds rows to `accounts`; none for None, which is everybody's."""
+    return [] if accounts is None else [column.in_(accounts)]
+
+
 def count_alerts(connection: sa.Connection, wanted: AlertFilter) -> int:
-    # Every alert has its dynamic row: it is joined only where a condition reads it.
-    source = alert.join(alert_dynamic) if _dynamic_conditions(wanted) else alert
-    statement = sa.select(sa.func.count()).select_from(source).where(*_alert_conditions(wanted))
-    return connection.scalar(statement) or 0
+    # Every alert has its dynamic row: each table is read only where a condition needs it.
+    fixed, dynamic = _alert_conditions(wanted), _dynamic_conditions(wanted)
+    source: sa.FromClause = alert_dynamic if dynamic else alert
+    if fixed and dynamic:
+        source = alert.join(alert_dynamic)
+    return connection.scalar(sa.select(sa.func.count()).select_from(source).where(*fixed, *dynamic)) or 0
 
 
 def list_alerts(
@@ -105,31 +114,84 @@ def list_alerts(
     descending: bool = True,
     limit: int = 20,
     offset: int = 0,
+    after: AlertPlace | None = None,
 ) -> list[AlertRecord]:
-    """Newest first, or gravest first and then newest; the id settles ties, so that pages never overlap.
+    """In the order asked for, ties newest first and then by id, so that pages never overlap.
 
-    `descending` severity is gravest first; P0 is the gravest, so that is ascending in the column.
+    `descending` severity is gravest first; P0 is the gravest, so that is ascending in the column. `after` is the place
+    of the last alert of the page before. What an offset passes over is read as ids alone.
     """
-    order: list[sa.ColumnElement[Any]] = [alert.c.created_at.desc(), alert.c.id.desc()]
+    order = _order(sort, descending=descending)
+    conditions = [*_alert_conditions(wanted), *_dynamic_conditions(wanted)]
+    if after is not None:
+        conditions += _beyond(sort, after, descending=descending)
+    page = sa.select(*_alert_columns()).select_from(alert.join(alert_dynamic))
+    if offset:
+        source = alert if sort is AlertSort.TIME and not _dynamic_conditions(wanted) else alert.join(alert_dynamic)
+        ids = sa.select(alert.c.id).select_from(source).where(*conditions).order_by(*order).limit(limit).offset(offset)
+        page = page.where(alert.c.id.in_(ids.subquery().select()))
+    else:
+        page = page.where(*conditions).limit(limit)
+    return [_alert_record(row) for row in connection.execute(page.order_by(*order)).mappings()]
+
+
+_SORTED: dict[AlertSort, sa.Column[Any]] = {
+    AlertSort.SEVERITY: alert_dynamic.c.current_severity,
+    AlertSort.LAST_TRIGGERED: alert_dynamic.c.last_triggered_at,
+    AlertSort.UPDATED: alert_dynamic.c.updated_at,
+    AlertSort.OCCURRENCES: alert_dynamic.c.occurrence_count,
+}
+
+
+def _order(sort: AlertSort, *, descending: bool) -> list[sa.ColumnElement[Any]]:
+    if sort is AlertSort.TIME and not descending:
+        return [alert.c.created_at.asc(), alert.c.id.asc()]
+    newest: list[sa.ColumnElement[Any]] = [alert.c.created_at.desc(), alert.c.id.desc()]
+    if sort is AlertSort.TIME:
+        return newest
+    column = _SORTED[sort]
+    return [column.asc() if descending is (sort is AlertSort.SEVERITY) else column.desc(), *newest]
+
+
+def _beyond(sort: AlertSort, after: AlertPlace, *, descending: bool) -> list[sa.ColumnElement[bool]]:
+    """What comes after a place in the order."""
+    at, tie = alert.c.created_at, alert.c.id
+    if sort is AlertSort.TIME:
+        if descending:
+            return [at <= after.created_at, (at < after.created_at) | (tie < after.id)]
+        return [at >= after.created_at, (at > after.created_at) | (tie > after.id)]
+    column, value = _SORTED[sort], _value(sort, after.value)
+    rising = descending is (sort is AlertSort.SEVERITY)
+    later = column > value if rising else column < value
+    older = (at < after.created_at) | ((at == after.created_at) & (tie < after.id))
+    return [later | ((column == value) & older)]
+
+
+def _value(sort: AlertSort, value: int) -> object:
     if sort is AlertSort.SEVERITY:
-        severity = alert_dynamic.c.current_severity
-        order.insert(0, severity.asc() if descending else severity.desc())
-    elif not descending:
-        order = [alert.c.created_at.asc(), alert.c.id.asc()]
+        return f"P{value}"
+    return value if sort is AlertSort.OCCURRENCES else from_microseconds(value)
+
+
+def place_of(record: AlertRecord, sort: AlertSort) -> AlertPlace:
+    """Where a listed alert stands."""
+    value = {
+        AlertSort.TIME: 0,
+        AlertSort.SEVERITY: int(record.severity.value[1:]),
+        AlertSort.LAST_TRIGGERED: microseconds(record.last_triggered_at),
+        AlertSort.UPDATED: microseconds(record.updated_at),
+        AlertSort.OCCURRENCES: record.occurrence_count,
+    }[sort]
+    return AlertPlace(value, record.created_at, record.id)
+
+
+def alert_by_id(connection: sa.Connection, alert_id: str, accounts: frozenset[str] | None = None) -> AlertRecord | None:
+    """None when there is none, or it is another's; `alert_id` has to be a UUID."""
     statement = (
         sa.select(*_alert_columns())
         .select_from(alert.join(alert_dynamic))
-        .where(*_alert_conditions(wanted))
-        .order_by(*order)
-        .limit(limit)
-        .offset(offset)
+        .where(alert.c.id == alert_id, *within(alert.c.account_id, accounts))
     )
-    return [_alert_record(row) for row in connection.execute(statement).mappings()]
-
-
-def alert_by_id(connection: sa.Connection, alert_id: str) -> AlertRecord | None:
-    """None when there is none; `alert_id` has to be a UUID."""
-    statement = sa.select(*_alert_columns()).select_from(alert.join(alert_dynamic)).where(alert.c.id == alert_id)
     row = connection.execute(statement).mappings().one_or_none()
     return None if row is None else _alert_record(row)
 
@@ -162,90 +224,103 @@ def channels_of(connection: sa.Connection, alert_ids: Sequence[str]) -> dict[str
     return channels
 
 
-def comments_of(connection: sa.Connection, alert_id: str, limit: int = 200) -> list[CommentRecord]:
-    """Newest first."""
+def comments_of(
+    connection: sa.Connection, alert_id: str, limit: int = 200, before: Place | None = None, *, people: bool = False
+) -> list[CommentRecord]:
+    """Newest first; of `people` alone, or of all. Whether the alert may be seen is asked before."""
+    by_people = [alert_comment.c.created_by != SYSTEM] if people else []
     columns = [alert_comment.c[name] for name in CommentRecord.__slots__]
     statement = (
         sa.select(*columns)
-        .where(alert_comment.c.alert_id == alert_id)
-        .order_by(alert_comment.c.created_at.desc(), alert_comment.c.id)
+        .where(alert_comment.c.alert_id == alert_id, *by_people, *before_place(alert_comment, before))
+        .order_by(alert_comment.c.created_at.desc(), alert_comment.c.id.desc())
         .limit(limit)
     )
     return [CommentRecord(**row) for row in connection.execute(statement).mappings()]
 
 
-def notifications_of(connection: sa.Connection, alert_id: str, limit: int = 200) -> list[NotificationRecord]:
+def comment_by_id(connection: sa.Connection, comment_id: str) -> CommentRecord:
+    columns = [alert_comment.c[name] for name in CommentRecord.__slots__]
+    statement = sa.select(*columns).where(alert_comment.c.id == comment_id)
+    return CommentRecord(**connection.execute(statement).mappings().one())
+
+
+def list_notifications(
+    connection: sa.Connection, wanted: NotificationFilter, limit: int = 200, before: Place | None = None
+) -> list[NotificationRecord]:
     """Newest first."""
-    columns = [notification.c[name] for name in NotificationRecord.__slots__]
     statement = (
-        sa.select(*columns)
-        .where(notification.c.alert_id == alert_id)
-        .order_by(notification.c.created_at.desc(), notification.c.id)
+        sa.select(*(notification.c[name] for name in NotificationRecord.__slots__))
+        .where(*notification_conditions(wanted), *before_place(notification, before))
+        .order_by(notification.c.created_at.desc(), notification.c.id.desc())
         .limit(limit)
     )
     rows = connection.execute(statement).mappings()
     return [NotificationRecord(**{**row, "status": NotificationStatus(row["status"])}) for row in rows]
 
 
-def _trigger_conditions(wanted: TriggerFilter) -> list[sa.ColumnElement[bool]]:
-    log = alert_trigger_log.c
-    conditions: list[sa.ColumnElement[bool]] = []
-    if wanted.alert_id:
-        conditions.append(log.alert_id == wanted.alert_id)
-    if wanted.outcome:
-        conditions.append(log.outcome == wanted.outcome.value)
+def notification_conditions(wanted: NotificationFilter) -> list[sa.ColumnElement[bool]]:
+    n = notification.c
+    equal = {
+        n.status: wanted.status.value if wanted.status else "",
+        n.channel_type: wanted.channel,
+        n.account_id: wanted.account_id,
+        n.alert_id: wanted.alert_id,
+    }
+    conditions = [
+        *within(n.account_id, wanted.accounts),
+        *(column == value for column, value in equal.items() if value),
+    ]
     if wanted.since:
-        conditions.append(log.created_at >= wanted.since)
-    if wanted.before:
-        at, trigger_id = wanted.before
-        conditions += [log.created_at <= at, (log.created_at < at) | (log.id < trigger_id)]
+        conditions.append(n.created_at >= wanted.since)
+    if wanted.until:
+        conditions.append(n.created_at <= wanted.until)
     return conditions
 
 
-def _account_condition(connection: sa.Connection, account: str) -> sa.ColumnElement[bool]:
-    """An account id that is known is matched exactly, by index; anything else is part of a name."""
-    log = alert_trigger_log.c
-    known = sa.select(sa.literal(1)).where(log.account_id == account).limit(1)
-    if connection.scalar(known):
-        return log.account_id == account
-    name: sa.ColumnElement[str] = log.labels["merchant_name"].as_string()
-    in_name: sa.ColumnElement[bool] = name.icontains(account, autoescape=True)
-    return in_name | log.account_id.icontains(account, autoescape=True)
+def before_place(table: sa.Table, place: Place | None) -> list[sa.ColumnElement[bool]]:
+    """What comes after a place in a list that is newest first."""
+    if place is None:
+        return []
+    at, row_id = place
+    return [table.c.created_at <= at, (table.c.created_at < at) | (table.c.id < row_id)]
 
 
-def list_triggers(connection: sa.Connection, wanted: TriggerFilter, limit: int = 50) -> list[TriggerRecord]:
-    """Newest first; ask on with `before` = (created_at, id) of the last one."""
-    log = alert_trigger_log.c
-    renamed = {"metrics": "metrics_data"}
-    columns = [log[renamed.get(name, name)].label(name) for name in TriggerRecord.__slots__]
-    statement = sa.select(*columns).where(*_trigger_conditions(wanted))
-    if wanted.account:
-        statement = statement.where(_account_condition(connection, wanted.account))
-    statement = statement.order_by(log.created_at.desc(), log.id.desc()).limit(limit)
-    return [TriggerRecord(**row) for row in connection.execute(statement).mappings()]
-
-
-def count_suppressed(connection: sa.Connection, since: datetime) -> Suppressed:
+def count_suppressed(connection: sa.Connection, since: datetime, accounts: frozenset[str] | None = None) -> Suppressed:
     """The one figure of the list's head that grows with the traffic: there may be hundreds of thousands in a day."""
     log = alert_trigger_log.c
     held_back = sa.select(sa.func.count(), sa.func.count(log.account_id.distinct())).where(
-        log.created_at >= since, log.outcome == Outcome.SUPPRESSED.value
+        log.created_at >= since, log.outcome == Outcome.SUPPRESSED.value, *within(log.account_id, accounts)
     )
-    triggers, accounts = connection.execute(held_back).one()
-    return Suppressed(triggers, accounts)
+    triggers, merchants = connection.execute(held_back).one()
+    return Suppressed(triggers, merchants)
 
 
-def statistics(connection: sa.Connection, day_start: datetime, suppressed: Suppressed | None = None) -> Statistics:
+def statistics(
+    connection: sa.Connection,
+    day_start: datetime,
+    suppressed: Suppressed | None = None,
+    accounts: frozenset[str] | None = None,
+) -> Statistics:
     """What the head of the list says, each statement on an index; `suppressed` where it was counted just before."""
     dynamic = alert_dynamic.c
     by_severity = (
         sa.select(dynamic.current_severity, sa.func.count())
-        .where(dynamic.status == AlertStatus.ACTIVE.value)
+        .select_from(alert_dynamic if accounts is None else alert_dynamic.join(alert))
+        .where(dynamic.status == AlertStatus.ACTIVE.value, *within(alert.c.account_id, accounts))
         .group_by(dynamic.current_severity)
     )
     counted = {Severity(severity): count for severity, count in connection.execute(by_severity)}
-    resolved = sa.select(sa.func.count()).where(dynamic.status == AlertStatus.RESOLVED.value, _closed_since(day_start))
-    suppressed = suppressed or count_suppressed(connection, day_start)
+    resolved = (
+        sa.select(sa.func.count())
+        .select_from(alert_dynamic if accounts is None else alert_dynamic.join(alert))
+        .where(
+            dynamic.status == AlertStatus.RESOLVED.value,
+            _closed_since(day_start),
+            *within(alert.c.account_id, accounts),
+        )
+    )
+    suppressed = suppressed or count_suppressed(connection, day_start, accounts)
     return Statistics(
         active={severity: counted.get(severity, 0) for severity in Severity},
         resolved=connection.scalar(resolved) or 0,

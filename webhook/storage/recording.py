@@ -13,6 +13,7 @@ from webhook.domain.ledger import Changes, Comment, Entry
 from webhook.domain.payload import Rejected
 from webhook.storage.announcements import announcement_rows
 from webhook.storage.bulk import Write, execute_writes
+from webhook.storage.flapping import FLAPPING, flapping_rows
 from webhook.storage.sessions import session_values
 from webhook.storage.tables import (
     alert,
@@ -24,7 +25,6 @@ from webhook.storage.tables import (
     notification,
 )
 
-_ALERTMANAGER = "alertmanager"
 _LONGEST_TITLE = 200
 
 _ALERT = Write("insert", alert)
@@ -52,7 +52,8 @@ def record(connection: sa.Connection, changes: Changes, now: datetime) -> None:
         (_INSTANCE, [_instance(*changes.instances[key]) for key in sorted(changes.instances)]),
         (_COMMENT, [_comment(comment, now) for comment in changes.comments]),
         (_NOTIFICATION, told),
-        (_LOG, [_log(entry, now) for entry in changes.entries]),
+        (FLAPPING, flapping_rows(changes.flapping, now)),
+        (_LOG, [_log(entry, position, now) for position, entry in enumerate(changes.entries)]),
     )
     execute_writes(connection, writes)
 
@@ -131,17 +132,18 @@ def _comment(comment: Comment, now: datetime) -> dict[str, Any]:
     }
 
 
-def _log(entry: Entry, now: datetime) -> dict[str, Any]:
+def _log(entry: Entry, position: int, now: datetime) -> dict[str, Any]:
     """One row of the trigger log; of an alert that could not be understood it keeps the text."""
     item = entry.received.item
     row = {
         "id": str(uuid4()),
         "alert_id": entry.alert_id,
-        "source": _ALERTMANAGER,
+        "source": item.source,
         "condition_fingerprint": entry.received.condition,
         "outcome": entry.outcome.value,
         "outcome_reason": entry.reason,
         "notify": entry.notify,
+        "position": position,
         "created_at": now,
     }
     return {**row, **(_unread(item) if isinstance(item, Rejected) else _read(item, entry))}
@@ -160,8 +162,14 @@ def _read(trigger: Trigger, entry: Entry) -> dict[str, Any]:
         "metrics_data": trigger.metrics,
         "labels": trigger.labels,
         "annotations": trigger.annotations,
-        "verdict": entry.verdict.as_json() if entry.verdict is not None else {},
+        "verdict": _verdict(entry),
     }
+
+
+def _verdict(entry: Entry) -> dict[str, Any]:
+    """With the frequency limit that held the message back, where one did."""
+    verdict = entry.verdict.as_json() if entry.verdict is not None else {}
+    return verdict if entry.limit is None else {**verdict, "limit": entry.limit.as_json()}
 
 
 def _unread(rejected: Rejected) -> dict[str, Any]:

@@ -4,22 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from webhook.domain.alert import AlertStatus, NotificationStatus, Outcome, SessionStatus
+from webhook.domain.alert import AlertStatus, NotificationStatus, Outcome, SessionStatus, TriggerStatus
 from webhook.domain.severity import Severity
 
 
 class AlertSort(StrEnum):
     TIME = "triggered_at"
     SEVERITY = "severity"
+    LAST_TRIGGERED = "last_triggered_at"
+    UPDATED = "updated_at"
+    OCCURRENCES = "occurrence_count"
+
+
+Place = tuple[datetime, str]
+"""Of a row in a list by time: when, and its id."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(at: datetime) -> int:
+    """Since 1970."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(value: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=value)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPlace:
+    """Of an alert in a list: the value that is sorted by (times in microseconds, severity as its number), and ties."""
+
+    value: int
+    created_at: datetime
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
 class AlertFilter:
-    """Empty fields do not filter. `search` is part of a merchant's name or account id; times are of creation."""
+    """Empty fields do not filter. `search` is part of a text or name; times are of creation.
+
+    `accounts` bounds who asks.
+    """
 
     alert_type: str = ""
     severity: Severity | None = None
@@ -29,6 +60,7 @@ class AlertFilter:
     since: datetime | None = None
     until: datetime | None = None
     resolved_since: datetime | None = None
+    accounts: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +89,12 @@ class AlertRecord:
     resolved_at: datetime | None
     resolved_by: str | None
     resolution_note: str | None
+    dismiss_reason: str | None
+    feedback: str | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    snoozed_until: datetime | None
+    snoozed_by: str | None
     version: int
     updated_at: datetime
 
@@ -98,11 +136,21 @@ class CommentRecord:
     content: str
     created_by: str
     created_at: datetime
+    metadata: Mapping[str, Any] | None
+    metrics_snapshot: Mapping[str, float] | None
+
+    @property
+    def mentions(self) -> list[str]:
+        named = (self.metadata or {}).get("mentions")
+        return [str(name) for name in named] if isinstance(named, list) else []
 
 
 @dataclass(frozen=True, slots=True)
 class NotificationRecord:
     id: str
+    alert_id: str
+    account_id: str
+    alert_type: str
     channel_type: str
     status: NotificationStatus
     reason: str
@@ -113,17 +161,50 @@ class NotificationRecord:
     failed_at: datetime | None
     retry_count: int
     error_message: str | None
+    requested_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationFilter:
+    """Empty fields do not filter; times are of creation. `accounts` bounds who asks."""
+
+    status: NotificationStatus | None = None
+    channel: str = ""
+    account_id: str = ""
+    alert_id: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    accounts: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TriggerFilter:
-    """Empty fields do not filter. `account` is an exact account id, or part of a merchant's name or account id."""
+    """Empty fields do not filter. `account` is an exact account id, or part of a merchant's name or account id.
+
+    `label` is part of the labels' text; `reason` is part of the outcome's. `accounts` bounds who asks.
+    """
 
     account: str = ""
+    alert_type: str = ""
     outcome: Outcome | None = None
+    reason: str = ""
+    alert_name: str = ""
+    status: TriggerStatus | None = None
+    severity: Severity | None = None
+    label: str = ""
     alert_id: str = ""
     since: datetime | None = None
-    before: tuple[datetime, str] | None = None
+    until: datetime | None = None
+    before: Place | None = None
+    accounts: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerPage:
+    """Newest first. `next` is where to read on: set too where a page that is not full stands for much that was read."""
+
+    records: list[TriggerRecord]
+    next: Place | None
 
 
 @dataclass(frozen=True, slots=True)

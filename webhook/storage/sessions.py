@@ -17,12 +17,15 @@ from webhook.domain.alert import (
     TriggerStatus,
 )
 from webhook.domain.severity import Escalation, Severity
+from webhook.storage.columns import among
 from webhook.storage.tables import alert, alert_dynamic, alert_instance
+
+_UNREAD = frozenset({"id", "latest_metrics", "resolution_note", "feedback", "last_escalated_at", "updated_at"})
 
 _SESSION = sa.select(
     alert.c.account_id,
     alert.c.alert_type,
-    *(column for column in alert_dynamic.c if column.name not in ("id", "latest_metrics")),
+    *(column for column in alert_dynamic.c if column.name not in _UNREAD),
 ).select_from(alert_dynamic.join(alert, alert.c.id == alert_dynamic.c.alert_id))
 
 
@@ -36,7 +39,7 @@ def lock_sessions(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> 
 
 def lock_active_sessions(connection: sa.Connection, conditions: list[str]) -> dict[str, AlertSession]:
     """The latest session of an active alert for each condition fingerprint, locked as `lock_sessions` does."""
-    rows = connection.execute(_active_sessions(), {"conditions": conditions}).mappings()
+    rows = connection.execute(_active_sessions(connection.dialect.name), {"conditions": conditions}).mappings()
     return {row["condition_fingerprint"]: session_of(row) for row in rows}
 
 
@@ -46,10 +49,10 @@ def _locking(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 @cache
-def _active_sessions() -> sa.Select[Any]:
-    conditions: sa.BindParameter[str] = sa.bindparam("conditions", expanding=True)
+def _active_sessions(dialect: str) -> sa.Select[Any]:
     return _locking(
-        alert_dynamic.c.condition_fingerprint.in_(conditions), alert_dynamic.c.status == AlertStatus.ACTIVE.value
+        among(alert_dynamic.c.condition_fingerprint, "conditions", dialect),
+        alert_dynamic.c.status == AlertStatus.ACTIVE.value,
     )
 
 
@@ -72,6 +75,7 @@ def session_of(row: sa.RowMapping) -> AlertSession:
         version=row["version"],
         escalations=tuple(Escalation.from_json(entry) for entry in history),
         resolved_at=row["resolved_at"],
+        snoozed_until=row["snoozed_until"],
     )
 
 
@@ -103,21 +107,21 @@ def read_instances(
     """Instances by (fingerprint, starts_at), with whether a person has closed their alert."""
     wanted = set(keys)
     asked = {"fingerprints": sorted({key[0] for key in wanted}), "starts": sorted({key[1] for key in wanted})}
-    rows = connection.execute(_instances(), asked).mappings()
+    rows = connection.execute(_instances(connection.dialect.name), asked).mappings()
     found = (instance_of(row, closed_by_person=bool(row["closed_by_person"])) for row in rows)
     return {key: instance for instance in found if (key := (instance.fingerprint, instance.starts_at)) in wanted}
 
 
 @cache
-def _instances() -> sa.Select[Any]:
+def _instances(dialect: str) -> sa.Select[Any]:
     i = alert_instance.c
     closed_by_person = alert_dynamic.c.authenticated_as.is_not(None)
     return (
         sa.select(alert_instance, closed_by_person.label("closed_by_person"))
         .select_from(alert_instance.outerjoin(alert_dynamic, alert_dynamic.c.alert_id == i.alert_id))
         .where(
-            i.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
-            i.starts_at.in_(sa.bindparam("starts", expanding=True, type_=i.starts_at.type)),
+            among(i.fingerprint, "fingerprints", dialect),
+            among(i.starts_at, "starts", dialect),
         )
     )
 

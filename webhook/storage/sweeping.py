@@ -27,16 +27,21 @@ from webhook.domain.alert import (
     TriggerStatus,
 )
 from webhook.domain.ledger import Channels
+from webhook.domain.report import REPORTED
 from webhook.domain.session import raised
 from webhook.domain.severity import Escalation, Severity
 from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.database import Database
+from webhook.storage.flapping import calm_down, purge_steady
+from webhook.storage.repeats import purge_answers
 from webhook.storage.sessions import instance_of, session_of
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log
 from webhook.storage.telling import tell_escalation
 from webhook.storage.transactions import transaction
 
 _COLUMNS = alert_dynamic.c
+_NOT_HELD = "Alertmanager does not hold it as firing any more"
+_UNREPORTED = "nothing was reported for a session timeout"
 
 
 class Sweeping:
@@ -176,6 +181,15 @@ class SweepBatch:
         )
         tell_escalation(self._connection, self._channels, session, escalation, self._now)
 
+    def calm_down(self, after: str, limit: int) -> tuple[int, str | None]:
+        """See `webhook.storage.flapping.calm_down`."""
+        return calm_down(self._connection, self._alert_types, self._now, after, limit)
+
+    def forget(self) -> None:
+        """What nobody asks for any more: answers to requests of yesterday, conditions that start no more."""
+        purge_answers(self._connection, self._now)
+        purge_steady(self._connection, self._alert_types, self._now)
+
     def _reached_a_step(self, settings: AlertTypeSettings) -> sa.ColumnElement[bool]:
         return sa.or_(
             sa.false(),
@@ -249,7 +263,7 @@ class SweepBatch:
             "annotations": {},
             "verdict": {},
             "outcome": Outcome.RESOLVED.value,
-            "outcome_reason": "Alertmanager does not hold it as firing any more",
+            "outcome_reason": _UNREPORTED if row["fingerprint"].startswith(REPORTED) else _NOT_HELD,
             "created_at": self._now,
         }
 

@@ -94,6 +94,7 @@ alert_dynamic = sa.Table(
     ),
     sa.Index(None, "condition_fingerprint", "last_triggered_at"),
     sa.Index(None, "status", "session_status"),
+    sa.Index(None, "current_severity", "first_triggered_at"),
     sa.Index(None, "updated_at"),
 )
 
@@ -140,6 +141,7 @@ alert_trigger_log = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("outcome_reason", sa.Text, nullable=False, server_default=""),
     sa.Column("notify", sa.String(32), nullable=False, server_default=""),  # reason, or withheld:<why>
+    sa.Column("position", sa.Integer, nullable=False, server_default="0"),  # in its delivery, decided in order
     time_column("created_at"),
     *common_columns(),
     sa.Index(None, "alert_id", "created_at"),
@@ -236,6 +238,7 @@ alert_flapping = sa.Table(
     sa.Column("alert_type", sa.String(64), nullable=False),
     sa.Column("restarts", Json, nullable=False),  # times at which it fired again after a resolve, ISO 8601
     time_column("flapping_since", nullable=True),
+    time_column("told_at", nullable=True),  # that it flaps
     time_column("updated_at"),
     sa.Index(None, "updated_at"),
 )
@@ -294,7 +297,9 @@ notification = sa.Table(
     sa.CheckConstraint("(status = 'FAILED') = (failed_at IS NOT NULL)", name="failed_at"),
     sa.Index(None, "status", "not_before"),
     sa.Index(None, "alert_id"),
+    sa.Index(None, "comment_id"),  # comments are deleted with their alerts
     sa.Index(None, "account_id", "alert_type", "created_at"),
+    sa.Index(None, "created_at"),
 )
 
 audit_log = sa.Table(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
 
+from webhook.domain.action import Doing
 from webhook.domain.alert import AlertSession, CommentType, NotificationStatus, NotifyReason, TriggerStatus
 from webhook.domain.ledger import Channels, channels_of
+from webhook.domain.session import IllegalChange
 from webhook.domain.severity import Escalation
 from webhook.storage.announcements import notification_row, state_of
-from webhook.storage.configs import read_configs
+from webhook.storage.config_rows import read_configs
 from webhook.storage.sessions import session_of
 from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_instance, alert_trigger_log, notification
 
@@ -25,6 +27,8 @@ def tell_ends(connection: sa.Connection, comment_ids: Mapping[str, str], now: da
     `comment_ids` names the alerts, and for each the comment that says why it ended.
     """
     alert_ids = list(comment_ids)
+    if not alert_ids:
+        return
     told, peaks, ends = _told(connection, alert_ids), _peaks(connection, alert_ids), _ends(connection, alert_ids)
     rows = []
     for row in _alerts(connection, alert_ids):
@@ -78,13 +82,47 @@ def tell_escalation(
         connection.execute(sa.insert(notification), rows)
 
 
+def tell_again(
+    connection: sa.Connection, default: Channels, session: AlertSession, wanted: Sequence[str], doing: Doing
+) -> list[str]:
+    """The alert as it stands, on the channels that are `wanted`, or on all that the merchant has.
+
+    Return the channels; raise IllegalChange for one that the merchant does not have.
+    """
+    key = (session.account_id, session.alert_type)
+    channels = channels_of(read_configs(connection, {key}).get(key), default)
+    unknown = sorted(set(wanted) - channels.keys())
+    if unknown or not channels:
+        have = ", ".join(channels) or "none"
+        raise IllegalChange(f"this merchant has no channel {', '.join(unknown)} (it has: {have})".replace("  ", " "))
+    told = _told(connection, [session.alert_id])[session.alert_id]
+    last: Mapping[str, Any] = next(reversed(told.values()), {})
+    (row,) = _alerts(connection, [session.alert_id])
+    queued = list(dict.fromkeys(wanted)) or list(channels)
+    rows = [
+        _message(
+            row,
+            NotifyReason.RESEND,
+            channel,
+            told.get(channel, last),
+            comment_id=None,
+            now=doing.now,
+            extra={"channel_settings": dict(channels[channel])},
+        )
+        | {"requested_by": doing.actor}
+        for channel in queued
+    ]
+    connection.execute(sa.insert(notification), rows)
+    return queued
+
+
 def _message(
     row: sa.RowMapping,
     reason: NotifyReason,
     channel: str,
     told: Mapping[str, Any],
     *,
-    comment_id: str,
+    comment_id: str | None,
     now: datetime,
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:

@@ -1,246 +1,198 @@
-"""Who is looking: one admin token, as a login for people and as a bearer for programs.
+"""The doors: who comes with what, and who that makes them.
 
-Who is not let in is answered with 401 by the API and sent to the login page by the pages; 429 is for guessing.
+Who is not let in is answered with 401 by the API and sent to the login page by the pages; 429 is for guessing and for
+asking too often. Programs bring the admin token or an API key with every request, people a session that stands for
+one of these or for a login at the OpenID provider.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import OrderedDict, deque
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from math import ceil
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, redirect, render_template, request, session, url_for
-from flask.sessions import SecureCookieSessionInterface
-from flask_wtf.csrf import CSRFError, CSRFProtect
-from werkzeug.exceptions import TooManyRequests, Unauthorized
+from flask import g, redirect, request, session, url_for
+from werkzeug.exceptions import Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
 from webhook.domain.access import Principal, Role
+from webhook.storage.keys import KeyRecord
 from webhook.web.access import admit
 from webhook.web.contracts import ADMIN_SESSION, ADMIN_TOKEN
+from webhook.web.keyring import KeyRing
+from webhook.web.people import Person
+from webhook.web.rates import Rates
+from webhook.web.security import protect
 
-ATTEMPTS = 10
-ATTEMPT_WINDOW = timedelta(minutes=5)
-REMEMBERED_ADDRESSES = 4096
-SESSION_LIFETIME = timedelta(days=7)
-LONGEST_BODY = 64 * 1024
-"""Bytes: far more than any form or API call needs. Who is to send more raises it for that request, once let in."""
-
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-SECURITY_HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    # Not no-referrer: over https the CSRF check compares the referrer with the host.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-}
-
-
-class CookieOverHttps(SecureCookieSessionInterface):
-    """The session cookie is Secure whenever the request came over https."""
-
-    def get_cookie_secure(self, app: Flask) -> bool:
-        return super().get_cookie_secure(app) or request.is_secure
-
-
-class LoginAttempts:
-    """Failed logins per address: at most ATTEMPTS in ATTEMPT_WINDOW, kept by this process alone."""
-
-    def __init__(self) -> None:
-        self._failures: OrderedDict[str, deque[datetime]] = OrderedDict()
-
-    def wait(self, address: str, now: datetime) -> timedelta | None:
-        """How long the address has to wait; None when it may try."""
-        failures = self._failures.get(address)
-        if failures is None:
-            return None
-        while failures and failures[0] <= now - ATTEMPT_WINDOW:
-            failures.popleft()
-        return failures[0] + ATTEMPT_WINDOW - now if len(failures) >= ATTEMPTS else None
-
-    def failed(self, address: str, now: datetime) -> None:
-        self._failures.setdefault(address, deque(maxlen=ATTEMPTS)).append(now)
-        self._failures.move_to_end(address)
-        while len(self._failures) > REMEMBERED_ADDRESSES:
-            self._failures.popitem(last=False)
-
-    def succeeded(self, address: str) -> None:
-        self._failures.pop(address, None)
-
-
-def local_path(target: str | None) -> str | None:
-    """`target` when it is a path on this host, else None: no open redirects."""
-    if not target or not target.startswith("/") or target.startswith("//") or "\\" in target:
-        return None
-    if any(ord(character) < ord(" ") for character in target):
-        return None
-    try:
-        parts = urlsplit(target)
-    except ValueError:
-        return None
-    return None if parts.scheme or parts.netloc else target
+LOGIN_WANTED = "Send an API key as `X-API-Key` or `Authorization: Bearer …`, or log in."
+WRONG = "The token or key is not right."
 
 
 class Gate:
-    """Lets in who knows the admin token. The session holds a digest of it: a new token ends every session."""
+    """Says who a request is from. A session holds digests: a new admin token, a key's end, end its sessions."""
 
-    def __init__(self, admin_token: str, secret: bytes, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        admin_token: str,
+        secret: bytes,
+        keys: KeyRing,
+        rates: Rates,
+        clock: Callable[[], datetime],
+        *,
+        realm: str = "",
+    ) -> None:
         if not admin_token:
             raise ValueError("the admin token is empty")
         self._token = hashlib.sha256(admin_token.encode()).digest()
-        self._mark = hmac.new(secret, self._token, hashlib.sha256).hexdigest()[:32]
+        self._secret = secret
+        self._realm = realm
         self._clock = clock
-        self.attempts = LoginAttempts()
+        self.keys = keys
+        self.rates = rates
+
+    def _mark(self, what: bytes) -> str:
+        return hmac.new(self._secret, what, hashlib.sha256).hexdigest()[:32]
 
     def _knows(self, token: str) -> bool:
         return hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._token)
 
-    def check(self, token: str) -> bool:
-        """Whether the token is right; raise TooManyRequests for a wrong one from an address that guesses.
+    def check(self, given: str) -> Principal | KeyRecord | None:
+        """The admin, or the key, that `given` is; None for a wrong one, TooManyRequests from an address that guesses.
 
-        A right token always passes: behind a proxy everybody may have the address of the one who guesses.
+        A right one always passes: behind a proxy everybody may have the address of the one who guesses.
         """
-        address, now = request.remote_addr or "", self._clock()
-        if self._knows(token):
-            self.attempts.succeeded(address)
-            return True
-        wait = self.attempts.wait(address, now)
-        if wait is not None:
-            seconds = ceil(wait.total_seconds())
-            raise TooManyRequests(
-                f"Too many failed attempts. Try again in {ceil(seconds / 60)} min.", retry_after=seconds
-            )
-        self.attempts.failed(address, now)
-        return False
+        address = request.remote_addr or ""
+        found = Principal("admin", Role.ADMIN, ADMIN_TOKEN, address=address) if self._knows(given) else None
+        key = None if found else self.keys.opened_by(given)
+        if found or key:
+            return found or key
+        self.rates.guessed(address)
+        return None
 
-    def open_session(self) -> None:
-        session.clear()
-        session.permanent = True
-        session["mark"] = self._mark
+    def enter(self, given: str) -> bool:
+        """Open a session for who knows the admin token or an API key."""
+        found = self.check(given)
+        if found is None:
+            return False
+        self.rates.forgive(request.remote_addr or "")
+        if isinstance(found, KeyRecord):
+            _open({"kind": "key", "key": found.prefix, "mark": self._mark(found.secret_hash.encode())})
+        else:
+            _open({"kind": "admin", "mark": self._mark(self._token)})
+        return True
 
-    @property
-    def has_session(self) -> bool:
-        return hmac.compare_digest(str(session.get("mark", "")), self._mark)
+    def enter_as(self, person: Person) -> None:
+        """Open a session for somebody whom the OpenID provider named."""
+        _open(
+            {
+                "kind": "oidc",
+                "mark": self._mark(f"oidc {person.realm}".encode()),
+                "name": person.name,
+                "role": person.role.value,
+                "credential": person.credential,
+                "accounts": sorted(person.account_ids),
+                "until": person.until.isoformat(),
+            }
+        )
+
+    def visitor(self) -> Principal | None:
+        """Whose session this is; None without one, and where what it stands for has ended."""
+        if "visitor" not in g:
+            g.visitor = self._visitor(session)
+        found: Principal | None = g.visitor
+        return found
+
+    def still_in(self, principal: Principal) -> bool:
+        """Whether an API key is valid still, for who stays longer than one request."""
+        kind, _, prefix = principal.credential.partition("/")
+        return kind != "api_key" or self.keys.valid(prefix) is not None
+
+    def _visitor(self, held: Mapping[str, Any]) -> Principal | None:
+        kind, mark = held.get("kind"), str(held.get("mark", ""))
+        address = request.remote_addr or ""
+        if kind == "admin" and hmac.compare_digest(mark, self._mark(self._token)):
+            return Principal("admin", Role.ADMIN, ADMIN_SESSION, address=address)
+        if kind == "key":
+            key = self.keys.valid(str(held["key"]))
+            if key is not None and hmac.compare_digest(mark, self._mark(key.secret_hash.encode())):
+                return of_key(key, address)
+        if kind == "oidc" and hmac.compare_digest(mark, self._mark(f"oidc {self._realm}".encode())):
+            until = datetime.fromisoformat(held["until"])
+            if self._clock() < until:
+                accounts = frozenset(held["accounts"])
+                return Principal(held["name"], Role(held["role"]), held["credential"], accounts, address)
+        return None
 
 
-def _secret(app: Flask, admin_token: str) -> bytes:
-    """The application's own secret, or one derived from the token, equal in every process."""
-    if not app.secret_key:
-        app.secret_key = hmac.new(admin_token.encode(), b"sentinel session cookie", hashlib.sha256).digest()
-    return app.secret_key if isinstance(app.secret_key, bytes) else app.secret_key.encode()
+def of_key(key: KeyRecord, address: str) -> Principal:
+    return Principal(key.name, key.role, f"api_key/{key.prefix}", frozenset(key.account_ids), address)
 
 
-def secure_application(app: Flask, admin_token: str, clock: Callable[[], datetime]) -> Gate:
-    """Session cookie, CSRF tokens and security headers; the CSRF check itself is `require_login`'s."""
-    gate = Gate(admin_token, _secret(app, admin_token), clock)
-    app.session_interface = CookieOverHttps()
-    app.config.update(
-        MAX_CONTENT_LENGTH=LONGEST_BODY,
-        SESSION_COOKIE_NAME="sentinel_session",
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
-        WTF_CSRF_CHECK_DEFAULT=False,  # the receiver's senders have no cookie
-        WTF_CSRF_TIME_LIMIT=int(SESSION_LIFETIME.total_seconds()),
-    )
-    CSRFProtect(app)
-
-    @app.after_request
-    def add_headers(response: Response) -> Response:
-        for name, value in SECURITY_HEADERS.items():
-            response.headers.setdefault(name, value)
-        # Pages and answers are one person's; only charts and assets say otherwise.
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    return gate
+def _open(held: Mapping[str, Any]) -> None:
+    session.clear()
+    session.permanent = True
+    session.update(held)
+    g.pop("visitor", None)
 
 
-def protect() -> None:
-    """Raise CSRFError unless an unsafe request carries the token of its session."""
-    csrf: CSRFProtect = current_app.extensions["csrf"]
-    csrf.protect()
+def credential_of_request() -> str | None:
+    """The token or key that a program sent; None for none. Raise Unauthorized for what is no bearer."""
+    key = request.headers.get("X-API-Key", "").strip()
+    header = request.headers.get("Authorization", "")
+    if not header:
+        return key or None
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized(WRONG)
+    if key and not hmac.compare_digest(key.encode(), token.encode()):
+        raise Unauthorized("X-API-Key and Authorization differ: send one of them.")
+    return token
+
+
+def principal_of(gate: Gate, given: str) -> Principal:
+    """Raise Unauthorized for a wrong token or key, TooManyRequests for one more of many."""
+    found = gate.check(given)
+    if found is None:
+        raise Unauthorized(WRONG)
+    return of_key(found, request.remote_addr or "") if isinstance(found, KeyRecord) else found
 
 
 def require_login(gate: Gate) -> Callable[[], AnyResponse | None]:
     """A `before_request` for pages: to the login page and back again."""
 
     def check() -> AnyResponse | None:
-        if not gate.has_session:
+        gate.rates.take_address(request.remote_addr or "")
+        visitor = gate.visitor()
+        if visitor is None:
             wanted = request.full_path.rstrip("?") if request.method == "GET" else request.path
             target = wanted if request.method == "GET" else wanted.rsplit("/", 1)[0]
             return redirect(url_for("login.form", next=target or None), 303)
         protect()
-        admit(Principal("admin", Role.ADMIN, ADMIN_SESSION))
+        gate.rates.take(visitor, request.method)
+        admit(visitor)
         return None
 
     return check
 
 
 def require_credentials(gate: Gate) -> Callable[[], None]:
-    """A `before_request` for the API: the bearer token, or a session and, to change something, its CSRF token."""
+    """A `before_request` for the API: token or key, or a session and, to change something, its CSRF token."""
 
     def check() -> None:
-        header = request.headers.get("Authorization", "")
-        scheme, _, token = header.partition(" ")
-        if header:
-            if scheme.lower() != "bearer" or not gate.check(token.strip()):
-                raise Unauthorized("The bearer token is not right.")
-            admit(Principal("admin", Role.ADMIN, ADMIN_TOKEN))
-        elif gate.has_session:
-            protect()
-            admit(Principal("admin", Role.ADMIN, ADMIN_SESSION))
+        gate.rates.take_address(request.remote_addr or "")
+        given = credential_of_request()
+        if given is not None:
+            found = principal_of(gate, given)
         else:
-            raise Unauthorized("Send the admin token as `Authorization: Bearer …`, or log in.")
+            visitor = gate.visitor()
+            if visitor is None:
+                raise Unauthorized(LOGIN_WANTED)
+            protect()
+            found = visitor
+        gate.rates.take(found, request.method)
+        admit(found)
 
     return check
-
-
-def login_blueprint(gate: Gate) -> Blueprint:
-    """/login and /logout. A right token in the link logs in and leaves the address bar without it."""
-    pages = Blueprint("login", __name__, template_folder="templates")
-
-    @pages.get("/login")
-    def form() -> AnyResponse | str | tuple[str, int]:
-        target = local_path(request.args.get("next")) or url_for("pages.alerts")
-        token = request.args.get("token")
-        if token is not None:
-            return _enter(gate, token, target)
-        if gate.has_session:
-            return redirect(target, 303)
-        return render_template("login.html", next=target)
-
-    @pages.post("/login")
-    def submit() -> AnyResponse | str | tuple[str, int]:
-        try:
-            protect()
-        except CSRFError:
-            return render_template(
-                "login.html", next=url_for("pages.alerts"), error="This form had expired. Please try again."
-            ), 400
-        target = local_path(request.form.get("next")) or url_for("pages.alerts")
-        return _enter(gate, request.form.get("token", "").strip(), target)
-
-    @pages.post("/logout")
-    def leave() -> AnyResponse:
-        protect()
-        session.clear()
-        return redirect(url_for("login.form"), 303)
-
-    return pages
-
-
-def _enter(gate: Gate, token: str, target: str) -> AnyResponse | tuple[str, int]:
-    if not gate.check(token):
-        return render_template("login.html", next=target, error="That token is not right."), 401
-    gate.open_session()
-    return redirect(target, 303)

@@ -8,7 +8,6 @@ HistoryUnavailable  503: there is no chart to be had now
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal, Protocol
 
 from webhook.storage.records import AlertRecord
@@ -19,14 +18,6 @@ ADMIN_SESSION = "admin session"
 
 Theme = Literal["light", "dark"]
 ImageFormat = Literal["png", "svg"]
-
-
-class Actions(Protocol):
-    """What a person can do to an alert. Raises AlertNotFound, IllegalChange or StoreUnavailable."""
-
-    def resolve(self, alert_id: str, *, note: str, actor: str, authenticated_as: str, now: datetime) -> None: ...
-
-    def dismiss(self, alert_id: str, *, reason: str, actor: str, authenticated_as: str, now: datetime) -> None: ...
 
 
 class Charts(Protocol):

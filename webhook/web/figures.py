@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -11,6 +12,8 @@ from webhook.storage import queries
 from webhook.storage.records import Statistics, Suppressed
 
 COUNTED_FOR = timedelta(seconds=5)
+KEPT = 256
+"""Sets of accounts: staff sees all, each merchant its own."""
 
 
 class Figures:
@@ -21,17 +24,25 @@ class Figures:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: tuple[datetime, datetime, Suppressed] | None = None
+        self._kept: OrderedDict[frozenset[str] | None, tuple[datetime, datetime, Suppressed]] = OrderedDict()
 
-    def statistics(self, connection: sa.Connection, day_start: datetime, now: datetime) -> Statistics:
-        return queries.statistics(connection, day_start, self._suppressed(connection, day_start, now))
+    def statistics(
+        self, connection: sa.Connection, day_start: datetime, now: datetime, accounts: frozenset[str] | None
+    ) -> Statistics:
+        suppressed = self._suppressed(connection, day_start, now, accounts)
+        return queries.statistics(connection, day_start, suppressed, accounts)
 
-    def _suppressed(self, connection: sa.Connection, day_start: datetime, now: datetime) -> Suppressed:
+    def _suppressed(
+        self, connection: sa.Connection, day_start: datetime, now: datetime, accounts: frozenset[str] | None
+    ) -> Suppressed:
         with self._lock:
-            if self._kept is not None:
-                day, at, counted = self._kept
+            if accounts in self._kept:
+                day, at, counted = self._kept[accounts]
                 if day == day_start and now - at < COUNTED_FOR:
                     return counted
-            counted = queries.count_suppressed(connection, day_start)
-            self._kept = (day_start, now, counted)
+            counted = queries.count_suppressed(connection, day_start, accounts)
+            self._kept.pop(accounts, None)
+            self._kept[accounts] = (day_start, now, counted)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
             return counted

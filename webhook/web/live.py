@@ -1,7 +1,8 @@
 """Server-sent events: pages learn that something changed and fetch themselves anew.
 
 One thread per process polls the store while anybody listens, whoever wrote the change: any `serve` or `worker`.
-An event names the alerts that changed, or says that they were many; it carries no data of theirs.
+An event names the alerts that changed, or says that they were many; it carries no data of theirs. A merchant hears of
+its own accounts alone: whenever anything changes, its stream looks for itself.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import structlog
 from flask import Blueprint, Response, request
 from sqlalchemy.exc import SQLAlchemyError
 
+from webhook.domain.access import Principal
 from webhook.storage.changes import changed_alerts, last_trigger_at, open_notifications
 from webhook.storage.database import Database
+from webhook.web.access import principal
 
 POLL_INTERVAL = timedelta(seconds=0.8)
 HEARTBEAT = timedelta(seconds=15)
@@ -54,10 +57,11 @@ class Change:
 
 
 class ChangeFeed:
-    """Compares the store with what it saw the last time; not shared between threads."""
+    """Compares the store with what it saw the last time, of `accounts` or all; not shared between threads."""
 
-    def __init__(self, database: Database, since: datetime) -> None:
+    def __init__(self, database: Database, since: datetime, accounts: frozenset[str] | None = None) -> None:
         self._database = database
+        self._accounts = accounts
         self.cursor = since
         self._seen: dict[str, datetime] = {}
         self._notifications: dict[str, tuple[str, str]] = {}
@@ -73,9 +77,9 @@ class ChangeFeed:
 
     def _look(self) -> tuple[set[str], bool, bool]:
         with self._database.read() as connection:
-            rows = changed_alerts(connection, self.cursor - OVERLAP, WATCHED)
-            notifications = open_notifications(connection, WATCHED)
-            last_trigger = last_trigger_at(connection)
+            rows = changed_alerts(connection, self.cursor - OVERLAP, WATCHED, accounts=self._accounts)
+            notifications = open_notifications(connection, WATCHED, accounts=self._accounts)
+            last_trigger = last_trigger_at(connection, accounts=self._accounts)
         updated = dict(rows)
         alerts = {alert_id for alert_id, at in updated.items() if self._seen.get(alert_id) != at}
         moved = notifications.items() ^ self._notifications.items()
@@ -170,7 +174,9 @@ def _put(changes: queue.Queue[Change | None], change: Change | None) -> None:
         changes.put_nowait(change and Change(change.cursor, triggers=True, many=True))
 
 
-def _missed(database: Database, since_text: str | None, now: datetime) -> Change | None:
+def _missed(
+    database: Database, since_text: str | None, now: datetime, accounts: frozenset[str] | None
+) -> Change | None:
     """What a page has missed since it was rendered or last heard of us; everything, if its word is no time."""
     if not since_text:
         return None
@@ -180,8 +186,8 @@ def _missed(database: Database, since_text: str | None, now: datetime) -> Change
     except (ValueError, OverflowError):
         return Change(now, triggers=True, many=True)
     with database.read() as connection:
-        rows = changed_alerts(connection, look_from, WATCHED)
-        last_trigger = last_trigger_at(connection)
+        rows = changed_alerts(connection, look_from, WATCHED, accounts=accounts)
+        last_trigger = last_trigger_at(connection, accounts=accounts)
     triggers = last_trigger is not None and last_trigger >= look_from
     if not rows and not triggers:
         return None
@@ -210,11 +216,36 @@ def peer_left(environ: Mapping[str, Any]) -> Callable[[], bool]:
     return left
 
 
+def _own(change: Change, feed: ChangeFeed | None) -> Change | None:
+    """What of it concerns a merchant, by its own `feed`; all of it for who sees all accounts."""
+    if feed is None:
+        return change
+    try:
+        return feed.poll()
+    except SQLAlchemyError as error:
+        log.warning("live_poll_failed", error=type(error).__name__)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """`left`: has gone; `admitted`: is still let in; `feed`: of a merchant."""
+
+    left: Callable[[], bool]
+    admitted: Callable[[], bool]
+    feed: ChangeFeed | None
+
+
+def _stays(listener: _Listener) -> bool:
+    """A store that is away shuts nobody out."""
+    try:
+        return listener.admitted()
+    except SQLAlchemyError:
+        return True
+
+
 def _stream(
-    broadcaster: Broadcaster,
-    changes: queue.Queue[Change | None],
-    missed: Change | None,
-    left: Callable[[], bool],
+    broadcaster: Broadcaster, changes: queue.Queue[Change | None], missed: Change | None, listener: _Listener
 ) -> Iterator[str]:
     """Events and heartbeats, for about STREAM_LIFETIME; the client comes back by itself."""
     beat = time.monotonic()
@@ -223,39 +254,48 @@ def _stream(
         yield f"retry: {int(RECONNECT.total_seconds() * 1000)}\n: connected\n\n"
         if missed is not None:
             yield missed.as_event()
-        while time.monotonic() < end and not left():
+        while time.monotonic() < end and not listener.left():
             try:
                 change = changes.get(timeout=min(PEER_CHECK, HEARTBEAT).total_seconds())
             except queue.Empty:
                 if time.monotonic() - beat >= HEARTBEAT.total_seconds():
                     beat = time.monotonic()
+                    if not _stays(listener):
+                        return
                     yield ": heartbeat\n\n"
                 continue
-            if change is None:
+            if change is None or not _stays(listener):
                 return
-            yield change.as_event()
+            own = _own(change, listener.feed)
+            if own is not None:
+                yield own.as_event()
     finally:
         broadcaster.unsubscribe(changes)
 
 
-def live_blueprint(database: Database, broadcaster: Broadcaster, clock: Callable[[], datetime]) -> Blueprint:
+def live_blueprint(
+    database: Database, broadcaster: Broadcaster, clock: Callable[[], datetime], still_in: Callable[[Principal], bool]
+) -> Blueprint:
     """GET /live/events[?since=…]; a page names the time it was rendered, EventSource the last event it had."""
     pages = Blueprint("live", __name__)
 
     @pages.get("/live/events")
     def events() -> Response:
-        left = peer_left(request.environ)
+        listening, left = principal(), peer_left(request.environ)
+        accounts = listening.accounts
         changes = broadcaster.subscribe(left)
         if changes is None:
             retry = str(int(FULL_RETRY.total_seconds()))
             return Response("Too many listeners.\n", 503, {"Retry-After": retry}, "text/plain")
         try:
             since = request.headers.get("Last-Event-ID") or request.args.get("since")
-            missed = _missed(database, since, clock())
+            feed = None if accounts is None else ChangeFeed(database, clock(), accounts)
+            missed = _missed(database, since, clock(), accounts)
         except SQLAlchemyError:
             broadcaster.unsubscribe(changes)
             raise
-        response = Response(_stream(broadcaster, changes, missed, left), mimetype="text/event-stream")
+        listener = _Listener(left, lambda: still_in(listening), feed)
+        response = Response(_stream(broadcaster, changes, missed, listener), mimetype="text/event-stream")
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
         # Once begun, the generator's `finally` unsubscribes; this is for a client that left before that.

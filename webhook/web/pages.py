@@ -3,56 +3,56 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from itertools import groupby
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
+from flask import Blueprint, Flask, redirect, render_template, request, url_for
+from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError
-from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from webhook.domain.alert import AlertStatus, Outcome
 from webhook.domain.message import printable
-from webhook.domain.session import IllegalChange
 from webhook.domain.severity import Severity
-from webhook.ports import AlertNotFound, StoreUnavailable
+from webhook.ports import StoreUnavailable
 from webhook.storage import queries
-from webhook.storage.database import Database
-from webhook.storage.records import AlertRecord, TriggerRecord
+from webhook.storage.trigger_search import list_triggers
 from webhook.web import readings, wording
-from webhook.web.api import Api, action_text, api_blueprint, http_problem, readings_of
-from webhook.web.auth import Gate, login_blueprint, require_credentials, require_login, secure_application
-from webhook.web.contracts import ADMIN_SESSION, Actions, Charts
+from webhook.web.access import principal
+from webhook.web.alert_page import add_alert_page
+from webhook.web.api import Api
+from webhook.web.api_actions import actions_blueprint
+from webhook.web.api_alerts import alerts_blueprint, readings_of
+from webhook.web.api_log import letters_blueprint, log_blueprint
+from webhook.web.audit_api import audit_blueprint
+from webhook.web.auth import Gate, require_credentials, require_login
+from webhook.web.config_api import ConfigSite, config_blueprint
+from webhook.web.docs import document_blueprint, reader_blueprint, swagger_blueprint
+from webhook.web.doors import Doors
 from webhook.web.figures import Figures
+from webhook.web.keys_api import keys_blueprint
 from webhook.web.live import DEFAULT_SUBSCRIBERS, Broadcaster, live_blueprint
+from webhook.web.login import login_blueprint
+from webhook.web.openapi import http_problem
 from webhook.web.parameters import (
     PAGE_SIZE,
     PERIODS,
-    REASON_LENGTH,
     AlertPageQuery,
-    DismissForm,
     Parameters,
-    ResolveForm,
     TriggerPageQuery,
     cursor,
     day_start,
 )
 from webhook.web.problems import problem
 
-ACTOR = "admin"
-TIMELINE = 100
 TRIGGERS = 50
-CHARTED = 4
 FRAGMENT_HEADER = "X-Sentinel-Fragment"
 ERRORS = {
     400: "That request could not be understood.",
@@ -65,54 +65,28 @@ ERRORS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What somebody typed into one of the two forms, to be shown again: with an error, or to be confirmed."""
-
-    kind: str = ""
-    values: Mapping[str, str] | None = None
-    errors: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TimelineEntry:
-    """One trigger, or a run of repeats that changed nothing, newest first."""
-
-    triggers: list[TriggerRecord]
-
-    @property
-    def first(self) -> TriggerRecord:
-        return self.triggers[0]
-
-    @property
-    def repeats(self) -> bool:
-        return len(self.triggers) > 1
-
-
-def register_pages(
-    app: Flask,
-    *,
-    database: Database,
-    clock: Callable[[], datetime],
-    actions: Actions,
-    charts: Charts | None,
-    admin_token: str,
-) -> Broadcaster:
+def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | None = None) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
 
-    Where `app.secret_key` is not set it is derived from `admin_token`. `app.config["LIVE_SUBSCRIBERS"]` bounds
-    the streams of one process (each holds a thread). Raises ValueError for an empty token.
+    `app.config["LIVE_SUBSCRIBERS"]` bounds the streams of one process (each holds a thread).
     """
-    gate = secure_application(app, admin_token, clock)
+    database, clock, gate = site.database, site.clock, doors.gate
     broadcaster = Broadcaster(database, clock, app.config.get("LIVE_SUBSCRIBERS", DEFAULT_SUBSCRIBERS))
-    site = Api(database, clock, actions, charts)
-    pages = _pages_blueprint(site)
-    pages.before_request(require_login(gate))
-    api, live = api_blueprint(site), live_blueprint(database, broadcaster, clock)
-    for protected in (api, live):
+    pages, reader = _pages_blueprint(site), reader_blueprint()
+    for page in (pages, reader):
+        page.before_request(require_login(gate))
+    live, document = live_blueprint(database, broadcaster, clock, gate.still_in), document_blueprint()
+    for protected in (live, document):
         protected.before_request(require_credentials(gate))
+    apis = [routes(site) for routes in (alerts_blueprint, actions_blueprint, log_blueprint, letters_blueprint)]
+    apis += [keys_blueprint(database, clock), audit_blueprint(database)]
+    if config is not None:
+        apis.append(config_blueprint(config))
+    for api in apis:
+        api.before_request(require_credentials(gate))
+        app.register_api(api)
     assets = _assets_blueprint()
-    for blueprint in (login_blueprint(gate), assets, api, live, pages):
+    for blueprint in (login_blueprint(gate, doors.oidc), assets, swagger_blueprint(), live, document, pages, reader):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
     app.register_error_handler(HTTPException, _http_error)
@@ -147,7 +121,11 @@ def _add_template_words(app: Flask, assets: Blueprint, gate: Gate, clock: Callab
     @app.context_processor
     def context() -> dict[str, Any]:
         fragment = FRAGMENT_HEADER in request.headers
-        return {"now": clock(), "signed_in": gate.has_session, "fragment": fragment}
+        try:
+            visitor = gate.visitor()
+        except SQLAlchemyError:  # the page that says so is rendered all the same
+            visitor = None
+        return {"now": clock(), "visitor": visitor, "signed_in": visitor is not None, "fragment": fragment}
 
 
 def _wants_problem() -> bool:
@@ -181,10 +159,8 @@ def _pages_blueprint(site: Api) -> Blueprint:
     pages = Blueprint("pages", __name__, template_folder="templates")
     pages.add_url_rule("/", view_func=lambda: redirect(url_for("pages.alerts")), endpoint="home")
     pages.add_url_rule("/alerts", "alerts", partial(_alerts, site, Figures()))
-    pages.add_url_rule("/alerts/<uuid:alert_id>", "alert", partial(_alert, site))
     pages.add_url_rule("/triggers", "triggers", partial(_triggers, site))
-    pages.add_url_rule("/alerts/<uuid:alert_id>/resolve", "resolve", partial(_resolve, site), methods=["POST"])
-    pages.add_url_rule("/alerts/<uuid:alert_id>/dismiss", "dismiss", partial(_dismiss, site), methods=["POST"])
+    add_alert_page(pages, site)
     return pages
 
 
@@ -200,10 +176,10 @@ def _changed(endpoint: str, query: Parameters) -> Callable[..., str]:
 
 
 def _alerts(site: Api, figures: Figures) -> str:
-    now, query = site.clock(), AlertPageQuery.leniently(request.args)
-    wanted = query.wanted(now)
+    now, query, accounts = site.clock(), AlertPageQuery.leniently(request.args), principal().accounts
+    wanted = query.wanted(now, accounts)
     with site.database.read() as connection:
-        statistics = figures.statistics(connection, day_start(now), now)
+        statistics = figures.statistics(connection, day_start(now), now, accounts)
         total = queries.count_alerts(connection, wanted)
         pages = max(1, -(-total // PAGE_SIZE))
         page = min(query.page, pages)
@@ -228,132 +204,16 @@ def _alerts(site: Api, figures: Figures) -> str:
     )
 
 
-def _alert(site: Api, alert_id: UUID) -> str:
-    return _render_alert(site, str(alert_id), Form())
-
-
-def _render_alert(site: Api, alert_id: str, form: Form) -> str:
-    with site.database.read() as connection:
-        record = queries.alert_by_id(connection, alert_id)
-        if record is None:
-            raise NotFound
-        verdict = queries.latest_verdicts(connection, [alert_id])[alert_id]
-        triggers = queries.list_triggers(
-            connection, TriggerPageQuery(alert=UUID(alert_id)).wanted(site.clock()), TIMELINE
-        )
-        comments = queries.comments_of(connection, alert_id)
-        notifications = queries.notifications_of(connection, alert_id)
-    compared, others = readings.featured(readings_of(record, verdict))
-    return render_template(
-        "alert.html",
-        alert=record,
-        action=action_text(record.suggested_action),
-        source=record.metadata.get("summary_source"),
-        compared=compared,
-        others=others,
-        charted=[reading.metric for reading in compared if reading.recorded][:CHARTED] if site.charts else [],
-        timeline=_timeline(triggers),
-        truncated=len(triggers) == TIMELINE,
-        escalations=_escalations(record),
-        comments=comments,
-        notifications=notifications,
-        form=form,
-        reason_length=REASON_LENGTH,
-    )
-
-
-def _timeline(triggers: list[TriggerRecord]) -> list[TimelineEntry]:
-    """Repeats that follow each other become one entry: a running attack is heard of again every few minutes."""
-    entries = []
-    for outcome, group in groupby(triggers, key=lambda trigger: trigger.outcome):
-        run = list(group)
-        if outcome == Outcome.DUPLICATE:
-            entries.append(TimelineEntry(run))
-        else:
-            entries += [TimelineEntry([trigger]) for trigger in run]
-    return entries
-
-
-def _escalations(record: AlertRecord) -> list[dict[str, Any]]:
-    """Newest first; entries whose time cannot be read are shown without it."""
-    found = []
-    for entry in record.escalation_history.get("escalations") or []:
-        try:
-            at = datetime.fromisoformat(str(entry.get("escalated_at")))
-        except ValueError:
-            at = None
-        found.append({**entry, "at": at})
-    return found[::-1]
-
-
-def _resolve(site: Api, alert_id: UUID) -> Response | tuple[str, int]:
-    def act(form: ResolveForm) -> None:
-        site.actions.resolve(
-            str(alert_id), note=form.note, actor=ACTOR, authenticated_as=ADMIN_SESSION, now=site.clock()
-        )
-
-    return _act(site, str(alert_id), "resolve", ResolveForm, act)
-
-
-def _dismiss(site: Api, alert_id: UUID) -> Response | tuple[str, int]:
-    def act(form: DismissForm) -> None:
-        site.actions.dismiss(
-            str(alert_id), reason=form.text, actor=ACTOR, authenticated_as=ADMIN_SESSION, now=site.clock()
-        )
-
-    return _act(site, str(alert_id), "dismiss", DismissForm, act)
-
-
-def _act(
-    site: Api, alert_id: str, kind: str, model: type[Any], act: Callable[[Any], None]
-) -> Response | tuple[str, int]:
-    """Check, have it confirmed, act, and say what came of it on the alert's page."""
-    typed = Form(kind, request.form.to_dict())
-    try:
-        form = model.model_validate(typed.values)
-    except ValidationError as error:
-        errors = {str(entry["loc"][0]): _hint(kind, str(entry["loc"][0])) for entry in error.errors()}
-        return _render_alert(site, alert_id, replace(typed, errors=errors)), 422
-    if kind == "dismiss" and form.reason == "Other" and not form.detail:
-        return _render_alert(site, alert_id, replace(typed, errors={"detail": _hint(kind, "detail")})), 422
-    if request.form.get("confirmed") != "yes":
-        return _confirm(site, alert_id, typed), 200
-    try:
-        act(form)
-    except AlertNotFound:
-        raise NotFound from None
-    except IllegalChange as error:
-        flash(f"Nothing was changed: {error}.", "problem")
-    else:
-        flash("Resolved. Whoever was told of the attack is told that it ended." if kind == "resolve"
-              else "Dismissed. Your reason is kept with the alert.", "done")  # fmt: skip
-    return redirect(url_for("pages.alert", alert_id=alert_id), 303)
-
-
-def _confirm(site: Api, alert_id: str, form: Form) -> str:
-    with site.database.read() as connection:
-        record = queries.alert_by_id(connection, alert_id)
-    if record is None:
-        raise NotFound
-    return render_template("confirm.html", alert=record, form=form)
-
-
-def _hint(kind: str, field: str) -> str:
-    if kind == "resolve":
-        return f"Say what was done, in at most {REASON_LENGTH} characters."
-    return "Choose a reason." if field == "reason" else f"Say why, in at most {REASON_LENGTH} characters."
-
-
 def _triggers(site: Api) -> str:
     query = TriggerPageQuery.leniently(request.args)
     with site.database.read() as connection:
-        found = queries.list_triggers(connection, query.wanted(site.clock()), TRIGGERS)
-    more = cursor(found[-1].created_at, found[-1].id) if len(found) == TRIGGERS else None
+        found = list_triggers(connection, query.wanted(site.clock(), principal().accounts), TRIGGERS)
+    more = None if found.next is None else cursor(*found.next)
     return render_template(
         "triggers.html",
         query=query,
         link=_changed("pages.triggers", query),
-        triggers=found,
+        triggers=found.records,
         more=more,
         outcomes=list(Outcome),
         periods=PERIODS,

@@ -5,17 +5,27 @@ The API refuses what it does not know; a page drops it, so that an old bookmark 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+)
 
+from webhook.domain.action import DismissReason
 from webhook.domain.alert import SYSTEM, AlertStatus, Outcome
 from webhook.domain.severity import Severity
-from webhook.storage.records import AlertFilter, AlertSort, TriggerFilter
+from webhook.storage.records import AlertFilter, AlertSort, TriggerFilter, from_microseconds, microseconds
 
 PERIODS = {
     "1h": ("Last hour", timedelta(hours=1)),
@@ -28,17 +38,21 @@ REASON_LENGTH = 2000
 FURTHEST_PAGE = 100_000
 
 
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""Nothing is older or younger; times beyond mean these, so that one can still reckon with them."""
+
+
 def _utc(value: datetime) -> datetime:
-    try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("out of range") from None
+    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value
+    return min(max(aware, _FIRST), _LAST).astimezone(UTC)
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255, pattern=r"^[^\x00]*$")]
 Reason = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=REASON_LENGTH, pattern=r"^[^\x00]*$")
 ]
+
+Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=REASON_LENGTH, pattern=r"^[^\x00]*$")]
 
 
 def _person(name: str) -> str:
@@ -56,28 +70,28 @@ Instant = Annotated[datetime, AfterValidator(_utc)]
 
 
 def cursor(at: datetime, row_id: str) -> str:
-    """The place after one row of a list that is ordered by time and id."""
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}_{row_id}"
+    """The place after one row of a list that is newest first: microseconds since 1970, and the row's id."""
+    return f"{microseconds(at)}.{UUID(row_id).hex}"
+
+
+_PLACE = r"^[0-9]{1,16}\.[0-9a-f]{32}$"
 
 
 def _place(text: object) -> tuple[datetime, str]:
-    at, _, row_id = str(text).partition("_")
-    try:
-        return _utc(datetime.fromisoformat(at)), str(UUID(row_id))
-    except ValueError:
-        raise ValueError("take it from `next` of an answer") from None
+    if re.fullmatch(_PLACE, str(text)) is None or str(text).endswith("\n"):
+        raise ValueError("take it from the answer before")
+    at, row_id = str(text).split(".")
+    return from_microseconds(int(at)), str(UUID(row_id))
 
 
-Place = Annotated[tuple[datetime, str], PlainValidator(_place)]
+Place = Annotated[
+    tuple[datetime, str],
+    PlainValidator(_place, json_schema_input_type=Annotated[str, StringConstraints(pattern=_PLACE)]),
+]
 
 
 class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @classmethod
-    def strictly(cls, given: Mapping[str, Any]) -> Self:
-        """Raise pydantic.ValidationError for anything unknown or wrong; empty values count as absent."""
-        return cls.model_validate(_filled(given))
 
     @classmethod
     def leniently(cls, given: Mapping[str, Any]) -> Self:
@@ -113,7 +127,7 @@ class AlertPageQuery(Parameters):
     def order(self) -> AlertSort:
         return AlertSort.SEVERITY if self.sort == "severity" else AlertSort.TIME
 
-    def wanted(self, now: datetime) -> AlertFilter:
+    def wanted(self, now: datetime, accounts: frozenset[str] | None = None) -> AlertFilter:
         """`today` is the day in UTC, and of closed alerts the day they closed: what the head of the list counts."""
         today = self.period == "today"
         closed_today = today and self.status in (AlertStatus.RESOLVED, AlertStatus.DISMISSED)
@@ -124,6 +138,7 @@ class AlertPageQuery(Parameters):
             search=self.q,
             since=None if closed_today else start_of(self.period, now),
             resolved_since=day_start(now) if closed_today else None,
+            accounts=accounts,
         )
 
 
@@ -134,7 +149,7 @@ class TriggerPageQuery(Parameters):
     alert: UUID | None = None
     before: Place | None = None
 
-    def wanted(self, now: datetime) -> TriggerFilter:
+    def wanted(self, now: datetime, accounts: frozenset[str] | None = None) -> TriggerFilter:
         period = None if self.alert or self.period == "all" else self.period
         return TriggerFilter(
             account=self.account,
@@ -142,70 +157,8 @@ class TriggerPageQuery(Parameters):
             alert_id=str(self.alert or ""),
             since=start_of(period, now),
             before=self.before,
+            accounts=accounts,
         )
-
-
-class AlertQuery(Parameters):
-    """GET /api/v1/alerts."""
-
-    merchant_id: Text = ""
-    alert_type: Text = ""
-    severity: Severity | None = None
-    status: AlertStatus | None = None
-    from_date: Instant | None = None
-    to_date: Instant | None = None
-    search: Text = ""
-    page: int = Field(1, ge=1, le=FURTHEST_PAGE)
-    page_size: int = Field(PAGE_SIZE, ge=1, le=100)
-    sort_by: AlertSort = AlertSort.TIME
-    sort_order: Literal["asc", "desc"] = "desc"
-
-    def wanted(self) -> AlertFilter:
-        return AlertFilter(
-            alert_type=self.alert_type,
-            severity=self.severity,
-            status=self.status,
-            account_id=self.merchant_id,
-            search=self.search,
-            since=self.from_date,
-            until=self.to_date,
-        )
-
-
-class TriggerQuery(Parameters):
-    """GET /api/v1/triggers; `before` is `next` of the answer before."""
-
-    merchant_id: Text = ""
-    outcome: Outcome | None = None
-    alert_id: UUID | None = None
-    from_date: Instant | None = None
-    before: Place | None = None
-    limit: int = Field(50, ge=1, le=100)
-
-    def wanted(self) -> TriggerFilter:
-        return TriggerFilter(
-            account=self.merchant_id,
-            outcome=self.outcome,
-            alert_id=str(self.alert_id or ""),
-            since=self.from_date,
-            before=self.before,
-        )
-
-
-class ChartQuery(Parameters):
-    metric: Text = ""
-    theme: Literal["light", "dark"] = "light"
-    v: Text = ""  # of the page, to ask anew when the alert has changed
-
-
-class ResolveBody(Parameters):
-    resolution_note: Reason
-    resolved_by: Actor
-
-
-class DismissBody(Parameters):
-    dismiss_reason: Reason
-    dismissed_by: Actor
 
 
 class ResolveForm(Parameters):
@@ -218,13 +171,32 @@ class DismissForm(Parameters):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     reason: Literal["False positive", "Normal business", "Other"]
-    detail: Annotated[
-        str, StringConstraints(strip_whitespace=True, max_length=REASON_LENGTH, pattern=r"^[^\x00]*$")
-    ] = ""
+    detail: Note = ""
 
     @property
-    def text(self) -> str:
-        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+    def kind(self) -> DismissReason:
+        return DismissReason(self.reason.upper().replace(" ", "_"))
+
+
+class SnoozeForm(Parameters):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    hours: Literal["1", "4", "24", "168"]
+
+
+class CommentForm(Parameters):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    content: Reason
+
+
+class ResendForm(Parameters):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    channel: Text = ""
+
+
+class NoForm(Parameters):
+    """A button alone."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 def day_start(now: datetime) -> datetime:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -16,12 +15,16 @@ from webhook.domain.alert import Trigger
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import PayloadError, Rejected, parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
-from webhook.ports import AlertStore, StoreUnavailable
+from webhook.pipeline.together import Together
+from webhook.ports import AlertStore, AlreadyAnswered, Answer, StoreUnavailable
+from webhook.web.ingest_door import IngestDoor
 from webhook.web.problems import problem
+from webhook.web.repeating import BadRequestId, again, repeatable_request
 
 log = structlog.get_logger(__name__)
 
 PATH = "/api/v1/alerts/prometheus/webhook"
+ROUTE = "prometheus_webhook"
 _RETRY_AFTER = "5"  # seconds
 
 
@@ -30,26 +33,30 @@ def register_receiver(
     store: AlertStore,
     settings: IngestSettings,
     *,
-    token: str,
+    door: IngestDoor,
     max_body_bytes: int,
     metrics: IngestMetrics,
     clock: Callable[[], datetime],
 ) -> None:
-    """Add the route. `token` is what Alertmanager sends as bearer token; bodies above `max_body_bytes` get 413."""
-    expected = token.encode()
+    """Add the route. `door` says who may deliver; bodies above `max_body_bytes` get 413."""
+    together = Together(store, settings, metrics)
 
     def receive() -> Response:
-        if not _authorised(request, expected):
-            return problem(HTTPStatus.UNAUTHORIZED, "a bearer token is wanted", WWW_Authenticate="Bearer")
-        request.max_content_length = max_body_bytes
         try:
+            credential = door.admit().credential
+            repeatable = repeatable_request(request, ROUTE, credential, _answered)
             received = _parse(request)
         except RequestEntityTooLarge:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_body_bytes} bytes are taken")
-        except PayloadError as error:
+        except (PayloadError, BadRequestId) as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
         try:
-            changes = ingest(store, received, settings, clock(), metrics=metrics)
+            if repeatable is None:
+                changes = together.ingest(received, clock())
+            else:  # its answer is kept with it, so it has a transaction of its own
+                changes = ingest(store, received, settings, clock(), metrics=metrics, request=repeatable)
+        except AlreadyAnswered as answered:
+            return again(answered)
         except StoreUnavailable as error:
             log.warning("store_unavailable", reason=str(error), alerts=len(received))
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), Retry_After=_RETRY_AFTER)
@@ -58,18 +65,21 @@ def register_receiver(
     app.add_url_rule(PATH, "receive_alerts", receive, methods=["POST"])
 
 
-def _authorised(request: Request, expected: bytes) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), expected)
-
-
 def _parse(request: Request) -> list[Trigger | Rejected]:
     """Raise PayloadError for what is no payload, RequestEntityTooLarge for what is too long."""
     try:
-        payload = json.loads(request.get_data(cache=False))
-    except (ValueError, RecursionError) as error:
+        payload = json.loads(request.get_data())
+    except RecursionError as error:
+        raise PayloadError("the body is not JSON: nested too deeply") from error
+    except ValueError as error:
         raise PayloadError(f"the body is not JSON: {error}") from error
+    if isinstance(payload, dict) and payload.get("truncatedAlerts"):
+        log.warning("alerts_truncated", by="the sender's max_alerts", truncated=payload["truncatedAlerts"])
     return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
+
+
+def _answered(changes: Changes) -> Answer:
+    return Answer(HTTPStatus.OK, _answer(changes))
 
 
 def _answer(changes: Changes) -> dict[str, object]:

@@ -64,7 +64,7 @@ def written(example: Any, path: Path_, value: Any) -> str:
 PLACES = [(example, path) for example in EXAMPLES for path in places(example) if path]
 
 
-@settings(max_examples=250, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.sampled_from(PLACES), st.sampled_from([*ODD, *UNREADABLE]))
 def test_any_value_anywhere_gives_a_configuration_or_problems(place: tuple[Any, Path_], value: Any) -> None:
     text = written(*place, "PLACEHOLDER" if value in UNREADABLE else value)

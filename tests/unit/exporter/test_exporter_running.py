@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
+from servers import wait_for
 
 from exporter.collectors.base import Collection, Collector, Measure, SourceConfig
 from exporter.config import ExporterConfig, parse
@@ -255,6 +256,19 @@ def test_unchanged_data_that_was_dropped_while_the_source_was_asked_is_served_ag
     assert serving.exposition.blocks("one"), "what was dropped is asked for as a whole"
 
 
+def test_a_fault_while_data_is_published_is_told_as_a_failed_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no")
+
+    config = source()
+    monkeypatch.setattr("exporter.collectors.registry.collector", lambda _: Versioned())
+    serving = Serving([config])
+    monkeypatch.setattr(serving, "publish", broken)
+    outcome = SourceJob(config, serving).run(datetime(2026, 11, 21, tzinfo=UTC), monotonic() + 60, [])
+    with pytest.raises(CollectError, match="RuntimeError: no"):
+        outcome.publish()
+
+
 def test_a_collector_that_fails_to_hear_that_it_was_published_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     collector, config = Versioned(), source()
 
@@ -344,18 +358,19 @@ def test_a_crew_has_no_bound_and_uses_its_threads_again() -> None:
     def hang() -> None:
         threads.add(threading.get_ident())
         begun.release()
-        release.wait(10)
+        release.wait()
 
     for _ in range(50):
         crew.run(hang)
-    assert all(begun.acquire(timeout=5) for _ in range(50)), "one that hangs keeps no other waiting"
+    assert all(begun.acquire(timeout=60) for _ in range(50)), "one that hangs keeps no other waiting"
     assert len(threads) == 50
     release.set()
+    wait_for(lambda: len(crew._idle) == 50, what="all are idle", timeout=60)
     done = threading.Semaphore(0)
     for _ in range(20):
         crew.run(done.release)
-        assert done.acquire(timeout=5)
-    assert crew._made <= 52
+        assert done.acquire(timeout=60)
+    assert crew._made == 50
 
 
 def test_the_operators_page_has_valid_examples_and_every_metric_and_rule() -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from webhook.domain.evaluation import Condition
-from webhook.storage.config_file import ConfigFileError, read_config_file
+from webhook.web.config_file import ConfigFileError, read_config_file
 
-CHANNELS = ("console", "slack")
 GOOD = """\
 - account_id: acc_003
   alert_type: CARD_TESTING
@@ -26,7 +25,7 @@ GOOD = """\
 def test_a_file_becomes_configurations(tmp_path: Path) -> None:
     path = tmp_path / "merchants.yaml"
     path.write_text(GOOD)
-    first, second = read_config_file(path, CHANNELS)
+    first, second = read_config_file(path)
     assert first.conditions == (
         Condition("region", "in", ["AP", "EU"], 1),
         Condition("block_rate", ">", 0.3, 2, "10min"),
@@ -49,7 +48,11 @@ def test_a_file_becomes_configurations(tmp_path: Path) -> None:
         (("max_alerts_per_hour: 3", "max_alerts_per_hour: -1"), 10, "greater than or equal to 0"),
         (("max_alerts_per_hour", "max_per_hour"), 10, "max_per_hour"),
         (("acc_004, alert_type: VELOCITY_ATTACK", "acc_003, alert_type: CARD_TESTING"), 11, "already configured"),
-        (("console: {enabled", "pigeon: {enabled"), 9, "unknown channel 'pigeon'; there are console, slack"),
+        (
+            ("console: {enabled", "pigeon: {enabled"),
+            9,
+            "unknown channel 'pigeon'; there are console, slack",
+        ),
         (("account_id: acc_003", "account_id: ''"), 1, "account_id"),
     ],
 )
@@ -57,7 +60,7 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path, change: tuple[str, st
     path = tmp_path / "merchants.yaml"
     path.write_text(GOOD.replace(*change))
     with pytest.raises(ConfigFileError) as caught:
-        read_config_file(path, CHANNELS)
+        read_config_file(path)
     assert any(problem.startswith(f"{path}:{line}: ") and told in problem for problem in caught.value.problems)
 
 
@@ -66,9 +69,9 @@ def test_what_is_no_list_of_configurations_is_refused(tmp_path: Path, text: str)
     path = tmp_path / "merchants.yaml"
     path.write_text(text)
     with pytest.raises(ConfigFileError):
-        read_config_file(path, CHANNELS)
+        read_config_file(path)
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigFileError, match="No such file"):
-        read_config_file(tmp_path / "absent.yaml", CHANNELS)
+        read_config_file(tmp_path / "absent.yaml")

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from werkzeug.exceptions import TooManyRequests
 
-from webhook.web.auth import ATTEMPT_WINDOW, ATTEMPTS, REMEMBERED_ADDRESSES, LoginAttempts, local_path
-
-NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
+from webhook.web.login import local_path
+from webhook.web.rates import ATTEMPTS, Rates, RateSettings, near
 
 
 @pytest.mark.parametrize("path", ["/alerts", "/alerts?status=ACTIVE&q=a%20b", "/triggers?before=2026_x#top", "/"])
@@ -36,26 +35,19 @@ def test_no_text_leads_to_another_host(text: str) -> None:
         assert not urlsplit(seen_by_a_browser).netloc
 
 
-def test_an_address_that_guesses_has_to_wait_and_may_try_again_later() -> None:
-    attempts = LoginAttempts()
-    for _ in range(ATTEMPTS):
-        assert attempts.wait("a", NOW) is None
-        attempts.failed("a", NOW)
-    assert attempts.wait("a", NOW + timedelta(seconds=1)) == ATTEMPT_WINDOW - timedelta(seconds=1)
-    assert attempts.wait("b", NOW) is None
-    assert attempts.wait("a", NOW + ATTEMPT_WINDOW) is None
+def test_guessing_from_the_addresses_of_one_network_is_guessing_from_one() -> None:
+    assert near("2001:db8:1:2::1") == near("2001:db8:1:2:ffff::9")
+    assert near("2001:db8:1:2::1") != near("2001:db8:1:3::1")
+    assert near("192.0.2.1") != near("192.0.2.2")
+    assert near("") == ""
 
 
 def test_a_right_token_forgives_earlier_slips() -> None:
-    attempts = LoginAttempts()
+    rates = Rates(RateSettings())
     for _ in range(ATTEMPTS):
-        attempts.failed("a", NOW)
-    attempts.succeeded("a")
-    assert attempts.wait("a", NOW) is None
-
-
-def test_guessing_from_many_addresses_does_not_fill_the_memory() -> None:
-    attempts = LoginAttempts()
-    for number in range(REMEMBERED_ADDRESSES + 50):
-        attempts.failed(str(number), NOW)
-    assert len(attempts._failures) == REMEMBERED_ADDRESSES
+        rates.guessed("192.0.2.1")
+    with pytest.raises(TooManyRequests):
+        rates.guessed("192.0.2.1")
+    rates.guessed("192.0.2.2")
+    rates.forgive("192.0.2.1")
+    rates.guessed("192.0.2.1")

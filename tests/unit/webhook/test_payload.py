@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.domain.alert import Trigger, TriggerStatus
+from webhook.config import ConfigFile
+from webhook.domain.alert import Trigger, TriggerStatus, condition_fingerprint
 from webhook.domain.payload import PayloadError, Rejected, parse_payload
 from webhook.domain.severity import Severity
 
@@ -148,3 +149,87 @@ def test_whatever_arrives_each_alert_gets_an_answer_that_can_be_stored(received:
         assert all("\x00" not in text.encode().decode() for text in texts)
         assert len(item.fingerprint) <= 128
         assert len(item.alert_type) <= 64
+
+
+GRAFANA = {
+    "receiver": "sentinel",
+    "status": "firing",
+    "orgId": 1,
+    "groupLabels": {"alertname": "HighBlockRate"},
+    "truncatedAlerts": 0,
+    "version": "1",
+    "title": "[FIRING:1] HighBlockRate",
+    "state": "alerting",
+    "message": "**Firing**",
+}
+GRAFANA_ALERT: dict[str, Any] = {
+    "status": "firing",
+    "labels": {"alertname": "HighBlockRate", "account_id": "acc", "grafana_folder": "fraud"},
+    "annotations": {"summary": "blocked", "B": "0.5"},
+    "startsAt": "2026-01-05T12:00:00Z",
+    "endsAt": "0001-01-01T00:00:00Z",
+    "generatorURL": "http://grafana/alerting/grafana/uid/view",
+    "fingerprint": "c6eadffa33fcdf37",
+    "silenceURL": "http://grafana/silence",
+    "dashboardURL": "",
+    "panelURL": "http://grafana/panel",
+    "imageURL": None,
+    "values": {"A": 44.25, "B": 7, "C": None, "D": True, "E": 10**400},
+    "valueString": "[ var='A' value=44.25 ]",
+}
+
+
+def of_grafana(**changes: object) -> Trigger:
+    (trigger,) = parse_payload({**GRAFANA, "alerts": [{**GRAFANA_ALERT, **changes}]})
+    assert isinstance(trigger, Trigger)
+    return trigger
+
+
+def test_values_and_links_of_grafana_are_kept() -> None:
+    trigger = of_grafana()
+    assert (trigger.source, trigger.account_id, trigger.alert_type) == ("grafana", "acc", "HIGH_BLOCK_RATE")
+    assert trigger.metrics == {"A": 44.25, "B": 0.5}
+    assert trigger.ends_at is None
+    assert trigger.annotations == {
+        "summary": "blocked",
+        "B": "0.5",
+        "silenceURL": "http://grafana/silence",
+        "panelURL": "http://grafana/panel",
+        "valueString": "[ var='A' value=44.25 ]",
+    }
+
+
+@pytest.mark.parametrize("values", [None, {}, [], "NaN", {"A": None}])
+@pytest.mark.parametrize("name", ["DatasourceNoData", "DatasourceError"])
+def test_a_data_source_in_trouble_is_a_matter_of_operations(name: str, values: object) -> None:
+    labels = {"alertname": name, "rulename": "HighBlockRate", "account_id": "acc", "merchant_name": "Kahn"}
+    trigger = of_grafana(labels=labels, values=values)
+    assert (trigger.account_id, trigger.merchant_name, trigger.alert_type) == ("_operations", "", "OPERATIONS")
+    assert trigger.metrics == {"B": 0.5}
+    other = of_grafana(labels={**labels, "rulename": "Chargebacks"})
+    fields = ConfigFile().types()["OPERATIONS"].fingerprint_fields
+    assert condition_fingerprint(trigger, fields) != condition_fingerprint(other, fields)
+
+
+def test_what_comes_from_alertmanager_says_so() -> None:
+    assert parse(ALERT).source == "alertmanager"
+    (rejected,) = parse_payload({**GRAFANA, "alerts": [1]})
+    assert isinstance(rejected, Rejected)
+    assert rejected.source == "grafana"
+
+
+def test_first_releases_of_alertmanager_sent_no_fingerprint() -> None:
+    old = {name: value for name, value in ALERT.items() if name != "fingerprint"}
+    assert parse(old).key == parse(old).key
+    assert parse(old).fingerprint != parse({**old, "labels": {**ALERT["labels"], "instance": "b"}}).fingerprint
+
+
+def test_an_alert_that_is_nested_too_deeply_harms_no_other() -> None:
+    deep: object = []
+    for _ in range(2_000):
+        deep = [deep]
+    first, second, third = parse_payload({"alerts": [deep, {**ALERT, "labels": {"alertname": deep}}, ALERT]})
+    assert isinstance(first, Rejected)
+    assert isinstance(second, Rejected)
+    assert isinstance(third, Trigger)
+    assert first.reason == "the alert is nested too deeply"

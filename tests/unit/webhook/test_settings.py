@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def test_defaults() -> None:
     assert settings.llm_timeout == timedelta(seconds=5)
     assert settings.alert_types["CARD_TESTING"].session_timeout == timedelta(minutes=15)
     assert settings.alert_types["VELOCITY_ATTACK"].session_timeout == timedelta(minutes=30)
-    assert settings.alert_types["OPERATIONS"].fingerprint_fields == ("alertname", "source", "instance")
+    assert settings.alert_types["OPERATIONS"].fingerprint_fields[:3] == ("alertname", "source", "instance")
 
 
 def test_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,3 +117,42 @@ def test_a_model_gets_no_longer_than_the_lease_allows(monkeypatch: pytest.Monkey
 def test_what_is_required_is_named() -> None:
     with pytest.raises(ConfigError, match="SENTINEL_INGEST_TOKEN: must be set"):
         load_settings(require=["ingest_token"])
+
+
+def test_flapping_and_all_other_settings_of_a_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "webhook.yaml"
+    path.write_text("alert_types: {default: {flapping_window: 2h}, VELOCITY_ATTACK: {flapping_restarts: 5}}")
+    monkeypatch.setenv("SENTINEL_CONFIG_FILE", str(path))
+    types = load_settings().alert_types
+    velocity, other = types["VELOCITY_ATTACK"], types["OTHER"]
+    assert (velocity.flapping_restarts, velocity.flapping_window) == (5, timedelta(hours=2))
+    assert (other.flapping_restarts, other.flapping_window) == (3, timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{window: 10m}", "alert_types.T: window is shorter than session_timeout"),
+        ("{occurrence_interval: 20m}", "alert_types.T: occurrence_interval is longer than session_timeout"),
+        ("{fingerprint_fields: [region, region]}", "alert_types.T: fingerprint_fields names a label twice"),
+        ("{fingerprint_fields: ['']}", "alert_types.T.fingerprint_fields.0: "),
+        ("{flapping_window: 10m}", "alert_types.T: flapping_window is shorter than session_timeout"),
+        ("{flapping_restarts: 0}", "alert_types.T.flapping_restarts: Input should be greater than or equal to 1"),
+    ],
+)
+def test_settings_of_a_type_that_cannot_be_meant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, problem: str
+) -> None:
+    path = tmp_path / "webhook.yaml"
+    path.write_text(f"alert_types: {{T: {text}}}")
+    monkeypatch.setenv("SENTINEL_CONFIG_FILE", str(path))
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: {problem}")):
+        load_settings()
+
+
+def test_the_redis_url_is_checked_and_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTINEL_REDIS_URL", "redis://:pw@cache:6379/0")
+    assert "pw@" not in repr(load_settings())
+    monkeypatch.setenv("SENTINEL_REDIS_URL", "http://cache")
+    with pytest.raises(ConfigError, match="SENTINEL_REDIS_URL: must be a redis://"):
+        load_settings()

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 
 from webhook.storage.database import Database
 
@@ -17,6 +18,10 @@ _LOCK = 0x53454E54  # any number, the same for everyone who migrates this schema
 
 class ForeignKeysBroken(Exception):  # noqa: N818 - a state of the data
     """A migration would leave rows that refer to nothing; nothing of it was kept."""
+
+
+class UnknownRevision(Exception):  # noqa: N818 - an answer to a person
+    """There is no such revision, or the database is at one that this version does not know."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -38,7 +43,10 @@ def _run(url: str, step: Callable[[Config, str], None], revision: str) -> None:
         with database.write() as connection:
             if not sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-            step(configuration(connection), revision)
+            try:
+                step(configuration(connection), revision)
+            except CommandError as error:
+                raise UnknownRevision(f"{error}") from error
             if sqlite:
                 _check_foreign_keys(connection)
     finally:

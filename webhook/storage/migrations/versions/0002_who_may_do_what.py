@@ -10,6 +10,7 @@ revision = "0002"
 down_revision = "0001"
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+_BY_SEVERITY = "ix_alert_dynamic_current_severity_first_triggered_at"
 
 
 def upgrade() -> None:
@@ -20,10 +21,14 @@ def upgrade() -> None:
         table.add_column(sa.Column("acknowledged_by", sa.String(length=255), nullable=True))
         table.add_column(sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=True))
         table.add_column(sa.Column("snoozed_by", sa.String(length=255), nullable=True))
+        table.create_index(_BY_SEVERITY, ["current_severity", "first_triggered_at"])
+    op.add_column("alert_trigger_log", sa.Column("position", sa.Integer(), server_default="0", nullable=False))
     with op.batch_alter_table("alert_config") as table:
         table.add_column(sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False))
     with op.batch_alter_table("notification") as table:
         table.add_column(sa.Column("requested_by", sa.String(length=255), nullable=True))
+        table.create_index(op.f("ix_notification_comment_id"), ["comment_id"])
+        table.create_index(op.f("ix_notification_created_at"), ["created_at"])
     with op.batch_alter_table("audit_log") as table:
         table.add_column(sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False))
         table.add_column(sa.Column("address", sa.String(length=64), server_default="", nullable=False))
@@ -45,10 +50,14 @@ def downgrade() -> None:
         for name in ("subject", "account_id", "address", "authenticated_as"):
             table.drop_column(name)
     with op.batch_alter_table("notification") as table:
+        table.drop_index(op.f("ix_notification_comment_id"))
+        table.drop_index(op.f("ix_notification_created_at"))
         table.drop_column("requested_by")
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
+    op.drop_column("alert_trigger_log", "position")
     with op.batch_alter_table("alert_dynamic") as table:
+        table.drop_index(_BY_SEVERITY)
         for name in ("snoozed_by", "snoozed_until", "acknowledged_by", "acknowledged_at", "feedback", "dismiss_reason"):
             table.drop_column(name)
 
@@ -78,6 +87,7 @@ def _alert_flapping() -> None:
         sa.Column("alert_type", sa.String(length=64), nullable=False),
         sa.Column("restarts", JSON, nullable=False),
         sa.Column("flapping_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("condition_fingerprint", name=op.f("pk_alert_flapping")),
     )

@@ -1,32 +1,41 @@
-"""HTTP servers for the sources over HTTP: one whose answers a test sets, with TLS if wanted, and a forward proxy."""
+"""HTTP servers for the tests: one whose answers a test sets, with TLS if wanted, and a forward proxy."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import socket
 import ssl
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import monotonic
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import polars as pl
 import requests
-from exporter_parts import Answer
 
-from exporter.collectors import registry
-from exporter.collectors.base import Collection, Collector
-from exporter.config import parse
-from exporter.environment import Secrets
+DRIP = 0.05  # seconds from byte to byte, well within any timeout
 
-NOW = datetime(2025, 11, 24, 10, 5, 0, 400_000, tzinfo=UTC)
+
+@dataclass
+class Answer:
+    """What the server says next. `body` that is no text or bytes is sent as JSON. `held` waits for the test."""
+
+    status: int = 200
+    body: Any = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    compressed: bool = False
+    held: threading.Event | None = None
+    drip: bool = False
+    drip_headers: bool = False
+
+    def encoded(self) -> bytes:
+        body = self.body if isinstance(self.body, bytes | str) else json.dumps(self.body)
+        raw = body if isinstance(body, bytes) else body.encode()
+        return gzip.compress(raw) if self.compressed else raw
 
 
 @dataclass
@@ -55,6 +64,7 @@ class Api:
     url: str
     answer: Callable[[Seen], Answer | bytes] = lambda _: Answer(body={"data": []})
     requests: list[Seen] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
 
 class _Server(ThreadingHTTPServer):
@@ -67,7 +77,7 @@ class _Server(ThreadingHTTPServer):
             try:
                 request.do_handshake()
             except ssl.SSLError:
-                request.settimeout(1)
+                request.settimeout(60)
                 with suppress(OSError):
                     while socket.socket.recv(request, 65536):
                         pass
@@ -94,44 +104,65 @@ def served(handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None
         thread.join()
 
 
+class _Answering(BaseHTTPRequestHandler):
+    """Answers as `api` says."""
+
+    api: Api
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        seen = Seen(self.command, parts.path, dict(parse_qsl(parts.query)), dict(self.headers.items()), content)
+        self.api.requests.append(seen)
+        answer = self.api.answer(seen)
+        if isinstance(answer, bytes):
+            self.wfile.write(answer)
+            self.close_connection = True
+            return
+        if answer.held is not None:
+            answer.held.wait()
+        if answer.drip_headers:
+            self._drip(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 10_000)
+            return
+        body = answer.encoded()
+        self.send_response(answer.status)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))} | answer.headers
+        if answer.compressed:
+            headers["Content-Encoding"] = "gzip"
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if answer.drip:
+            self._drip(body)
+        else:
+            self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815 - the base class looks for this name
+
+    def _drip(self, content: bytes) -> None:
+        """Send a byte at a time, for longer than any test lasts."""
+        self.close_connection = True
+        for byte in content:
+            self.wfile.write(bytes([byte]))
+            if self.api.stopped.wait(DRIP):
+                return
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @contextmanager
 def api_server(context: ssl.SSLContext | None = None) -> Iterator[Api]:
     """An API whose answers the test sets; requests are kept."""
     state = Api("")
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            seen = Seen(self.command, parts.path, dict(parse_qsl(parts.query)), dict(self.headers.items()), content)
-            state.requests.append(seen)
-            answer = state.answer(seen)
-            if isinstance(answer, bytes):
-                self.wfile.write(answer)
-                self.close_connection = True
-                return
-            if answer.held is not None:
-                answer.held.wait(30)
-            body = answer.encoded()
-            self.send_response(answer.status)
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(body))} | answer.headers
-            if answer.compressed:
-                headers["Content-Encoding"] = "gzip"
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET  # noqa: N815 - the base class looks for this name
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with served(Handler, context) as url:
+    with served(type("Handler", (_Answering,), {"api": state}), context) as url:
         state.url = url
-        yield state
+        try:
+            yield state
+        finally:
+            state.stopped.set()
 
 
 @dataclass
@@ -166,7 +197,7 @@ def forward_proxy() -> Iterator[Proxy]:
             headers = {name: value for name, value in self.headers.items() if not name.startswith("Proxy-")}
             with requests.Session() as session:
                 session.trust_env = False
-                answer = session.get(self.path, headers=headers, timeout=10)
+                answer = session.get(self.path, headers=headers, timeout=60)
             self.send_response(answer.status_code)
             self.end_headers()
             self.wfile.write(answer.content)
@@ -197,36 +228,3 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
-
-
-@dataclass
-class Source:
-    """A collector on its own, collecting when the test says so."""
-
-    collector: Collector
-    secrets: Secrets = field(default_factory=Secrets)
-
-    def collection(self, **fields: Any) -> Collection:
-        return Collection(**{"now": NOW, "deadline": monotonic() + 5, "secrets": self.secrets} | fields)
-
-    def collect(self, collection: Collection | None = None, **fields: Any) -> pl.DataFrame:
-        frame = self.collector.collect(collection or self.collection(**fields))
-        assert frame is not None
-        return frame
-
-    def rows(self, **fields: Any) -> list[tuple[Any, ...]]:
-        return self.collect(**fields).rows()
-
-
-@contextmanager
-def source(
-    text: str, metrics: str = "[{source_field: value, prometheus_name: m, labels: [account_id]}]"
-) -> Iterator[Source]:
-    """The source that `text` configures, without name and metrics."""
-    whole = f"name: source\nmetrics: {metrics}\n{textwrap.dedent(text).strip()}\n"
-    (config,) = parse("data_sources:\n  -\n" + textwrap.indent(whole, "    "), "test.yaml").sources
-    made = Source(registry.collector(config))
-    try:
-        yield made
-    finally:
-        made.collector.close()

@@ -1,0 +1,250 @@
+"""`make bench-stored`: the receiver and the queries over 1,000,000 triggers and 100,000 alerts, on PostgreSQL.
+
+The rows are made by the server. Prints the time to take a payload of 5 alerts beside an empty store, then each query
+of the pages and the API with its time and whether it reads an index or a whole table; exit code 1 when one that is
+asked all the time reads a whole table.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import psycopg
+import sqlalchemy as sa
+
+from tests import servers
+from webhook.config import ConfigFile
+from webhook.domain.alert import AlertStatus, Outcome
+from webhook.domain.ledger import IngestSettings
+from webhook.domain.payload import parse_payload
+from webhook.domain.severity import Severity
+from webhook.pipeline.ingest import ingest
+from webhook.storage import queries
+from webhook.storage.database import Database
+from webhook.storage.migrations import upgrade
+from webhook.storage.records import AlertFilter, AlertSort, NotificationFilter, TriggerFilter
+from webhook.storage.store import AlertStore
+from webhook.storage.tables import alert
+from webhook.storage.trigger_search import list_triggers
+
+ACCOUNTS = 2000
+DAYS = 90
+LARGE = ("alert", "alert_dynamic", "alert_instance", "alert_trigger_log", "alert_comment", "notification")
+
+# Few accounts have most alerts; the newest two in a hundred alerts are active, some of them expired.
+_FILL = (
+    """
+CREATE TEMPORARY TABLE made AS
+SELECT n, gen_random_uuid() AS id, 'acc_' || floor(power(random(), 2) * %(accounts)s)::int AS account_id,
+  (ARRAY['CARD_TESTING','VELOCITY_ATTACK','ACCOUNT_TAKEOVER','CHARGEBACK_FRAUD','ANOMALY_DETECTION'])
+    [1 + floor(power(random(), 2) * 5)::int] AS alert_type, 'P' || floor(sqrt(random()) * 4)::int AS severity,
+  %(now)s::timestamptz - (n::float / %(alerts)s) * interval '1 day' * %(days)s AS at,
+  CASE WHEN n <= %(alerts)s * 0.02 THEN 'ACTIVE' WHEN n %% 10 = 0 THEN 'DISMISSED' ELSE 'RESOLVED' END AS status
+FROM generate_series(1, %(alerts)s) AS n""",
+    """
+INSERT INTO alert (id, account_id, merchant_name, alert_type, original_severity, title, condition_fingerprint,
+  metrics_data, metadata, created_at, updated_at)
+SELECT id, account_id, 'Merchant ' || account_id, alert_type, severity, 'Block rate is high', md5(n::text),
+  '{"block_rate": 0.35}', '{"labels": {}, "thresholds": {"block_rate": 0.2}}', at, at FROM made""",
+    """
+INSERT INTO alert_dynamic (id, alert_id, condition_fingerprint, current_severity, status, occurrence_count,
+  session_started_at, session_last_active, session_status, first_triggered_at, last_triggered_at, latest_metrics,
+  escalation_history, resolved_at, resolved_by, version, updated_at)
+SELECT gen_random_uuid(), id, md5(n::text), severity, status, 1 + n %% 60, at, at + interval '1 hour',
+  CASE WHEN status <> 'ACTIVE' THEN 'RESOLVED' WHEN n %% 10 = 0 THEN 'EXPIRED' ELSE 'ACTIVE' END, at,
+  at + interval '1 hour', '{"block_rate": 0.35}', '{"escalations": []}',
+  CASE WHEN status <> 'ACTIVE' THEN at + interval '2 hours' END, CASE WHEN status <> 'ACTIVE' THEN 'system' END, 1,
+  at + interval '2 hours' FROM made""",
+    """
+INSERT INTO alert_instance (fingerprint, starts_at, alert_id, account_id, alert_type, alert_name, severity, status,
+  last_heard_at, last_passed_at, last_counted_at, resolved_at)
+SELECT md5(account_id || n), at, id, account_id, alert_type, 'Rule', severity,
+  CASE WHEN status = 'ACTIVE' THEN 'FIRING' ELSE 'RESOLVED' END, at, at, at,
+  CASE WHEN status <> 'ACTIVE' THEN at + interval '2 hours' END FROM made""",
+    """
+INSERT INTO alert_trigger_log (id, alert_id, source, fingerprint, condition_fingerprint, alert_name, alert_type,
+  account_id, status, severity, starts_at, metrics_data, labels, annotations, verdict, outcome, notify, created_at)
+SELECT gen_random_uuid(), CASE WHEN t.outcome <> 'suppressed' THEN id END, 'alertmanager', md5(account_id || n),
+  md5(n::text), 'Rule', alert_type, account_id, CASE WHEN t.outcome = 'resolved' THEN 'RESOLVED' ELSE 'FIRING' END,
+  severity, at, '{"block_rate": 0.35}',
+  jsonb_build_object('alertname', 'Rule', 'account_id', account_id, 'merchant_name', 'Merchant ' || account_id),
+  '{"summary": "Block rate is high", "block_rate": "0.35038363171355497"}', '{"passed": true, "conditions": []}',
+  t.outcome, '', at + interval '5 minutes' * t.k
+FROM made, LATERAL (SELECT k, CASE WHEN k = 0 THEN 'created' WHEN k = %(each)s - 1 THEN 'resolved'
+  WHEN n %% 3 = 0 THEN 'suppressed' WHEN k %% 2 = 0 THEN 'duplicate' ELSE 'session_updated' END AS outcome
+  FROM generate_series(0, %(each)s - 1) AS k) AS t""",
+    """
+INSERT INTO alert_comment (id, alert_id, comment_type, content, created_at)
+SELECT gen_random_uuid(), id, 'TRIGGER_EVENT', 'fired', at + interval '5 minutes' * k
+FROM made, generate_series(1, 3) AS k""",
+    """
+INSERT INTO notification (id, alert_id, account_id, alert_type, channel_type, status, reason, priority, content,
+  metadata, created_at, not_before, retry_count)
+SELECT gen_random_uuid(), id, account_id, alert_type, 'slack', 'SENT', 'first', 1, '{}', '{}', at, at, 0 FROM made""",
+)
+
+
+def fill(url: str, *, triggers: int, alerts: int, now: datetime) -> None:
+    """Rows of `alerts` alerts over 90 days and as many triggers of each; statistics are fresh."""
+    values = {"alerts": alerts, "each": triggers // alerts, "accounts": ACCOUNTS, "days": DAYS, "now": now}
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in _FILL:
+            connection.execute(statement, values)
+        connection.execute("VACUUM ANALYZE")
+
+
+Ask = Callable[[sa.Connection], object]
+
+
+def asked(alert_id: str, now: datetime) -> Mapping[str, Ask]:
+    """The queries of the pages and the API, as they are asked all the time."""
+    list_alerts = queries.list_alerts
+    week = now - timedelta(days=7)
+    return {
+        "alerts, newest": lambda c: list_alerts(c, AlertFilter()),
+        "alerts, gravest": lambda c: list_alerts(c, AlertFilter(), sort=AlertSort.SEVERITY),
+        "alerts, active and gravest": lambda c: list_alerts(
+            c, AlertFilter(status=AlertStatus.ACTIVE), sort=AlertSort.SEVERITY
+        ),
+        "alerts, active": lambda c: list_alerts(c, AlertFilter(status=AlertStatus.ACTIVE)),
+        "alerts, P0": lambda c: list_alerts(c, AlertFilter(severity=Severity.P0)),
+        "alerts of an account": lambda c: list_alerts(c, AlertFilter(account_id="acc_700")),
+        "alerts, a week": lambda c: list_alerts(c, AlertFilter(since=week)),
+        "alert": lambda c: queries.alert_by_id(c, alert_id),
+        "comments": lambda c: queries.comments_of(c, alert_id),
+        "notifications": lambda c: queries.list_notifications(c, NotificationFilter(alert_id=alert_id)),
+        "triggers, newest": lambda c: list_triggers(c, TriggerFilter()),
+        "triggers, suppressed": lambda c: list_triggers(c, TriggerFilter(outcome=Outcome.SUPPRESSED)),
+        "triggers, rejected": lambda c: list_triggers(c, TriggerFilter(outcome=Outcome.REJECTED)),
+        "triggers of an account": lambda c: list_triggers(c, TriggerFilter(account="acc_700")),
+        "triggers of an alert": lambda c: list_triggers(c, TriggerFilter(alert_id=alert_id)),
+        "statistics": lambda c: queries.statistics(c, now - timedelta(days=1)),
+    }
+
+
+def searched(now: datetime) -> Mapping[str, Ask]:
+    """What people ask now and then, and what has to read much: shown with its time only."""
+    return {
+        "alerts, count": lambda c: queries.count_alerts(c, AlertFilter()),
+        "alerts, part of a name": lambda c: queries.list_alerts(c, AlertFilter(search="merchant acc_70")),
+        "alerts, a name that is not there": lambda c: queries.list_alerts(c, AlertFilter(search="nobody")),
+        "triggers, a name, a week": lambda c: list_triggers(
+            c, TriggerFilter(account="merchant acc_70", since=now - timedelta(days=7))
+        ),
+        "triggers, a name": lambda c: list_triggers(c, TriggerFilter(account="merchant acc_70")),
+    }
+
+
+def whole_tables(connection: sa.Connection, ask: Ask) -> list[str]:
+    """The large tables that PostgreSQL reads from end to end to answer, in its own estimate."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_rest: object) -> None:
+        statements.append((statement, parameters))
+
+    sa.event.listen(connection, "before_cursor_execute", note)
+    ask(connection)
+    sa.event.remove(connection, "before_cursor_execute", note)
+    plans = [
+        str(row[0])
+        for statement, parameters in statements
+        for row in connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+    ]
+    found = (re.search(r"Seq Scan on (\w+)", line) for line in plans)
+    return sorted({match[1] for match in found if match and match[1] in LARGE})
+
+
+def delivery(number: int, now: datetime) -> dict[str, object]:
+    """A payload of 5 alerts over the accounts."""
+    accounts = [f"acc_{(number * 5 + k) * 7 % ACCOUNTS}" for k in range(5)]
+    alerts = [
+        {
+            "status": "firing",
+            "labels": {"alertname": "Rule", "alert_type": "CARD_TESTING", "severity": "P3", "account_id": account},
+            "annotations": {"summary": "Block rate is high", "block_rate": "0.35038363171355497"},
+            "startsAt": now.isoformat(),
+            "fingerprint": f"bench-{account}",
+        }
+        for account in accounts
+    ]
+    return {"alerts": alerts}
+
+
+def ingest_times(store: AlertStore, now: datetime, payloads: int) -> dict[str, float]:
+    """Median milliseconds for one payload: of new alerts, and of the same again."""
+    settings = IngestSettings(types=ConfigFile().types())
+    times = {}
+    for kind in ("new", "repeated"):
+        spent = []
+        for number in range(payloads):
+            received = parse_payload(delivery(number, now))
+            started = time.perf_counter()
+            ingest(store, received, settings, datetime.now(UTC))
+            spent.append(1000 * (time.perf_counter() - started))
+        times[kind] = statistics.median(spent)
+    return times
+
+
+def _store(server: str, name: str) -> Database:
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    url = f"{server}/{name}".replace("postgresql://", "postgresql+psycopg://")
+    upgrade(url)
+    return Database(url)
+
+
+def _time(connection: sa.Connection, ask: Ask, times: int = 5) -> float:
+    spent = []
+    for _ in range(times):
+        started = time.perf_counter()
+        ask(connection)
+        spent.append(1000 * (time.perf_counter() - started))
+    return statistics.median(spent)
+
+
+@click.command()
+@click.option("--triggers", default=1_000_000, show_default=True)
+@click.option("--alerts", default=100_000, show_default=True)
+@click.option("--payloads", default=200, show_default=True, help="Of 5 alerts, new and then repeated.")
+def main(*, triggers: int, alerts: int, payloads: int) -> None:
+    """Measure a full store beside an empty one; exit code 1 when a query reads a whole table."""
+    now = datetime.now(UTC)
+    with servers.postgresql() as server:
+        empty, full = _store(server, "empty"), _store(server, "filled")
+        started = time.perf_counter()
+        fill(f"{server}/filled", triggers=triggers, alerts=alerts, now=now)
+        print(f"{triggers:,} triggers and {alerts:,} alerts made in {time.perf_counter() - started:.0f} s\n")
+        for name, database in (("empty store", empty), ("full store", full)):
+            times = ingest_times(AlertStore(database), now, payloads)
+            print(f"  5 alerts a payload, {name}: new {times['new']:.1f} ms, repeated {times['repeated']:.1f} ms")
+        print()
+        with full.read() as connection:
+            slow = show_queries(connection, now)
+        for database in (empty, full):
+            database.close()
+    sys.exit(1 if slow else 0)
+
+
+def show_queries(connection: sa.Connection, now: datetime) -> list[str]:
+    """Print time and plan of each query; return those asked all the time that read a whole table."""
+    alert_id = str(connection.scalar(sa.select(alert.c.id).order_by(alert.c.created_at.desc()).limit(1)))
+    slow = []
+    for often, queries_ in ((True, asked(alert_id, now)), (False, searched(now))):
+        for name, ask in queries_.items():
+            read = whole_tables(connection, ask)
+            how = f"reads all of {', '.join(read)}" if read else "index"
+            print(f"  {name:<34} {_time(connection, ask):8.1f} ms  {how}")
+            if often and read:
+                slow.append(name)
+    return slow
+
+
+if __name__ == "__main__":
+    main()

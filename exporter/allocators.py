@@ -1,0 +1,27 @@
+"""Memory that a collection has freed goes back to the system at once, instead of being kept for the next one.
+
+The two allocators of the process, glibc's for Python and jemalloc for Polars, keep what is freed for as long as nothing
+is allocated, which is until the next collection. Texts of a family are as large as nothing else, and of changing size,
+so that what one left free seldom fits the next.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
+_LARGE = 1 << 20
+_VARIABLE = "_RJEM_MALLOC_CONF"
+_SETTINGS = "muzzy_decay_ms:0"  # no pages that are free but count as used until the system is short of memory
+
+
+def return_freed_memory() -> None:
+    """Set both allocators up. Call before Polars is imported; what the environment says of jemalloc goes first."""
+    given = os.environ.get(_VARIABLE, "")
+    if _SETTINGS not in given:
+        os.environ[_VARIABLE] = f"{_SETTINGS},{given}".rstrip(",")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not there without glibc
+    if mallopt is not None:
+        # Otherwise the first large text that is freed makes glibc keep all of up to its size.
+        mallopt(_MMAP_THRESHOLD, _LARGE)

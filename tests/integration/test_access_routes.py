@@ -1,0 +1,142 @@
+"""Every route, with every method, asked by everybody. A route that has no line here fails.
+
+A line says what each sort of caller gets. `{own}` and `{foreign}` are alerts of the merchant and of somebody else;
+where a route names an alert it gets a line for each. Add a line when you add a route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import page_rows as rows
+import pytest
+from access_rows import FOREIGN, OWN, Site
+from page_reading import token_in
+
+from webhook.domain.access import Role
+from webhook.storage.keys import prefix_of
+
+AWAY, MISSING, NOT_YOURS, UNKNOWN, WRONG, MOVED = 401, 404, 403, 401, 400, 303
+LOGIN = 303  # pages send strangers to the login
+BAD = 400
+NO_CHART = 503  # there is no Prometheus in these tests
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`rule` as in the URL map; the statuses of nobody, merchant, ops, admin; `path` fills the rule."""
+
+    method: str
+    rule: str
+    nobody: int
+    merchant: int
+    ops: int
+    admin: int
+    path: str = ""
+    json: Any = None
+    form: dict[str, str] | None = None
+    hidden: str = ""  # what a merchant must not read in its answer, whatever its status
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+ALERT, CHART = "/api/v1/alerts/<uuid:alert_id>", "/api/v1/alerts/<uuid:alert_id>/chart.<any(png, svg):image_format>"
+PAGE = "/alerts/<uuid:alert_id>"
+RESOLVE = {"resolution_note": "done", "resolved_by": "ana"}
+DISMISS = {"dismiss_reason": "a sale", "dismissed_by": "ana"}
+NOTE = {"note": "done", "confirmed": "yes"}
+REASON = {"reason": "Normal business", "confirmed": "yes"}
+KEY = {"name": "n", "role": "ops"}
+SENT = {"version": "4", "alerts": []}
+
+# fmt: off
+TABLE = [
+    # method, rule, nobody, merchant, ops, admin
+    Asked("GET", "/-/healthy", 200, 200, 200, 200),
+    Asked("GET", "/-/ready", 200, 200, 200, 200),
+    Asked("GET", "/metrics", 200, 200, 200, 200),
+    Asked("GET", "/assets/<path:filename>", 200, 200, 200, 200, path="/assets/style.css"),
+    Asked("GET", "/login", 200, MOVED, MOVED, MOVED),
+    Asked("POST", "/login", WRONG, 401, 401, 401, form={"token": "x"}),
+    Asked("POST", "/logout", WRONG, MOVED, MOVED, MOVED),
+    Asked("GET", "/live/events", AWAY, 200, 200, 200),
+    # pages
+    Asked("GET", "/", LOGIN, 302, 302, 302),
+    Asked("GET", "/alerts", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/triggers", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", PAGE, LOGIN, 200, 200, 200, path="/alerts/{own}"),
+    Asked("GET", PAGE, LOGIN, MISSING, 200, 200, path="/alerts/{foreign}", hidden=FOREIGN),
+    Asked("POST", f"{PAGE}/resolve", LOGIN, MOVED, MOVED, MOVED, path="/alerts/{own}/resolve", form=NOTE),
+    Asked("POST", f"{PAGE}/resolve", LOGIN, MISSING, MOVED, MOVED, path="/alerts/{foreign}/resolve", form=NOTE),
+    Asked("POST", f"{PAGE}/dismiss", LOGIN, MOVED, MOVED, MOVED, path="/alerts/{own}/dismiss", form=REASON),
+    Asked("POST", f"{PAGE}/dismiss", LOGIN, MISSING, MOVED, MOVED, path="/alerts/{foreign}/dismiss", form=REASON),
+    # alerts
+    Asked("GET", "/api/v1/alerts", AWAY, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/api/v1/triggers", AWAY, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", ALERT, AWAY, 200, 200, 200, path="/api/v1/alerts/{own}"),
+    Asked("GET", ALERT, AWAY, MISSING, 200, 200, path="/api/v1/alerts/{foreign}", hidden=FOREIGN),
+    Asked("GET", CHART, AWAY, NO_CHART, NO_CHART, NO_CHART, path="/api/v1/alerts/{own}/chart.png"),
+    Asked("GET", CHART, AWAY, MISSING, NO_CHART, NO_CHART, path="/api/v1/alerts/{foreign}/chart.svg"),
+    Asked("POST", f"{ALERT}/resolve", AWAY, 200, 200, 200, path="/api/v1/alerts/{own}/resolve", json=RESOLVE),
+    Asked("POST", f"{ALERT}/resolve", AWAY, MISSING, 200, 200, path="/api/v1/alerts/{foreign}/resolve", json=RESOLVE),
+    Asked("POST", f"{ALERT}/dismiss", AWAY, 200, 200, 200, path="/api/v1/alerts/{own}/dismiss", json=DISMISS),
+    Asked("POST", f"{ALERT}/dismiss", AWAY, MISSING, 200, 200, path="/api/v1/alerts/{foreign}/dismiss", json=DISMISS),
+    # deliveries
+    Asked("POST", "/api/v1/alerts/prometheus/webhook", AWAY, NOT_YOURS, 200, 200, json=SENT),
+    # who may come in, and who did what
+    Asked("GET", "/api/v1/api-keys", AWAY, NOT_YOURS, NOT_YOURS, 200),
+    Asked("POST", "/api/v1/api-keys", AWAY, NOT_YOURS, NOT_YOURS, 201, json=KEY),
+    Asked("POST", "/api/v1/api-keys/<prefix>/rotate", AWAY, NOT_YOURS, NOT_YOURS, 201,
+          path="/api/v1/api-keys/{prefix}/rotate", json={}),
+    Asked("POST", "/api/v1/api-keys/<prefix>/revoke", AWAY, NOT_YOURS, NOT_YOURS, 200,
+          path="/api/v1/api-keys/{prefix}/revoke"),
+    Asked("GET", "/api/v1/audit", AWAY, 200, 200, 200, hidden=FOREIGN),
+]
+# fmt: on
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """SQLite: that a query takes accounts into its SQL is tested over both, in the tests of the queries."""
+    settings = {"rate_limit_write": "off", "rate_limit_address": "off", "prometheus_url": "http://127.0.0.1:9"}
+    store = f"sqlite:///{tmp_path_factory.mktemp('store')}/sentinel.db"
+    site = Site(rows.open_store(store), settings=settings)
+    rows.insert_trigger(site.database, site.foreign, account_id=FOREIGN)
+    yield site
+    site.close()
+
+
+def test_every_route_has_a_line(site: Site) -> None:
+    found = set()
+    for rule in site.app.url_map.iter_rules():
+        found |= {(method, rule.rule) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    assert found == {(asked.method, asked.rule) for asked in TABLE}
+
+
+@pytest.mark.parametrize("role", ["nobody", "merchant", "ops", "admin"])
+def test_everybody_gets_what_the_table_says(site: Site, role: str) -> None:
+    wrong, told = [], []
+    for asked in TABLE:
+        status, text = _ask(site, asked, role)
+        if status != getattr(asked, role):
+            wrong.append(f"{asked.method} {asked.path or asked.rule}: {status}, not {getattr(asked, role)}")
+        if asked.hidden and (asked.hidden in text) != (role in ("ops", "admin") and status < BAD):
+            told.append(f"{asked.method} {asked.path or asked.rule}")
+    assert (wrong, told) == ([], [])
+
+
+def _ask(site: Site, asked: Asked, role: str) -> tuple[int, str]:
+    """With alerts of its own each time: some routes close them."""
+    client, headers, form = site.client(), dict(asked.headers), asked.form
+    spare = prefix_of(site.key("spare", Role.OPS))
+    path = (asked.path or asked.rule).format(own=site.alert(OWN), foreign=site.alert(FOREIGN), prefix=spare)
+    if role != "nobody" and path.startswith("/api/"):
+        headers["X-API-Key"] = site.keys[Role(role)]
+    elif role != "nobody":
+        client = site.logged_in(site.keys[Role(role)])
+        if asked.method != "GET":
+            form = {**(form or {}), "csrf_token": token_in(client.get("/alerts").text)}
+    with client.open(path, method=asked.method, json=asked.json, data=form, headers=headers) as answer:
+        live = answer.mimetype == "text/event-stream"
+        return answer.status_code, "" if live else answer.get_data(as_text=True)

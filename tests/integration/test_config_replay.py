@@ -1,0 +1,206 @@
+"""A replay of what was stored: with the present configuration nothing changes, with another exactly what it changes."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from ingest_shop import MINUTE, START, Shop, firing
+
+from webhook.domain.evaluation import Condition, MerchantConfig
+from webhook.domain.replay import Replayed
+from webhook.domain.summary import template_summary
+from webhook.pipeline import actions
+from webhook.pipeline.preview import Preview, preview
+from webhook.pipeline.sweep import Sweep
+from webhook.ports import HistoryUnavailable, Receipt, Series
+from webhook.storage.configs import save_configs
+from webhook.storage.outbox import Outbox
+from webhook.storage.replaying import StoredPast, read_only
+from webhook.storage.sweeping import Sweeping
+from webhook.storage.tables import alert_dynamic, alert_trigger_log, notification
+
+DAY = timedelta(days=1)
+NAMES = (("CardTestingDetected", "P3"), ("CardTestingSevere", "P2"), ("CardTestingCritical", "P1"))
+
+
+class History:
+    """A shop whose worker sweeps and sends each minute, and whose people close alerts now and then."""
+
+    def __init__(self, shop: Shop, seed: int) -> None:
+        self.shop, self.random = shop, random.Random(seed)
+        types = shop.settings.types
+        self.outbox = Outbox(shop.database)
+        self.sweep = Sweep(Sweeping(shop.database, types, shop.settings.channels), self.outbox, types)
+        self.starts: dict[str, Any] = {}
+
+    def minute(self) -> None:
+        self.shop.now += MINUTE
+        self.sweep.run_once(self.shop.now)
+        for note in self.outbox.claim(20, "test", self.shop.now, MINUTE):
+            self.outbox.record_sent(note, Receipt(), template_summary(note), self.shop.now)
+
+    def live(self, minutes: int) -> None:
+        for _ in range(minutes):
+            self.minute()
+            if self.random.random() < 0.3:
+                self.shop.deliver(*self._alerts())
+            if self.random.random() < 0.02:
+                self._close()
+
+    def _alerts(self) -> list[dict[str, Any]]:
+        chosen = self.random.sample(NAMES, self.random.randint(1, 3))
+        return [self._alert(name, severity) for name, severity in chosen]
+
+    def _alert(self, name: str, severity: str) -> dict[str, Any]:
+        resolved = name in self.starts and self.random.random() < 0.3
+        starts_at = self.starts.pop(name) if resolved else self.starts.setdefault(name, self.shop.now)
+        rate = repr(self.random.uniform(0.2, 0.6))
+        status = "resolved" if resolved else "firing"
+        return firing(name=name, severity=severity, status=status, starts_at=starts_at, block_rate=rate)
+
+    def _close(self) -> None:
+        open_ones = self.shop.rows(alert_dynamic, status="ACTIVE")
+        if open_ones:
+            done = actions.dismiss if self.random.random() < 0.5 else actions.resolve
+            said = {"reason": "x"} if done is actions.dismiss else {"note": "x"}
+            done(
+                self.shop.store,
+                open_ones[0]["alert_id"],
+                actor="me",
+                authenticated_as="admin token",
+                now=self.shop.now,
+                **said,
+            )
+
+
+def previewed(shop: Shop, config: MerchantConfig, span: timedelta = DAY, history: Any = None) -> Preview:
+    return preview(StoredPast(shop.database), history, config, shop.settings, shop.now + MINUTE, span=span)
+
+
+def differences(result: Replayed) -> list[tuple[str, ...]]:
+    return [(str(example.at), example.alert_name, example.old, example.new) for example in result.examples]
+
+
+def present(seed: int) -> MerchantConfig:
+    chosen = random.Random(seed)
+    settings: dict[str, Any] = {
+        "frequency_control": {
+            "max_alerts_per_hour": chosen.choice([1, 2, 5]),
+            "max_alerts_per_day": chosen.choice([3, 20]),
+            "min_interval_minutes": chosen.choice([0, 20]),
+        },
+        "notification_strategy": {
+            "first": chosen.random() < 0.8,
+            "thresholds": chosen.choice([[], [3, 8]]),
+            "interval_minutes": chosen.choice([0, 30, 60]),
+        },
+    }
+    if chosen.random() < 0.3:
+        settings["snooze_until"] = (START + timedelta(hours=1)).isoformat()
+    condition = Condition("block_rate", ">", chosen.choice([0.1, 0.35, 0.5]))
+    return MerchantConfig("acc_001", "CARD_TESTING", conditions=(condition,), notification_settings=settings)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 4])
+def test_the_present_configuration_changes_nothing(tmp_path: Any, seed: int) -> None:
+    """Random attacks through the real pipeline, sweep and outbox, looked back at from the start and from the middle."""
+    shop = Shop(f"sqlite:///{tmp_path}/sentinel.db")
+    save_configs(shop.database, [present(seed)], START)
+    History(shop, seed).live(240)
+    logged = len(shop.rows(alert_trigger_log))
+    assert logged > 80
+    for span in (DAY, timedelta(hours=2), timedelta(minutes=50)):
+        result = previewed(shop, present(seed), span).replayed
+        assert differences(result) == []
+        assert result.alerts.stored == result.alerts.proposed == result.alerts.unchanged
+        assert result.messages.stored == result.messages.proposed == result.messages.unchanged
+        assert all(old == new for old, new in result.outcomes)
+        assert (result.triggers == logged) == (span == DAY)
+    shop.database.close()
+
+
+@pytest.fixture
+def attacks(store_url: str) -> Shop:
+    """Ten attacks, four of which stay below a block rate of 0.4; each over before the next."""
+    shop = Shop(store_url)
+    for number in range(10):
+        rate = 0.3 if number % 3 == 0 else 0.5
+        starts_at = shop.now
+        shop.deliver(firing(starts_at=starts_at, block_rate=str(rate)))
+        shop.deliver(firing(starts_at=starts_at, block_rate=str(rate)), after=5 * MINUTE)
+        shop.deliver(firing(starts_at=starts_at, block_rate=str(rate), status="resolved"), after=5 * MINUTE)
+        shop.now += 20 * MINUTE
+        types = shop.settings.types
+        Sweep(Sweeping(shop.database, types, {"console": {}}), Outbox(shop.database), types).run_once(shop.now)
+    yield shop
+    shop.database.close()
+
+
+def test_a_higher_threshold_takes_exactly_the_lower_alerts_away(attacks: Shop) -> None:
+    higher = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.4),))
+    before = attacks.rows(alert_trigger_log), attacks.rows(notification)
+    result = previewed(attacks, higher).replayed
+    assert (result.alerts.stored, result.alerts.proposed) == (10, 6)
+    assert (result.alerts.vanish, result.alerts.unchanged, result.alerts.change, result.alerts.appear) == (4, 6, 0, 0)
+    assert (result.messages.stored, result.messages.vanish, result.messages.unchanged) == (10, 4, 6)
+    example = result.examples[0]
+    assert (example.kind, example.change, example.at, example.old) == ("alert", "vanish", START, "created, first")
+    assert (example.new, example.reason) == ("suppressed", "conditions not met: block_rate 0.3 is not > 0.4")
+    assert result.outcomes["created", "suppressed"] == 4
+    assert (attacks.rows(alert_trigger_log), attacks.rows(notification)) == before
+
+
+def test_what_was_suppressed_appears_under_a_lower_threshold(store_url: str) -> None:
+    shop = Shop(store_url)
+    wanted = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.9),))
+    save_configs(shop.database, [wanted], START)
+    shop.deliver(firing())
+    lower = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.1),))
+    result = previewed(shop, lower).replayed
+    assert (result.alerts.appear, result.messages.appear) == (1, 1)
+    assert [(example.old, example.new) for example in result.examples] == [("suppressed", "created, first")] * 2
+    shop.database.close()
+
+
+def test_a_stricter_limit_withholds_messages_and_keeps_the_alerts(attacks: Shop) -> None:
+    limited = MerchantConfig(
+        "acc_001", "CARD_TESTING", notification_settings={"frequency_control": {"max_alerts_per_day": 4}}
+    )
+    result = previewed(attacks, limited).replayed
+    assert (result.messages.stored, result.messages.proposed, result.messages.vanish) == (10, 4, 6)
+    assert (result.alerts.vanish, result.alerts.appear) == (0, 0)
+    assert {example.new for example in result.examples if example.kind == "message"} == {"created, withheld:frequency"}
+
+
+class Recorded:
+    """Prometheus, which knows one metric."""
+
+    def range(self, metric: str, account_id: str, start: Any, end: Any, step: Any) -> Series:
+        assert account_id == "acc_001"
+        assert (end - start) / step <= 11_000
+        if metric != "failed_auth_rate":
+            raise HistoryUnavailable("Prometheus: gone")
+        times = [start + number * MINUTE for number in range(int((end - start) / MINUTE))]
+        return Series(metric, times, [0.1 if time < START + timedelta(hours=1) else 0.9 for time in times])
+
+
+def test_metrics_that_the_triggers_lack_come_from_prometheus(attacks: Shop) -> None:
+    both = MerchantConfig(
+        "acc_001",
+        "CARD_TESTING",
+        conditions=(Condition("failed_auth_rate", ">", 0.5), Condition("unheard_of", ">", 1.0)),
+    )
+    found = previewed(attacks, both, history=Recorded())
+    assert found.history == {"failed_auth_rate": "", "unheard_of": "Prometheus: gone"}
+    assert found.replayed.alerts.vanish == 2, "the attacks of the first hour"
+
+
+def test_the_replay_cannot_write(attacks: Shop) -> None:
+    if attacks.database.dialect != "postgresql":
+        pytest.skip("SQLite has no such transaction")
+    with read_only(attacks.database) as connection, pytest.raises(sa.exc.DBAPIError, match="read-only"):
+        connection.execute(sa.delete(notification))

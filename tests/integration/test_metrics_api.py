@@ -1,0 +1,275 @@
+"""Reports of a metric platform, and requests that come again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from ingest_shop import MINUTE, START, Shop, by, firing
+
+from webhook.app import create_app
+from webhook.config import Settings
+from webhook.domain.action import DismissReason
+from webhook.domain.evaluation import Condition, MerchantConfig
+from webhook.domain.explanation import StepKind, explain
+from webhook.pipeline.sweep import Sweep
+from webhook.storage.configs import save_configs
+from webhook.storage.explaining import read_facts
+from webhook.storage.outbox import Outbox
+from webhook.storage.repeats import purge_answers
+from webhook.storage.sweeping import Sweeping
+from webhook.storage.tables import (
+    alert,
+    alert_dynamic,
+    alert_instance,
+    alert_trigger_log,
+    handled_request,
+    notification,
+)
+
+PATH = "/api/v1/alerts/metrics"
+RECEIVER = "/api/v1/alerts/prometheus/webhook"
+KEY = {"X-API-Key": "s3cret-token"}
+
+
+class Site(Shop):
+    """The web process over a store, at the store's time."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        settings = Settings(
+            database_url=url,
+            ingest_token="s3cret-token",
+            admin_token="admin-of-some-length",
+            secret_key="key-of-some-length",
+            max_body_bytes=100_000,
+        )
+        self.app = create_app(settings, clock=lambda: self.now)
+        self.client: FlaskClient = self.app.test_client()
+
+    def report(self, *, after: timedelta = timedelta(0), request_id: str | None = None, **changes: Any) -> Any:
+        self.now += after
+        headers = KEY | ({"X-Request-ID": request_id} if request_id else {})
+        return self.client.post(PATH, json=report(**changes), headers=headers)
+
+    def sweep(self, *, after: timedelta) -> None:
+        self.now += after
+        sweeping = Sweeping(self.database, self.settings.types, self.settings.channels)
+        Sweep(sweeping, Outbox(self.database), self.settings.types).run_once(self.now)
+
+
+def report(rate: float = 0.45, threshold: float | None = 0.30, merchant: str = "m-1", **event: Any) -> dict[str, Any]:
+    metric = {
+        "metric_name": "block_rate",
+        "metric_value": rate,
+        "threshold": threshold,
+        "time_window": "10min",
+        "metadata": {"total_transactions": 1000, "blocked_transactions": 450},
+    }
+    return {
+        "merchant_id": merchant,
+        "alert_type": "CARD_TESTING",
+        "metrics": [metric],
+        "event_metadata": {"source_system": "metric-platform", "region": "AP", **event},
+    }
+
+
+@pytest.fixture
+def site(store_url: str) -> Iterator[Site]:
+    site = Site(store_url)
+    yield site
+    site.database.close()
+    site.app.extensions["sentinel_database"].close()
+
+
+def test_values_above_their_thresholds_make_an_alert(site: Site) -> None:
+    response = site.report(detected_at="2026-01-05T11:59:00Z")
+    assert response.status_code == 201
+    (stored,) = site.rows(alert)
+    answer = response.get_json()
+    assert answer == {
+        "alert_id": stored["id"],
+        "status": "created",
+        "triggered_at": START.isoformat(),
+        "message": "Alert created and notifications queued",
+    }
+    assert stored["metrics_data"] == {"block_rate": 0.45, "total_transactions": 1000, "blocked_transactions": 450}
+    (row,) = site.rows(alert_trigger_log)
+    assert (row["source"], row["account_id"], row["starts_at"]) == ("metrics", "m-1", START - MINUTE)
+    assert row["verdict"]["conditions"][0]["met"] is True
+    (told,) = site.rows(notification)
+    assert told["content"]["thresholds"] == {"block_rate": 0.3}
+
+
+def test_values_below_are_answered_with_the_conditions(site: Site) -> None:
+    response = site.report(rate=0.1)
+    assert response.status_code == 200
+    assert response.get_json() == {
+        "status": "no_alert",
+        "message": "Metrics do not meet trigger conditions",
+        "evaluated_conditions": [{"condition": "block_rate > 0.3", "met": False}],
+    }
+    assert site.report(threshold=None, merchant="m-2").get_json()["evaluated_conditions"] == []
+    assert site.rows(alert) == []
+    assert [row["outcome"] for row in site.rows(alert_trigger_log)] == ["suppressed"] * 2
+
+
+def test_the_merchants_own_conditions_come_first(site: Site) -> None:
+    own = MerchantConfig("m-1", "CARD_TESTING", conditions=(Condition("total_transactions", ">=", 1001),))
+    save_configs(site.database, [own, MerchantConfig("off", "CARD_TESTING", enabled=False)], site.now)
+    answer = site.report().get_json()
+    assert answer["evaluated_conditions"] == [{"condition": "total_transactions >= 1001", "met": False}]
+    assert site.report(merchant="off").get_json()["message"] == "No alert: disabled"
+
+
+def test_a_series_of_reports_is_one_firing_until_it_falls_below(site: Site) -> None:
+    alert_id = site.report().get_json()["alert_id"]
+    again = site.report(after=MINUTE)
+    assert (again.status_code, again.get_json()["status"]) == (200, "duplicate")
+    merged = site.report(after=5 * MINUTE)
+    assert (merged.status_code, merged.get_json()["status"]) == (200, "merged")
+    assert merged.get_json()["alert_id"] == alert_id
+    assert len(site.rows(alert_instance)) == 1
+    assert site.report(rate=0.1, after=5 * MINUTE).get_json()["status"] == "no_alert"
+    assert site.report(after=5 * MINUTE).get_json()["status"] == "merged"
+    assert len(site.rows(alert_instance)) == 2, "it fell below in between"
+
+
+def test_reports_that_stop_end_the_alert_without_alertmanager(site: Site) -> None:
+    site.report()
+    site.sweep(after=16 * MINUTE)
+    assert site.rows(alert_dynamic)[0]["status"] == "RESOLVED"
+    assert [row["reason"] for row in site.rows(notification)] == ["first", "resolved"]
+    assert site.rows(alert_trigger_log)[-1]["outcome_reason"] == "nothing was reported for a session timeout"
+
+
+def test_what_a_person_dismissed_stays_so_while_the_series_goes_on(site: Site) -> None:
+    alert_id = site.report().get_json()["alert_id"]
+    site.actions.dismiss(alert_id, DismissReason.OTHER, "", by("mia", site.now))
+    for _ in range(5):
+        assert site.report(after=5 * MINUTE).get_json()["status"] == "stale"
+    site.report(rate=0.1, after=5 * MINUTE)
+    assert site.report(after=5 * MINUTE).status_code == 201
+
+
+def test_a_limit_is_answered_with_429_and_the_alert_is_kept(site: Site) -> None:
+    limits = {"frequency_control": {"max_alerts_per_hour": 1, "max_alerts_per_day": 5}}
+    save_configs(site.database, [MerchantConfig("m-1", "CARD_TESTING", notification_settings=limits)], site.now)
+    assert site.report().status_code == 201
+    site.sweep(after=16 * MINUTE)
+    response = site.report(after=MINUTE)
+    assert response.status_code == 429
+    answer = response.get_json()
+    assert answer["error"] == "rate_limit_exceeded"
+    assert answer["retry_after_seconds"] == 43 * 60
+    assert response.headers["Retry-After"] == "2580"
+    assert answer["limit_details"] == {
+        "max_per_hour": 1,
+        "current_count": 1,
+        "window_reset_at": (START + timedelta(hours=1)).isoformat(),
+    }
+    assert answer["alert_id"] == site.rows(alert)[-1]["id"]
+    with site.database.read() as connection:
+        facts = read_facts(connection, answer["alert_id"])
+        assert read_facts(connection, answer["alert_id"], frozenset({"m-2"})) is None
+    assert facts is not None
+    steps = explain(facts, site.settings.types["CARD_TESTING"]).steps
+    assert [step.kind for step in steps] == [StepKind.FIRED, StepKind.WITHHELD]
+    assert "block_rate 0.45 > 0.3: met" in steps[0].text
+    assert steps[1].text == (
+        "No message: max_alerts_per_hour allows 1 and 1 were sent; a place becomes free at 2026-01-05 13:00:00 UTC."
+    )
+    assert steps[1].data["limit"]["maximum"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (report() | {"extra": 1}, "extra"),
+        (report() | {"metrics": []}, "metrics"),
+        (report() | {"merchant_id": ""}, "merchant_id"),
+        (report() | {"merchant_id": "a\x00"}, "merchant_id"),
+        (report(detected_at="yesterday"), "detected_at"),
+        (report(detected_at="2026-01-05T11:59:00"), "detected_at"),
+        ([], ""),
+    ],
+)
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_what_cannot_be_read_is_refused_with_the_field(site: Site, body: Any, field: str) -> None:
+    response = site.client.post(PATH, json=body, headers=KEY)
+    assert response.status_code == 400
+    assert response.content_type == "application/problem+json"
+    assert field in [error["field"] for error in response.get_json()["errors"]]
+    assert site.rows(alert_trigger_log) == []
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_only_with_a_key_and_not_too_much(site: Site) -> None:
+    assert site.client.post(PATH, json=report()).status_code == 401
+    assert site.client.post(PATH, json=report(), headers={"X-API-Key": "other"}).status_code == 401
+    bearer = {"Authorization": "Bearer s3cret-token"}
+    assert site.client.post(PATH, json=report(), headers=bearer).status_code == 201
+    assert site.client.post(PATH, data=b" " * 100_001, headers=KEY).status_code == 413
+    assert site.client.post(PATH, data=b'{"metrics": NaN', headers=KEY).status_code == 400
+
+
+def test_a_request_that_comes_again_is_answered_as_the_first_time(site: Site) -> None:
+    first = site.report(request_id="r-1")
+    again = site.report(request_id="r-1", after=20 * MINUTE)
+    assert (again.status_code, again.get_json()) == (first.status_code, first.get_json())
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert len(site.rows(alert_trigger_log)) == 1
+    other = site.report(request_id="r-1", rate=0.5)
+    assert (other.status_code, other.content_type) == (422, "application/problem+json")
+    assert len(site.rows(alert_trigger_log)) == 1
+    headers = {"Authorization": "Bearer s3cret-token", "X-Request-ID": "r-2"}
+    for _ in range(2):
+        answer = site.client.post(RECEIVER, json={"alerts": [firing()]}, headers=headers).get_json()
+        assert answer["outcomes"] == ["created"]
+    assert site.client.post(RECEIVER, json={"alerts": []}, headers=headers | {"X-Request-ID": "r-1"}).status_code == 422
+    assert (
+        site.client.post(RECEIVER, json={"alerts": []}, headers=headers | {"X-Request-ID": "x" * 129}).status_code
+        == 400
+    )
+
+
+def test_a_refused_and_a_limited_answer_are_given_again_too(site: Site) -> None:
+    limits = {"frequency_control": {"max_alerts_per_hour": 0}}
+    save_configs(site.database, [MerchantConfig("m-1", "CARD_TESTING", notification_settings=limits)], site.now)
+    first = site.report(request_id="r")
+    again = site.report(request_id="r", after=5 * MINUTE)
+    assert (first.status_code, again.status_code) == (429, 429)
+    assert again.get_json() == first.get_json()
+    assert again.headers["Retry-After"] == first.headers["Retry-After"]
+
+
+def test_of_twins_one_decides(site: Site) -> None:
+    barrier = threading.Barrier(4)
+
+    def send(_: int) -> tuple[int, str]:
+        with site.app.test_client() as client:
+            barrier.wait()
+            answer = client.post(PATH, json=report(), headers=KEY | {"X-Request-ID": "twin"})
+            return answer.status_code, answer.get_json()["alert_id"]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = set(pool.map(send, range(4)))
+    assert len(answers) == 1
+    assert len(site.rows(alert_trigger_log)) == 1
+
+
+def test_answers_are_kept_for_a_day(site: Site) -> None:
+    site.report(request_id="r-1")
+
+    def purged(at: datetime) -> int:
+        with site.database.write() as connection:
+            return purge_answers(connection, at)
+
+    assert purged(START + timedelta(hours=24)) == 0
+    assert purged(START + timedelta(hours=24, seconds=1)) == 1
+    assert site.rows(handled_request) == []

@@ -1,0 +1,137 @@
+"""What one worker of many does: it sweeps while the others only send, and forgets what is older than its retention."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from notes import NOW, Shop
+from prometheus_client import CollectorRegistry
+
+from webhook.config import Settings
+from webhook.storage.leases import Leases
+from webhook.storage.retention import Purge, Retention
+from webhook.storage.tables import (
+    alert,
+    alert_comment,
+    alert_dynamic,
+    alert_instance,
+    alert_trigger_log,
+    audit_log,
+    notification,
+)
+from webhook.worker import Worker, WorkerOptions, build_worker
+
+DAY = timedelta(days=1)
+RETENTION = Retention(alerts=30 * DAY, audit=100 * DAY)
+
+
+@pytest.fixture
+def shop(store_url: str) -> Iterator[Shop]:
+    shop = Shop(store_url)
+    yield shop
+    shop.close()
+
+
+def add(shop: Shop, table: sa.Table, **row: Any) -> None:
+    with shop.database.write() as connection:
+        connection.execute(sa.insert(table).values(row))
+
+
+def test_a_lease_is_held_by_one_until_it_ends_or_is_given_back(shop: Shop) -> None:
+    minute = timedelta(minutes=1)
+    one, other = Leases(shop.database, "one"), Leases(shop.database, "other")
+    assert one.hold("sweep", NOW, minute)
+    assert not other.hold("sweep", NOW + minute / 2, minute)
+    assert other.hold("purge", NOW, minute), "another right"
+    assert one.hold("sweep", NOW + minute / 2, minute), "its holder prolongs it"
+    assert not other.hold("sweep", NOW + minute, minute)
+    assert other.hold("sweep", NOW + minute * 1.5, minute), "its holder died"
+    one.give_back("sweep")
+    assert not one.hold("sweep", NOW + minute * 2, minute), "only its own can be given back"
+    other.give_back("sweep")
+    assert one.hold("sweep", NOW + minute * 2, minute)
+
+
+def make_worker(url: str, now: datetime) -> tuple[Worker, CollectorRegistry]:
+    registry = CollectorRegistry()
+    settings = Settings(database_url=url, alertmanager_url="http://127.0.0.1:9", retention=30 * DAY)
+    return build_worker(settings, WorkerOptions(), registry, lambda: now), registry
+
+
+def test_of_two_workers_one_sweeps_and_the_other_goes_on_when_it_has_stopped(shop: Shop, store_url: str) -> None:
+    ended = shop.add_alert(started=NOW - timedelta(hours=1))
+    shop.add_instance(ended, heard=NOW - timedelta(minutes=50), resolved=NOW - timedelta(minutes=40))
+    first, of_first = make_worker(store_url, NOW)
+    second, of_second = make_worker(store_url, NOW)
+    second.leases._owner = "another process"
+
+    first._sweep()
+    second._sweep()
+    assert shop.alert(ended)["status"] == "RESOLVED"
+    assert of_first.get_sample_value("sentinel_sweep_changes_total", {"change": "resolved"}) == 1
+    assert of_second.get_sample_value("sentinel_sweep_changes_total", {"change": "resolved"}) is None
+    assert [registry.get_sample_value("sentinel_sweep_leader") for registry in (of_first, of_second)] == [1, 0]
+
+    first._give_back()
+    second._sweep()
+    assert of_second.get_sample_value("sentinel_sweep_leader") == 1
+    for worker in (first, second):
+        worker.dispatcher.close()
+        worker.close()
+
+
+def closed_alert(shop: Shop, resolved: datetime, notification_status: str = "SENT") -> str:
+    """With one of each kind of row that belongs to an alert."""
+    alert_id = shop.add_alert(
+        started=resolved - DAY, status="RESOLVED", session_status="RESOLVED", resolved_at=resolved
+    )
+    comment = str(uuid.uuid4())
+    add(shop, alert_comment, id=comment, alert_id=alert_id, comment_type="USER_NOTE", content="x", created_at=resolved)
+    shop.add_notification(alert_id, at=resolved, status=notification_status, comment_id=comment)
+    shop.add_instance(alert_id, heard=resolved, resolved=resolved)
+    shop.add_trigger(alert_id, {}, at=resolved - DAY)
+    return alert_id
+
+
+def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> None:
+    for age in (31 * DAY, 29 * DAY):
+        closed_alert(shop, NOW - age)
+        texts = {"actor": "a", "action": "b", "details": {}}
+        add(shop, audit_log, id=str(uuid.uuid4()), created_at=NOW - age - 70 * DAY, **texts)
+    long_lasting = shop.add_alert(started=NOW - 90 * DAY)
+    unsent = closed_alert(shop, NOW - 40 * DAY, "PENDING")
+    purge = Purge(shop.database, RETENTION)
+
+    gone = purge.run_once(NOW)
+
+    assert gone == {
+        "alert_trigger_log": 2,  # the one of the alert whose message is still to go out, too
+        "alert_instance": 2,
+        "alert": 1,
+        "audit_log": 1,
+    }
+    kept = {row["alert_id"] for row in shop.rows(alert_dynamic)}
+    assert {long_lasting, unsent} < kept
+    assert len(kept) == 3
+    for table, left in ((alert, 3), (alert_comment, 2), (notification, 2), (alert_instance, 1), (alert_trigger_log, 1)):
+        assert len(shop.rows(table)) == left, table.name
+    assert set(purge.run_once(NOW).values()) == {0}
+
+
+def test_a_full_batch_is_followed_by_another_at_once(
+    shop: Shop, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook.storage.retention.BATCH", 2)
+    monkeypatch.setattr("webhook.worker.PURGED_AT_ONCE", 2)
+    for _ in range(3):
+        closed_alert(shop, NOW - 31 * DAY)
+    worker, registry = make_worker(store_url, NOW)
+    assert (worker._purge(), worker._purge()) == (True, False)
+    assert registry.get_sample_value("sentinel_purged_rows_total", {"table": "alert"}) == 3
+    worker.dispatcher.close()
+    worker.close()

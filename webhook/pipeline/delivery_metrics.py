@@ -1,0 +1,71 @@
+"""What the worker counts: messages, summaries, charts, and what time brought about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from webhook.domain.message import Note
+from webhook.pipeline.sweep import Swept
+
+
+class DeliveryMetrics:
+    """What was sent, how long it took, and what the sweep did."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._notifications = Counter(
+            "sentinel_notifications", "Attempts to deliver.", ["channel", "reason", "outcome"], registry=registry
+        )
+        self._delay = Histogram(
+            "sentinel_notification_delay_seconds",
+            "From the decision to the provider's answer.",
+            ["channel"],
+            buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
+            registry=registry,
+        )
+        self._summaries = Counter("sentinel_summaries", "Answers of models.", ["source", "outcome"], registry=registry)
+        self._summary_seconds = Histogram(
+            "sentinel_summary_seconds",
+            "From asking a model to its answer or refusal.",
+            ["source"],
+            buckets=(0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 30),
+            registry=registry,
+        )
+        self._charts = Counter("sentinel_charts", "Charts for messages.", ["outcome"], registry=registry)
+        self._sweeps = Counter("sentinel_sweep_changes", "What the sweep did.", ["change"], registry=registry)
+        self._purged = Counter("sentinel_purged_rows", "Rows older than their retention.", ["table"], registry=registry)
+        self._leading = Gauge("sentinel_sweep_leader", "1 in the one worker that sweeps.", registry=registry)
+        self._outbox = Gauge("sentinel_outbox", "Notifications not yet delivered.", ["status"], registry=registry)
+        self._errors = Counter("sentinel_worker_errors", "Rounds that failed.", ["loop"], registry=registry)
+
+    def sent(self, note: Note, now: datetime) -> None:
+        self._notifications.labels(note.channel_type, note.reason.value, "sent").inc()
+        self._delay.labels(note.channel_type).observe(max(0.0, (now - note.created_at).total_seconds()))
+
+    def failed(self, note: Note, *, permanent: bool) -> None:
+        self._notifications.labels(note.channel_type, note.reason.value, "failed" if permanent else "retried").inc()
+
+    def summarised(self, source: str, outcome: str, seconds: float) -> None:
+        self._summaries.labels(source, outcome).inc()
+        self._summary_seconds.labels(source).observe(seconds)
+
+    def chart(self, outcome: str) -> None:
+        self._charts.labels(outcome).inc()
+
+    def swept(self, swept: Swept, depth: dict[str, int]) -> None:
+        for change, number in swept.counts().items():
+            self._sweeps.labels(change).inc(number)
+        for status, number in depth.items():
+            self._outbox.labels(status).set(number)
+
+    def purged(self, rows: Mapping[str, int]) -> None:
+        for table, number in rows.items():
+            self._purged.labels(table).inc(number)
+
+    def leading(self, *, leads: bool) -> None:
+        self._leading.set(leads)
+
+    def error(self, loop: str) -> None:
+        self._errors.labels(loop).inc()

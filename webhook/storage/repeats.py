@@ -1,0 +1,49 @@
+"""Answers that are given again. They are written with the changes they tell of, so neither is there without the other.
+
+Of two equal requests at once one commits; the other meets its row, starts over and finds the answer.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from webhook.domain.ledger import Changes
+from webhook.ports import AlreadyAnswered, Answer, RepeatableRequest
+from webhook.storage.tables import handled_request
+
+KEPT = timedelta(hours=24)
+
+
+def look_up(connection: sa.Connection, request: RepeatableRequest) -> None:
+    """Raise AlreadyAnswered when this request, or another one under its name, was handled."""
+    h = handled_request.c
+    query = sa.select(h.status, h.answer, h.route, h.body_hash).where(
+        h.credential == request.credential, h.request_id == request.request_id
+    )
+    found = connection.execute(query).first()
+    if found is not None:
+        same = (found.route, found.body_hash) == (request.route, request.body_hash)
+        raise AlreadyAnswered(Answer(found.status, found.answer), same=same)
+
+
+def keep_answer(connection: sa.Connection, request: RepeatableRequest, changes: Changes, now: datetime) -> None:
+    answer = request.answer(changes)
+    connection.execute(
+        sa.insert(handled_request).values(
+            credential=request.credential,
+            request_id=request.request_id,
+            route=request.route,
+            body_hash=request.body_hash,
+            status=answer.status,
+            answer=dict(answer.body),
+            created_at=now,
+        )
+    )
+
+
+def purge_answers(connection: sa.Connection, now: datetime) -> int:
+    """Forget answers older than a day; return how many."""
+    old = sa.delete(handled_request).where(handled_request.c.created_at < now - KEPT)
+    return connection.execute(old).rowcount

@@ -1,0 +1,156 @@
+"""Alerts: the list, one in detail, its messages and charts, and why it is as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from werkzeug.exceptions import NotFound
+
+from webhook.domain.explanation import explain
+from webhook.ports import AlertNotFound, HistoryUnavailable
+from webhook.storage import queries
+from webhook.storage.explaining import read_facts
+from webhook.storage.records import AlertFilter, AlertRecord, NotificationFilter
+from webhook.web.access import principal
+from webhook.web.answers import (
+    AlertDetail,
+    AlertList,
+    ExplanationAnswer,
+    NotificationList,
+    Pagination,
+    alert_detail,
+    alert_entry,
+    explanation_answer,
+    notification_entry,
+)
+from webhook.web.api import Api, answer, seen
+from webhook.web.api_parameters import AlertPath, AlertQuery, ChartPath, ChartQuery, ListQuery, alert_cursor
+from webhook.web.contracts import ImageFormat
+from webhook.web.openapi import blueprint, problems
+from webhook.web.parameters import cursor
+from webhook.web.problems import problem
+from webhook.web.readings import Reading, readings
+
+CHART_SECONDS = 15
+IMAGE_TYPES: Mapping[ImageFormat, str] = {"png": "image/png", "svg": "image/svg+xml"}
+_IMAGE: dict[str, Any] = {
+    "description": "The picture",
+    "content": {mime: {"schema": {"type": "string", "format": "binary"}} for mime in IMAGE_TYPES.values()},
+}
+
+
+def alerts_blueprint(api: Api) -> APIBlueprint:
+    routes = blueprint("alerts", "Alerts")
+    _add_list(routes, api)
+    _add_detail(routes, api)
+    _add_charts(routes, api)
+    return routes
+
+
+def _add_list(routes: APIBlueprint, api: Api) -> None:
+    @routes.get("/alerts", responses={200: AlertList})
+    def listed(query: AlertQuery) -> Response:
+        """Alerts, by page or, through many, by cursor. Ties are settled by id: nothing is listed twice or left out."""
+        wanted = query.wanted(principal().accounts)
+        with api.database.read() as connection:
+            found = queries.list_alerts(
+                connection,
+                wanted,
+                sort=query.sort_by,
+                descending=query.sort_order == "desc",
+                limit=query.page_size,
+                offset=query.offset,
+                after=query.cursor,
+            )
+            total = _total(connection, wanted, query, len(found))
+            channels = queries.channels_of(connection, [record.id for record in found])
+        full = len(found) == query.page_size
+        pagination = Pagination(
+            page=query.page,
+            page_size=query.page_size,
+            total_count=total,
+            total_pages=None if total is None else -(-total // query.page_size),
+            next_cursor=alert_cursor(queries.place_of(found[-1], query.sort_by)) if full else None,
+        )
+        data = [alert_entry(record, channels[record.id]) for record in found]
+        return answer(AlertList(data=data, pagination=pagination))
+
+
+def _total(connection: sa.Connection, wanted: AlertFilter, query: AlertQuery, found: int) -> int | None:
+    """Counted only where it is neither plain from the page nor of no use to who goes on by cursor."""
+    if query.cursor is not None:
+        return None
+    last = found < query.page_size and (found > 0 or query.page == 1)
+    return query.offset + found if last else queries.count_alerts(connection, wanted)
+
+
+def _add_detail(routes: APIBlueprint, api: Api) -> None:
+    @routes.get("/alerts/<uuid:alert_id>", responses={200: AlertDetail, **problems(404)})
+    def detail(path: AlertPath) -> Response:
+        """One alert. Its ETag is its version, for If-Match on actions."""
+        with api.database.read() as connection:
+            record = seen(connection, path.alert_id)
+            shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])
+            notifications = queries.list_notifications(connection, NotificationFilter(alert_id=record.id))
+            actions = queries.comments_of(connection, record.id, people=True)
+        return answer(alert_detail(record, shown, notifications, actions), version=record.version)
+
+    @routes.get("/alerts/<uuid:alert_id>/notifications", responses={200: NotificationList, **problems(404)})
+    def notifications(path: AlertPath, query: ListQuery) -> Response:
+        """Who was told of an alert, newest first."""
+        with api.database.read() as connection:
+            wanted = NotificationFilter(alert_id=seen(connection, path.alert_id).id)
+            found = queries.list_notifications(connection, wanted, query.limit, query.cursor)
+        full = len(found) == query.limit
+        following = cursor(found[-1].created_at, found[-1].id) if full else None
+        return answer(NotificationList(data=[notification_entry(sent) for sent in found], next_cursor=following))
+
+    @routes.get("/alerts/<uuid:alert_id>/explain", responses={200: ExplanationAnswer, **problems(404)})
+    def explanation(path: AlertPath) -> Response:
+        """Why an alert fired, was merged, escalated, told or held back: in words, with the data, oldest first."""
+        with api.database.read() as connection:
+            record = seen(connection, path.alert_id)
+            facts = read_facts(connection, record.id, principal().accounts)
+        if facts is None:
+            raise AlertNotFound(record.id)
+        return answer(explanation_answer(explain(facts, api.types[record.alert_type])), version=record.version)
+
+
+def _add_charts(routes: APIBlueprint, api: Api) -> None:
+    @routes.get("/alerts/<uuid:alert_id>/chart.<any(png, svg):image_format>", responses={200: _IMAGE, **problems(404)})
+    def chart(path: ChartPath, query: ChartQuery) -> Response:
+        """A metric around the time of an alert, with its threshold."""
+        with api.database.read() as connection:
+            record = seen(connection, path.alert_id)
+            shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])
+        wanted = [reading for reading in shown if reading.metric == query.metric or not query.metric]
+        if api.charts is None or not wanted:
+            raise NotFound("There is no chart of this metric.")
+        try:
+            image = api.charts.chart(
+                record,
+                wanted[0].metric,
+                threshold=wanted[0].threshold,
+                theme=query.theme,
+                image_format=path.image_format,
+            )
+        except HistoryUnavailable:
+            return problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "The history of this metric cannot be read now.",
+                Retry_After=str(CHART_SECONDS),
+            )
+        response = Response(image, mimetype=IMAGE_TYPES[path.image_format])
+        response.headers["Cache-Control"] = f"private, max-age={CHART_SECONDS}"
+        return response
+
+
+def readings_of(record: AlertRecord, verdict: Mapping[str, Any]) -> list[Reading]:
+    """The metrics of an alert against the thresholds that count for its merchant."""
+    thresholds = record.metadata.get("thresholds")
+    return readings(record.metrics, thresholds if isinstance(thresholds, Mapping) else {}, verdict)

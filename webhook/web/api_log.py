@@ -1,0 +1,128 @@
+"""What was received, what was sent, what was given up, and figures of it all."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from werkzeug.exceptions import NotFound
+
+from webhook.domain.alert import NotificationStatus
+from webhook.storage import queries
+from webhook.storage.records import NotificationFilter
+from webhook.storage.statistics import Interval, Period, period_statistics
+from webhook.storage.trigger_search import list_triggers
+from webhook.web.access import principal
+from webhook.web.answers import (
+    LettersChanged,
+    NotificationList,
+    StatisticsAnswer,
+    TriggerList,
+    notification_entry,
+    statistics_answer,
+    trigger_entry,
+)
+from webhook.web.api import Api, answer
+from webhook.web.api_parameters import (
+    LONGEST_PERIOD,
+    LetterBody,
+    LetterQuery,
+    ListQuery,
+    NotificationPath,
+    NotificationQuery,
+    StatisticsQuery,
+    TriggerQuery,
+)
+from webhook.web.openapi import blueprint, problems
+from webhook.web.parameters import cursor
+
+HOURLY = timedelta(days=3)
+
+
+def log_blueprint(api: Api) -> APIBlueprint:
+    routes = blueprint("log", "Triggers, messages, figures")
+
+    @routes.get("/triggers", responses={200: TriggerList})
+    def triggers(query: TriggerQuery) -> Response:
+        """Every alert that was received and what became of it, newest first."""
+        with api.database.read() as connection:
+            found = list_triggers(connection, query.wanted(principal().accounts), query.limit)
+        following = None if found.next is None else cursor(*found.next)
+        return answer(TriggerList(data=[trigger_entry(record) for record in found.records], next_cursor=following))
+
+    @routes.get("/notifications", responses={200: NotificationList})
+    def notifications(query: NotificationQuery) -> Response:
+        """Messages of all alerts, newest first."""
+        return answer(_notifications(api, query.wanted(principal().accounts, query.status), query))
+
+    @routes.get("/statistics", responses={200: StatisticsAnswer})
+    def statistics(query: StatisticsQuery) -> Response:
+        """Figures over a period, and what is active now."""
+        period = _period(query, api)
+        with api.database.read() as connection:
+            found = period_statistics(connection, period)
+        return answer(statistics_answer(period, found))
+
+    return routes
+
+
+def letters_blueprint(api: Api) -> APIBlueprint:
+    """Dead letters: messages that were given up."""
+    routes = blueprint("letters", "Dead letters")
+    errors = problems(404, 413, 415)
+
+    @routes.get("/dead-letters", responses={200: NotificationList})
+    def dead(query: LetterQuery) -> Response:
+        """Messages that were given up, newest first."""
+        wanted = query.wanted(principal().accounts, NotificationStatus.FAILED)
+        return answer(_notifications(api, wanted, query))
+
+    @routes.post("/dead-letters/replay", responses={200: LettersChanged, **errors})
+    def replay(body: LetterBody) -> Response:
+        """Send all that match once more. Those of dismissed alerts stay."""
+        wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
+        count = api.letters.replay(wanted, api.doing(None))
+        return answer(LettersChanged(count=count, message="Queued"))
+
+    @routes.post("/dead-letters/discard", responses={200: LettersChanged, **errors})
+    def discard(body: LetterBody) -> Response:
+        """Delete all that match."""
+        wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
+        count = api.letters.discard(wanted, api.doing(None))
+        return answer(LettersChanged(count=count, message="Discarded"))
+
+    @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404)})
+    def replay_one(path: NotificationPath) -> Response:
+        """Send one once more."""
+        wanted = NotificationFilter(accounts=principal().accounts)
+        if not api.letters.replay(wanted, api.doing(None), str(path.notification_id)):
+            raise NotFound("There is no such dead letter, or its alert was dismissed.")
+        return answer(LettersChanged(count=1, message="Queued"))
+
+    @routes.delete("/dead-letters/<uuid:notification_id>", responses={200: LettersChanged, **problems(404)})
+    def discard_one(path: NotificationPath) -> Response:
+        """Delete one."""
+        wanted = NotificationFilter(accounts=principal().accounts)
+        if not api.letters.discard(wanted, api.doing(None), str(path.notification_id)):
+            raise NotFound("There is no such dead letter.")
+        return answer(LettersChanged(count=1, message="Discarded"))
+
+    return routes
+
+
+def _notifications(api: Api, wanted: NotificationFilter, query: ListQuery) -> NotificationList:
+    with api.database.read() as connection:
+        found = queries.list_notifications(connection, wanted, query.limit, query.cursor)
+    following = cursor(found[-1].created_at, found[-1].id) if len(found) == query.limit else None
+    return NotificationList(data=[notification_entry(sent) for sent in found], next_cursor=following)
+
+
+def _period(query: StatisticsQuery, api: Api) -> Period:
+    until = query.to_date or api.clock()
+    since = max(query.from_date or until - timedelta(hours=24), until - LONGEST_PERIOD)
+    interval = query.interval or (Interval.HOUR if until - since <= HOURLY else Interval.DAY)
+    mine, asked = principal().accounts, query.merchant_id
+    if asked:
+        mine = frozenset({asked}) if mine is None else mine & {asked}
+    return Period(min(since, until), until, interval, mine)

@@ -1,0 +1,160 @@
+"""What a merchant may configure, checked: the body of the API's PUT and an entry of a YAML file are the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic_core import ErrorDetails
+
+from webhook.domain.evaluation import OPERATORS, BadPattern, Condition, MerchantConfig, compile_pattern
+from webhook.domain.masking import NOT_YET
+from webhook.notifiers.settings import Channels
+
+_NUMERIC = (">", ">=", "<", "<=")
+_LISTS = ("in", "not_in")
+_TEXT = r"^[^\x00]*$"
+
+Number = Annotated[float, Field(strict=True)]
+Word = Annotated[str, Field(max_length=256, pattern=_TEXT)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ConditionEntry(_Strict):
+    """`metric_name operator threshold`. `threshold` is a list for in and not_in, a text for contains and regex."""
+
+    metric_name: Annotated[str, Field(min_length=1, max_length=255, pattern=_TEXT)]
+    operator: Annotated[str, Field(json_schema_extra={"enum": list(OPERATORS)})]
+    threshold: Number | Word | Annotated[list[Number | Word], Field(max_length=1000)]
+    time_window: Annotated[str, Field(max_length=16, pattern=_TEXT)] = ""
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    is_active: bool = True
+
+    @model_validator(mode="after")
+    def _operator_fits_threshold(self) -> ConditionEntry:
+        threshold = self.threshold
+        if self.operator not in OPERATORS:
+            raise ValueError(f"operator {self.operator!r} is none of {', '.join(OPERATORS)}")
+        if self.operator in _NUMERIC and not isinstance(threshold, float):
+            raise ValueError(f"operator {self.operator} wants a number as threshold")
+        if (self.operator in _LISTS) != isinstance(threshold, list):
+            raise ValueError("a list as threshold belongs to the operators in and not_in, and to no other")
+        if self.operator == "regex":
+            _check_pattern(threshold)
+        return self
+
+
+def _check_pattern(pattern: object) -> None:
+    try:
+        compile_pattern(str(pattern))
+    except BadPattern as error:
+        raise ValueError(f"threshold: {error}") from error
+
+
+class FrequencyControl(_Strict):
+    """Sliding windows over all alerts of the account and type."""
+
+    max_alerts_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 5
+    max_alerts_per_day: Annotated[int, Field(ge=0, le=100_000)] = 20
+    min_interval_minutes: Annotated[float, Field(ge=0, le=1440)] = 0
+
+
+class NotificationStrategy(_Strict):
+    """`first`: when an alert opens; `thresholds`: at these counts; `interval_minutes`: while it lasts, 0 never."""
+
+    first: bool = True
+    thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000_000)]], Field(max_length=100)] = []
+    interval_minutes: Annotated[float, Field(ge=0, le=525_600)] = 60
+
+
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("out of range") from None
+
+
+Instant = Annotated[datetime, AfterValidator(_utc)]
+
+
+class Settings(_Strict):
+    """All of a configuration but whose it is; what is left out takes its default."""
+
+    alert_type: Annotated[str, Field(min_length=1, max_length=64, pattern=_TEXT)]
+    enabled: StrictBool = True
+    logic: Literal["all", "any"] = "all"
+    trigger_conditions: Annotated[list[ConditionEntry], Field(max_length=100)] = []
+    channels: Channels = Channels()
+    frequency_control: FrequencyControl | None = None
+    notification_strategy: NotificationStrategy | None = None
+    snooze_until: Instant | None = None
+
+    def config_for(self, account_id: str) -> MerchantConfig:
+        named = {"frequency_control", "notification_strategy", "snooze_until"}
+        return MerchantConfig(
+            account_id=account_id,
+            alert_type=self.alert_type,
+            enabled=self.enabled,
+            logic=self.logic,
+            conditions=tuple(_condition(entry) for entry in self.trigger_conditions if entry.is_active),
+            inactive=tuple(_condition(entry) for entry in self.trigger_conditions if not entry.is_active),
+            channel_preferences=self.channels.model_dump(mode="json", exclude_none=True),
+            notification_settings=self.model_dump(mode="json", include=named, exclude_none=True),
+        )
+
+
+AccountId = Annotated[str, Field(min_length=1, max_length=255, pattern=_TEXT)]
+
+
+class MerchantEntry(Settings):
+    """One entry of a YAML file."""
+
+    account_id: AccountId
+
+    def config(self) -> MerchantConfig:
+        return self.config_for(self.account_id)
+
+
+class ConfigBody(Settings):
+    """The body of PUT. `version` is the one that was seen, 0 for none; see `If-Match`."""
+
+    merchant_id: AccountId
+    version: Annotated[int, Field(ge=0)] | None = None
+
+    def config(self) -> MerchantConfig:
+        return self.config_for(self.merchant_id)
+
+
+def _condition(entry: ConditionEntry) -> Condition:
+    return Condition(entry.metric_name, entry.operator, entry.threshold, entry.priority, entry.time_window)
+
+
+def message_of(detail: ErrorDetails) -> str:
+    """What is wrong, without the value, which may be a secret."""
+    place = detail["loc"]
+    if detail["type"] == "extra_forbidden" and place[-2:-1] == ("channels",):
+        return f"unknown channel {place[-1]!r}; there are {', '.join(Channels.model_fields)}"
+    return detail["msg"].removeprefix("Value error, ")
+
+
+def warnings_of(config: MerchantConfig) -> list[str]:
+    """What is taken, but may not do what its merchant expects."""
+    return [
+        f"channels.{name}: kept, but nothing is sent on this channel yet"
+        for name, settings in config.channel_preferences.items()
+        if name in NOT_YET and settings.get("enabled", True)
+    ]
+
+
+def with_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """A stored document as the API shows it: what the merchant left open with what then holds."""
+    return {
+        **document,
+        "frequency_control": document.get("frequency_control") or FrequencyControl().model_dump(),
+        "notification_strategy": document.get("notification_strategy") or NotificationStrategy().model_dump(),
+        "snooze_until": document.get("snooze_until"),
+    }

@@ -1,0 +1,51 @@
+"""What a preview answers with, bounded and in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from webhook.pipeline.preview import Preview
+
+
+def preview_answer(found: Preview) -> dict[str, Any]:
+    replayed = found.replayed
+    lost = {metric: why for metric, why in found.history.items() if why}
+    return {
+        "from": _time(found.since),
+        "to": _time(found.until),
+        "truncated": found.truncated,
+        "triggers": replayed.triggers,
+        "alerts": asdict(replayed.alerts),
+        "messages": asdict(replayed.messages),
+        "outcomes": [
+            {"stored": old, "proposed": new, "triggers": number}
+            for (old, new), number in sorted(replayed.outcomes.items())
+        ],
+        "examples": [
+            {
+                "kind": example.kind,
+                "change": example.change,
+                "time": _time(example.at),
+                "alert_name": example.alert_name,
+                "old": example.old,
+                "new": example.new,
+                "reason": example.reason,
+            }
+            for example in replayed.examples
+        ],
+        "metrics_from_history": sorted(metric for metric, why in found.history.items() if not why),
+        "metrics_missing": [{"metric_name": metric, "reason": why} for metric, why in sorted(lost.items())],
+        "message": _words(found),
+    }
+
+
+def _words(found: Preview) -> str:
+    told = found.replayed.messages
+    gone = f"{told.vanish} of {told.stored} messages would not have been sent"
+    return f"{gone}, {told.appear} more would have been." if told.appear else f"{gone}."
+
+
+def _time(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

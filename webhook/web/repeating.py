@@ -1,0 +1,55 @@
+"""`X-Request-ID`: a request that comes again is answered as it was the first time, and changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+
+from flask import Request, Response
+
+from webhook.domain.ledger import Changes
+from webhook.ports import AlreadyAnswered, Answer, RepeatableRequest
+from webhook.web.problems import problem
+
+HEADER = "X-Request-ID"
+_NAME = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class BadRequestId(ValueError):  # noqa: N818 - a value that is refused
+    """The header is too long, or holds what no id holds."""
+
+
+def repeatable_request(
+    request: Request, route: str, credential: str, answer: Callable[[Changes], Answer]
+) -> RepeatableRequest | None:
+    """The request by its own name, None when it has none; raise BadRequestId. Reads the body."""
+    request_id = request.headers.get(HEADER)
+    if request_id is None:
+        return None
+    if not _NAME.fullmatch(request_id):
+        raise BadRequestId(f"{HEADER} must be 1 to 128 visible ASCII characters")
+    body = request.query_string + b"\x00" + request.get_data()
+    return RepeatableRequest(credential[:64], request_id, route, hashlib.sha256(body).hexdigest(), answer)
+
+
+def again(answered: AlreadyAnswered) -> Response:
+    """The first answer; 422 where the name was another request's."""
+    if not answered.same:
+        detail = f"this {HEADER} was used for another request within the last 24 hours"
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+    response = respond(answered.answer)
+    response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def respond(answer: Answer) -> Response:
+    """JSON, a problem where the status is an error; `retry_after_seconds` of the body becomes a header as well."""
+    error = answer.status >= HTTPStatus.BAD_REQUEST
+    mimetype = "application/problem+json" if error else "application/json"
+    response = Response(json.dumps(dict(answer.body)), status=int(answer.status), mimetype=mimetype)
+    if "retry_after_seconds" in answer.body:
+        response.headers["Retry-After"] = str(answer.body["retry_after_seconds"])
+    return response
