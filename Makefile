@@ -3,6 +3,7 @@
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE # without compiled files, every process compiles all that it imports
 
 .PHONY: help
 help: ## list the targets
@@ -32,7 +33,7 @@ clean: ## forget the demo's data (the virtual environment stays)
 
 .PHONY: test
 test: lint test-packages ## everything that is tested: lint, types, imports, rules, and all tests over real servers
-	@$(BIN)/pytest -n 3 --dist worksteal
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: .venv/dev.stamp ## style, types and import contracts

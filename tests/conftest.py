@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pymysql
 import pytest
 
@@ -15,6 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import servers
 from stores import Cluster, cluster
+
+# How long an example takes, or its making, says nothing on a busy machine.
+hypothesis.settings.register_profile(
+    "sentinel", deadline=None, max_examples=50, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("sentinel")
 
 _numbers = itertools.count(1)
 

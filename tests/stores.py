@@ -15,43 +15,91 @@ PATIENCE_S = 60
 """For a lock, where the wait is not what is tested: a machine that stalls must not make it a failure."""
 
 _TEMPLATE = "sentinel_template"
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+_SCHEMA_STATE = """
+    SELECT (SELECT count(*) FROM pg_class), (SELECT max(xmin::text::bigint) FROM pg_class),
+           (SELECT count(*) FROM pg_attribute), (SELECT max(xmin::text::bigint) FROM pg_attribute),
+           (SELECT count(*) FROM pg_constraint), (SELECT max(xmin::text::bigint) FROM pg_constraint)
+"""  # the last transaction that wrote the catalogue: any change of any table shows
+
 _sqlite: list[bytes] = []  # the migrated file, once it was made
 _clusters: dict[tuple[str, int], Cluster] = {}
 
 
 class Cluster:
-    """The databases of one PostgreSQL server, made and dropped over one connection."""
+    """The databases of one PostgreSQL server, made and dropped over one connection.
+
+    Making one costs more than most tests: empty ones and emptied ones change their names and are used again.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._numbers, self._spare, self._migrated = itertools.count(1), list[str](), False
+        self._numbers = itertools.count(1)
+        self._empty, self._migrated, self._in_use = list[str](), list[str](), set[str]()
+        self._schema: tuple[object, ...] | None = None  # of the template, once it was made
         self.admin = psycopg.connect(f"{url}/postgres", autocommit=True)
-
-    def _run(self, statement: str) -> None:
-        self.admin.execute(statement.encode())
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
         """Name of an empty database."""
-        name = f"test_{next(self._numbers)}"
-        self._run(f"ALTER DATABASE {self._spare.pop()} RENAME TO {name}" if self._spare else f"CREATE DATABASE {name}")
+        name = self._new_name()
+        self._run(f"ALTER DATABASE {self._empty.pop()} RENAME TO {name}" if self._empty else f"CREATE DATABASE {name}")
         try:
             yield name
         finally:
-            self._run(f"DROP DATABASE {name} WITH (FORCE)")
+            self._give_back(name)
 
     def migrate(self, name: str) -> None:
-        """Put a copy of the migrated database into the place of an empty one, which stays for another test."""
+        """Put a migrated database into the place of an empty one, which stays for another test."""
+        self._empty.append(self._renamed(name))
+        if self._migrated:
+            self._run(f"ALTER DATABASE {self._migrated.pop()} RENAME TO {name}")
+        else:
+            self._run(f"CREATE DATABASE {name} TEMPLATE {self._template()}")
+        self._in_use.add(name)
+
+    def _give_back(self, name: str) -> None:
+        self.admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        try:
+            if name in self._in_use and self._emptied(name):
+                self._migrated.append(self._renamed(name))
+                return
+        except psycopg.errors.ObjectInUse:  # a thread of the test has just come back
+            pass
+        finally:
+            self._in_use.discard(name)
+        self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _emptied(self, name: str) -> bool:
+        """Delete all rows; False when the test has changed the tables themselves."""
+        with psycopg.connect(f"{self.url}/{name}", autocommit=True) as connection:
+            if connection.execute(_SCHEMA_STATE).fetchone() != self._schema:
+                return False
+            tables = [name for (name,) in connection.execute(_TABLES)]
+            deletes = "".join(f"DELETE FROM {table};" for table in tables)
+            connection.execute(f"SET session_replication_role = replica; {deletes}".encode())  # in whatever order
+        return True
+
+    def _template(self) -> str:
         from webhook.storage.migrations import upgrade
 
-        if not self._migrated:
+        if self._schema is None:
             self._run(f"CREATE DATABASE {_TEMPLATE}")
             upgrade(f"{self.url.replace('postgresql:', 'postgresql+psycopg:')}/{_TEMPLATE}")
-            self._migrated = True
-        spare = f"spare_{next(self._numbers)}"
-        self._run(f"ALTER DATABASE {name} RENAME TO {spare}")
-        self._spare.append(spare)
-        self._run(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+            with psycopg.connect(f"{self.url}/{_TEMPLATE}") as connection:
+                self._schema = connection.execute(_SCHEMA_STATE).fetchone()
+        return _TEMPLATE
+
+    def _renamed(self, name: str) -> str:
+        new = self._new_name()
+        self._run(f"ALTER DATABASE {name} RENAME TO {new}")
+        return new
+
+    def _new_name(self) -> str:
+        return f"test_{next(self._numbers)}"
+
+    def _run(self, statement: str) -> None:
+        self.admin.execute(statement.encode())
 
 
 @contextlib.contextmanager

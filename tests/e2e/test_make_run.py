@@ -127,7 +127,7 @@ def test_a_missing_binary_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
         ("demo/merchants.yaml", "- {account_id: acc_001}", "merchants.yaml", "alert_type"),
     ],
 )
-def test_a_broken_configuration_is_one_line(
+def test_a_broken_configuration_is_one_line(  # noqa: PLR0917 - parameters and fixtures
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, broken: str, named: str, cause: str
 ) -> None:
     checkout = tmp_path / "checkout"

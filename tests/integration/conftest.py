@@ -6,9 +6,40 @@ from collections.abc import Iterator
 
 import page_rows as rows
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import BytecodeCache, Environment
+from jinja2.bccache import Bucket
 
 from webhook.storage.database import Database
+
+
+class Compiled(BytecodeCache):
+    """Templates are compiled once, not for every app of every test."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._code:
+            bucket.bytecode_from_string(self._code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._code[bucket.key] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_templates() -> Iterator[None]:
+    cache, make = Compiled(), Flask.create_jinja_environment
+
+    def with_cache(app: Flask) -> Environment:
+        environment = make(app)
+        environment.bytecode_cache = cache
+        return environment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flask, "create_jinja_environment", with_cache)
+        yield
 
 
 @pytest.fixture

@@ -66,8 +66,7 @@ def test_a_floor_never_lengthens_a_wait_and_never_makes_one(milliseconds: int, s
     assert scaled >= min(milliseconds, floor_ms)
 
 
-@pytest.mark.parametrize("scale_ranges", [False, True])
-@pytest.mark.parametrize("speed", [1, 7, 20, 60, 3600])
+@pytest.mark.parametrize(("speed", "scale_ranges"), [(1, False), (7, True), (60, False), (3600, True)])
 def test_what_is_derived_passes_the_checks_of_both_programs(tmp_path: Path, speed: float, scale_ranges: bool) -> None:
     derived(tmp_path, speed=speed, scale_ranges=scale_ranges)
     for command in (["promtool", "check", "config", "prometheus.yml"], ["amtool", "check-config", "alertmanager.yml"]):
@@ -133,7 +132,7 @@ def test_a_scaled_window_holds_two_scrapes_and_lies_beside_the_one_before(tmp_pa
     assert "(sentinel_block_rate)[2s:1s] offset 2s)" in surge
 
 
-@pytest.mark.parametrize("speed", [0.5, 1, 7, 20, 3600, 36_000, 1_000_000])
+@pytest.mark.parametrize("speed", [0.5, 7, 3600, 1_000_000])
 def test_a_scaled_window_goes_on_holding_two_steps_of_its_subquery(tmp_path: Path, speed: float) -> None:
     rules = rules_of(derived(tmp_path, speed=speed, scale_ranges=True)["fraud.yml"])
     texts = [text for rule in rules.values() for text in (rule["expr"], *rule["annotations"].values())]
@@ -174,7 +173,7 @@ def test_alertmanager_keeps_its_routes_and_inhibition_with_shorter_times(tmp_pat
     assert urgent["matchers"] == before["route"]["routes"][1]["matchers"]
 
 
-@pytest.mark.parametrize("speed", [1, 20, 60, 300, 10_000])
+@pytest.mark.parametrize("speed", [1, 60, 300, 10_000])
 def test_a_repeat_stays_due_before_the_next_flush(tmp_path: Path, speed: float) -> None:
     route = derived(tmp_path, speed=speed)["alertmanager.yml"]["route"]
     assert parse_duration(route["repeat_interval"]) <= 0.95 * parse_duration(route["group_interval"])
