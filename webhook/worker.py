@@ -184,7 +184,8 @@ def _serve_status(worker: Worker, host: str, port: int, registry: CollectorRegis
     try:
         return serve_status(app, host, port)
     except OSError as error:
-        raise ConfigError([f"{PREFIX}METRICS_PORT: cannot listen on {host}:{port}: {error.strerror}"]) from None
+        why = os.strerror(error.errno or 0)
+        raise ConfigError([f"{PREFIX}METRICS_PORT: cannot listen on {host}:{port}: {why}"]) from None
 
 
 def worker_options() -> WorkerOptions:
