@@ -53,8 +53,6 @@ class SourceJob:
 
     def run(self, now: datetime, deadline: float, measures: list[Measure]) -> Outcome:
         """Collect and render. Secrets are read here, at every run, and no error that leaves here shows one."""
-        from polars.exceptions import PanicException  # noqa: PLC0415 - Polars is loaded when /metrics answers already
-
         served = self._served
         collection = Collection(
             now=now,
@@ -64,6 +62,9 @@ class SourceJob:
             last_success=served.at if served else None,
         )
         self._running, self._secrets = collection, collection.secrets
+        # Polars is loaded when /metrics answers already, and once `cancel` knows of the run: that may take a second.
+        from polars.exceptions import PanicException  # noqa: PLC0415
+
         try:
             return self._collect(collection, served)
         except CollectError as error:
