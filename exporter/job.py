@@ -64,7 +64,6 @@ class SourceJob:
         )
         self._running, self._secrets = collection, collection.secrets
         # Polars is loaded when /metrics answers already, and once `cancel` knows of the run: that may take a second.
-        from polars.exceptions import PanicException  # noqa: PLC0415
 
         try:
             with self._failures(collection.secrets):

@@ -39,7 +39,7 @@ def database(tmp_path: Path) -> Database:
 
 @pytest.mark.timeout(300)
 def test_every_answer_is_in_the_document(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhook.web.auth.ATTEMPTS", 10**6)  # wrong keys are tried all the time here
+    monkeypatch.setattr("webhook.web.rates.ATTEMPTS", 10**6)  # wrong keys are tried all the time here
     app, _ = rows.make_app(database, charts=rows.FakeCharts())
     schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app, headers=BEARER)
     failures: list[str] = []
