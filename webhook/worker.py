@@ -23,7 +23,8 @@ from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.llm import OpenAiSummariser
 from webhook.adapters.prometheus import PrometheusHistory
-from webhook.config import ConfigError, Duration, Settings
+from webhook.alert_type_settings import Duration
+from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
 from webhook.logs import configure_logging
 from webhook.notifiers.registry import build_notifiers

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from ingest_shop import MINUTE, START, Shop, by, firing
 
 from webhook.domain.action import DismissReason
+from webhook.domain.comparison import Replayed
 from webhook.domain.evaluation import Condition, MerchantConfig
-from webhook.domain.replay import Replayed
 from webhook.domain.summary import template_summary
 from webhook.pipeline.preview import Preview, preview
 from webhook.pipeline.sweep import Sweep

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from webhook.domain.comparison import Replayed, StoredTrigger
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.ledger import IngestSettings
-from webhook.domain.replay import Past, Replayed, StoredTrigger, replay
+from webhook.domain.replay import Past, replay
 from webhook.ports import HistoryUnavailable, MetricHistory, Series
 
 LONGEST = timedelta(days=30)

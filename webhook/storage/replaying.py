@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotifyReason, Outcome, TriggerStatus
-from webhook.domain.replay import Past, StoredTrigger
+from webhook.domain.comparison import StoredTrigger
+from webhook.domain.replay import Past
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import LONGEST_WINDOW
 from webhook.storage.database import Database

@@ -12,16 +12,17 @@ from webhook.domain.access import MAY, Right
 from webhook.domain.alert import NotificationStatus
 from webhook.storage import queries
 from webhook.storage.records import NotificationFilter
-from webhook.storage.statistics import Interval, Period, period_statistics
+from webhook.storage.statistics import Interval, Period, PeriodStatistics, period_statistics
 from webhook.storage.trigger_search import list_triggers
 from webhook.web.access import principal, require
 from webhook.web.answers import (
+    Bucket,
     LettersChanged,
+    MerchantFigure,
     NotificationList,
     StatisticsAnswer,
     TriggerList,
     notification_entry,
-    statistics_answer,
     trigger_entry,
 )
 from webhook.web.api import Api, answer
@@ -63,7 +64,7 @@ def log_blueprint(api: Api) -> APIBlueprint:
         period = _period(query, api)
         with api.database.read() as connection:
             found = period_statistics(connection, period)
-        return answer(statistics_answer(period, found))
+        return answer(_statistics(period, found))
 
     return routes
 
@@ -121,6 +122,24 @@ def _notifications(api: Api, wanted: NotificationFilter, query: ListQuery) -> No
         found = queries.list_notifications(connection, wanted, query.limit, query.cursor)
     following = cursor(found[-1].created_at, found[-1].id) if len(found) == query.limit else None
     return NotificationList(data=[notification_entry(sent) for sent in found], next_cursor=following)
+
+
+def _statistics(period: Period, found: PeriodStatistics) -> StatisticsAnswer:
+    return StatisticsAnswer(
+        from_date=period.since,
+        to_date=period.until,
+        interval=period.interval.value,
+        active_by_severity={severity.value: count for severity, count in found.active.items()},
+        opened=sum(found.opened.values()),
+        resolved=sum(found.resolved.values()),
+        series=[Bucket(start=at, opened=count, resolved=found.resolved[at]) for at, count in found.opened.items()],
+        by_type=dict(found.by_type),
+        top_merchants=[MerchantFigure(merchant_id=a, merchant_name=b, alerts=c) for a, b, c in found.merchants],
+        trigger_outcomes={outcome.value: count for outcome, count in found.outcomes.items()},
+        notifications_by_status={status.lower(): count for status, count in found.notifications.items()},
+        median_seconds_to_acknowledge=found.seconds_to_acknowledge,
+        median_seconds_to_resolve=found.seconds_to_resolve,
+    )
 
 
 def _period(query: StatisticsQuery, api: Api) -> Period:
