@@ -13,11 +13,12 @@ from servers import wait_for
 from servers_kafka import Cluster, Topic, kafka
 
 from exporter.collectors import kafka as kafka_module
+from exporter.collectors import kafka_consumer
 from exporter.collectors.base import Collection
 from exporter.collectors.kafka import KafkaCollector, KafkaConfig
 from exporter.errors import CollectError
 
-PATIENCE = 240.0  # seconds; a member that stands still for a second while it joins begins anew
+PATIENCE = 100.0  # seconds
 METRICS = [
     {"source_field": "rate", "prometheus_name": "rate", "labels": ["account"]},
     {"source_field": "amount", "prometheus_name": "amount", "labels": ["account"], "aggregate": "sum"},
@@ -84,10 +85,20 @@ def topic(cluster: Cluster) -> Topic:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """`start(topic, **keys)` makes a source; sources of one topic are in one group, and hear soon of each other."""
+def lively_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members hear soon of each other, and join again soon.
+
+    The cluster forgets a member that stands still for a second while it joins, and never answers it; the client waits
+    for its answer for as long as it may go without a poll.
+    """
     monkeypatch.setattr(kafka_module, "_HEARTBEAT", 0.5)
     monkeypatch.setattr(kafka_module, "_LEAVE_WITHIN", 60.0)
+    monkeypatch.setitem(kafka_consumer._BEHAVIOUR, "max.poll.interval.ms", "15000")
+
+
+@pytest.fixture
+def start(lively_group: None) -> Iterator[Start]:
+    """`start(topic, **keys)` makes a source; sources of one topic are in one group."""
     collectors: list[KafkaCollector] = []
 
     def make(topic: Topic, clock: Callable[[], float] = time.time, *, trial: bool = False, **keys: Any) -> Source:

@@ -108,6 +108,7 @@ class ConsumerThread:
         self._trouble: CollectError | None = None
         self._lock = threading.Lock()
         self._wanted: Future[Reading] | None = None
+        self._broken: Exception | None = None
         self._failure: Exception | None = None
         self._served: SimpleQueue[Reading] = SimpleQueue()
         self._stopped = threading.Event()
@@ -171,6 +172,8 @@ class ConsumerThread:
             )
             while not self._stopped.is_set():
                 self._take(consumer.consume(_BATCH, _POLL))
+                if self._broken is not None:
+                    raise self._broken
                 if self._note_served():
                     self._commit(consumer, _due(self._parts.values()), wait=False)
                 if self._refusal is not None:
@@ -258,6 +261,13 @@ class ConsumerThread:
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Errors are kept for the thread: the client would hand them on as something that no `except` catches."""
+        try:
+            self._begin(consumer, partitions)
+        except Exception as error:  # noqa: BLE001 - raised again in the thread
+            self._broken = error
+
+    def _begin(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Begin where messages still matter. What nobody read because it is too old is tallied as late."""
         subscription = self._subscription
         since = self._clock() - subscription.state.horizon - AHEAD

@@ -9,17 +9,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from exporter_parts import running
-from kafka_sources import Start, cluster, payment, start, topic
+from kafka_sources import Start, cluster, lively_group, payment, start, topic
 from servers import free_port, wait_for
 from servers_kafka import Cluster, Topic, kafka
 
 from exporter.collectors import kafka_consumer
 from exporter.collectors.base import Collection
+from exporter.collectors.kafka_partitions import Progress
 from exporter.errors import BadAnswer, BudgetExceeded, CollectError, Denied, TimedOut, Unreachable
 
-__all__ = ["cluster", "start", "topic"]  # fixtures
+__all__ = ["cluster", "lively_group", "start", "topic"]  # fixtures
+pytestmark = pytest.mark.timeout(600)
 JOIN_GROUP = 11
 
 
@@ -182,6 +184,24 @@ def test_a_user_who_may_not_use_the_group(cluster: Cluster, topic: Topic, start:
     cluster.fail(JOIN_GROUP, [KafkaError.GROUP_AUTHORIZATION_FAILED])
     with pytest.raises(Denied, match="Group authorization failed"):
         start(topic).collect()
+
+
+def test_a_broker_that_is_slow_when_partitions_are_assigned_costs_a_collection_and_not_the_source(
+    topic: Topic, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, slow = kafka_consumer.begin, iter([True])
+
+    def begins(consumer: Consumer, *arguments: Any) -> list[Progress]:
+        if next(slow, False):
+            consumer.get_watermark_offsets(TopicPartition(topic.name, 0), timeout=0)  # raises, in the client's own way
+        return begin(consumer, *arguments)
+
+    monkeypatch.setattr(kafka_consumer, "begin", begins)
+    topic.send(payment(1))
+    source = start(topic)
+    with pytest.raises(CollectError, match="Timed out"):
+        source.collect()
+    assert source.sums() == {"a": 1}
 
 
 def test_a_collection_that_waits_can_be_cancelled(start: Start) -> None:

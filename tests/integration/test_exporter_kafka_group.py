@@ -6,14 +6,14 @@ import time
 from typing import Any
 
 import pytest
-from kafka_sources import Start, cluster, payment, start, topic
+from kafka_sources import Start, cluster, lively_group, payment, start, topic
 from servers import wait_for
 from servers_kafka import Cluster, Topic, dead_member
 
 from exporter.collectors import kafka_partitions
 from exporter.errors import TimedOut
 
-__all__ = ["cluster", "start", "topic"]  # fixtures
+__all__ = ["cluster", "lively_group", "start", "topic"]  # fixtures
 pytestmark = pytest.mark.timeout(600)
 
 
