@@ -20,7 +20,7 @@ import psycopg
 import sqlalchemy as sa
 
 from tests import servers
-from webhook.config import ConfigFile
+from webhook.alert_type_settings import ConfigFile
 from webhook.domain.alert import AlertStatus, Outcome
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.payload import parse_payload

@@ -17,9 +17,9 @@ _SETTINGS = "muzzy_decay_ms:0"  # no pages that are free but count as used until
 
 
 def return_freed_memory() -> None:
-    """Set both allocators up. Call before Polars is imported; what the environment says of jemalloc goes first."""
+    """Set both allocators up. Call before Polars is imported; what the environment says of jemalloc wins."""
     given = os.environ.get(_VARIABLE, "")
-    if _SETTINGS not in given:
+    if not given.startswith(_SETTINGS):
         os.environ[_VARIABLE] = f"{_SETTINGS},{given}".rstrip(",")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not there without glibc
     if mallopt is not None:

@@ -63,6 +63,8 @@ class SourceJob:
             last_success=served.at if served else None,
         )
         self._running, self._secrets = collection, collection.secrets
+        # Polars is loaded when /metrics answers already, and once `cancel` knows of the run: that may take a second.
+
         try:
             with self._failures(collection.secrets):
                 return self._collect(collection, served)

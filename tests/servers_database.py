@@ -116,7 +116,7 @@ def mariadb_tls() -> Iterator[TlsServer]:
 
 @dataclass
 class Relay:
-    """A TCP port that leads to another. `most` is the number of bytes of an answer after which it cuts, if any."""
+    """A TCP port that leads to another. `most` is the number of bytes of answers after which a connection is cut."""
 
     port: int
     target: int
@@ -126,7 +126,7 @@ class Relay:
 
     def cut(self) -> None:
         """End every connection, as a server that goes away."""
-        for pair in self._pairs:
+        for pair in list(self._pairs):
             for end in pair:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
@@ -149,8 +149,7 @@ class Relay:
             while block := source.recv(8192):
                 passed += len(block)
                 if answers and self.most is not None and passed > self.most:
-                    self.cut()
-                    return
+                    break
                 sink.sendall(block)
         for end in (source, sink):
             with contextlib.suppress(OSError):

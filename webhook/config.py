@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,9 +13,6 @@ import durationpy
 import yaml
 from limits import parse_many
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     HttpUrl,
     PlainValidator,
@@ -28,13 +24,16 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from webhook.alert_type_settings import ConfigFile, Duration
+from webhook.config_error import ConfigError
 from webhook.domain.access import Role
-from webhook.domain.alert import AlertTypes, AlertTypeSettings
+from webhook.domain.alert import AlertTypes
 from webhook.domain.ledger import IngestSettings
-from webhook.domain.severity import EscalationStep, Severity
 
 if TYPE_CHECKING:
     from webhook.adapters.secrets import SecretBox
+
+__all__ = ["ConfigError", "Settings", "load_settings"]
 
 PREFIX = "SENTINEL_"
 SECRETS = (
@@ -49,43 +48,6 @@ SECRETS = (
     "oidc_client_secret",
     "redis_url",
 )
-
-CHART_METRICS = {
-    "CARD_TESTING": "block_rate",
-    "VELOCITY_ATTACK": "transaction_rate",
-    "ACCOUNT_TAKEOVER": "unusual_spend_rate",
-    "CHARGEBACK_FRAUD": "chargeback_rate",
-    "ANOMALY_DETECTION": "block_rate",
-    "BLOCK_SURGE": "block_rate",
-}
-"""The metric that a chart of each alert type shows."""
-
-
-OPERATIONS_FIELDS = ("alertname", "source", "instance", "rulename")
-"""The labels that tell problems of operations apart; `rulename` is what Grafana calls a rule that has no data."""
-
-
-class ConfigError(Exception):
-    """The settings cannot be used; `problems` has one line for each reason and shows no value."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = list(problems)
-        super().__init__("\n".join(self.problems))
-
-
-def _duration(value: object) -> object:
-    """`15m`, `1h30m`, `0.5s`."""
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("must be a duration with a unit, such as 15m")  # noqa: TRY004 - pydantic collects ValueError
-    try:
-        return durationpy.from_str(value)
-    except durationpy.DurationError as error:
-        raise ValueError("must be a duration with a unit, such as 15m") from error
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0))]
 
 
 def _url(value: object) -> str:
@@ -123,93 +85,6 @@ RateLimit = Annotated[str, PlainValidator(_rate_limit)]
 
 LONGEST_SUMMARY = timedelta(seconds=30)
 """What a worker's lease on a message, a minute, leaves for it beside sending."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class StepEntry(_Strict):
-    """One escalation step: `{severity: P2, occurrence_count: 10}` or `{severity: P1, duration: 2h}`."""
-
-    severity: Severity
-    occurrence_count: Annotated[int, Field(ge=1)] | None = None
-    duration: Duration | None = None
-
-    @model_validator(mode="after")
-    def _reachable(self) -> StepEntry:
-        if self.occurrence_count is None and self.duration is None:
-            raise ValueError("an escalation step wants occurrence_count or duration")
-        return self
-
-
-class AlertTypeEntry(_Strict):
-    """What a type does not say, the default says."""
-
-    session_timeout: Duration | None = None
-    window: Duration | None = None
-    occurrence_interval: Duration | None = None
-    escalation: list[StepEntry] | None = None
-    fingerprint_fields: list[Annotated[str, Field(min_length=1)]] | None = None
-    default_metric: str | None = None
-    flapping_restarts: Annotated[int, Field(ge=1)] | None = None
-    flapping_window: Duration | None = None
-
-    def over(self, base: AlertTypeSettings) -> AlertTypeSettings:
-        steps = self.escalation
-        fields = self.fingerprint_fields
-        return AlertTypeSettings(
-            session_timeout=self.session_timeout or base.session_timeout,
-            window=self.window or base.window,
-            occurrence_interval=self.occurrence_interval or base.occurrence_interval,
-            escalation=base.escalation
-            if steps is None
-            else tuple(EscalationStep(step.severity, step.occurrence_count, step.duration) for step in steps),
-            fingerprint_fields=base.fingerprint_fields if fields is None else tuple(fields),
-            default_metric=self.default_metric or base.default_metric,
-            flapping_restarts=self.flapping_restarts or base.flapping_restarts,
-            flapping_window=self.flapping_window or base.flapping_window,
-        )
-
-
-def _problems(settings: AlertTypeSettings) -> list[str]:
-    """What is wrong with values that are right one by one."""
-    problems = []
-    if settings.window < settings.session_timeout:
-        problems.append("window is shorter than session_timeout: a trigger joins a session first, then its alert")
-    if settings.occurrence_interval > settings.session_timeout:
-        problems.append("occurrence_interval is longer than session_timeout: each occurrence would be a session")
-    if len(set(settings.fingerprint_fields)) < len(settings.fingerprint_fields):
-        problems.append("fingerprint_fields names a label twice")
-    if settings.flapping_window < settings.session_timeout:
-        problems.append("flapping_window is shorter than session_timeout: nothing ends and fires again within it")
-    return problems
-
-
-class ConfigFile(_Strict):
-    """The file that SENTINEL_CONFIG_FILE names: `alert_types: {default: {...}, CARD_TESTING: {...}}`.
-
-    `types` raises ConfigError for settings of a type that contradict one another.
-    """
-
-    alert_types: dict[str, AlertTypeEntry] = {}
-
-    def types(self) -> AlertTypes:
-        """What the types of the shipped rules differ in, unless the file says otherwise.
-
-        Velocity attacks come in slower waves: twice the default timeout. Each type has a metric that shows it best.
-        Operations alerts have no merchant to keep them apart: each problem of each source and exporter is one alert.
-        """
-        default = self.alert_types.get("default", AlertTypeEntry()).over(AlertTypeSettings())
-        base = {name: replace(default, default_metric=metric) for name, metric in CHART_METRICS.items()}
-        waves = base["VELOCITY_ATTACK"]
-        base["VELOCITY_ATTACK"] = replace(waves, session_timeout=2 * default.session_timeout)
-        base["OPERATIONS"] = replace(default, fingerprint_fields=OPERATIONS_FIELDS)
-        named = {name: entry.over(base.get(name, default)) for name, entry in self.alert_types.items()}
-        problems = [f"alert_types.{name}: {problem}" for name, types in named.items() for problem in _problems(types)]
-        if problems:
-            raise ConfigError(problems)
-        return AlertTypes(default, {name: types for name, types in {**base, **named}.items() if name != "default"})
 
 
 class Settings(BaseSettings):

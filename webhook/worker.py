@@ -23,7 +23,8 @@ from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.llm import OpenAiSummariser
 from webhook.adapters.prometheus import PrometheusHistory
-from webhook.config import ConfigError, Duration, Settings
+from webhook.alert_type_settings import Duration
+from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
 from webhook.logs import configure_logging
 from webhook.notifiers.registry import build_notifiers
@@ -184,7 +185,8 @@ def _serve_status(worker: Worker, host: str, port: int, registry: CollectorRegis
     try:
         return serve_status(app, host, port)
     except OSError as error:
-        raise ConfigError([f"{PREFIX}METRICS_PORT: cannot listen on {host}:{port}: {error.strerror}"]) from None
+        why = os.strerror(error.errno or 0)
+        raise ConfigError([f"{PREFIX}METRICS_PORT: cannot listen on {host}:{port}: {why}"]) from None
 
 
 def worker_options() -> WorkerOptions:

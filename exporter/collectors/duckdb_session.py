@@ -19,6 +19,7 @@ from exporter.errors import BadAnswer, CollectError, QueryRefused, TimedOut, Unr
 
 _ROWS_AT_ONCE = 100_000
 _IN_MEMORY = ":memory:"
+_INTERRUPT_EVERY = 0.05  # seconds
 
 
 class DuckdbSession:
@@ -39,6 +40,8 @@ class DuckdbSession:
         with self._failures():
             self._connection = duckdb.connect(self._path, read_only=self._path != _IN_MEMORY, config=settings)
         self._collection = collection
+        self._ended = threading.Event()
+        self._ended.set()
 
     def begin(self, collection: Collection) -> None:
         self._collection = collection
@@ -47,14 +50,17 @@ class DuckdbSession:
         query, values = dollar_named(statement)
         alarm = threading.Timer(self._collection.remaining(), self._interrupt)
         alarm.daemon = True
+        self._ended.clear()
         alarm.start()
         try:
+            self._collection.remaining()  # for one that was cancelled before, nobody interrupts any more
             with self._failures():
                 self._accept(query)
                 result = self._connection.execute(query, values or None)
                 names = [column[0] for column in result.description]
                 return self._read(result.to_arrow_reader(_ROWS_AT_ONCE), names, wanted, limit)
         finally:
+            self._ended.set()
             alarm.cancel()
 
     def end(self) -> None:
@@ -92,8 +98,11 @@ class DuckdbSession:
         return Answer(names, joined(frames), count)
 
     def _interrupt(self) -> None:
-        with contextlib.suppress(duckdb.Error):  # closed meanwhile
-            self._connection.interrupt()
+        """Until the query has ended: DuckDB forgets an interrupt that comes before it runs anything."""
+        while not self._ended.is_set():
+            with contextlib.suppress(duckdb.Error):  # closed meanwhile
+                self._connection.interrupt()
+            self._ended.wait(_INTERRUPT_EVERY)
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:

@@ -32,7 +32,8 @@ def common_series(ours: bytes, our_hashes: pl.Series, theirs: bytes, their_hashe
 
 
 def _lines(text: bytes) -> pl.Series:
-    return pl.Series("line", [text.decode().removesuffix("\n")]).str.split("\n").explode()
+    whole = pl.Series("line", [text.removesuffix(b"\n")], dtype=pl.Binary)
+    return whole.cast(pl.String).str.split("\n").explode()
 
 
 def _labels(lines: pl.Series) -> pl.Series:

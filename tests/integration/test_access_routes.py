@@ -50,6 +50,44 @@ REASON = {"reason": "Normal business", "confirmed": "yes"}
 KEY = {"name": "n", "role": "ops"}
 SENT = {"version": "4", "alerts": []}
 
+LETTER, CONFIG = "/api/v1/dead-letters/<uuid:notification_id>", "/api/v1/alerts/config"
+NOBODY = "11111111-1111-4111-8111-111111111111"
+OF_OWN, OF_FOREIGN = (f"merchant_id={account}&alert_type=CARD_TESTING" for account in (OWN, FOREIGN))
+
+
+def acting(action: str, body: dict[str, Any], status: int = 200) -> list[Asked]:
+    """On an own alert, and on a foreign one."""
+    rule = f"{ALERT}/{action}"
+    own, foreign = (f"/api/v1/alerts/{{{whose}}}/{action}" for whose in ("own", "foreign"))
+    return [
+        Asked("POST", rule, AWAY, status, status, status, path=own, json=body),
+        Asked("POST", rule, AWAY, MISSING, status, status, path=foreign, json=body),
+    ]
+
+
+def on_page(action: str, form: dict[str, str]) -> list[Asked]:
+    rule = f"{PAGE}/{action}"
+    own, foreign = (f"/alerts/{{{whose}}}/{action}" for whose in ("own", "foreign"))
+    return [
+        Asked("POST", rule, LOGIN, MOVED, MOVED, MOVED, path=own, form=form),
+        Asked("POST", rule, LOGIN, MISSING, MOVED, MOVED, path=foreign, form=form),
+    ]
+
+
+def config(account: str) -> dict[str, Any]:
+    condition = {"metric_name": "block_rate", "operator": ">", "threshold": 0.3}
+    return {"merchant_id": account, "alert_type": "CARD_TESTING", "enabled": True, "trigger_conditions": [condition]}
+
+
+def restoring(account: str) -> dict[str, Any]:
+    return {"merchant_id": account, "alert_type": "CARD_TESTING", "restore_version": 99, "version": 1}
+
+
+def report(account: str) -> dict[str, Any]:
+    metric = {"metric_name": "block_rate", "metric_value": 0.1, "threshold": 0.3}
+    return {"merchant_id": account, "alert_type": "VELOCITY_ATTACK", "metrics": [metric]}
+
+
 # fmt: off
 TABLE = [
     # method, rule, nobody, merchant, ops, admin
@@ -71,6 +109,12 @@ TABLE = [
     Asked("POST", f"{PAGE}/resolve", LOGIN, MISSING, MOVED, MOVED, path="/alerts/{foreign}/resolve", form=NOTE),
     Asked("POST", f"{PAGE}/dismiss", LOGIN, MOVED, MOVED, MOVED, path="/alerts/{own}/dismiss", form=REASON),
     Asked("POST", f"{PAGE}/dismiss", LOGIN, MISSING, MOVED, MOVED, path="/alerts/{foreign}/dismiss", form=REASON),
+    *on_page("acknowledge", {"confirmed": "yes"}),
+    *on_page("unacknowledge", {"confirmed": "yes"}),
+    *on_page("snooze", {"hours": "1", "confirmed": "yes"}),
+    *on_page("unsnooze", {"confirmed": "yes"}),
+    *on_page("comment", {"content": "x"}),
+    *on_page("resend", {"confirmed": "yes"}),
     # alerts
     Asked("GET", "/api/v1/alerts", AWAY, 200, 200, 200, hidden=FOREIGN),
     Asked("GET", "/api/v1/triggers", AWAY, 200, 200, 200, hidden=FOREIGN),
@@ -82,6 +126,44 @@ TABLE = [
     Asked("POST", f"{ALERT}/resolve", AWAY, MISSING, 200, 200, path="/api/v1/alerts/{foreign}/resolve", json=RESOLVE),
     Asked("POST", f"{ALERT}/dismiss", AWAY, 200, 200, 200, path="/api/v1/alerts/{own}/dismiss", json=DISMISS),
     Asked("POST", f"{ALERT}/dismiss", AWAY, MISSING, 200, 200, path="/api/v1/alerts/{foreign}/dismiss", json=DISMISS),
+    Asked("GET", f"{ALERT}/explain", AWAY, 200, 200, 200, path="/api/v1/alerts/{own}/explain"),
+    Asked("GET", f"{ALERT}/explain", AWAY, MISSING, 200, 200, path="/api/v1/alerts/{foreign}/explain"),
+    Asked("GET", f"{ALERT}/comments", AWAY, 200, 200, 200, path="/api/v1/alerts/{own}/comments"),
+    Asked("GET", f"{ALERT}/comments", AWAY, MISSING, 200, 200, path="/api/v1/alerts/{foreign}/comments"),
+    Asked("GET", f"{ALERT}/notifications", AWAY, 200, 200, 200, path="/api/v1/alerts/{own}/notifications"),
+    Asked("GET", f"{ALERT}/notifications", AWAY, MISSING, 200, 200, path="/api/v1/alerts/{foreign}/notifications"),
+    *acting("comments", {"content": "x"}, 201),
+    *acting("acknowledge", {}),
+    *acting("unacknowledge", {}, 409),  # nobody has acknowledged it
+    *acting("snooze", {"minutes": 5}),
+    *acting("unsnooze", {}, 409),  # it is not snoozed
+    *acting("resend-notification", {"channels": ["console"]}),
+    Asked("GET", "/api/v1/notifications", AWAY, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/api/v1/statistics", AWAY, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/api/v1/dead-letters", AWAY, 200, 200, 200),
+    Asked("POST", "/api/v1/dead-letters/replay", AWAY, NOT_YOURS, 200, 200, json={}),
+    Asked("POST", "/api/v1/dead-letters/discard", AWAY, NOT_YOURS, 200, 200, json={}),
+    Asked("POST", LETTER + "/replay", AWAY, NOT_YOURS, MISSING, MISSING, path=f"/api/v1/dead-letters/{NOBODY}/replay"),
+    Asked("DELETE", LETTER, AWAY, NOT_YOURS, MISSING, MISSING, path=f"/api/v1/dead-letters/{NOBODY}"),
+    # configurations
+    Asked("GET", CONFIG, AWAY, 200, 200, 200, path=f"{CONFIG}?merchant_id={OWN}"),
+    Asked("GET", CONFIG, AWAY, MISSING, 200, 200, path=f"{CONFIG}?merchant_id={FOREIGN}"),
+    Asked("PUT", CONFIG, AWAY, 200, 200, 200, json=config(OWN), headers={"If-Match": "*"}),
+    Asked("PUT", CONFIG, AWAY, MISSING, 200, 200, json=config(FOREIGN), headers={"If-Match": "*"}),
+    Asked("GET", f"{CONFIG}/versions", AWAY, 200, 200, 200, path=f"{CONFIG}/versions?{OF_OWN}"),
+    Asked("GET", f"{CONFIG}/versions", AWAY, MISSING, 200, 200, path=f"{CONFIG}/versions?{OF_FOREIGN}"),
+    Asked("POST", f"{CONFIG}/preview", AWAY, 200, 200, 200, json=config(OWN)),
+    Asked("POST", f"{CONFIG}/preview", AWAY, MISSING, 200, 200, json=config(FOREIGN)),
+    Asked("POST", f"{CONFIG}/restore", AWAY, MISSING, MISSING, MISSING, json=restoring(OWN)),  # no such version
+    Asked("POST", f"{CONFIG}/restore", AWAY, MISSING, MISSING, MISSING, json=restoring(FOREIGN)),
+    Asked("DELETE", CONFIG, AWAY, MISSING, 200, 200, path=f"{CONFIG}?{OF_FOREIGN}", headers={"If-Match": "*"}),
+    # reports
+    Asked("POST", "/api/v1/alerts/metrics", AWAY, 200, 200, 200, json=report(OWN)),
+    Asked("POST", "/api/v1/alerts/metrics", AWAY, NOT_YOURS, 200, 200, json=report(FOREIGN)),
+    # the document
+    Asked("GET", "/api/v1/openapi.json", AWAY, 200, 200, 200),
+    Asked("GET", "/docs/api", LOGIN, 200, 200, 200),
+    Asked("GET", "/assets/swagger/<path:filename>", 200, 200, 200, 200, path="/assets/swagger/css/swagger-ui.css"),
     # deliveries
     Asked("POST", "/api/v1/alerts/prometheus/webhook", AWAY, NOT_YOURS, 200, 200, json=SENT),
     # who may come in, and who did what

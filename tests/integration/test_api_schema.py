@@ -11,10 +11,14 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from page_rows import TOKEN
 from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from webhook.storage.database import Database
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+BETWEEN_FIELDS = {"POST /api/v1/api-keys": [positive_data_acceptance]}
+"""A role that needs accounts, a time that must not be past: JSON Schema has no words for that, the answer has."""
+
 MODES = {GenerationMode.POSITIVE: 12, GenerationMode.NEGATIVE: 8}
 MODEST = {
     "derandomize": True,
@@ -34,7 +38,8 @@ def database(tmp_path: Path) -> Database:
 
 
 @pytest.mark.timeout(300)
-def test_every_answer_is_in_the_document(database: Database) -> None:
+def test_every_answer_is_in_the_document(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhook.web.rates.ATTEMPTS", 10**6)  # wrong keys are tried all the time here
     app, _ = rows.make_app(database, charts=rows.FakeCharts())
     schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app, headers=BEARER)
     failures: list[str] = []
@@ -54,6 +59,6 @@ def _drive(operation: Any, mode: GenerationMode, examples: int) -> None:
     @settings(max_examples=examples, **MODEST)
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
-        case.call_and_validate(headers=BEARER)
+        case.call_and_validate(headers=BEARER, excluded_checks=BETWEEN_FIELDS.get(operation.label, []))
 
     ask()

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from ingest_shop import MINUTE, START, Shop, firing
+from ingest_shop import MINUTE, START, Shop, by, firing
 
+from webhook.domain.action import DismissReason
+from webhook.domain.comparison import Replayed
 from webhook.domain.evaluation import Condition, MerchantConfig
-from webhook.domain.replay import Replayed
 from webhook.domain.summary import template_summary
-from webhook.pipeline import actions
 from webhook.pipeline.preview import Preview, preview
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import HistoryUnavailable, Receipt, Series
@@ -65,16 +65,11 @@ class History:
     def _close(self) -> None:
         open_ones = self.shop.rows(alert_dynamic, status="ACTIVE")
         if open_ones:
-            done = actions.dismiss if self.random.random() < 0.5 else actions.resolve
-            said = {"reason": "x"} if done is actions.dismiss else {"note": "x"}
-            done(
-                self.shop.store,
-                open_ones[0]["alert_id"],
-                actor="me",
-                authenticated_as="admin token",
-                now=self.shop.now,
-                **said,
-            )
+            doing, alert_id = by("me", self.shop.now), open_ones[0]["alert_id"]
+            if self.random.random() < 0.5:
+                self.shop.actions.dismiss(alert_id, DismissReason.OTHER, "x", doing)
+            else:
+                self.shop.actions.resolve(alert_id, "x", doing)
 
 
 def previewed(shop: Shop, config: MerchantConfig, span: timedelta = DAY, history: Any = None) -> Preview:
@@ -199,8 +194,7 @@ def test_metrics_that_the_triggers_lack_come_from_prometheus(attacks: Shop) -> N
     assert found.replayed.alerts.vanish == 2, "the attacks of the first hour"
 
 
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)  # SQLite has no such transaction
 def test_the_replay_cannot_write(attacks: Shop) -> None:
-    if attacks.database.dialect != "postgresql":
-        pytest.skip("SQLite has no such transaction")
     with read_only(attacks.database) as connection, pytest.raises(sa.exc.DBAPIError, match="read-only"):
         connection.execute(sa.delete(notification))

@@ -96,8 +96,8 @@ def test_the_first_attack_starts_by_itself_and_stops_on_command(
     with serving(
         environment, port, "--merchants", "5", "--attack-merchant", "acc_002", "--attack-after", "1s"
     ) as process:
-        wait_for(lambda: metrics(port).get("acc_002", {}).get("transaction_count", 0) > 100)
-        assert metrics(port)["acc_002"]["failed_auth_rate"] > 0.7
+        # What was paid before it began, however long that took, leaves the window in time.
+        wait_for(lambda: metrics(port).get("acc_002", {}).get("failed_auth_rate", 0) > 0.7)
         listed = demo("attack", "list").stdout
         assert "acc_002      card_testing" in listed
         assert "running until" in listed

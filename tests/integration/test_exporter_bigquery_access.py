@@ -121,14 +121,18 @@ def storage(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
 
 
 @pytest.fixture
-def streaming(stub: Stub, make: Callable[..., Collector]) -> Callable[..., Collector]:
+def streaming(stub: Stub, make: Callable[..., Collector]) -> Iterator[Callable[..., Collector]]:
     """A collector with `storage_api`, which a configuration allows for Google's own endpoint only."""
+    made: list[Collector] = []
 
     def collector(**changes: Any) -> Collector:
         config = make(stub)._config  # type: ignore[attr-defined]
-        return registry.collector(config.model_copy(update={"storage_api": True, **changes}))
+        made.append(registry.collector(config.model_copy(update={"storage_api": True, **changes})))
+        return made[-1]
 
-    return collector
+    yield collector
+    for each in made:
+        each.close()
 
 
 def test_rows_are_streamed_over_the_storage_api(
@@ -144,7 +148,6 @@ def test_rows_are_streamed_over_the_storage_api(
     assert len(frame) == 150
     assert streaming(max_rows=300).collect(collection()) is not None
     assert refused(streaming(max_rows=299), collection()).reason == "budget"
-    collector.close()
 
 
 def test_who_may_not_stream_is_told(storage: Storage, streaming: Callable[..., Collector]) -> None:

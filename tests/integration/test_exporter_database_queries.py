@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from exporter.collectors.base import Collection
 from exporter.collectors.database import DatabaseCollector, DatabaseConfig
+from exporter.collectors.duckdb_session import DuckdbSession
 from exporter.errors import QueryRefused, TimedOut, Unreachable
 
 pytestmark = pytest.mark.xdist_group("mariadb")  # which is slow to start
@@ -241,6 +243,24 @@ def test_sqlite_a_file_that_is_no_database_and_one_beside_it(tmp_path: Path, mon
     with pytest.raises(QueryRefused):
         ask_at(f"sqlite:///{tmp_path}/x.db", monkeypatch)(f"ATTACH '{tmp_path}/new.db' AS other", "a")
     assert not (tmp_path / "new.db").exists()
+
+
+def test_duckdb_a_query_that_is_cancelled_before_it_runs_ends(
+    duckdb_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = DuckdbSession._accept
+
+    def cancelled(session: DuckdbSession, query: str) -> None:
+        thread = threading.Thread(target=session.cancel)
+        thread.start()
+        thread.join(0.2)
+        accept(session, query)
+
+    monkeypatch.setattr(DuckdbSession, "_accept", cancelled)
+    with pytest.raises(TimedOut):
+        ask_at(f"duckdb:///{duckdb_file}", monkeypatch)(
+            "SELECT sum(a.i * b.i) AS s FROM t AS a, t AS b", "s", timeout=3600
+        )
 
 
 def test_a_query_without_an_end_is_timed_out_by_duckdb(duckdb_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

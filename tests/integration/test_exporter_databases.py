@@ -272,7 +272,8 @@ def test_a_query_that_never_returns_is_cancelled_on_the_server(
 def test_stopping_does_not_wait_for_a_query(database: Database) -> None:
     with running(source(endless(database), timeout="1h")) as exporter:
         (slot,) = exporter.exporter._scheduler.slots
-        wait_for(lambda: slot.state.running_since is not None, what="running", timeout=60)
+        job: Any = slot.job
+        wait_for(lambda: job._collector and job._collector._session, what="a session", timeout=60)
         if database.on_a_server:
             wait_for(lambda: database.running_queries("3600)"), what="the statement has reached the server", timeout=60)
     assert slot.closed.wait(60), "its run goes on, and nobody waits for it"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ingest_shop import MINUTE, START, Shop, by, firing, shop
 
-from webhook.config import ConfigFile
+from webhook.alert_type_settings import ConfigFile
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import parse_payload

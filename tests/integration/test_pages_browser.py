@@ -20,6 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from servers import wait_for
 from werkzeug.serving import make_server
 
+from webhook.domain.action import DismissReason, Doing
 from webhook.storage.database import Database
 from webhook.web.live import Broadcaster
 
@@ -209,7 +210,7 @@ def test_a_new_alert_appears_without_a_reload(browser: Browser, database: Databa
     assert browser.text("#stats .stat-number") == "1"
     assert browser.js("return document.title").startswith("(1)")
     assert browser.js("return document.getElementById('announce').textContent") == "One new alert."
-    rows.FakeActions(database).resolve(first, note="Done", actor="dana", by=rows.ADMIN, now=datetime.now(UTC))
+    rows.NotedActions(database).resolve(first, "Done", Doing("dana", rows.ADMIN, datetime.now(UTC)))
     browser.wait("document.querySelector('#alerts .row-status').textContent.includes('Resolved')", "resolved")
     assert browser.js("return window.sameDocument") is True
     assert browser.complaints() == []
@@ -241,7 +242,9 @@ def test_an_open_alert_follows_what_happens(browser: Browser, database: Database
     browser.wait("document.getElementById('notifications').textContent.includes('Waiting')", "notification")
     note = browser.driver.find_element(By.ID, "note")
     note.send_keys("half a sentence")
-    rows.FakeActions(database).dismiss(alert_id, reason="Drill", actor="dana", by=rows.ADMIN, now=datetime.now(UTC))
+    rows.NotedActions(database).dismiss(
+        alert_id, DismissReason.OTHER, "Drill", Doing("dana", rows.ADMIN, datetime.now(UTC))
+    )
     browser.wait("document.getElementById('head').textContent.includes('Dismissed')", "dismissed")
     assert note.get_attribute("value") == "half a sentence"
     assert "what you typed is kept" in browser.text("#actions")

@@ -7,48 +7,21 @@ says and what the fold says of each trigger, so a message that time alone caused
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count, groupby
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
 
 from webhook.domain import session as sessions
-from webhook.domain.alert import AlertSession, AlertStatus, Instance, Outcome, SessionStatus, Trigger, TriggerStatus
+from webhook.domain.alert import AlertSession, AlertStatus, Instance, SessionStatus, Trigger, TriggerStatus
+from webhook.domain.comparison import Comparison, Replayed, StoredTrigger, told_of
 from webhook.domain.evaluation import MerchantConfig
+from webhook.domain.flapping import Flapping, calmed, holds_back
 from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide
-from webhook.domain.severity import Severity, escalate
+from webhook.domain.severity import escalate
 from webhook.domain.throttle import LONGEST_WINDOW
-
-Change = Literal["appear", "vanish", "change"]
-Kind = Literal["alert", "message"]
-
-EXAMPLES = 5
-"""Examples of each kind of change that are kept."""
-
-_COUNTED = frozenset((Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED))
-_COUNTED_LOGGED = frozenset(outcome.value for outcome in _COUNTED)
-
-
-class StoredTrigger(NamedTuple):
-    """One row of the trigger log, by time and place in its delivery. `alert_id` is whatever tells alerts apart."""
-
-    row_id: Any
-    at: datetime
-    condition: str
-    fingerprint: str
-    starts_at: datetime
-    firing: bool
-    severity: Severity
-    alert_name: str
-    metrics: Mapping[str, float]
-    labels: Mapping[str, str]
-    outcome: str
-    notify: str
-    alert_id: Any
-    swept: bool = False  # the sweep ended it: as of when it was last heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,45 +42,9 @@ class Past:
     starts: Mapping[str, datetime] = field(default_factory=dict)
 
 
-class Example(NamedTuple):
-    """One difference. `old` and `new` are outcomes with what was said of telling people; "" where there is none."""
-
-    kind: Kind
-    change: Change
-    at: datetime
-    row_id: Any
-    alert_name: str
-    old: str
-    new: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many there were, would be, and differ."""
-
-    stored: int = 0
-    proposed: int = 0
-    unchanged: int = 0
-    appear: int = 0
-    vanish: int = 0
-    change: int = 0
-
-
-@dataclass(slots=True)
-class Replayed:
-    """The comparison; `outcomes` counts (as logged, as proposed)."""
-
-    triggers: int = 0
-    alerts: Tally = field(default_factory=Tally)
-    messages: Tally = field(default_factory=Tally)
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    examples: list[Example] = field(default_factory=list)
-
-
 def replay(triggers: Iterable[StoredTrigger], past: Past, config: MerchantConfig, settings: IngestSettings) -> Replayed:
     """Compare what was logged of one account's triggers of one type with what `config` would have made of them."""
-    fold, comparison = _Fold(past, config, settings), _Comparison()
+    fold, comparison = _Fold(past, config, settings), Comparison()
     for at, group in groupby(triggers, key=attrgetter("at")):
         delivery = [row for row in group if at >= past.starts.get(row.condition, past.since)]
         if not delivery:
@@ -136,6 +73,9 @@ class _Fold:
         self._sessions: dict[str, AlertSession] = {}
         self._instances: dict[tuple[str, datetime], Instance] = {}
         self._of_alert: defaultdict[str | None, set[tuple[str, datetime]]] = defaultdict(set)
+        self._firing_of: defaultdict[str, set[tuple[str, datetime]]] = defaultdict(set)  # by condition
+        self._fired: dict[str, datetime] = {}
+        self._flapping: dict[str, Flapping] = {}
         self._numbers = count(1)
 
     def deliver(self, at: datetime, rows: Sequence[StoredTrigger]) -> list[Entry]:
@@ -148,7 +88,10 @@ class _Fold:
             del self._notified[0]
         received = [Received(self._trigger(row), row.condition) for row in rows]
         changes = decide(received, self._known(rows, conditions, at), self._settings, at, self._new_id)
-        self._take(changes, {row.condition for row in rows if _told(row.notify)}, at)
+        self._take(changes, {row.condition for row in rows if told_of(row.notify)}, at)
+        for row in rows:
+            keys = self._firing_of[row.condition]
+            (keys.add if row.firing else keys.discard)((row.fingerprint, row.starts_at))
         for row in rows:
             if row.swept:
                 self._date_back(row)
@@ -183,7 +126,17 @@ class _Fold:
             last_passed={item.alert_id: last for item in found.values() if (last := self._last_passed(item, at))},
             configs=self._configs,
             notified={self._key: self._notified},
+            attacking={name: self._attacking(name) for name in conditions if self._fired_lately(name, at)},
+            flapping={name: self._flapping[name] for name in conditions if name in self._flapping},
         )
+
+    def _fired_lately(self, condition: str, at: datetime) -> bool:
+        fired = self._fired.get(condition)
+        return fired is not None and at - fired < self._type.flapping_window
+
+    def _attacking(self, condition: str) -> set[tuple[str, datetime]]:
+        found = ((key, self._instances.get(key)) for key in self._firing_of[condition])
+        return {key for key, item in found if item is not None and item.alert_id is not None and item.attacking}
 
     def _instance(self, key: tuple[str, datetime]) -> Instance:
         known = self._instances.get(key)
@@ -204,6 +157,8 @@ class _Fold:
     def _take(self, changes: Changes, logged: set[str], at: datetime) -> None:
         for session in changes.sessions.values():
             self._sessions[session.condition_fingerprint] = session
+            self._fired[session.condition_fingerprint] = session.last_triggered_at
+        self._flapping.update((condition, state) for condition, (state, _) in changes.flapping.items())
         for key, (instance, _) in changes.instances.items():
             before = self._instances.get(key)
             if before is not None and before.alert_id != instance.alert_id:
@@ -230,6 +185,9 @@ class _Fold:
 
     def _pass_time(self, condition: str, now: datetime) -> None:
         """What the sweep made of the session since its last trigger; between two of them nothing changes but time."""
+        flapping = self._flapping.get(condition)
+        if flapping is not None and flapping.since is not None and not holds_back(flapping, self._type, now):
+            self._flapping[condition] = calmed(flapping, self._type, now)
         session = self._sessions.get(condition)
         if session is None:
             return
@@ -242,6 +200,7 @@ class _Fold:
         if settled.kind is sessions.SettlementKind.RESOLVE:
             del self._sessions[condition]
             self._of_alert.pop(session.alert_id, None)
+            self._firing_of.pop(condition, None)
 
     def _rise(self, session: AlertSession, now: datetime) -> None:
         if session.session_status is not SessionStatus.ACTIVE or session.severity.rank >= self._graver:
@@ -270,116 +229,3 @@ class _Fold:
 
     def _new_id(self) -> str:
         return str(next(self._numbers))
-
-
-@dataclass(slots=True)
-class _Trace:
-    """One alert on one side: its first trigger, and what the other side calls its triggers."""
-
-    row: StoredTrigger
-    entry: Entry
-    counted: int = 0
-    messages: list[tuple[datetime, str]] = field(default_factory=list)
-    others: Counter[Any] = field(default_factory=Counter)
-
-    def note(self, at: datetime, told: str, other: Any) -> None:  # noqa: ANN401 - ids are opaque
-        self.counted += 1
-        self.others[other] += 1
-        if told:
-            self.messages.append((at, told))
-
-
-class _Comparison:
-    """Trigger by trigger, then alert by alert: two are one alert where they have a trigger in common."""
-
-    def __init__(self) -> None:
-        self._result = Replayed()
-        self._old: dict[Any, _Trace] = {}
-        self._new: dict[Any, _Trace] = {}
-        self._kept: Counter[tuple[str, str]] = Counter()
-
-    def add(self, row: StoredTrigger, entry: Entry) -> None:
-        result = self._result
-        result.triggers += 1
-        result.outcomes[row.outcome, entry.outcome.value] += 1
-        old_told, new_told = _told(row.notify), _told(entry.notify)
-        if old_told or new_told:
-            self._count_message(row, entry, old_told, new_told)
-        old = row.alert_id if row.outcome in _COUNTED_LOGGED else None
-        new = entry.alert_id if entry.outcome in _COUNTED else None
-        if old is not None:
-            trace = self._old.get(old) or self._old.setdefault(old, _Trace(row, entry))
-            trace.note(row.at, old_told, new)
-        if new is not None:
-            trace = self._new.get(new) or self._new.setdefault(new, _Trace(row, entry))
-            trace.note(row.at, new_told, old)
-
-    def _count_message(self, row: StoredTrigger, entry: Entry, old: str, new: str) -> None:
-        change = _count(self._result.messages, old, new)
-        if change is not None:
-            self._keep("message", change, row, entry)
-
-    def result(self) -> Replayed:
-        alerts = self._result.alerts
-        alerts.stored, alerts.proposed = len(self._old), len(self._new)
-        for trace in self._old.values():
-            others = [other for other in trace.others if other is not None]
-            if not others:
-                alerts.vanish += 1
-                self._keep("alert", "vanish", trace.row, trace.entry)
-            elif len(others) == 1 and _same(trace, self._new[others[0]]):
-                alerts.unchanged += 1
-            else:
-                alerts.change += 1
-                self._keep("alert", "change", trace.row, trace.entry)
-        for trace in self._new.values():
-            if not any(other is not None for other in trace.others):
-                alerts.appear += 1
-                self._keep("alert", "appear", trace.row, trace.entry)
-        self._result.examples.sort(key=lambda example: (example.kind, example.at))
-        return self._result
-
-    def _keep(self, kind: Kind, change: Change, row: StoredTrigger, entry: Entry) -> None:
-        self._kept[kind, change] += 1
-        if self._kept[kind, change] > EXAMPLES:
-            return
-        old, new = _words(row.outcome, row.notify), _words(entry.outcome.value, entry.notify)
-        self._result.examples.append(
-            Example(kind, change, row.at, row.row_id, row.alert_name, old, new, _reason(entry))
-        )
-
-
-def _same(old: _Trace, new: _Trace) -> bool:
-    return (
-        None not in old.others
-        and old.counted == new.counted
-        and old.messages == new.messages
-        and (old.row.outcome == Outcome.CREATED.value) == (new.entry.outcome is Outcome.CREATED)
-    )
-
-
-def _count(tally: Tally, old: str, new: str) -> Change | None:
-    tally.stored += bool(old)
-    tally.proposed += bool(new)
-    if old == new:
-        tally.unchanged += 1
-        return None
-    change: Change = "change" if old and new else "vanish" if old else "appear"
-    setattr(tally, change, getattr(tally, change) + 1)
-    return change
-
-
-def _told(notify: str) -> str:
-    return "" if notify.startswith("withheld") else notify
-
-
-def _words(outcome: str, notify: str) -> str:
-    return f"{outcome}, {notify}" if notify else outcome
-
-
-def _reason(entry: Entry) -> str:
-    """Why the proposed configuration decides so: the verdict, and where it passes, what held a message back."""
-    verdict = entry.verdict
-    if verdict is not None and verdict.passed and entry.notify:
-        return f"{verdict.reason}; {entry.notify}"
-    return verdict.reason if verdict is not None else entry.reason

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from webhook.domain.comparison import Replayed, StoredTrigger
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.ledger import IngestSettings
-from webhook.domain.replay import Past, Replayed, StoredTrigger, replay
+from webhook.domain.replay import Past, replay
 from webhook.ports import HistoryUnavailable, MetricHistory, Series
 
 LONGEST = timedelta(days=30)
@@ -28,7 +29,15 @@ class StoredTriggers(Protocol):
     """See `webhook.storage.replaying.StoredPast`."""
 
     def read(
-        self, account_id: str, alert_type: str, since: datetime, earliest: datetime, *, limit: int, labels: bool
+        self,
+        account_id: str,
+        alert_type: str,
+        since: datetime,
+        earliest: datetime,
+        *,
+        remembered: timedelta,
+        limit: int,
+        labels: bool,
     ) -> tuple[Past, list[StoredTrigger]]: ...
 
 
@@ -55,7 +64,13 @@ def preview(
     """Writes nothing; raise StoreUnavailable."""
     since, texts = now - span, any(condition.compare is None for condition in config.conditions)
     past, triggers = stored.read(
-        config.account_id, config.alert_type, since, now - LONGEST, limit=MOST_TRIGGERS, labels=texts
+        config.account_id,
+        config.alert_type,
+        since,
+        now - LONGEST,
+        remembered=settings.types[config.alert_type].flapping_window,
+        limit=MOST_TRIGGERS,
+        labels=texts,
     )
     truncated = len(triggers) == MOST_TRIGGERS
     if truncated:

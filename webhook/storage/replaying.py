@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import repeat
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotifyReason, Outcome, TriggerStatus
-from webhook.domain.replay import Past, StoredTrigger
+from webhook.domain.comparison import StoredTrigger
+from webhook.domain.replay import Past
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import LONGEST_WINDOW
 from webhook.storage.database import Database
@@ -31,10 +33,18 @@ class StoredPast:
     database: Database
 
     def read(
-        self, account_id: str, alert_type: str, since: datetime, earliest: datetime, *, limit: int, labels: bool
+        self,
+        account_id: str,
+        alert_type: str,
+        since: datetime,
+        earliest: datetime,
+        *,
+        remembered: timedelta,
+        limit: int,
+        labels: bool,
     ) -> tuple[Past, list[StoredTrigger]]:
         with read_only(self.database) as connection:
-            past, first = read_past(connection, account_id, alert_type, since, earliest)
+            past, first = read_past(connection, account_id, alert_type, since, earliest, remembered=remembered)
             return past, read_triggers(connection, account_id, alert_type, first, limit, labels=labels)
 
 
@@ -48,11 +58,18 @@ def read_only(database: Database) -> Iterator[sa.Connection]:
 
 
 def read_past(
-    connection: sa.Connection, account_id: str, alert_type: str, since: datetime, earliest: datetime
+    connection: sa.Connection,
+    account_id: str,
+    alert_type: str,
+    since: datetime,
+    earliest: datetime,
+    *,
+    remembered: timedelta,
 ) -> tuple[Past, datetime]:
     """What happened beside the triggers, and from when on triggers are wanted.
 
-    An attack that was going on at `since` is replayed from its beginning, but not from before `earliest`.
+    An attack that was going on at `since` is replayed from its beginning, with those that ended at most `remembered`
+    before the next one began, but not from before `earliest`.
     """
     a, d = alert.c, alert_dynamic.c
     ours = sa.and_(a.account_id == account_id, a.alert_type == alert_type)
@@ -62,10 +79,10 @@ def read_past(
     overlap = sa.or_(d.resolved_at.is_(None), d.resolved_at >= earliest)
     rows = connection.execute(alerts.where(ours, overlap)).all()
     starts: dict[str, datetime] = {}
-    for row in rows:
-        if row.first_triggered_at < since and (row.resolved_at is None or row.resolved_at >= since):
-            begun = min(row.first_triggered_at, starts.get(row.condition_fingerprint, since))
-            starts[row.condition_fingerprint] = max(begun, earliest)
+    for row in sorted(rows, key=attrgetter("first_triggered_at"), reverse=True):
+        begun = starts.get(row.condition_fingerprint, since)
+        if row.first_triggered_at < begun and (row.resolved_at is None or row.resolved_at >= begun - remembered):
+            starts[row.condition_fingerprint] = max(row.first_triggered_at, earliest)
     first = min(starts.values(), default=since)
     closings = sorted(
         (row.resolved_at, row.condition_fingerprint)

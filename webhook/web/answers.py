@@ -12,7 +12,6 @@ from webhook.domain.alert import AlertStatus, CommentType, SessionStatus
 from webhook.domain.explanation import Explanation
 from webhook.domain.severity import Severity
 from webhook.storage.records import AlertRecord, CommentRecord, NotificationRecord, TriggerRecord
-from webhook.storage.statistics import Period, PeriodStatistics
 from webhook.web.readings import Reading
 
 
@@ -382,22 +381,4 @@ def explanation_answer(found: Explanation) -> ExplanationAnswer:
     steps = [StepEntry(at=step.at, kind=step.kind.value, text=step.text, data=dict(step.data)) for step in found.steps]
     return ExplanationAnswer(
         alert_id=found.alert_id, summary=found.summary, steps=steps, more_triggers=found.more_triggers
-    )
-
-
-def statistics_answer(period: Period, found: PeriodStatistics) -> StatisticsAnswer:
-    return StatisticsAnswer(
-        from_date=period.since,
-        to_date=period.until,
-        interval=period.interval.value,
-        active_by_severity={severity.value: count for severity, count in found.active.items()},
-        opened=sum(found.opened.values()),
-        resolved=sum(found.resolved.values()),
-        series=[Bucket(start=at, opened=count, resolved=found.resolved[at]) for at, count in found.opened.items()],
-        by_type=dict(found.by_type),
-        top_merchants=[MerchantFigure(merchant_id=a, merchant_name=b, alerts=c) for a, b, c in found.merchants],
-        trigger_outcomes={outcome.value: count for outcome, count in found.outcomes.items()},
-        notifications_by_status={status.lower(): count for status, count in found.notifications.items()},
-        median_seconds_to_acknowledge=found.seconds_to_acknowledge,
-        median_seconds_to_resolve=found.seconds_to_resolve,
     )

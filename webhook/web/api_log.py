@@ -8,19 +8,21 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from werkzeug.exceptions import NotFound
 
+from webhook.domain.access import MAY, Right
 from webhook.domain.alert import NotificationStatus
 from webhook.storage import queries
 from webhook.storage.records import NotificationFilter
-from webhook.storage.statistics import Interval, Period, period_statistics
+from webhook.storage.statistics import Interval, Period, PeriodStatistics, period_statistics
 from webhook.storage.trigger_search import list_triggers
-from webhook.web.access import principal
+from webhook.web.access import principal, require
 from webhook.web.answers import (
+    Bucket,
     LettersChanged,
+    MerchantFigure,
     NotificationList,
     StatisticsAnswer,
     TriggerList,
     notification_entry,
-    statistics_answer,
     trigger_entry,
 )
 from webhook.web.api import Api, answer
@@ -62,7 +64,7 @@ def log_blueprint(api: Api) -> APIBlueprint:
         period = _period(query, api)
         with api.database.read() as connection:
             found = period_statistics(connection, period)
-        return answer(statistics_answer(period, found))
+        return answer(_statistics(period, found))
 
     return routes
 
@@ -81,6 +83,7 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.post("/dead-letters/replay", responses={200: LettersChanged, **errors})
     def replay(body: LetterBody) -> Response:
         """Send all that match once more. Those of dismissed alerts stay."""
+        require(*MAY[Right.REPLAY])
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
         count = api.letters.replay(wanted, api.doing(None))
         return answer(LettersChanged(count=count, message="Queued"))
@@ -88,6 +91,7 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.post("/dead-letters/discard", responses={200: LettersChanged, **errors})
     def discard(body: LetterBody) -> Response:
         """Delete all that match."""
+        require(*MAY[Right.REPLAY])
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
         count = api.letters.discard(wanted, api.doing(None))
         return answer(LettersChanged(count=count, message="Discarded"))
@@ -95,6 +99,7 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404)})
     def replay_one(path: NotificationPath) -> Response:
         """Send one once more."""
+        require(*MAY[Right.REPLAY])
         wanted = NotificationFilter(accounts=principal().accounts)
         if not api.letters.replay(wanted, api.doing(None), str(path.notification_id)):
             raise NotFound("There is no such dead letter, or its alert was dismissed.")
@@ -103,6 +108,7 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.delete("/dead-letters/<uuid:notification_id>", responses={200: LettersChanged, **problems(404)})
     def discard_one(path: NotificationPath) -> Response:
         """Delete one."""
+        require(*MAY[Right.REPLAY])
         wanted = NotificationFilter(accounts=principal().accounts)
         if not api.letters.discard(wanted, api.doing(None), str(path.notification_id)):
             raise NotFound("There is no such dead letter.")
@@ -116,6 +122,24 @@ def _notifications(api: Api, wanted: NotificationFilter, query: ListQuery) -> No
         found = queries.list_notifications(connection, wanted, query.limit, query.cursor)
     following = cursor(found[-1].created_at, found[-1].id) if len(found) == query.limit else None
     return NotificationList(data=[notification_entry(sent) for sent in found], next_cursor=following)
+
+
+def _statistics(period: Period, found: PeriodStatistics) -> StatisticsAnswer:
+    return StatisticsAnswer(
+        from_date=period.since,
+        to_date=period.until,
+        interval=period.interval.value,
+        active_by_severity={severity.value: count for severity, count in found.active.items()},
+        opened=sum(found.opened.values()),
+        resolved=sum(found.resolved.values()),
+        series=[Bucket(start=at, opened=count, resolved=found.resolved[at]) for at, count in found.opened.items()],
+        by_type=dict(found.by_type),
+        top_merchants=[MerchantFigure(merchant_id=a, merchant_name=b, alerts=c) for a, b, c in found.merchants],
+        trigger_outcomes={outcome.value: count for outcome, count in found.outcomes.items()},
+        notifications_by_status={status.lower(): count for status, count in found.notifications.items()},
+        median_seconds_to_acknowledge=found.seconds_to_acknowledge,
+        median_seconds_to_resolve=found.seconds_to_resolve,
+    )
 
 
 def _period(query: StatisticsQuery, api: Api) -> Period:

@@ -25,7 +25,7 @@ from webhook.storage.keys import (
 )
 from webhook.storage.transactions import transaction
 from webhook.web.access import require
-from webhook.web.openapi import blueprint
+from webhook.web.openapi import blueprint, problems
 from webhook.web.parameters import Instant
 from webhook.web.problems import problem
 
@@ -105,7 +105,7 @@ def _add_reading(routes: APIBlueprint, database: Database, clock: Callable[[], d
 
 
 def _add_changes(routes: APIBlueprint, database: Database, clock: Callable[[], datetime]) -> None:
-    @routes.post("/api-keys", responses={201: KeyMade})
+    @routes.post("/api-keys", responses={201: KeyMade, **problems(413, 415)})
     def create_api_key(body: NewKeyBody) -> Response:
         """Make a key."""
         by, now = _admin(), clock()
@@ -119,7 +119,7 @@ def _add_changes(routes: APIBlueprint, database: Database, clock: Callable[[], d
             record, key = create_key(connection, new, by, now)
         return _made(record, key, now)
 
-    @routes.post("/api-keys/<prefix>/rotate", responses={201: KeyMade})
+    @routes.post("/api-keys/<prefix>/rotate", responses={201: KeyMade, **problems(404, 409, 413, 415)})
     def rotate_api_key(path: KeyPath, body: RotateBody) -> Response:
         """A new key with the same rights; the old one goes on for a while."""
         by, now = _admin(), clock()
@@ -127,7 +127,7 @@ def _add_changes(routes: APIBlueprint, database: Database, clock: Callable[[], d
             record, key = rotate_key(connection, path.prefix, timedelta(hours=body.grace_hours), by, now)
         return _made(record, key, now)
 
-    @routes.post("/api-keys/<prefix>/revoke", responses={200: KeyEntry})
+    @routes.post("/api-keys/<prefix>/revoke", responses={200: KeyEntry, **problems(404, 409)})
     def revoke_api_key(path: KeyPath) -> Response:
         """End a key. Processes that have just let it in forget it within seconds."""
         by, now = _admin(), clock()

@@ -318,3 +318,13 @@ def test_real_promtool_accepts_what_is_rendered() -> None:
 
 def test_a_field_that_resembles_none_is_told_in_whole_sentences() -> None:
     assert str(FieldMissing("v", ["rate", "id"])) == "the result has no field 'v'. It has: rate, id."
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4096, 4097, 9000])
+def test_lines_are_the_same_in_however_many_pieces_they_are_made(rows: int) -> None:
+    frame = pl.DataFrame({"account_id": [f"a{row}" for row in range(rows)], "value": range(rows)})
+    (family,) = render(frame, SeriesSpec((metric(),))).families
+    expected = [f'sentinel_value{{account_id="a{row}"}} {row}\n' for row in range(rows)]
+    pieces = list(family.pieces())
+    assert b"".join(pieces).decode() == "".join(expected)
+    assert max(map(len, pieces), default=0) < 200_000

@@ -110,6 +110,7 @@ def test_patterns_that_could_run_for_ever_are_refused(pattern: str) -> None:
         compile_pattern(pattern)
 
 
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
 @given(st.text(alphabet="ab(|)*+?.[]{}2,^$\\", max_size=40), st.text(alphabet="ab", max_size=128))
 def test_a_pattern_that_is_taken_ends_soon(pattern: str, text: str) -> None:
     try:

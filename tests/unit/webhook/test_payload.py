@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.config import ConfigFile
+from webhook.alert_type_settings import ConfigFile
 from webhook.domain.alert import Trigger, TriggerStatus, condition_fingerprint
 from webhook.domain.payload import PayloadError, Rejected, parse_payload
 from webhook.domain.severity import Severity

@@ -30,7 +30,12 @@ class Slow:
         self.bad: Callable[[list[str]], Exception | None] = lambda _: None
 
     def ingest(
-        self, delivery: Sequence[Received], _settings: object, _now: datetime, decide: Callable[[Known], Changes]
+        self,
+        delivery: Sequence[Received],
+        _settings: object,
+        _now: datetime,
+        decide: Callable[[Known], Changes],
+        _request: object,
     ) -> Changes:
         accounts = [_account(received.item) for received in delivery]
         self.calls.append(accounts)

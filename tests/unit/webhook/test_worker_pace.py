@@ -9,7 +9,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from webhook.worker import DeliveryMetrics, Worker
+from webhook.pipeline.delivery_metrics import DeliveryMetrics
+from webhook.worker import Worker
 
 
 class Pauses(threading.Event):
@@ -38,9 +39,17 @@ def test_an_idle_worker_looks_ten_times_a_second_and_a_busy_one_at_once() -> Non
 
     dispatcher: Any = SimpleNamespace(run_once=run_once, finish=lambda _seconds: None, close=lambda: None)
     nothing: Any = SimpleNamespace(run_once=lambda _now: SimpleNamespace(counts=dict), depth=dict)
-    metrics = DeliveryMetrics(CollectorRegistry())
+    leases: Any = SimpleNamespace(hold=lambda *_: False, give_back=lambda _name: None)
     worker = Worker(
-        dispatcher, nothing, nothing, metrics, timedelta(hours=1), lambda: datetime.now(UTC), close=lambda: None
+        dispatcher=dispatcher,
+        sweep=nothing,
+        purge=nothing,
+        leases=leases,
+        outbox=nothing,
+        metrics=DeliveryMetrics(CollectorRegistry()),
+        sweep_interval=timedelta(hours=1),
+        clock=lambda: datetime.now(UTC),
+        close=lambda: None,
     )
     stop = Pauses(enough=3)
     worker.run(stop)
