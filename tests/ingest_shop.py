@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from page_rows import ADMIN
 from prometheus_client import CollectorRegistry
-from stores import PATIENCE_S, migrate
+from stores import migrate
 
 from webhook.domain.action import Doing
 from webhook.domain.ledger import Changes, IngestSettings
@@ -56,7 +56,7 @@ class Shop:
 
     def __init__(self, url: str) -> None:
         migrate(url)
-        self.database = Database(url, longest_wait=PATIENCE_S)
+        self.database = Database(url)
         self.store = AlertStore(self.database)
         self.settings = IngestSettings()
         self.actions = AlertActions(self.database, self.settings.channels)

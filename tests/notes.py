@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from stores import PATIENCE_S, migrate
+from stores import migrate
 
 from webhook.domain.alert import AlertStatus, NotifyReason
 from webhook.domain.message import Message, Note, compose
@@ -65,7 +65,7 @@ class Shop:
 
     def __init__(self, url: str) -> None:
         migrate(url)
-        self.database = Database(url, longest_wait=PATIENCE_S)
+        self.database = Database(url)
 
     def close(self) -> None:
         self.database.close()

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from flask import Flask
-from stores import PATIENCE_S, migrate
+from stores import migrate
 
 from webhook.domain.access import Principal, Role
 from webhook.domain.action import DismissReason, Doing
@@ -94,7 +94,7 @@ def png(colour: bytes, width: int = 120, height: int = 60) -> bytes:
 
 def open_store(url: str) -> Database:
     migrate(url)
-    return Database(url, longest_wait=PATIENCE_S)
+    return Database(url)
 
 
 def make_app(

@@ -12,7 +12,7 @@ import psycopg
 import sqlalchemy as sa
 
 PATIENCE_S = 60
-"""For a lock, where the wait is not what is tested: a machine that stalls must not make it a failure."""
+"""For an answer or a lock, where the wait is not what is tested: a machine that stalls must not make it a failure."""
 
 _TEMPLATE = "sentinel_template"
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"

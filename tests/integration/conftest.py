@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import page_rows as rows
 import pytest
@@ -10,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket
+from stores import PATIENCE_S
 
 from webhook.storage.database import Database
 
@@ -40,6 +42,16 @@ def compiled_templates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Flask, "create_jinja_environment", with_cache)
         yield
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the webhook gives a server that stands still, raised: the machine of the tests does so for seconds."""
+    monkeypatch.setattr("webhook.storage.database.LONGEST_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr("webhook.adapters.frequency.TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr("webhook.web.rates.REDIS_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr("webhook.web.oidc.PROVIDER_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr("webhook.pipeline.dispatch.RECORD_WITHIN", timedelta(seconds=PATIENCE_S))
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS)
 def test_nobody_who_was_told_that_it_fires_waits_for_its_end_for_ever(shop: Shop, steps: list[tuple[str, int]]) -> None:
     with shop.database.write() as connection:

@@ -156,7 +156,15 @@ def test_a_store_that_fails_asks_to_come_back(client: FlaskClient, database: Dat
     assert client.get("/-/healthy").status_code == 200
 
 
-def test_a_locked_store_asks_to_come_back_and_nothing_is_half_done(client: FlaskClient, database: Database) -> None:
+@pytest.fixture
+def usual_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a lock that is held for ever."""
+    monkeypatch.setattr("webhook.storage.database.LONGEST_WAIT_S", 5)
+
+
+def test_a_locked_store_asks_to_come_back_and_nothing_is_half_done(
+    usual_patience: None, client: FlaskClient, database: Database
+) -> None:
     with database.write() as connection:
         if database.dialect == "postgresql":
             connection.execute(sa.text("LOCK TABLE alert_trigger_log IN EXCLUSIVE MODE"))

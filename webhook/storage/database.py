@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -20,18 +19,17 @@ _REST_S = 1
 class Database:
     """SQLite (WAL) or PostgreSQL behind one URL, e.g. `sqlite:///sentinel.db`, `postgresql+psycopg://user@host/db`."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, longest_wait: int = LONGEST_WAIT_S) -> None:
-        """`longest_wait` in seconds."""
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = sa.make_url(url)
         sqlite = self.url.get_backend_name() == "sqlite"
-        options = {} if sqlite else _postgresql_options(pool_size, longest_wait)
+        options = {} if sqlite else _postgresql_options(pool_size)
         # Values stay out of error messages: they are merchants' data.
         self.engine = sa.create_engine(self.url, hide_parameters=True, **options)
         if not sqlite:
             sa.event.listen(self.engine, "checkin", _note_time)
             sa.event.listen(self.engine, "checkout", _check_rested)
         if sqlite:
-            sa.event.listen(self.engine, "connect", partial(_configure_sqlite, longest_wait))
+            sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
         self._writer = self.engine.execution_options(sentinel_write=True)
 
@@ -69,24 +67,24 @@ def _check_rested(connection: Any, record: Any, _proxy: Any) -> None:  # noqa: A
         raise sa.exc.DisconnectionError("the server went away") from error
 
 
-def _postgresql_options(pool_size: int, longest_wait: int) -> dict[str, Any]:
+def _postgresql_options(pool_size: int) -> dict[str, Any]:
     return {
         "pool_size": pool_size,
-        "pool_timeout": longest_wait,
+        "pool_timeout": LONGEST_WAIT_S,
         "connect_args": {
-            "options": f"-c lock_timeout={longest_wait}s -c timezone=UTC",
-            "connect_timeout": longest_wait,
+            "options": f"-c lock_timeout={LONGEST_WAIT_S}s -c timezone=UTC",
+            "connect_timeout": LONGEST_WAIT_S,
         },
     }
 
 
-def _configure_sqlite(longest_wait: int, connection: Any, _record: Any) -> None:  # noqa: ANN401 - a DBAPI connection has no type
+def _configure_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - a DBAPI connection has no type
     connection.isolation_level = None  # pysqlite would begin by itself
     for pragma in (
         "journal_mode=WAL",
         "synchronous=FULL",  # what was answered with 200 outlives a power loss
         "foreign_keys=ON",
-        f"busy_timeout={longest_wait * 1000}",
+        f"busy_timeout={LONGEST_WAIT_S * 1000}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
