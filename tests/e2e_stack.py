@@ -146,7 +146,8 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
         credentials_file=token_file,
     )
     with_patience(config / "prometheus.yml")
-    (config / "webhook.yaml").write_text(yaml.safe_dump({"alert_types": {"default": {"session_timeout": "15s"}}}))
+    default = {"session_timeout": "15s", "occurrence_interval": "15s"}
+    (config / "webhook.yaml").write_text(yaml.safe_dump({"alert_types": {"default": default}}))
     (config / "merchants.yaml").write_text(yaml.safe_dump([OWN_THRESHOLD]))
     with ExitStack() as stack:
         payments = make_payments(payments_url)

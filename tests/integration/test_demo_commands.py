@@ -96,11 +96,12 @@ def test_the_first_attack_starts_by_itself_and_stops_on_command(
     with serving(
         environment, port, "--merchants", "5", "--attack-merchant", "acc_002", "--attack-after", "1s"
     ) as process:
+        wait_for(lambda: metrics(port).get("acc_002", {}).get("transaction_count", 0) > 100)
         # What was paid before it began, however long that took, leaves the window in time.
-        wait_for(lambda: metrics(port).get("acc_002", {}).get("failed_auth_rate", 0) > 0.7)
+        wait_for(lambda: metrics(port)["acc_002"]["failed_auth_rate"] > 0.7)
+        wait_for(lambda: "running until" in demo("attack", "list").stdout)
         listed = demo("attack", "list").stdout
         assert "acc_002      card_testing" in listed
-        assert "running until" in listed
         begun = demo("attack", "start", "--merchant", "lotus", "--type", "velocity", "--minutes", "9")
         assert begun.stdout == "velocity attack on acc_003: 300 a second for 9 min\n"
         wait_for(lambda: metrics(port).get("acc_003", {}).get("transaction_count", 0) > 500)

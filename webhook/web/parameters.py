@@ -15,6 +15,7 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -66,7 +67,16 @@ Actor = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=r"^[^\x00]*$"),
     AfterValidator(_person),
 ]
-Instant = Annotated[datetime, AfterValidator(_utc)]
+
+
+def _no_number(value: object) -> object:
+    """A number would pass as seconds since 1970, or as milliseconds: nobody means either."""
+    if isinstance(value, int | float):
+        raise ValueError("write a time as 2026-01-05T12:00:00Z")  # noqa: TRY004 - pydantic collects ValueError
+    return value
+
+
+Instant = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_utc)]
 
 
 def cursor(at: datetime, row_id: str) -> str:
