@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from exporter_parts import running
-from kafka_sources import Start, cluster, lively_group, payment, start, topic
+from kafka_sources import PATIENCE, Start, cluster, lively_group, payment, start, topic
 from servers import free_port, wait_for
 from servers_kafka import Cluster, Topic, kafka
 
@@ -48,7 +48,7 @@ def test_it_is_served_and_followed(topic: Topic) -> None:
         topic.send(payment(3, "b"), payment(4, "c"), partition=1)
         exporter.wait(lambda s: s.values("sentinel_amount", "account").get("c") == 4, "new messages")
         assert exporter.scrape().value("sentinel_amount", account="b") == 5
-        wait_for(lambda: topic.committed(topic.name, 3) == {0: 2, 1: 2, 2: 0}, what="commit")
+        wait_for(lambda: topic.committed(topic.name, 3) == {0: 2, 1: 2, 2: 0}, what="commit", timeout=PATIENCE)
 
 
 def test_a_second_collection_sees_what_came(topic: Topic, start: Start) -> None:
@@ -58,7 +58,11 @@ def test_a_second_collection_sees_what_came(topic: Topic, start: Start) -> None:
     assert source.measured("kafka_lag_messages") == {"0": 0, "1": 0, "2": 0}
     assert source.measured("kafka_messages") == {"": 1}
     topic.send(payment(2, rate=7), partition=2)
-    wait_for(lambda: source.collect()["a"] == {"rate": 7, "sum(amount)": 3, "count(amount)": 2}, what="second message")
+    wait_for(
+        lambda: source.collect()["a"] == {"rate": 7, "sum(amount)": 3, "count(amount)": 2},
+        what="second message",
+        timeout=PATIENCE,
+    )
 
 
 def test_only_what_is_served_is_committed(topic: Topic, start: Start) -> None:
@@ -69,11 +73,15 @@ def test_only_what_is_served_is_committed(topic: Topic, start: Start) -> None:
     assert topic.committed(topic.name) == {}
     consumer = source.collector._consumer
     assert consumer is not None
-    wait_for(lambda: consumer._parts[0].position == 3, what="the third message is consumed, and must not be covered")
+    wait_for(
+        lambda: consumer._parts[0].position == 3,
+        what="the third message is consumed, and must not be covered",
+        timeout=PATIENCE,
+    )
     source.collector.published()
-    wait_for(lambda: topic.committed(topic.name) == {0: 2}, what="commit of the published offset")
+    wait_for(lambda: topic.committed(topic.name) == {0: 2}, what="commit of the published offset", timeout=PATIENCE)
     source.publish()
-    wait_for(lambda: topic.committed(topic.name) == {0: 3}, what="commit of the third message")
+    wait_for(lambda: topic.committed(topic.name) == {0: 3}, what="commit of the third message", timeout=PATIENCE)
 
 
 def test_garbage_is_counted_once_and_stops_nothing(topic: Topic, start: Start) -> None:
@@ -91,7 +99,7 @@ def test_garbage_is_counted_once_and_stops_nothing(topic: Topic, start: Start) -
     assert source.warned()["message_not_json"][1] == (
         f"{topic.name}, partition 0, offset 0: is no JSON (Expecting value at character 0)"
     )
-    wait_for(lambda: source.publish() and not source.warned(), what="nothing told twice")
+    wait_for(lambda: source.publish() and not source.warned(), what="nothing told twice", timeout=PATIENCE)
 
 
 def test_label_sets_expire(topic: Topic, start: Start) -> None:

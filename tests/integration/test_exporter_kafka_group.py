@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from kafka_sources import Start, cluster, lively_group, payment, start, topic
+from kafka_sources import PATIENCE, Start, cluster, lively_group, payment, start, topic
 from servers import wait_for
 from servers_kafka import Cluster, Topic, dead_member
 
@@ -29,7 +29,7 @@ def test_what_was_collected_but_not_published_is_read_again(topic: Topic, start:
     first = start(topic)
     first.publish()
     topic.send(payment(4), b"garbage")
-    wait_for(lambda: first.sums() == {"a": 7}, what="third payment")
+    wait_for(lambda: first.sums() == {"a": 7}, what="third payment", timeout=PATIENCE)
     first.collector.close()
     second = start(topic)
     assert second.sums() == {"a": 7}
@@ -137,17 +137,17 @@ def test_two_replicas_share_and_one_takes_over_nothing_lost_or_doubled(topic: To
         return bool(first and second) and len(first) + len(second) == 3
 
     two.publish()
-    wait_for(shared, what="both replicas have partitions")
+    wait_for(shared, what="both replicas have partitions", timeout=PATIENCE)
     for account, partition in accounts.items():
         topic.send(payment(4, account), partition=partition)
     whole = dict.fromkeys(accounts, 7)
-    wait_for(lambda: one.sums() | two.sums() == whole, what="new messages on both replicas")
+    wait_for(lambda: one.sums() | two.sums() == whole, what="new messages on both replicas", timeout=PATIENCE)
     assert "label_sets_shared" not in one.warned() | two.warned()
     one.publish()
     two.publish()
     one.collector.close()
     topic.send(payment(8, "a"), payment(8, "b"), payment(8, "c"), partition=0)
-    wait_for(lambda: two.sums() == dict.fromkeys(accounts, 15), what="one replica has taken over")
+    wait_for(lambda: two.sums() == dict.fromkeys(accounts, 15), what="one replica has taken over", timeout=PATIENCE)
 
 
 def test_a_label_set_in_several_partitions_adds_up_and_is_warned_of_with_replicas(topic: Topic, start: Start) -> None:
@@ -156,7 +156,7 @@ def test_a_label_set_in_several_partitions_adds_up_and_is_warned_of_with_replica
     one, two = start(topic), start(topic)
     assert one.sums() == {"a": 3}
     assert one.warned() == {}
-    wait_for(lambda: two.sums() == {"a": 1}, what="second replica has a partition")
+    wait_for(lambda: two.sums() == {"a": 1}, what="second replica has a partition", timeout=PATIENCE)
     assert one.sums() == {"a": 2}
     assert one.warned()["label_sets_shared"][0] == 1
 
@@ -166,7 +166,7 @@ def test_a_new_group_may_begin_with_what_comes(topic: Topic, start: Start) -> No
     source = start(topic, start="latest")
     assert source.collect() == {}
     topic.send(payment(2))
-    wait_for(lambda: source.sums() == {"a": 2}, what="the new message")
+    wait_for(lambda: source.sums() == {"a": 2}, what="the new message", timeout=PATIENCE)
     source.collector.close()
     topic.send(payment(4))
     assert start(topic, start="latest").sums() == {"a": 7}  # now the window is known to the group
