@@ -188,9 +188,10 @@ class Guarded(Collector):
         self.asked = 0
 
     def collect(self, collection: Collection) -> pl.DataFrame:
-        self.asked += 1
         collection.measures.append(Measure("requests", "Requests.", 1, "counter", {"to": "guard"}))
-        if collection.secrets.secret(file=str(self.file)) != "new":
+        secret = collection.secrets.secret(file=str(self.file))
+        self.asked += 1  # from now on a new secret is one for the next time
+        if secret != "new":
             raise Unauthorized("the token was refused")
         return pl.DataFrame({"id": ["a"], "v": [7]})
 
