@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from demo.payments import TRANSACTION_COLUMNS, PaymentsStore, insert_merchants, 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 WINDOW_S = 3600.0
+OCCURRENCE_INTERVAL = timedelta(seconds=15)
 TOKENS = {
     "INGEST_TOKEN": "ingest-token",
     "ADMIN_TOKEN": "admin-token",
@@ -126,7 +128,7 @@ def with_patience(path: Path) -> None:
 
 @contextmanager
 def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Stack]:
-    """Everything, with waiting times divided by 60 and one occurrence at most for each firing.
+    """Everything, with waiting times divided by 60.
 
     Scraped less often than that: a scrape has no more time than its interval, and one that fails ends what fires.
     """
@@ -146,7 +148,8 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
         credentials_file=token_file,
     )
     with_patience(config / "prometheus.yml")
-    default = {"session_timeout": "15s", "occurrence_interval": "15s"}
+    interval = f"{OCCURRENCE_INTERVAL.total_seconds():g}s"
+    default = {"session_timeout": interval, "occurrence_interval": interval}
     (config / "webhook.yaml").write_text(yaml.safe_dump({"alert_types": {"default": default}}))
     (config / "merchants.yaml").write_text(yaml.safe_dump([OWN_THRESHOLD]))
     with ExitStack() as stack:
