@@ -250,6 +250,29 @@ def test_an_open_alert_follows_what_happens(browser: Browser, database: Database
     assert "what you typed is kept" in browser.text("#actions")
 
 
+def test_an_alert_is_acknowledged_snoozed_noted_and_sent_again_by_click(browser: Browser, database: Database) -> None:
+    alert_id = rows.insert_alert(database, at=datetime.now(UTC) - timedelta(minutes=2))
+    browser.open(f"/alerts/{alert_id}")
+    for action, said in (("acknowledge", "Acknowledged"), ("snooze", "Snoozed"), ("resend", "queued")):
+        browser.click(f"form[action$='/{action}'] button")
+        browser.wait("document.querySelector('.flash-done') !== null", "answer")
+        assert said in browser.text(".flash-done")
+    browser.driver.find_element(By.ID, "content").send_keys("@lee please watch")
+    browser.click(".note-form button")
+    browser.wait("document.querySelector('.mention') !== null", "note")
+    assert "admin" in browser.text("#attention")
+    assert "Snoozed until" in browser.text("#attention")
+    assert "Sent again" in browser.text("#notifications")
+    assert browser.complaints() == []
+
+
+def test_the_document_of_the_api_is_shown_under_its_own_policy(browser: Browser) -> None:
+    browser.open("/docs/api")
+    browser.wait("document.querySelectorAll('.opblock').length > 20", "operations")
+    assert "/api/v1/alerts" in browser.text("#swagger-ui")
+    assert browser.complaints() == []
+
+
 def test_resolving_by_click_asks_first(browser: Browser, database: Database) -> None:
     alert_id = rows.insert_alert(database, at=datetime.now(UTC) - timedelta(minutes=2))
     browser.open("/alerts")
