@@ -92,9 +92,10 @@ SELECT gen_random_uuid(), id, account_id, alert_type, 'slack', 'SENT', 'first', 
 
 
 def fill(url: str, *, triggers: int, alerts: int, now: datetime) -> None:
-    """Rows of `alerts` alerts over 90 days and as many triggers of each; statistics are fresh."""
+    """Rows of `alerts` alerts over 90 days and as many triggers of each, the same each time; statistics are fresh."""
     values = {"alerts": alerts, "each": triggers // alerts, "accounts": ACCOUNTS, "days": DAYS, "now": now}
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT setseed(0.5)")
         for statement in _FILL:
             connection.execute(statement, values)
         connection.execute("VACUUM ANALYZE")
@@ -103,8 +104,8 @@ def fill(url: str, *, triggers: int, alerts: int, now: datetime) -> None:
 Ask = Callable[[sa.Connection], object]
 
 
-def asked(alert_id: str, now: datetime) -> Mapping[str, Ask]:
-    """The queries of the pages and the API, as they are asked all the time."""
+def asked(alert_id: str, account_id: str, now: datetime) -> Mapping[str, Ask]:
+    """The queries of the pages and the API, as they are asked all the time of an alert and an account that exist."""
     list_alerts = queries.list_alerts
     week = now - timedelta(days=7)
     return {
@@ -115,7 +116,7 @@ def asked(alert_id: str, now: datetime) -> Mapping[str, Ask]:
         ),
         "alerts, active": lambda c: list_alerts(c, AlertFilter(status=AlertStatus.ACTIVE)),
         "alerts, P0": lambda c: list_alerts(c, AlertFilter(severity=Severity.P0)),
-        "alerts of an account": lambda c: list_alerts(c, AlertFilter(account_id="acc_700")),
+        "alerts of an account": lambda c: list_alerts(c, AlertFilter(account_id=account_id)),
         "alerts, a week": lambda c: list_alerts(c, AlertFilter(since=week)),
         "alert": lambda c: queries.alert_by_id(c, alert_id),
         "comments": lambda c: queries.comments_of(c, alert_id),
@@ -123,10 +124,18 @@ def asked(alert_id: str, now: datetime) -> Mapping[str, Ask]:
         "triggers, newest": lambda c: list_triggers(c, TriggerFilter()),
         "triggers, suppressed": lambda c: list_triggers(c, TriggerFilter(outcome=Outcome.SUPPRESSED)),
         "triggers, rejected": lambda c: list_triggers(c, TriggerFilter(outcome=Outcome.REJECTED)),
-        "triggers of an account": lambda c: list_triggers(c, TriggerFilter(account="acc_700")),
+        "triggers of an account": lambda c: list_triggers(c, TriggerFilter(account=account_id)),
         "triggers of an alert": lambda c: list_triggers(c, TriggerFilter(alert_id=alert_id)),
         "statistics": lambda c: queries.statistics(c, now - timedelta(days=1)),
     }
+
+
+def newest_alert(connection: sa.Connection) -> tuple[str, str]:
+    """Its id and its account's."""
+    row = connection.execute(
+        sa.select(alert.c.id, alert.c.account_id).order_by(alert.c.created_at.desc()).limit(1)
+    ).one()
+    return str(row[0]), row[1]
 
 
 def searched(now: datetime) -> Mapping[str, Ask]:
@@ -234,9 +243,9 @@ def main(*, triggers: int, alerts: int, payloads: int) -> None:
 
 def show_queries(connection: sa.Connection, now: datetime) -> list[str]:
     """Print time and plan of each query; return those asked all the time that read a whole table."""
-    alert_id = str(connection.scalar(sa.select(alert.c.id).order_by(alert.c.created_at.desc()).limit(1)))
+    alert_id, account_id = newest_alert(connection)
     slow = []
-    for often, queries_ in ((True, asked(alert_id, now)), (False, searched(now))):
+    for often, queries_ in ((True, asked(alert_id, account_id, now)), (False, searched(now))):
         for name, ask in queries_.items():
             read = whole_tables(connection, ask)
             how = f"reads all of {', '.join(read)}" if read else "index"
