@@ -51,6 +51,7 @@ KEY = {"name": "n", "role": "ops"}
 SENT = {"version": "4", "alerts": []}
 
 LETTER, CONFIG = "/api/v1/dead-letters/<uuid:notification_id>", "/api/v1/alerts/config"
+FORM = {"do": "try", "version": "0", "logic": "all", "enabled": "on"}
 NOBODY = "11111111-1111-4111-8111-111111111111"
 OF_OWN, OF_FOREIGN = (f"merchant_id={account}&alert_type=CARD_TESTING" for account in (OWN, FOREIGN))
 
@@ -71,6 +72,16 @@ def on_page(action: str, form: dict[str, str]) -> list[Asked]:
     return [
         Asked("POST", rule, LOGIN, MOVED, MOVED, MOVED, path=own, form=form),
         Asked("POST", rule, LOGIN, MISSING, MOVED, MOVED, path=foreign, form=form),
+    ]
+
+
+def settings(method: str, what: str, status: int, form: dict[str, str] | None = None) -> list[Asked]:
+    """The pages of an own configuration, and of a foreign one."""
+    rule = f"/settings/config{what}"
+    own, foreign = (f"{rule}?account={account}&type=VELOCITY_ATTACK" for account in (OWN, FOREIGN))
+    return [
+        Asked(method, rule, LOGIN, status, status, status, path=own, form=form),
+        Asked(method, rule, LOGIN, MISSING, status, status, path=foreign, form=form),
     ]
 
 
@@ -115,6 +126,18 @@ TABLE = [
     *on_page("unsnooze", {"confirmed": "yes"}),
     *on_page("comment", {"content": "x"}),
     *on_page("resend", {"confirmed": "yes"}),
+    Asked("GET", "/notifications", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/notifications/dead", LOGIN, 200, 200, 200),
+    Asked("POST", "/notifications/dead/replay", LOGIN, NOT_YOURS, MOVED, MOVED),
+    Asked("POST", "/notifications/dead/discard", LOGIN, NOT_YOURS, MOVED, MOVED),
+    Asked("GET", "/statistics", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/audit", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/settings", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    *settings("GET", "", 200),
+    *settings("POST", "", 200, FORM),
+    *settings("GET", "/history", 200),
+    *settings("POST", "/restore", MISSING, {"restore_version": "99", "version": "1"}),  # no such version
+    *settings("POST", "/remove", 200),  # asks first
     # alerts
     Asked("GET", "/api/v1/alerts", AWAY, 200, 200, 200, hidden=FOREIGN),
     Asked("GET", "/api/v1/triggers", AWAY, 200, 200, 200, hidden=FOREIGN),

@@ -271,6 +271,8 @@ def notification_conditions(wanted: NotificationFilter) -> list[sa.ColumnElement
         *within(n.account_id, wanted.accounts),
         *(column == value for column, value in equal.items() if value),
     ]
+    if wanted.severity:
+        conditions.append(n.priority == wanted.severity.rank)
     if wanted.since:
         conditions.append(n.created_at >= wanted.since)
     if wanted.until:

@@ -166,10 +166,14 @@ class NotificationRecord:
 
 @dataclass(frozen=True, slots=True)
 class NotificationFilter:
-    """Empty fields do not filter; times are of creation. `accounts` bounds who asks."""
+    """Empty fields do not filter; times are of creation, `severity` that of the alert then.
+
+    `accounts` bounds who asks.
+    """
 
     status: NotificationStatus | None = None
     channel: str = ""
+    severity: Severity | None = None
     account_id: str = ""
     alert_id: str = ""
     since: datetime | None = None

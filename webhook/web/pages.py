@@ -1,4 +1,4 @@
-"""The pages: alert list, alert detail, trigger log. Rendered on the server; a script only keeps them fresh."""
+"""The pages, wired; alert list and trigger log. Rendered on the server; scripts only save clicks and reloads."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ from webhook.web.api_actions import actions_blueprint
 from webhook.web.api_alerts import alerts_blueprint, readings_of
 from webhook.web.api_log import letters_blueprint, log_blueprint
 from webhook.web.audit_api import audit_blueprint
+from webhook.web.audit_page import add_audit_page
 from webhook.web.auth import Gate, require_credentials, require_login
 from webhook.web.config_api import ConfigSite, config_blueprint
+from webhook.web.delivery_page import add_delivery_page
 from webhook.web.docs import document_blueprint, reader_blueprint, swagger_blueprint
 from webhook.web.doors import Doors
 from webhook.web.figures import Figures
@@ -51,6 +53,8 @@ from webhook.web.parameters import (
     day_start,
 )
 from webhook.web.problems import problem
+from webhook.web.settings_pages import add_settings_pages
+from webhook.web.statistics_page import add_statistics_page
 
 TRIGGERS = 50
 FRAGMENT_HEADER = "X-Sentinel-Fragment"
@@ -72,7 +76,7 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | N
     """
     database, clock, gate = site.database, site.clock, doors.gate
     broadcaster = Broadcaster(database, clock, app.config.get("LIVE_SUBSCRIBERS", DEFAULT_SUBSCRIBERS))
-    pages, reader = _pages_blueprint(site), reader_blueprint()
+    pages, reader = _pages_blueprint(site, config), reader_blueprint()
     for page in (pages, reader):
         page.before_request(require_login(gate))
     live, document = live_blueprint(database, broadcaster, clock, gate.still_in), document_blueprint()
@@ -89,6 +93,7 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | N
     for blueprint in (login_blueprint(gate, doors.oidc), assets, swagger_blueprint(), live, document, pages, reader):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
+    app.jinja_env.globals.update(has_settings=config is not None)
     app.register_error_handler(HTTPException, _http_error)
     for away in (OperationalError, PoolTimeout, StoreUnavailable):
         app.register_error_handler(away, _database_away)
@@ -155,12 +160,15 @@ def _database_away(_error: Exception) -> Response | tuple[str, int]:
     return render_template("error.html", code=503, title="Service unavailable", text=ERRORS[503]), 503
 
 
-def _pages_blueprint(site: Api) -> Blueprint:
+def _pages_blueprint(site: Api, config: ConfigSite | None) -> Blueprint:
     pages = Blueprint("pages", __name__, template_folder="templates")
     pages.add_url_rule("/", view_func=lambda: redirect(url_for("pages.alerts")), endpoint="home")
     pages.add_url_rule("/alerts", "alerts", partial(_alerts, site, Figures()))
     pages.add_url_rule("/triggers", "triggers", partial(_triggers, site))
-    add_alert_page(pages, site)
+    for add in (add_alert_page, add_delivery_page, add_statistics_page, add_audit_page):
+        add(pages, site)
+    if config is not None:
+        add_settings_pages(pages, site, config)
     return pages
 
 
