@@ -16,6 +16,8 @@ from access_rows import FOREIGN, OWN, Site
 from page_reading import token_in
 
 from webhook.domain.access import Role
+from webhook.domain.evaluation import MerchantConfig
+from webhook.storage.configs import save_configs
 from webhook.storage.keys import prefix_of
 
 AWAY, MISSING, NOT_YOURS, UNKNOWN, WRONG, MOVED = 401, 404, 403, 401, 400, 303
@@ -208,6 +210,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     store = f"sqlite:///{tmp_path_factory.mktemp('store')}/sentinel.db"
     site = Site(rows.open_store(store), settings=settings)
     rows.insert_trigger(site.database, site.foreign, account_id=FOREIGN)
+    save_configs(site.database, [MerchantConfig(FOREIGN, "ACCOUNT_TAKEOVER")], site.clock())
     yield site
     site.close()
 

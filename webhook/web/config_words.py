@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from webhook.web.threshold_text import threshold_text
 from webhook.web.wording import OPERATORS, channel_label, humanise
 
 NOTHING = "not set"
+_CONDITION = re.compile(r"trigger_conditions\[([0-9]+)\]\.(.+)")
+_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|\+00:00)")
 FIELDS = {
     "enabled": "Alerts of this type",
     "logic": "Conditions that must hold",
@@ -82,6 +85,8 @@ def field_label(path: str) -> str:
     if path in FIELDS:
         return FIELDS[path]
     parts = path.split(".")
+    if match := _CONDITION.fullmatch(path):
+        return f"Condition {int(match[1]) + 1}: {humanise(match[2]).lower()}"
     if parts[0] != "channels":
         return humanise(parts[-1])
     if parts[-1] == "enabled":
@@ -95,8 +100,13 @@ def value_text(value: Any) -> str:  # noqa: ANN401 - from a document
         return NOTHING
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     if isinstance(value, list):
         return ", ".join(str(item) for item in value) or "none"
     if isinstance(value, dict):
         return "none"
-    return {"all": "all of them", "any": "any of them"}.get(str(value), str(value))
+    text = str(value)
+    if _INSTANT.fullmatch(text):
+        return f"{text[:16].replace('T', ' ')} UTC"
+    return {"all": "all of them", "any": "any of them"}.get(text, text)

@@ -5,6 +5,8 @@ What the API does is done by the same functions: `ConfigStore`, the checks of `c
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -33,7 +35,7 @@ from webhook.web.config_form import channel_parts
 from webhook.web.config_words import FIELDS, Change, changes
 from webhook.web.parameters import FURTHEST_PAGE, Parameters, Text, cursor
 
-LINES, VERSIONS = 50, 50
+LINES, VERSIONS, EXAMPLES = 50, 50, 3
 Answer = Response | str | tuple[str, int]
 
 
@@ -123,9 +125,6 @@ def _form(api: Api, asked: ConfigAddress, editing: Editing) -> str:
     with api.database.read() as connection:
         name = merchant_name(connection, asked.account)
         metrics = known_metrics(connection, asked.account, asked.type)
-    examples = [
-        (example, datetime.fromisoformat(example["time"])) for example in (editing.preview or {}).get("examples", ())
-    ]
     return render_template(
         "config.html",
         asked=asked,
@@ -135,8 +134,21 @@ def _form(api: Api, asked: ConfigAddress, editing: Editing) -> str:
         channels=channel_parts(),
         part_names=FIELDS,
         not_yet=NOT_YET,
-        examples=[(example, at, _just_after(at)) for example, at in examples],
+        examples=_examples(editing.preview),
     )
+
+
+def _examples(preview: Mapping[str, Any] | None) -> list[tuple[dict[str, Any], datetime, str]]:
+    """A few of each kind of change, with when it was and its place in the trigger log."""
+    kept: Counter[tuple[str, str]] = Counter()
+    shown = []
+    for example in preview["examples"] if preview else ():
+        kind = (example["kind"], example["change"])
+        kept[kind] += 1
+        if kept[kind] <= EXAMPLES:
+            at = datetime.fromisoformat(example["time"])
+            shown.append((example, at, _just_after(at)))
+    return shown
 
 
 def _just_after(at: datetime) -> str:

@@ -22,11 +22,11 @@ from webhook.web.wording import channel_label, outcome_label, severity_word, typ
 
 DAYS = {"1": "Last 24 hours", "7": "Last 7 days", "30": "Last 30 days"}
 WAITS = (
-    ("within 5 min", 300),
-    ("within 15 min", 900),
-    ("within 1 h", 3600),
-    ("within 4 h", 4 * 3600),
-    ("within 1 d", 86400),
+    ("up to 5 min", 300),
+    ("5 to 15 min", 900),
+    ("15 min to 1 h", 3600),
+    ("1 to 4 h", 4 * 3600),
+    ("4 h to 1 d", 86400),
     ("later", float("inf")),
 )
 """How long people took, and up to how many seconds that is."""

@@ -231,6 +231,11 @@ def replayed_text(told: str) -> str:
     )
 
 
+def short_numbers(text: str) -> str:
+    """With four digits of numbers that have more than that after the point."""
+    return re.sub(r"[0-9]+\.[0-9]{5,}", lambda match: f"{float(match[0]):.4g}", text)
+
+
 def audit_label(action: str) -> str:
     return AUDIT_ACTIONS.get(action) or humanise(action)
 

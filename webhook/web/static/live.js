@@ -237,6 +237,7 @@ document.addEventListener("error", missingChart, true);
 for (const image of document.querySelectorAll("figure.chart img")) {
   if (image.complete && image.naturalWidth === 0 && image.currentSrc) missingChart({ target: image });
 }
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 showTimes(document);
 setInterval(() => showTimes(document), RELATIVE_EVERY);
 if (streamUrl) {
