@@ -96,17 +96,13 @@ def field_label(path: str) -> str:
 
 
 def value_text(value: Any) -> str:  # noqa: ANN401 - from a document
-    if value is None:
+    if value is None or value == {}:
         return NOTHING
-    if isinstance(value, bool):
-        return "on" if value else "off"
+    if isinstance(value, list):
+        return ", ".join(value_text(item) for item in value) or "none"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value) or "none"
-    if isinstance(value, dict):
-        return "none"
     text = str(value)
     if _INSTANT.fullmatch(text):
         return f"{text[:16].replace('T', ' ')} UTC"
-    return {"all": "all of them", "any": "any of them"}.get(text, text)
+    return {"True": "on", "False": "off", "all": "all of them", "any": "any of them"}.get(text, text)

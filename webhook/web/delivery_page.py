@@ -21,10 +21,10 @@ from webhook.domain.severity import Severity
 from webhook.notifiers.settings import Channels
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.deliveries import Delivery, count_letters, list_deliveries
-from webhook.storage.records import NotificationFilter, Place
+from webhook.storage.records import NotificationFilter
 from webhook.web.access import principal, require
 from webhook.web.api import Api
-from webhook.web.parameters import Parameters, Text, cursor
+from webhook.web.parameters import Parameters, Place, Text, cursor
 from webhook.web.wording import compared
 
 MESSAGES = 50
