@@ -174,7 +174,7 @@ def test_an_address_that_nobody_proved_is_no_name(site: Site, provider: Provider
 def test_a_provider_that_signs_with_our_secret_alone_lets_nobody_in(tmp_path: Path) -> None:
     with oidc_provider.serving() as provider:
         provider.alg, provider.offered = "HS256", ["HS256"]
-        provider.keys = [provider.key.as_dict(private=False), OctKey.import_key(CLIENT_SECRET).as_dict()]
+        provider.keys = [OctKey.import_key(CLIENT_SECRET).as_dict()]
         settings = {"oidc_issuer": provider.url, "oidc_client_id": CLIENT_ID, "oidc_client_secret": CLIENT_SECRET,
                     "oidc_roles": ROLES, "public_url": "https://sentinel.example"}  # fmt: skip
         site = Site(rows.open_store(f"sqlite:///{tmp_path}/sentinel.db"), settings=settings)

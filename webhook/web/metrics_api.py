@@ -99,17 +99,20 @@ class LimitDetails(BaseModel):
 
 
 class FrequencyLimited(BaseModel):
-    """The alert is recorded; its message waits. A problem document with the owner's members."""
+    """The alert is recorded; its message waits. A problem document with the owner's members.
+
+    Without them nothing is recorded: the key calls too often.
+    """
 
     type: str
     title: str
     status: int
     detail: str
-    error: str
-    message: str
-    retry_after_seconds: int
-    limit_details: LimitDetails
-    alert_id: str
+    error: str | None = None
+    message: str | None = None
+    retry_after_seconds: int | None = None
+    limit_details: LimitDetails | None = None
+    alert_id: str | None = None
 
 
 def reports_blueprint(intake: ReportIntake, known_types: KnownTypes, door: IngestDoor) -> APIBlueprint:
