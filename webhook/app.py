@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import sqlalchemy as sa
 from flask import Flask, Response
 from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -28,12 +27,13 @@ from webhook.pipeline.reports import ReportIntake
 from webhook.storage.acting import AlertActions
 from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
+from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
+from webhook.storage.schema import unready
 from webhook.storage.store import AlertStore
-from webhook.storage.tables import alert_trigger_log
 from webhook.web.api import Api
 from webhook.web.config_api import ConfigSite
 from webhook.web.contracts import ImageFormat, Theme
@@ -58,8 +58,9 @@ def utc_now() -> datetime:
 def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Flask:
     """Build the web application; raise ConfigError where it lacks a setting. `clock` gives the time in UTC."""
     app = application()
-    database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
     registry = CollectorRegistry()
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=_CONNECTIONS, meter=DatabaseMetrics(registry))
     trace_requests(app, registry)
     doors = _open_doors(app, settings, database, clock)
     ingest_door = _ingest_door(settings, doors, clock)
@@ -165,7 +166,7 @@ def _register_pages(
             database=database,
             clock=clock,
             actions=AlertActions(database, settings.ingest.channels),
-            letters=DeadLetters(database),
+            letters=DeadLetters(database, settings.ingest.channels),
             charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
             types=settings.ingest.types,
         ),
@@ -195,13 +196,8 @@ def _register_health(app: Flask, database: Database) -> None:
 
     def ready() -> Response:
         """200 when the database answers and has been migrated."""
-        try:
-            with database.read() as connection:
-                connection.execute(sa.select(alert_trigger_log.c.id).limit(1))
-        except sa.exc.SQLAlchemyError as error:
-            reason = type(getattr(error, "orig", None) or error).__name__
-            return Response(f"the database cannot be used: {reason}\n", status=503, mimetype="text/plain")
-        return Response("ready\n", mimetype="text/plain")
+        why_not = unready(database)
+        return Response(f"{why_not or 'ready'}\n", status=503 if why_not else 200, mimetype="text/plain")
 
     app.add_url_rule("/-/healthy", "healthy", healthy)
     app.add_url_rule("/-/ready", "ready", ready)

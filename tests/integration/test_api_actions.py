@@ -143,7 +143,7 @@ def test_another_merchants_alert_is_as_if_it_did_not_exist(database: Database) -
     with pytest.raises(AlertNotFound):
         actions.comment(str(uuid4()), "x", theirs)
     wanted = NotificationFilter(accounts=theirs.by.accounts)
-    assert DeadLetters(database).discard(wanted, theirs, letter) == 0
+    assert DeadLetters(database, {}).discard(wanted, theirs, letter) == 0
     assert audited(database) == []
 
 
