@@ -20,6 +20,7 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
 from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import check_hosts
+from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.preview import preview
@@ -79,7 +80,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     app.register_api(reports_blueprint(intake, ingest_door))
     _register_health(app, database)
     _register_metrics(app, registry)
-    _register_pages(app, settings, database, doors, clock)
+    _register_pages(app, settings, database, doors, clock, registry=registry)
     app.extensions["sentinel_database"] = database
     return app
 
@@ -157,7 +158,13 @@ def _text(secret: SecretStr | None) -> str | None:
 
 
 def _register_pages(
-    app: OpenAPI, settings: Settings, database: Database, doors: Doors, clock: Callable[[], datetime]
+    app: OpenAPI,
+    settings: Settings,
+    database: Database,
+    doors: Doors,
+    clock: Callable[[], datetime],
+    *,
+    registry: CollectorRegistry,
 ) -> None:
     history = PrometheusHistory(settings.prometheus_url)
     broadcaster = register_pages(
@@ -165,7 +172,7 @@ def _register_pages(
         Api(
             database=database,
             clock=clock,
-            actions=AlertActions(database, settings.ingest.channels),
+            actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry)),
             letters=DeadLetters(database, settings.ingest.channels),
             charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
             types=settings.ingest.types,

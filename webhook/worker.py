@@ -109,6 +109,7 @@ class Worker:
         try:
             self._loop("dispatch", self._dispatch, IDLE, stop)
         finally:
+            log.info("worker_stopping")
             stop.set()
             for thread in others:
                 thread.join()

@@ -105,7 +105,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def _connect(_dialect: Any, _record: Any, args: Any, options: Any) -> _Connection:  # noqa: ANN401 - as above
-    return _Connection.connect(*args, **options)
+    return _Connection.connect(*args, **{**options, "connect_timeout": LONGEST_WAIT_S})
 
 
 def _rest(connection: Any, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
@@ -131,7 +131,6 @@ def _postgresql_options(pool_size: int) -> dict[str, Any]:
         "pool_timeout": LONGEST_WAIT_S,
         "connect_args": {
             "options": f"-c lock_timeout={LONGEST_WAIT_S}s -c statement_timeout={LONGEST_STATEMENT_S}s -c timezone=UTC",
-            "connect_timeout": LONGEST_WAIT_S,
             # A host that is gone: what was sent stays unacknowledged, or nothing comes while we wait.
             "tcp_user_timeout": LONGEST_STATEMENT_S * 1000,
             "keepalives": 1,
