@@ -107,7 +107,7 @@ def _as_documented(
 ) -> structlog.typing.EventDict:
     """The owner's format: what every line may have, then `metadata` with the rest."""
     rest = dict(event)
-    words = str(rest["event"]).replace("_", " ").capitalize()
+    rest.setdefault("message", str(rest["event"]).replace("_", " ").capitalize())
     line = {"timestamp": rest.pop("timestamp"), "level": str(rest.pop("level")).upper(), "service": service}
     line |= {name: rest.pop(name) for name in _FIRST if name in rest}
-    return {"message": words, **line, "metadata": rest}
+    return {**line, "metadata": rest}

@@ -31,7 +31,8 @@ def test_readiness_says_what_to_do_until_the_schema_is_the_newest(store_url: str
     settings = Settings(
         database_url=store_url, ingest_token="i" * 20, admin_token="a" * 20, secret_key="s" * 20, config_file=None
     )
-    client = create_app(settings).test_client()
+    app = create_app(settings)
+    client = app.test_client()
     worker = build_worker(settings, WorkerOptions(), CollectorRegistry())
 
     def answers() -> list[tuple[int, str]]:
@@ -51,6 +52,7 @@ def test_readiness_says_what_to_do_until_the_schema_is_the_newest(store_url: str
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0999'"))
     assert answers() == [(200, "ready")], "it was migrated before this process is replaced"
     newer.close()
+    app.extensions["sentinel_database"].close()
     worker.dispatcher.close()
     worker.close()
 
