@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from webhook.app import create_app
 from webhook.config import Settings
+from webhook.connections import PatientWorker
 from webhook.logs import configure_logging
 
 STOP_WITHIN_S = 10
@@ -28,7 +29,7 @@ def run(settings: Settings, listener: socket.socket, *, workers: int, threads: i
         "bind": f"fd://{listener.fileno()}",
         "workers": workers,
         "threads": threads,
-        "worker_class": "gthread",
+        "worker_class": PatientWorker,
         "graceful_timeout": STOP_WITHIN_S,
         "keepalive": 75,  # longer than Alertmanager's pauses between the groups of one route
         "loglevel": "warning",

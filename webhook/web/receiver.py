@@ -75,7 +75,8 @@ def _parse(request: Request) -> list[Trigger | Rejected]:
         raise PayloadError(f"the body is not JSON: {error}") from error
     if isinstance(payload, dict) and payload.get("truncatedAlerts"):
         log.warning("alerts_truncated", by="the sender's max_alerts", truncated=payload["truncatedAlerts"])
-    return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
+    urgent = bool(request.query_string) and request.args.get("priority") == "urgent"
+    return parse_payload(payload, urgent=urgent)
 
 
 def _answered(changes: Changes) -> Answer:
