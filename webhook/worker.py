@@ -226,8 +226,7 @@ def build_worker(
     metrics = DeliveryMetrics(registry)
     outbox = Outbox(database)
     history = PrometheusHistory(settings.prometheus_url)
-    shortest = shortest_timeout(types)
-    firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest / 10))
+    firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest_timeout(types) / 10))
     model = _model(settings)
     owner = _owner()
     dispatcher = Dispatcher(

@@ -75,13 +75,20 @@ def log_blueprint(api: Api) -> APIBlueprint:
 def letters_blueprint(api: Api) -> APIBlueprint:
     """Dead letters: messages that were given up."""
     routes = blueprint("letters", "Dead letters")
-    errors = problems(404, 413, 415)
 
     @routes.get("/dead-letters", responses={200: NotificationList})
     def dead(query: LetterQuery) -> Response:
         """Messages that were given up, newest first."""
         wanted = query.wanted(principal().accounts, NotificationStatus.FAILED)
         return answer(_notifications(api, wanted, query))
+
+    _add_replay(routes, api)
+    _add_discard(routes, api)
+    return routes
+
+
+def _add_replay(routes: APIBlueprint, api: Api) -> None:
+    errors = problems(404, 413, 415)
 
     @routes.post("/dead-letters/replay", responses={200: LettersChanged, **errors})
     def replay(body: LetterBody) -> Response:
@@ -95,14 +102,6 @@ def letters_blueprint(api: Api) -> APIBlueprint:
         skipped = [LettersSkipped(reason=why, count=done.skipped[why], message=WORDS[why]) for why in done.skipped]
         return answer(LettersChanged(count=done.count, message="Queued", skipped=skipped))
 
-    @routes.post("/dead-letters/discard", responses={200: LettersChanged, **errors})
-    def discard(body: LetterBody) -> Response:
-        """Delete all that match."""
-        require(*MAY[Right.REPLAY])
-        wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
-        count = api.letters.discard(wanted, api.doing(None))
-        return answer(LettersChanged(count=count, message="Discarded"))
-
     @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404, 409)})
     def replay_one(path: NotificationPath) -> Response:
         """Send one once more, with what its merchant has set now; 409 says why it has to stay."""
@@ -115,6 +114,18 @@ def letters_blueprint(api: Api) -> APIBlueprint:
             raise NotFound("There is no such dead letter.")
         return answer(LettersChanged(count=1, message="Queued"))
 
+
+def _add_discard(routes: APIBlueprint, api: Api) -> None:
+    errors = problems(404, 413, 415)
+
+    @routes.post("/dead-letters/discard", responses={200: LettersChanged, **errors})
+    def discard(body: LetterBody) -> Response:
+        """Delete all that match."""
+        require(*MAY[Right.REPLAY])
+        wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
+        count = api.letters.discard(wanted, api.doing(None))
+        return answer(LettersChanged(count=count, message="Discarded"))
+
     @routes.delete("/dead-letters/<uuid:notification_id>", responses={200: LettersChanged, **problems(404)})
     def discard_one(path: NotificationPath) -> Response:
         """Delete one."""
@@ -123,8 +134,6 @@ def letters_blueprint(api: Api) -> APIBlueprint:
         if not api.letters.discard(wanted, api.doing(None), str(path.notification_id)):
             raise NotFound("There is no such dead letter.")
         return answer(LettersChanged(count=1, message="Discarded"))
-
-    return routes
 
 
 def _notifications(api: Api, wanted: NotificationFilter, query: ListQuery) -> NotificationList:
