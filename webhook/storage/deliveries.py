@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import AlertStatus, NotificationStatus
+from webhook.domain.alert import NotificationStatus
 from webhook.domain.severity import Severity
 from webhook.storage.queries import before_place, notification_conditions
 from webhook.storage.records import NotificationFilter, NotificationRecord, Place
-from webhook.storage.tables import alert, alert_dynamic, notification
+from webhook.storage.tables import alert, notification
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,6 @@ class Delivery:
     sent: NotificationRecord
     title: str
     merchant_name: str
-    dismissed: bool
     severity: Severity | None
     occurrences: int | None
     metrics: Mapping[str, float]
@@ -33,11 +32,11 @@ def list_deliveries(
     connection: sa.Connection, wanted: NotificationFilter, limit: int, before: Place | None = None
 ) -> list[Delivery]:
     """Newest first."""
-    n, a, d = notification.c, alert.c, alert_dynamic.c
+    n, a = notification.c, alert.c
     own = [n[name] for name in NotificationRecord.__slots__]
     statement = (
-        sa.select(*own, n.content, a.title, a.merchant_name, d.status.label("alert_status"))
-        .select_from(notification.join(alert).join(alert_dynamic, d.alert_id == a.id))
+        sa.select(*own, n.content, a.title, a.merchant_name)
+        .select_from(notification.join(alert))
         .where(*notification_conditions(wanted), *before_place(notification, before))
         .order_by(n.created_at.desc(), n.id.desc())
         .limit(limit)
@@ -45,12 +44,8 @@ def list_deliveries(
     return [_delivery(row) for row in connection.execute(statement).mappings()]
 
 
-def count_letters(connection: sa.Connection, wanted: NotificationFilter, *, dismissed: bool) -> int:
-    """How many match; those of dismissed alerts only where they are counted too."""
-    n, d = notification.c, alert_dynamic.c
-    source = notification.join(alert_dynamic, d.alert_id == n.alert_id)
-    alive = [] if dismissed else [d.status != AlertStatus.DISMISSED.value]
-    query = sa.select(sa.func.count()).select_from(source).where(*notification_conditions(wanted), *alive)
+def count_deliveries(connection: sa.Connection, wanted: NotificationFilter) -> int:
+    query = sa.select(sa.func.count()).select_from(notification).where(*notification_conditions(wanted))
     return connection.scalar(query) or 0
 
 
@@ -62,7 +57,6 @@ def _delivery(row: sa.RowMapping) -> Delivery:
         sent=NotificationRecord(**fields | {"status": NotificationStatus(row["status"])}),
         title=row["title"],
         merchant_name=row["merchant_name"],
-        dismissed=row["alert_status"] == AlertStatus.DISMISSED.value,
         severity=Severity(severity) if severity in set(Severity) else None,
         occurrences=count if isinstance(count, int) else None,
         metrics=_numbers(told.get("metrics")),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 from flask import Blueprint, render_template, request
 
 from webhook.domain.access import MAY, Right
-from webhook.storage.audit import AuditFilter, list_audit
+from webhook.storage.audit import STAFF, AuditFilter, AuditRecord, list_audit
 from webhook.web.access import require
 from webhook.web.api import Api
 from webhook.web.config_words import field_label, value_text
@@ -56,18 +57,28 @@ def _end(day: date | None) -> datetime | None:
 def add_audit_page(pages: Blueprint, api: Api) -> None:
     def audit() -> str:
         asking, query = require(*MAY[Right.AUDIT]), AuditPageQuery.leniently(request.args)
+        staff = asking.accounts is None
         with api.database.read() as connection:
             found = list_audit(connection, query.wanted(), accounts=asking.accounts, limit=ENTRIES)
         return render_template(
             "audit.html",
             query=query,
-            entries=[(record, details_of(record.details)) for record in found],
+            entries=[(shown_to(record, staff=staff), details_of(record.details)) for record in found],
             more=cursor(found[-1].created_at, found[-1].id) if len(found) == ENTRIES else None,
             actions=AUDIT_ACTIONS,
-            staff=asking.accounts is None,
+            staff=staff,
         )
 
     pages.add_url_rule("/audit", "audit", audit)
+
+
+def shown_to(record: AuditRecord, *, staff: bool) -> AuditRecord:
+    """Who of the staff it was, and where anybody calls from, is no merchant's business."""
+    if staff:
+        return record
+    if record.by_staff:
+        return replace(record, address="", actor=STAFF, authenticated_as="")
+    return replace(record, address="")
 
 
 def details_of(details: Mapping[str, Any]) -> list[tuple[str, str]]:

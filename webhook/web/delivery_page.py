@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 from uuid import UUID
@@ -14,13 +13,12 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response
 
 from webhook.domain.access import MAY, Right
-from webhook.domain.action import Doing
 from webhook.domain.alert import NotificationStatus
 from webhook.domain.metric import format_value, metric_words
 from webhook.domain.severity import Severity
 from webhook.notifiers.settings import Channels
-from webhook.storage.dead_letters import DeadLetters
-from webhook.storage.deliveries import Delivery, count_letters, list_deliveries
+from webhook.storage.dead_letters import WORDS
+from webhook.storage.deliveries import Delivery, count_deliveries, list_deliveries
 from webhook.storage.records import NotificationFilter
 from webhook.web.access import principal, require
 from webhook.web.api import Api
@@ -70,25 +68,13 @@ class LetterForm(LetterPageFilter):
     count: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class LetterButton:
-    """What a button does with dead letters. Those of dismissed alerts are not sent, but they can be discarded."""
-
-    act: Callable[[DeadLetters, NotificationFilter, Doing, str | None], int]
-    done: str
-    dismissed: bool
-
-
-BUTTONS: Mapping[str, LetterButton] = {
-    "replay": LetterButton(DeadLetters.replay, "queued, and sent in a moment", dismissed=False),
-    "discard": LetterButton(DeadLetters.discard, "discarded", dismissed=True),
-}
+KINDS = ("replay", "discard")
 
 
 def add_delivery_page(pages: Blueprint, api: Api) -> None:
     pages.add_url_rule("/notifications", "notifications", partial(_list, api, letters=False))
     pages.add_url_rule("/notifications/dead", "letters", partial(_list, api, letters=True))
-    for kind in BUTTONS:
+    for kind in KINDS:
         view = partial(_act, api, kind)
         pages.add_url_rule(f"/notifications/dead/{kind}", f"letters_{kind}", view, methods=["POST"])
 
@@ -102,8 +88,8 @@ def _list(api: Api, *, letters: bool) -> str:
         found = list_deliveries(connection, query.wanted(query.status), MESSAGES, query.before)
         dead = query.wanted(NotificationStatus.FAILED)
         everything = replace(dead, channel="", account_id="", severity=None)
-        waiting = count_letters(connection, everything, dismissed=True)
-        matching = count_letters(connection, dead, dismissed=True) if letters else 0
+        waiting = count_deliveries(connection, everything)
+        matching = count_deliveries(connection, dead) if letters else 0
     more = cursor(found[-1].sent.created_at, found[-1].sent.id) if len(found) == MESSAGES else None
     return render_template(
         "notifications.html",
@@ -137,19 +123,31 @@ def told_text(entry: Delivery) -> str:
 def _act(api: Api, kind: str) -> Response | str:
     """One at once; all that match, or what is lost for good, after a question that says how many these are."""
     require(*MAY[Right.REPLAY])
-    form, button = _form(), BUTTONS[kind]
+    form = _form()
     wanted, letter = form.wanted(NotificationStatus.FAILED), str(form.letter) if form.letter else None
     if letter is None or kind == "discard":
         with api.database.read() as connection:
-            count = 1 if letter else count_letters(connection, wanted, dismissed=button.dismissed)
+            count = 1 if letter else count_deliveries(connection, wanted)
         if count and (form.confirmed is None or form.count != count):
             return render_template("letters_confirm.html", kind=kind, form=form, count=count, letter=letter)
-    changed = button.act(api.letters, wanted, api.doing(None), letter)
-    if changed:
-        flash(f"{changed:,} message{'' if changed == 1 else 's'} {button.done}.", "done")
-    else:
-        flash("Nothing was changed: it was dealt with meanwhile, or its alert was dismissed.", "problem")
+    _change(api, kind, wanted, letter)
     return redirect(url_for("pages.letters", **form.given), 303)
+
+
+def _change(api: Api, kind: str, wanted: NotificationFilter, letter: str | None) -> None:
+    """Say how many it were, and why others stay."""
+    if kind == "discard":
+        changed, skipped = api.letters.discard(wanted, api.doing(None), letter), {}
+    else:
+        done = api.letters.replay(wanted, api.doing(None), letter)
+        changed, skipped = done.count, dict(done.skipped)
+    if changed:
+        what = "discarded" if kind == "discard" else "queued, and sent in a moment"
+        flash(f"{changed:,} message{'' if changed == 1 else 's'} {what}.", "done")
+    for why, count in skipped.items():
+        flash(f"{count:,} not sent again: {WORDS[why]}.", "problem")
+    if not changed and not skipped:
+        flash("Nothing was changed: it was dealt with meanwhile.", "problem")
 
 
 def _form() -> LetterForm:
