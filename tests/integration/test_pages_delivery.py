@@ -15,6 +15,8 @@ from page_reading import page, shown, token_in
 
 from webhook.domain.access import Role
 from webhook.domain.action import DismissReason, Doing
+from webhook.domain.evaluation import MerchantConfig
+from webhook.storage.configs import save_configs
 from webhook.storage.database import Database
 from webhook.storage.tables import notification
 
@@ -131,14 +133,15 @@ def test_a_form_that_is_not_understood_touches_no_letter(ours: Site, wrong: dict
 
 
 def test_a_merchant_reads_its_own_letters_and_can_do_nothing_about_them(ours: Site) -> None:
-    mine = letter(ours.database, ours.own)
+    mine = letter(ours.database, ours.own, channel="console")
     letter(ours.database, ours.foreign, FOREIGN)
     merchant = ours.logged_in(ours.keys[Role.MERCHANT])
     text = page(merchant, DEAD)
     assert "1 shown of 1" in text
     assert FOREIGN not in text
     assert "Send again" not in shown(text)
-    press(merchant, "replay", letter=mine)
+    for kind in ("replay", "discard"):
+        press(merchant, kind, letter=mine, confirmed="yes", count="1")
     assert statuses(ours.database) == ["FAILED"] * 2
 
 
@@ -173,6 +176,7 @@ def test_the_audit_log_is_filtered_and_a_merchant_reads_its_own(ours: Site) -> N
     actions = rows.NotedActions(ours.database)
     for alert_id, who, days in ((ours.own, "ana", 0), (ours.own, "ben", 2), (ours.foreign, "ana", 2)):
         actions.comment(alert_id, "x", Doing(who, rows.ADMIN, rows.NOW - timedelta(days=days)))
+    save_configs(ours.database, [MerchantConfig("acc_z", "CARD_TESTING", enabled=False)], rows.NOW)
     admin, merchant = (ours.logged_in(ours.keys[role]) for role in (Role.ADMIN, Role.MERCHANT))
     days = "2026-03-12"
     for query, number in (
@@ -183,6 +187,7 @@ def test_the_audit_log_is_filtered_and_a_merchant_reads_its_own(ours: Site) -> N
     ):
         assert f"{number} shown" in page(admin, f"/audit?{query}"), query
     assert "API key created" in shown(page(admin, "/audit"))
+    assert "not set → off" in shown(page(admin, "/audit?account=acc_z"))
     text = page(merchant, "/audit")
     assert "2 shown" in text
     assert FOREIGN not in text

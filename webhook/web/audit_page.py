@@ -86,7 +86,7 @@ def details_of(details: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for name, value in details.items():
         if name == "changes" and isinstance(value, list):
-            found += [_change(entry) for entry in value if entry[1] or entry[2] not in (None, "", 0, [], {})]
+            found += [_change(entry) for entry in value if entry[1] or entry[2] or entry[2] is False]
         elif value not in (None, "", [], {}):
             found.append((humanise(name), value_text(value)))
     return found
