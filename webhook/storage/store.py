@@ -40,7 +40,7 @@ class AlertStore:
         """Read what is known of the alerts, decide, write; all of it or nothing."""
         with taking_places(self._places) as places, transaction(self._database) as connection:
             if request is not None:
-                look_up(connection, request)
+                look_up(connection, request, now)
             known = _read(connection, delivery, settings, now)
             changes = decide_within_limits(connection, places, known, decide, now)
             record(connection, changes, now)

@@ -8,11 +8,14 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 
+import structlog
 from flask import Request, Response
 
 from webhook.domain.ledger import Changes
 from webhook.ports import AlreadyAnswered, Answer, RepeatableRequest
 from webhook.web.problems import problem
+
+log = structlog.get_logger(__name__)
 
 HEADER = "X-Request-ID"
 _NAME = re.compile(r"[\x21-\x7e]{1,128}")
@@ -33,6 +36,21 @@ def repeatable_request(
         raise BadRequestId(f"{HEADER} must be 1 to 128 visible ASCII characters")
     body = request.query_string + b"\x00" + request.get_data()
     return RepeatableRequest(credential[:64], request_id, route, hashlib.sha256(body).hexdigest(), answer)
+
+
+def repeatable_delivery(
+    request: Request, route: str, credential: str, answer: Callable[[Changes], Answer]
+) -> RepeatableRequest | None:
+    """As `repeatable_request`, where an alert must not be lost to an optional header: a bad one is as good as none."""
+    try:
+        return repeatable_request(request, route, credential, answer)
+    except BadRequestId as error:
+        ignored(str(error))
+        return None
+
+
+def ignored(why: str) -> None:
+    log.warning("request_id_ignored", reason=why)
 
 
 def again(answered: AlreadyAnswered) -> Response:
