@@ -17,9 +17,10 @@ from webhook.domain.payload import PayloadError, Rejected, parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
 from webhook.pipeline.together import Together
 from webhook.ports import AlertStore, AlreadyAnswered, Answer, RepeatableRequest, StoreUnavailable
+from webhook.web.depth import load_json
 from webhook.web.ingest_door import IngestDoor
 from webhook.web.problems import problem
-from webhook.web.repeating import again, ignored, repeatable_delivery
+from webhook.web.repeating import BadRequestId, again, ignored, repeatable_delivery
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +48,8 @@ def register_receiver(
             if repeatable is not None:
                 return ingest(store, received, settings, clock(), metrics=metrics, request=repeatable)
         except AlreadyAnswered as answered:
-            if answered.same:
+            if answered.same or not ignored("it was another delivery's within the last 24 hours"):
                 raise
-            ignored("it was another delivery's within the last 24 hours")
         return together.ingest(received, clock())
 
     def receive() -> Response:
@@ -59,7 +59,7 @@ def register_receiver(
             received = _parse(request)
         except RequestEntityTooLarge:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_body_bytes} bytes are taken")
-        except PayloadError as error:
+        except (PayloadError, BadRequestId) as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
         try:
             changes = take(received, repeatable)
@@ -76,14 +76,13 @@ def register_receiver(
 def _parse(request: Request) -> list[Trigger | Rejected]:
     """Raise PayloadError for what is no payload, RequestEntityTooLarge for what is too long."""
     try:
-        payload = json.loads(request.get_data())
-    except RecursionError as error:
-        raise PayloadError("the body is not JSON: nested too deeply") from error
+        payload = load_json(request.get_data())
     except ValueError as error:
         raise PayloadError(f"the body is not JSON: {error}") from error
     if isinstance(payload, dict) and payload.get("truncatedAlerts"):
         log.warning("alerts_truncated", by="the sender's max_alerts", truncated=payload["truncatedAlerts"])
-    return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
+    urgent = bool(request.query_string) and request.args.get("priority") == "urgent"
+    return parse_payload(payload, urgent=urgent)
 
 
 def _answered(changes: Changes) -> Answer:
