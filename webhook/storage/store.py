@@ -62,8 +62,7 @@ def _read(connection: sa.Connection, delivery: Sequence[Received], settings: Ing
         for trigger in triggers
         if trigger.status is TriggerStatus.FIRING
     ]
-    judged = {(t.account_id, t.alert_type) for t, delivery in deliveries if delivery is not Delivery.STALE}
-    judged |= {(r.item.account_id, r.item.alert_type) for r in delivery if isinstance(r.item, Trigger) and r.own}
+    judged = {(trigger.account_id, trigger.alert_type) for trigger, _ in deliveries}
     counted = {(t.account_id, t.alert_type) for t, delivery in deliveries if delivery is Delivery.COUNTED}
     attacking, flapping = read_flapping(connection, conditions, settings.types, now) if counted else ({}, {})
     quiet = [session.alert_id for session in sessions.values() if _quiet(session, settings, now)]

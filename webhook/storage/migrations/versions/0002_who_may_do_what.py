@@ -21,7 +21,10 @@ def upgrade() -> None:
         table.add_column(sa.Column("acknowledged_by", sa.String(length=255), nullable=True))
         table.add_column(sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=True))
         table.add_column(sa.Column("snoozed_by", sa.String(length=255), nullable=True))
+        table.add_column(sa.Column("last_notified_count", sa.Integer(), server_default="0", nullable=False))
         table.create_index(_BY_SEVERITY, ["current_severity", "first_triggered_at"])
+    op.execute("UPDATE alert_dynamic SET last_notified_count = occurrence_count WHERE last_notified_at IS NOT NULL")
+    op.add_column("alert_instance", sa.Column("source", sa.String(32), server_default="alertmanager", nullable=False))
     op.add_column("alert_trigger_log", sa.Column("position", sa.Integer(), server_default="0", nullable=False))
     with op.batch_alter_table("alert_config") as table:
         table.add_column(sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False))
@@ -56,8 +59,10 @@ def downgrade() -> None:
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
     op.drop_column("alert_trigger_log", "position")
+    op.drop_column("alert_instance", "source")
     with op.batch_alter_table("alert_dynamic") as table:
         table.drop_index(_BY_SEVERITY)
+        table.drop_column("last_notified_count")
         for name in ("snoozed_by", "snoozed_until", "acknowledged_by", "acknowledged_at", "feedback", "dismiss_reason"):
             table.drop_column(name)
 
