@@ -129,7 +129,7 @@ class ConfigFile(_Strict):
         named = {name: entry.over(base.get(name, default)) for name, entry in self.alert_types.items()}
         merged = {**base, **named}
         problems = [f"alert_types.{name}: {problem}" for name in named for problem in _problems(merged[name])]
-        for name in base.keys() - named.keys():
+        for name in sorted(base.keys() - named.keys()):
             own = [problem for problem in _problems(base[name]) if problem not in _problems(default)]
             problems += [f"alert_types.{name}, from the default: {problem}" for problem in own]
         if problems:

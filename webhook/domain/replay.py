@@ -215,8 +215,8 @@ class _Fold:
             told_at = max(reached, *heard)
             rise = escalate(session, self._type.escalation, told_at)
             if rise is not None:
-                raised = replace(sessions.raised(session, rise), last_notified_count=session.occurrence_count)
-                session = self._sessions[session.condition_fingerprint] = raised
+                session = sessions.told(sessions.raised(session, rise), told_at)
+                self._sessions[session.condition_fingerprint] = session
                 self._tell(session.condition_fingerprint, told_at)
 
     def _close(self, at: datetime, condition: str) -> None:

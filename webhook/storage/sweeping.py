@@ -183,9 +183,11 @@ class SweepBatch:
             current_severity=after.severity.value,
             escalation_history={"escalations": [entry.as_json() for entry in after.escalations]},
             last_escalated_at=self._now,
-            last_notified_count=session.occurrence_count,
         )
-        tell_escalation(self._connection, self._channels, session, escalation, self._now)
+        if tell_escalation(self._connection, self._channels, session, escalation, self._now):
+            heard = {"last_notified_at": self._now, "last_notified_count": session.occurrence_count}
+            of_it = sa.update(alert_dynamic).where(_COLUMNS.alert_id == session.alert_id)
+            self._connection.execute(of_it.values(heard))
 
     def calm_down(self, after: str, limit: int) -> tuple[int, str | None]:
         """See `webhook.storage.flapping.calm_down`."""
