@@ -120,7 +120,10 @@ def test_a_body_that_is_no_payload_is_named(client: FlaskClient, body: bytes, de
 def is_read(client: FlaskClient, depth: int) -> bool:
     """Whether a body with an alert of so many levels is read: then this one alone is rejected."""
     body = b'{"alerts": [%s, %s]}' % (b"[" * depth + b"]" * depth, json.dumps(ALERT).encode())
-    response = client.post(PATH, data=body, headers=TOKEN)
+    try:
+        response = client.post(PATH, data=body, headers=TOKEN)
+    except RecursionError:  # told shortly: to show the values of such a stack takes minutes
+        pytest.fail(f"{depth} levels are an error of ours", pytrace=False)
     if response.status_code == 400:
         assert "nested too deeply" in response.get_json()["detail"]
         return False
@@ -143,7 +146,8 @@ def test_an_alert_of_many_levels_is_no_error_of_ours(client: FlaskClient) -> Non
             read = depth
         else:
             refused = depth
-    assert all(is_read(client, depth) for depth in range(read - 40, read))
+    for depth in range(read - 8, refused + 1):
+        is_read(client, depth)
 
 
 def test_a_delivery_may_be_longer_than_what_people_send(client: FlaskClient) -> None:
