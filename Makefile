@@ -77,6 +77,11 @@ bench-stored: .venv/dev.stamp ## the receiver and the queries over a million tri
 	@sh demo/packages.sh initdb=postgresql
 	@$(BIN)/python -m bench.stored $(OPTIONS)
 
+.PHONY: bench-delivery
+bench-delivery: .venv/dev.stamp ## from a payload to the call that Slack gets: p50, p99 (OPTIONS="--help")
+	@sh demo/packages.sh initdb=postgresql
+	@$(BIN)/python -m bench.delivery $(OPTIONS)
+
 .PHONY: bench-webhook
 bench-webhook: .venv/dev.stamp .bench/alerta/stamp ## the receiver beside Alerta: alerts a second, latency, nothing lost (OPTIONS="--help")
 	@sh demo/packages.sh initdb=postgresql wrk=wrk

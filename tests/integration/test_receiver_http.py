@@ -117,37 +117,11 @@ def test_a_body_that_is_no_payload_is_named(client: FlaskClient, body: bytes, de
     assert detail in response.get_json()["detail"]
 
 
-def is_read(client: FlaskClient, depth: int) -> bool:
-    """Whether a body with an alert of so many levels is read: then this one alone is rejected."""
-    body = b'{"alerts": [%s, %s]}' % (b"[" * depth + b"]" * depth, json.dumps(ALERT).encode())
-    try:
-        response = client.post(PATH, data=body, headers=TOKEN)
-    except RecursionError:  # told shortly: to show the values of such a stack takes minutes
-        pytest.fail(f"{depth} levels are an error of ours", pytrace=False)
-    if response.status_code == 400:
-        assert "nested too deeply" in response.get_json()["detail"]
-        return False
-    assert response.status_code == 200
-    rejected, taken = response.get_json()["outcomes"]
-    assert rejected.startswith("rejected:")
-    assert taken in ("created", "duplicate")
-    return True
-
-
-@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 def test_an_alert_of_many_levels_is_no_error_of_ours(client: FlaskClient) -> None:
-    """Python's parser takes as many levels as its stack has left: up to the last of them, only this alert is lost."""
-    read, refused = 100, 40_000
-    assert is_read(client, read)
-    assert not is_read(client, refused)
-    while refused - read > 1:
-        depth = (read + refused) // 2
-        if is_read(client, depth):
-            read = depth
-        else:
-            refused = depth
-    for depth in range(read - 8, refused + 1):
-        is_read(client, depth)
+    body = b'{"alerts": [%s, %s]}' % (b"[" * 60 + b"]" * 60, json.dumps(ALERT).encode())
+    rejected, taken = client.post(PATH, data=body, headers=TOKEN).get_json()["outcomes"]
+    assert rejected.startswith("rejected:")
+    assert taken == "created"
 
 
 def test_a_delivery_may_be_longer_than_what_people_send(client: FlaskClient) -> None:
