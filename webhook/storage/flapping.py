@@ -143,14 +143,6 @@ def end_flapping(connection: sa.Connection, calmed: Mapping[str, datetime], now:
             _tell_calm(connection, condition, since, now)
 
 
-def purge_steady(connection: sa.Connection, alert_types: AlertTypes, now: datetime) -> int:
-    """Forget conditions that do not flap and have not started again for the longest window; return how many."""
-    windows = (settings.flapping_window for settings in (alert_types.default, *alert_types.by_type.values()))
-    f = alert_flapping.c
-    steady = sa.delete(alert_flapping).where(f.updated_at < now - max(windows), f.flapping_since.is_(None))
-    return connection.execute(steady).rowcount
-
-
 def _tell_calm(connection: sa.Connection, condition: str, since: datetime, now: datetime) -> None:
     """A comment on the last alert and on each whose end is owed, and those ends."""
     owed = _owed(connection, condition, since)
