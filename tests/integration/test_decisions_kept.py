@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from ingest_shop import MINUTE, START, Shop, firing, shop
+from ingest_shop import MINUTE, START, Shop, firing, save_configs, shop
 
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.evaluation import Condition, MerchantConfig
@@ -16,7 +16,6 @@ from webhook.domain.payload import parse_payload
 from webhook.domain.severity import EscalationStep, Severity
 from webhook.pipeline.ingest import ingest
 from webhook.pipeline.sweep import Sweep
-from webhook.storage.configs import save_configs
 from webhook.storage.explaining import read_facts
 from webhook.storage.outbox import Outbox
 from webhook.storage.sweeping import Sweeping

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from webhook.domain.alert import Instance
 from webhook.domain.evaluation import MerchantConfig
 from webhook.ports import StoreUnavailable
-from webhook.storage.configs import read_configs
+from webhook.storage.config_rows import read_configs
 from webhook.storage.database import Database
 from webhook.storage.sessions import instance_of
 from webhook.storage.tables import alert_instance
