@@ -42,22 +42,24 @@ LARGE = ("alert", "alert_dynamic", "alert_instance", "alert_trigger_log", "alert
 _FILL = (
     """
 CREATE TEMPORARY TABLE made AS
-SELECT n, gen_random_uuid() AS id, 'acc_' || floor(power(random(), 2) * %(accounts)s)::int AS account_id,
+SELECT n, md5('alert' || n)::uuid AS id, 'acc_' || floor(power(random(), 2) * %(accounts)s)::int AS account_id,
   (ARRAY['CARD_TESTING','VELOCITY_ATTACK','ACCOUNT_TAKEOVER','CHARGEBACK_FRAUD','ANOMALY_DETECTION'])
     [1 + floor(power(random(), 2) * 5)::int] AS alert_type, 'P' || floor(sqrt(random()) * 4)::int AS severity,
   %(now)s::timestamptz - (n::float / %(alerts)s) * interval '1 day' * %(days)s AS at,
   CASE WHEN n <= %(alerts)s * 0.02 THEN 'ACTIVE' WHEN n %% 10 = 0 THEN 'DISMISSED' ELSE 'RESOLVED' END AS status
 FROM generate_series(1, %(alerts)s) AS n""",
     """
-INSERT INTO alert (id, account_id, merchant_name, alert_type, original_severity, title, condition_fingerprint,
-  metrics_data, metadata, created_at, updated_at)
-SELECT id, account_id, 'Merchant ' || account_id, alert_type, severity, 'Block rate is high', md5(n::text),
+INSERT INTO alert (id, account_id, merchant_name, alert_type, original_severity, title, summary,
+  condition_fingerprint, metrics_data, metadata, created_at, updated_at)
+SELECT id, account_id, 'Merchant ' || account_id, alert_type, severity, 'Block rate is high',
+  'Card attempts at Merchant ' || account_id || ' rose to ' || n || ' within ten minutes, and ' || n %% 100 ||
+  ' %% of them were blocked. The block rate is ' || n %% 7 || ' times what it was in the week before.', md5(n::text),
   '{"block_rate": 0.35}', '{"labels": {}, "thresholds": {"block_rate": 0.2}}', at, at FROM made""",
     """
 INSERT INTO alert_dynamic (id, alert_id, condition_fingerprint, current_severity, status, occurrence_count,
   session_started_at, session_last_active, session_status, first_triggered_at, last_triggered_at, latest_metrics,
   escalation_history, resolved_at, resolved_by, version, updated_at)
-SELECT gen_random_uuid(), id, md5(n::text), severity, status, 1 + n %% 60, at, at + interval '1 hour',
+SELECT md5('dynamic' || n)::uuid, id, md5(n::text), severity, status, 1 + n %% 60, at, at + interval '1 hour',
   CASE WHEN status <> 'ACTIVE' THEN 'RESOLVED' WHEN n %% 10 = 0 THEN 'EXPIRED' ELSE 'ACTIVE' END, at,
   at + interval '1 hour', '{"block_rate": 0.35}', '{"escalations": []}',
   CASE WHEN status <> 'ACTIVE' THEN at + interval '2 hours' END, CASE WHEN status <> 'ACTIVE' THEN 'system' END, 1,
@@ -71,7 +73,7 @@ SELECT md5(account_id || n), at, id, account_id, alert_type, 'Rule', severity,
     """
 INSERT INTO alert_trigger_log (id, alert_id, source, fingerprint, condition_fingerprint, alert_name, alert_type,
   account_id, status, severity, starts_at, metrics_data, labels, annotations, verdict, outcome, notify, created_at)
-SELECT gen_random_uuid(), CASE WHEN t.outcome <> 'suppressed' THEN id END, 'alertmanager', md5(account_id || n),
+SELECT md5('trigger' || n || '.' || t.k)::uuid, CASE WHEN t.outcome <> 'suppressed' THEN id END, 'alertmanager', md5(account_id || n),
   md5(n::text), 'Rule', alert_type, account_id, CASE WHEN t.outcome = 'resolved' THEN 'RESOLVED' ELSE 'FIRING' END,
   severity, at, '{"block_rate": 0.35}',
   jsonb_build_object('alertname', 'Rule', 'account_id', account_id, 'merchant_name', 'Merchant ' || account_id),
@@ -82,12 +84,18 @@ FROM made, LATERAL (SELECT k, CASE WHEN k = 0 THEN 'created' WHEN k = %(each)s -
   FROM generate_series(0, %(each)s - 1) AS k) AS t""",
     """
 INSERT INTO alert_comment (id, alert_id, comment_type, content, created_at)
-SELECT gen_random_uuid(), id, 'TRIGGER_EVENT', 'fired', at + interval '5 minutes' * k
+SELECT md5('comment' || n || '.' || k)::uuid, id, 'TRIGGER_EVENT', 'fired', at + interval '5 minutes' * k
 FROM made, generate_series(1, 3) AS k""",
     """
 INSERT INTO notification (id, alert_id, account_id, alert_type, channel_type, status, reason, priority, content,
-  metadata, created_at, not_before, retry_count)
-SELECT gen_random_uuid(), id, account_id, alert_type, 'slack', 'SENT', 'first', 1, '{}', '{}', at, at, 0 FROM made""",
+  metadata, created_at, not_before, failed_at, retry_count)
+SELECT md5('notification' || n)::uuid, id, account_id, alert_type, 'slack',
+  CASE WHEN n %% 100 = 0 THEN 'FAILED' ELSE 'SENT' END, 'first', 1, '{}', '{}', at, at,
+  CASE WHEN n %% 100 = 0 THEN at END, 0 FROM made""",
+    """
+INSERT INTO audit_log (id, actor, authenticated_as, action, account_id, alert_id, details, created_at)
+SELECT md5('audit' || n)::uuid, 'person ' || n %% 20, 'sk_1a2b3c4d', 'alert_dismissed', account_id, id, '{}', at
+FROM made WHERE n %% 2 = 0""",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from webhook.storage import migrations
 from webhook.storage.database import Database
 from webhook.storage.migrations import ForeignKeysBroken, UnknownRevision, downgrade, upgrade
 from webhook.storage.tables import metadata
+
+
+OF_POSTGRESQL = ("ix_alert_texts", "ix_alert_dynamic_gravest", "ix_alert_dynamic_status_gravest")
 
 
 def constraints(engine: sa.Engine) -> dict[str, Any]:
@@ -42,12 +46,22 @@ def constraints(engine: sa.Engine) -> dict[str, Any]:
     }
 
 
+def comparable(dialect: str) -> Callable[..., bool]:
+    """Autogenerate cannot compare an index in falling order on SQLite, nor leave out those of another dialect."""
+
+    def included(_item: object, name: str | None, *_rest: object) -> bool:
+        return dialect == "postgresql" or name not in OF_POSTGRESQL
+
+    return included
+
+
 def test_upgrade_makes_the_tables_of_the_code(store_url: str) -> None:
     upgrade(store_url)
     upgrade(store_url)  # nothing is left to do
     database = Database(store_url)
     with database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        context = MigrationContext.configure(connection, opts={"include_object": comparable(database.dialect)})
+        assert compare_metadata(context, metadata) == []
     migrated = constraints(database.engine)
     downgrade(store_url, "base")
     assert sa.inspect(database.engine).get_table_names() == ["alembic_version"]

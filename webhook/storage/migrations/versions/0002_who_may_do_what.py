@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -9,8 +11,15 @@ from sqlalchemy.dialects import postgresql
 revision = "0002"
 down_revision = "0001"
 
+_TEXTS = (
+    "CREATE INDEX ix_alert_texts ON alert USING gin (merchant_name gin_trgm_ops, account_id gin_trgm_ops, "
+    "title gin_trgm_ops, summary gin_trgm_ops) WITH (fastupdate = off)"
+)
+_REFUSED = ("42501", "0A000", "58P01")  # insufficient privilege, not available, its file is not installed
+
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-_BY_SEVERITY = "ix_alert_dynamic_current_severity_first_triggered_at"
+_NEWEST = (sa.text("first_triggered_at DESC"), sa.text("alert_id DESC"))
+_LOGGER = logging.getLogger(__name__)
 
 
 def upgrade() -> None:
@@ -21,7 +30,10 @@ def upgrade() -> None:
         table.add_column(sa.Column("acknowledged_by", sa.String(length=255), nullable=True))
         table.add_column(sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=True))
         table.add_column(sa.Column("snoozed_by", sa.String(length=255), nullable=True))
-        table.create_index(_BY_SEVERITY, ["current_severity", "first_triggered_at"])
+        table.drop_index(op.f("ix_alert_dynamic_status_session_status"))
+    op.create_index("ix_alert_dynamic_gravest", "alert_dynamic", ["current_severity", *_NEWEST])
+    op.create_index("ix_alert_dynamic_status_gravest", "alert_dynamic", ["status", "current_severity", *_NEWEST])
+    _texts()
     op.add_column("alert_trigger_log", sa.Column("position", sa.Integer(), server_default="0", nullable=False))
     with op.batch_alter_table("alert_config") as table:
         table.add_column(sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False))
@@ -56,10 +68,28 @@ def downgrade() -> None:
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
     op.drop_column("alert_trigger_log", "position")
+    op.drop_index("ix_alert_texts", "alert", if_exists=True)  # the extension may serve others
+    op.drop_index("ix_alert_dynamic_gravest", "alert_dynamic")
+    op.drop_index("ix_alert_dynamic_status_gravest", "alert_dynamic")
     with op.batch_alter_table("alert_dynamic") as table:
-        table.drop_index(_BY_SEVERITY)
+        table.create_index(op.f("ix_alert_dynamic_status_session_status"), ["status", "session_status"])
         for name in ("snoozed_by", "snoozed_until", "acknowledged_by", "acknowledged_at", "feedback", "dismiss_reason"):
             table.drop_column(name)
+
+
+def _texts() -> None:
+    """Where the extension may not be made, search reads all alerts; the database's owner can add both at any time."""
+    connection = op.get_bind()
+    if connection.dialect.name != "postgresql":
+        return
+    try:
+        with connection.begin_nested():
+            op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+            op.execute(_TEXTS)
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", "") not in _REFUSED:
+            raise
+        _LOGGER.warning("search reads all alerts: %s To add it: CREATE EXTENSION pg_trgm; %s", error.orig, _TEXTS)
 
 
 def _alert_config_version() -> None:
