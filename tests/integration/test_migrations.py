@@ -20,7 +20,6 @@ from webhook.storage.database import Database
 from webhook.storage.migrations import ForeignKeysBroken, UnknownRevision, downgrade, upgrade
 from webhook.storage.tables import metadata
 
-
 OF_POSTGRESQL = ("ix_alert_texts", "ix_alert_dynamic_gravest", "ix_alert_dynamic_status_gravest")
 
 

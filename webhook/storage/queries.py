@@ -70,9 +70,7 @@ def _alert_conditions(wanted: AlertFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.account_id:
         conditions.append(alert.c.account_id == wanted.account_id)
     if wanted.search:
-        # The columns as they are: ILIKE on them has an index of trigrams on PostgreSQL, and statistics.
-        pattern = "%" + re.sub("[%_/]", r"/\g<0>", wanted.search) + "%"
-        conditions.append(sa.or_(*(alert.c[name].ilike(pattern, escape="/") for name in TEXTS)))
+        conditions.append(sa.or_(*(containing(alert.c[name], wanted.search) for name in TEXTS)))
     if wanted.since:
         conditions.append(alert.c.created_at >= wanted.since)
     if wanted.until:
@@ -105,6 +103,11 @@ def _closed_since(since: datetime) -> sa.ColumnElement[bool]:
 def within(column: sa.ColumnElement[str], accounts: frozenset[str] | None) -> list[sa.ColumnElement[bool]]:
     """The condition that bounds rows to `accounts`; none for None, which is everybody's."""
     return [] if accounts is None else [column.in_(accounts)]
+
+
+def containing(column: sa.ColumnElement[str], text: str) -> sa.ColumnElement[bool]:
+    """`text` anywhere, in any case: ILIKE on PostgreSQL, for which a column has trigrams and statistics."""
+    return column.ilike("%" + re.sub("[%_/]", r"/\g<0>", text) + "%", escape="/")
 
 
 def count_alerts(connection: sa.Connection, wanted: AlertFilter) -> int:
