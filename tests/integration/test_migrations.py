@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -18,6 +19,8 @@ from page_rows import seed
 from webhook.storage import migrations
 from webhook.storage.database import Database
 from webhook.storage.migrations import ForeignKeysBroken, UnknownRevision, downgrade, upgrade
+from webhook.storage.queries import list_alerts
+from webhook.storage.records import AlertFilter
 from webhook.storage.tables import metadata
 
 OF_POSTGRESQL = ("ix_alert_texts", "ix_alert_dynamic_gravest", "ix_alert_dynamic_status_gravest")
@@ -67,6 +70,27 @@ def test_upgrade_makes_the_tables_of_the_code(store_url: str) -> None:
     metadata.create_all(database.engine)
     assert constraints(database.engine) == migrated
     database.close()
+
+
+def test_where_the_extension_is_refused_search_goes_without_its_index(
+    postgresql_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = postgresql_database.rsplit("/", 1)[1]
+    with psycopg.connect(postgresql_database, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE tenant_of_{name} LOGIN".encode())
+        connection.execute(f"GRANT CREATE ON SCHEMA public TO tenant_of_{name}".encode())
+    url = postgresql_database.replace("postgresql://sentinel", f"postgresql+psycopg://tenant_of_{name}")
+    upgrade(url)
+    assert "CREATE EXTENSION pg_trgm; CREATE INDEX ix_alert_texts" in caplog.text
+    database = Database(url)
+    seeded = seed(database)
+    with database.read() as connection:
+        found = list_alerts(connection, AlertFilter(search="nordLICHT"))
+    assert [record.id for record in found] == [seeded["attack"]]
+    downgrade(url, "0001")
+    database.close()
+    with psycopg.connect(postgresql_database, autocommit=True) as connection:
+        connection.execute(f"DROP OWNED BY tenant_of_{name}; DROP ROLE tenant_of_{name}".encode())
 
 
 def test_a_migration_that_fails_changes_nothing(store_url: str) -> None:

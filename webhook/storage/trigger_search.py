@@ -30,7 +30,7 @@ def list_triggers(connection: sa.Connection, wanted: TriggerFilter, limit: int =
     indexed, others = _indexed(wanted), _others(wanted)
     accounts = _accounts(connection, wanted)
     horizon = None
-    if accounts is not None and len(accounts) <= MERGED and not others:
+    if accounts is not None and len(accounts) != 1 and len(accounts) <= MERGED and not others:
         statement = statement.where(log.c.id.in_(_merged(accounts, indexed, limit)))
     else:
         indexed += within(log.c.account_id, wanted.accounts)
