@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,14 +21,12 @@ from webhook.pipeline.sweep import Sweep
 from webhook.storage.configs import save_configs
 from webhook.storage.explaining import read_facts
 from webhook.storage.outbox import Outbox
-from webhook.storage.repeats import purge_answers
 from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import (
     alert,
     alert_dynamic,
     alert_instance,
     alert_trigger_log,
-    handled_request,
     notification,
 )
 
@@ -262,15 +260,3 @@ def test_of_twins_one_decides(site: Site) -> None:
         answers = set(pool.map(send, range(4)))
     assert len(answers) == 1
     assert len(site.rows(alert_trigger_log)) == 1
-
-
-def test_answers_are_kept_for_a_day(site: Site) -> None:
-    site.report(request_id="r-1")
-
-    def purged(at: datetime) -> int:
-        with site.database.write() as connection:
-            return purge_answers(connection, at)
-
-    assert purged(START + timedelta(hours=24)) == 0
-    assert purged(START + timedelta(hours=24, seconds=1)) == 1
-    assert site.rows(handled_request) == []

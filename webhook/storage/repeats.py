@@ -41,9 +41,3 @@ def keep_answer(connection: sa.Connection, request: RepeatableRequest, changes: 
             created_at=now,
         )
     )
-
-
-def purge_answers(connection: sa.Connection, now: datetime) -> int:
-    """Forget answers older than a day; return how many."""
-    old = sa.delete(handled_request).where(handled_request.c.created_at < now - KEPT)
-    return connection.execute(old).rowcount

@@ -226,9 +226,18 @@ class Resent(BaseModel):
     version: int
 
 
-class LettersChanged(BaseModel):
+class LettersSkipped(BaseModel):
+    reason: str
     count: int
     message: str
+
+
+class LettersChanged(BaseModel):
+    """`skipped`: those that match and yet stay where they are, by why."""
+
+    count: int
+    message: str
+    skipped: list[LettersSkipped] = []
 
 
 class Bucket(BaseModel):
