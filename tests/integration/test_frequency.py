@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 import servers
-from ingest_shop import MINUTE, Shop, firing
+from ingest_shop import MINUTE, Shop, firing, save_configs
 from prometheus_client import CollectorRegistry
 from redis import Connection, Redis
 
@@ -22,7 +22,6 @@ from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.ledger import Changes, Claim, IngestSettings, Known
 from webhook.domain.throttle import NotificationPolicy
 from webhook.ports import StoreUnavailable
-from webhook.storage.configs import save_configs
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import notification
 
