@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 import servers
-from ingest_shop import MINUTE, Shop, firing
+from ingest_shop import MINUTE, Shop, firing, save_configs
 from prometheus_client import CollectorRegistry
 from redis import Connection, Redis
 
@@ -22,7 +22,6 @@ from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.ledger import Changes, Claim, IngestSettings, Known
 from webhook.domain.throttle import NotificationPolicy
 from webhook.ports import StoreUnavailable
-from webhook.storage.configs import save_configs
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import notification
 
@@ -51,6 +50,9 @@ def limited(request: pytest.FixtureRequest, store_url: str, monkeypatch: pytest.
         shop.store = AlertStore(shop.database, places)
     yield shop
     shop.database.close()
+
+
+AN_HOUR_LATER = (timedelta(hours=2), MINUTE)
 
 
 def account(shop: Shop, *, spaced: bool = False) -> str:
@@ -135,6 +137,8 @@ def test_an_escalation_passes_and_is_counted(limited: Shop) -> None:
     assert told(limited, attack(name, "1"), attack(name, "2"), attack(name, "3")) == ["first"] * 3
     graver = attack(name, "1") | {"fingerprint": "graver", "labels": {**attack(name, "1")["labels"], "severity": "P1"}}  # type: ignore[dict-item]
     assert told(limited, graver, after=MINUTE) == ["escalated"]
+    heard = [told(limited, attack(name, f"new {number}"), after=after)[0] for number, after in enumerate(AN_HOUR_LATER)]
+    assert heard == ["first", "withheld:frequency"], "of five a day four were used: three firsts and the escalation"
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from ingest_shop import MINUTE, START, Shop, by, firing
+from ingest_shop import MINUTE, START, Shop, by, firing, save_configs
+from structlog.testing import capture_logs
 
 from webhook.app import create_app
 from webhook.config import Settings
@@ -18,7 +19,6 @@ from webhook.domain.action import DismissReason
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.explanation import StepKind, explain
 from webhook.pipeline.sweep import Sweep
-from webhook.storage.configs import save_configs
 from webhook.storage.explaining import read_facts
 from webhook.storage.outbox import Outbox
 from webhook.storage.sweeping import Sweeping
@@ -27,6 +27,7 @@ from webhook.storage.tables import (
     alert_dynamic,
     alert_instance,
     alert_trigger_log,
+    handled_request,
     notification,
 )
 
@@ -138,6 +139,42 @@ def test_a_series_of_reports_is_one_firing_until_it_falls_below(site: Site) -> N
     assert len(site.rows(alert_instance)) == 2, "it fell below in between"
 
 
+def test_each_window_of_a_metric_is_judged_by_its_own_value(site: Site) -> None:
+    body = report()
+    body["metrics"].append({"metric_name": "block_rate", "metric_value": 0.1, "threshold": 0.05, "time_window": "1h"})
+    assert site.client.post(PATH, json=body, headers=KEY).status_code == 201
+    (row,) = site.rows(alert_trigger_log)
+    assert [(c["value"], c["threshold"], c["met"]) for c in row["verdict"]["conditions"]] == [
+        (0.45, 0.3, True),
+        (0.1, 0.05, True),
+    ]
+    own = MerchantConfig("m-1", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.3),))
+    save_configs(site.database, [own], site.now)
+    site.now += 5 * MINUTE
+    assert site.client.post(PATH, json=body, headers=KEY).get_json()["status"] == "merged"
+
+
+def test_reports_detected_before_the_last_firing_began_are_one_firing(site: Site) -> None:
+    site.report()
+    site.sweep(after=16 * MINUTE)
+    answers = []
+    for number in range(10):
+        detected_at = (START - 10 * MINUTE + 5 * number * timedelta(seconds=1)).isoformat()
+        answers.append(site.report(after=timedelta(seconds=5), detected_at=detected_at).get_json()["status"])
+    assert answers == ["created"] + ["duplicate"] * 9
+    (state,) = site.rows(alert_dynamic, status="ACTIVE")
+    assert (state["occurrence_count"], state["current_severity"]) == (1, "P3")
+
+
+def test_a_reporter_that_always_names_one_start_has_no_say_in_what_is_new(site: Site) -> None:
+    start = START.isoformat()
+    alert_id = site.report(detected_at=start).get_json()["alert_id"]
+    site.actions.dismiss(alert_id, DismissReason.OTHER, "", by("mia", site.now))
+    assert site.report(detected_at=start, after=5 * MINUTE).get_json()["status"] == "stale"
+    site.report(rate=0.1, detected_at=start, after=5 * MINUTE)
+    assert site.report(detected_at=start, after=5 * MINUTE).status_code == 201, "it fell below: this is another attack"
+
+
 def test_reports_that_stop_end_the_alert_without_alertmanager(site: Site) -> None:
     site.report()
     site.sweep(after=16 * MINUTE)
@@ -226,15 +263,36 @@ def test_a_request_that_comes_again_is_answered_as_the_first_time(site: Site) ->
     other = site.report(request_id="r-1", rate=0.5)
     assert (other.status_code, other.content_type) == (422, "application/problem+json")
     assert len(site.rows(alert_trigger_log)) == 1
+    assert site.report(request_id="x" * 129).status_code == 400
     headers = {"Authorization": "Bearer s3cret-token", "X-Request-ID": "r-2"}
     for _ in range(2):
         answer = site.client.post(RECEIVER, json={"alerts": [firing()]}, headers=headers).get_json()
         assert answer["outcomes"] == ["created"]
-    assert site.client.post(RECEIVER, json={"alerts": []}, headers=headers | {"X-Request-ID": "r-1"}).status_code == 422
-    assert (
-        site.client.post(RECEIVER, json={"alerts": []}, headers=headers | {"X-Request-ID": "x" * 129}).status_code
-        == 400
-    )
+
+
+@pytest.mark.parametrize("name", ["x" * 129, "with a space", "used"])
+def test_no_delivery_is_lost_to_a_name_that_cannot_be_used(site: Site, name: str) -> None:
+    """Alertmanager comes again after no 4xx."""
+    headers = {"Authorization": "Bearer s3cret-token", "X-Request-ID": "used"}
+    site.client.post(RECEIVER, json={"alerts": []}, headers=headers)
+    with capture_logs() as lines:
+        answer = site.client.post(RECEIVER, json={"alerts": [firing()]}, headers=headers | {"X-Request-ID": name})
+    assert (answer.status_code, answer.get_json()["outcomes"]) == (200, ["created"])
+    assert [line["log_level"] for line in lines if line["event"] == "request_id_ignored"] == ["warning"]
+    again = site.client.post(RECEIVER, json={"alerts": [firing()]}, headers=headers | {"X-Request-ID": name})
+    assert again.get_json()["outcomes"] == ["duplicate"]
+
+
+def test_a_name_is_free_again_after_a_day_whether_anything_swept_or_not(site: Site) -> None:
+    first = site.report(request_id="r-1")
+    kept = site.report(request_id="r-1", rate=0.5, after=timedelta(hours=24))
+    assert kept.status_code == 422
+    later = site.report(request_id="r-1", after=timedelta(seconds=1))
+    assert (later.status_code, "Idempotent-Replayed" in later.headers) == (201, False)
+    assert later.get_json()["alert_id"] != first.get_json()["alert_id"]
+    again = site.report(request_id="r-1", after=MINUTE)
+    assert (again.headers["Idempotent-Replayed"], again.get_json()) == ("true", later.get_json())
+    assert len(site.rows(handled_request)) == 1
 
 
 def test_a_refused_and_a_limited_answer_are_given_again_too(site: Site) -> None:

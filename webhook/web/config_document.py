@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import ErrorDetails
 
-from webhook.domain.evaluation import OPERATORS, BadPattern, Condition, MerchantConfig, compile_pattern
+from webhook.domain.evaluation import (
+    COMPARISONS,
+    OPERATORS,
+    BadPattern,
+    Condition,
+    MerchantConfig,
+    compile_pattern,
+    number_of,
+)
 from webhook.domain.masking import NOT_YET
 from webhook.notifiers.settings import Channels
+from webhook.web.parameters import Instant
 
 _NUMERIC = (">", ">=", "<", "<=")
 _LISTS = ("in", "not_in")
+_TEXTS = ("contains", "regex")
 _TEXT = r"^[^\x00]*$"
 
 Number = Annotated[float, Field(strict=True)]
@@ -36,16 +45,23 @@ class ConditionEntry(_Strict):
 
     @model_validator(mode="after")
     def _operator_fits_threshold(self) -> ConditionEntry:
-        threshold = self.threshold
         if self.operator not in OPERATORS:
             raise ValueError(f"operator {self.operator!r} is none of {', '.join(OPERATORS)}")
+        threshold = self.threshold = self._as_compared()
         if self.operator in _NUMERIC and not isinstance(threshold, float):
             raise ValueError(f"operator {self.operator} wants a number as threshold")
         if (self.operator in _LISTS) != isinstance(threshold, list):
             raise ValueError("a list as threshold belongs to the operators in and not_in, and to no other")
+        if self.operator in _TEXTS and not isinstance(threshold, str):
+            raise ValueError(f"operator {self.operator} wants a text as threshold: put quotes around the number")
         if self.operator == "regex":
             _check_pattern(threshold)
         return self
+
+    def _as_compared(self) -> float | str | list[float | str]:
+        """A text that is a number as that number where it is compared (YAML takes `1e3` for a text), if a float can."""
+        number = number_of(self.threshold) if self.operator in COMPARISONS else None
+        return float(number) if number is not None and float(number) == number else self.threshold
 
 
 def _check_pattern(pattern: object) -> None:
@@ -71,20 +87,13 @@ class NotificationStrategy(_Strict):
     interval_minutes: Annotated[float, Field(ge=0, le=525_600)] = 60
 
 
-def _utc(value: datetime) -> datetime:
-    try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("out of range") from None
-
-
-Instant = Annotated[datetime, AfterValidator(_utc)]
+AlertType = Annotated[str, Field(min_length=1, max_length=64, pattern=_TEXT)]
 
 
 class Settings(_Strict):
     """All of a configuration but whose it is; what is left out takes its default."""
 
-    alert_type: Annotated[str, Field(min_length=1, max_length=64, pattern=_TEXT)]
+    alert_type: AlertType
     enabled: StrictBool = True
     logic: Literal["all", "any"] = "all"
     trigger_conditions: Annotated[list[ConditionEntry], Field(max_length=100)] = []
@@ -108,6 +117,7 @@ class Settings(_Strict):
 
 
 AccountId = Annotated[str, Field(min_length=1, max_length=255, pattern=_TEXT)]
+Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class MerchantEntry(Settings):
@@ -120,10 +130,10 @@ class MerchantEntry(Settings):
 
 
 class ConfigBody(Settings):
-    """The body of PUT. `version` is the one that was seen, 0 for none; see `If-Match`."""
+    """The body of PUT. `version` is the one that was seen, 0 for none; without it the body replaces what there is."""
 
     merchant_id: AccountId
-    version: Annotated[int, Field(ge=0)] | None = None
+    version: Version | None = None
 
     def config(self) -> MerchantConfig:
         return self.config_for(self.merchant_id)
