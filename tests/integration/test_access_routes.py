@@ -13,11 +13,11 @@ from typing import Any
 import page_rows as rows
 import pytest
 from access_rows import FOREIGN, OWN, Site
+from ingest_shop import save_configs
 from page_reading import token_in
 
 from webhook.domain.access import Role
 from webhook.domain.evaluation import MerchantConfig
-from webhook.storage.configs import save_configs
 from webhook.storage.keys import prefix_of
 
 AWAY, MISSING, NOT_YOURS, UNKNOWN, WRONG, MOVED = 401, 404, 403, 401, 400, 303

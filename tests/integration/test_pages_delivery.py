@@ -11,12 +11,12 @@ import pytest
 import sqlalchemy as sa
 from access_rows import FOREIGN, OWN, Site
 from flask.testing import FlaskClient
+from ingest_shop import save_configs
 from page_reading import page, shown, token_in
 
 from webhook.domain.access import Role
 from webhook.domain.action import DismissReason, Doing
 from webhook.domain.evaluation import MerchantConfig
-from webhook.storage.configs import save_configs
 from webhook.storage.database import Database
 from webhook.storage.tables import notification
 

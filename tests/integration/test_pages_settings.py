@@ -66,7 +66,12 @@ def form_of(text: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     for tag, attributes in Elements(body).found:
         name, kind = attributes.get("name"), attributes.get("type")
-        if tag == "input" and name and (kind not in ("checkbox", "radio") or "checked" in attributes):
+        if (
+            tag == "input"
+            and name
+            and "disabled" not in attributes
+            and (kind not in ("checkbox", "radio") or "checked" in attributes)
+        ):
             fields[name] = attributes.get("value") or ""
     for name, options in re.findall(r'<select[^>]*name="([^"]+)"[^>]*>(.*?)</select>', body, re.DOTALL):
         fields[name] = (re.findall(r'value="([^"]*)" selected', options) or re.findall(r'value="([^"]*)"', options))[0]
@@ -141,7 +146,9 @@ def test_a_masked_secret_is_kept_and_a_mask_of_nothing_is_refused_at_its_field(
     fields = form_of(page(merchant, HERE)) | {"slack.webhook_url": "https://hooks.slack.com/…wxyz", "do": "save"}
     refused = merchant.post(HERE, data=fields)
     assert refused.status_code == 422
-    assert "only a mask" in re.findall(r'id="slack.webhook_url-error">([^<]*)<', refused.text)[0]
+    assert (
+        "is a mask of nothing that is stored" in re.findall(r'id="slack.webhook_url-error">([^<]*)<', refused.text)[0]
+    )
 
 
 def test_wrong_input_is_kept_and_told_beside_its_field(site: Site, merchant: FlaskClient) -> None:
@@ -283,3 +290,27 @@ def test_lists_of_settings_are_the_same_over_each_database(database: Database, t
         assert [line.account_id for line in config_lines(connection, None, "100%", limit=9)] == ["acc_a"]
         assert count_configs(connection, frozenset({"acc_b"})) == 1
         assert config_lines(connection, frozenset(), limit=9) == []
+
+
+def test_what_staff_set_is_shown_kept_and_not_a_merchants_to_change(site: Site, merchant: FlaskClient) -> None:
+    save(site, a_config(channel_preferences={"slack": {"enabled": True, "channel": "#fraud-own"}}))
+    text = page(merchant, HERE)
+    assert "#fraud-own" in text
+    assert "slack.channel" not in form_of(text), "it cannot be typed into"
+    assert send(merchant, "save", threshold_0="40 %")[0] == 303
+    forged = merchant.post(HERE, data=form_of(page(merchant, HERE)) | {"slack.channel": "#elsewhere", "do": "save"})
+    assert (forged.status_code, "set by staff alone" in forged.text) == (422, True)
+    config = stored(site)
+    assert config is not None
+    assert (config.version, config.channel_preferences["slack"]["channel"]) == (2, "#fraud-own")
+
+
+def test_a_form_that_names_no_version_overwrites_nothing(site: Site, merchant: FlaskClient) -> None:
+    save(site, a_config())
+    fields = form_of(page(merchant, HERE))
+    nameless = fields | {"version": "", "restore_version": "1", "confirmed": "yes", "threshold-0": "99 %", "do": "save"}
+    for action in ("", "/restore", "/remove"):
+        merchant.post(HERE.replace("config?", f"config{action}?"), data=nameless)
+    config = stored(site)
+    assert config is not None
+    assert (config.version, config.conditions[0].threshold) == (1, 0.3)

@@ -15,7 +15,7 @@ from webhook.domain.configuration import config_of, document_of, masked_document
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.metric import metric_words
 from webhook.notifiers.outgoing import ForbiddenAddress
-from webhook.ports import SecretUnreadable, StoreUnavailable, UnknownMasks, VersionConflict
+from webhook.ports import SecretUnreadable, StaffOnly, StoreUnavailable, UnknownMasks, VersionConflict
 from webhook.storage.config_rows import StoredConfig
 from webhook.storage.records import TriggerFilter
 from webhook.storage.trigger_search import list_triggers
@@ -93,24 +93,24 @@ def edit(site: ConfigSite, account_id: str, alert_type: str, typed: Mapping[str,
 
 
 def _try(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
-    proposed = body.config_for(body.merchant_id)
     try:
-        editing.preview = site.preview(proposed, TRIED, site.clock())
+        config, _ = site.store.completed(body.config(), principal())
+        editing.preview = site.preview(config, TRIED, site.clock())
+    except (UnknownMasks, StaffOnly) as error:
+        _mark(editing, error)
     except StoreUnavailable:
         _refuse(editing, "", "The last days cannot be read now. Try again.", HTTPStatus.SERVICE_UNAVAILABLE)
-        return
-    editing.changed = _changes_to(editing.stored, proposed)
+    else:
+        editing.changed = changes(editing.stored.config if editing.stored else None, config)
 
 
 def _save(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
     try:
-        config, _ = site.store.completed(body.config())
+        config, _ = site.store.completed(body.config(), principal())
         site.check_urls(config)
-        (saved,) = site.store.save([config], principal(), site.clock(), expected=editing.version)
-    except UnknownMasks as error:
-        words = "This is only a mask, and there is nothing stored behind it: write it whole."
-        for place in error.places:
-            _refuse(editing, place.removeprefix("channels."), words, HTTPStatus.UNPROCESSABLE_ENTITY)
+        (saved,) = site.store.save([config], principal(), site.clock(), versions={editing.version})
+    except (UnknownMasks, StaffOnly) as error:
+        _mark(editing, error)
     except ForbiddenAddress as error:
         place, _, words = str(error).partition(": ")
         said = f"The address {words}." if words else f"{error}."
@@ -118,7 +118,7 @@ def _save(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
     except SecretUnreadable as error:
         _refuse(editing, "", f"Nothing was saved: {error}.", HTTPStatus.SERVICE_UNAVAILABLE)
     except VersionConflict:
-        _tell_conflict(site, editing, body)
+        _tell_conflict(site, editing, config)
     except StoreUnavailable:
         _refuse(editing, "", "Nothing was saved: the database is busy. Try again.", HTTPStatus.SERVICE_UNAVAILABLE)
     else:
@@ -129,13 +129,23 @@ def _save(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
         editing.warnings = warnings_of(config)
 
 
+def _mark(editing: Editing, error: UnknownMasks | StaffOnly) -> None:
+    """Beside the fields that it names."""
+    if isinstance(error, UnknownMasks):
+        told = {place: f"This {why}." for place, why in error.problems.items()}
+    else:
+        told = dict.fromkeys(error.places, "This is set by staff alone: ask for it.")
+    for place, words in told.items():
+        _refuse(editing, place.removeprefix("channels."), words, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
 def _refuse(editing: Editing, place: str, words: str, status: HTTPStatus) -> None:
     editing.errors, editing.status = {**editing.errors, place: words}, status
 
 
-def _tell_conflict(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
+def _tell_conflict(site: ConfigSite, editing: Editing, config: MerchantConfig) -> None:
     """From here on the form stands on the present version: who saves again has seen it."""
-    account_id, alert_type = body.merchant_id, body.alert_type
+    account_id, alert_type = config.account_id, config.alert_type
     versions = site.store.versions(account_id, alert_type, limit=_KEPT)
     seen = next((item for item in versions if item.version == editing.version and item.document), None)
     present = _stored(site, account_id, alert_type)
@@ -144,18 +154,10 @@ def _tell_conflict(site: ConfigSite, editing: Editing, body: ConfigBody) -> None
         by=versions[0].changed_by if versions else "",
         at=versions[0].created_at if versions else None,
         theirs=changes(before, present.config if present else None),
-        yours=_changes_to(present, body.config()),
+        yours=changes(present.config if present else None, config),
     )
     editing.stored, editing.version = present, present.config.version if present else 0
     editing.status = HTTPStatus.CONFLICT
-
-
-def _changes_to(stored: StoredConfig | None, proposed: MerchantConfig) -> list[Change]:
-    """A mask that was left as it was shown is no change."""
-    if stored is None:
-        return changes(None, proposed)
-    shown = config_of(proposed.account_id, _document(stored))
-    return changes(shown, proposed)
 
 
 def _stored(site: ConfigSite, account_id: str, alert_type: str) -> StoredConfig | None:

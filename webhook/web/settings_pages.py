@@ -20,16 +20,17 @@ from pydantic import Field, ValidationError
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from webhook.domain.configuration import config_of
+from webhook.domain.access import Right
+from webhook.domain.configuration import STAFF_SETTINGS, config_of
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.masking import NOT_YET
-from webhook.ports import ConfigNotFound, StoreUnavailable, VersionConflict
+from webhook.ports import ConfigNotFound, StaffOnly, StoreUnavailable, UnknownMasks, VersionConflict
 from webhook.storage.config_list import config_lines, count_configs, merchant_name
 from webhook.storage.configs import VersionRecord
 from webhook.web.access import principal
 from webhook.web.api import Api
-from webhook.web.config_api import AlertType, ConfigSite
-from webhook.web.config_document import AccountId
+from webhook.web.config_api import ConfigSite
+from webhook.web.config_document import AccountId, AlertType
 from webhook.web.config_editing import Editing, edit, editing_of, known_metrics
 from webhook.web.config_form import channel_parts
 from webhook.web.config_words import FIELDS, Change, changes
@@ -134,6 +135,7 @@ def _form(api: Api, asked: ConfigAddress, editing: Editing) -> str:
         channels=channel_parts(),
         part_names=FIELDS,
         not_yet=NOT_YET,
+        locked=() if principal().may(Right.DIRECT) else STAFF_SETTINGS,
         examples=_examples(editing.preview),
     )
 
@@ -187,7 +189,7 @@ def _restore(site: ConfigSite) -> Response:
             given["restore_version"] or 0,
             principal(),
             site.clock(),
-            expected=given["version"],
+            versions={given["version"] or 0},
         )
     except ConfigNotFound:
         raise NotFound from None
@@ -195,6 +197,8 @@ def _restore(site: ConfigSite) -> Response:
         flash(
             f"Nothing was restored: somebody has saved version {error.present} meanwhile. Look at it first.", "problem"
         )
+    except (StaffOnly, UnknownMasks):
+        flash("Nothing was restored: that version holds what staff alone may set. Ask for it.", "problem")
     except StoreUnavailable:
         flash("Nothing was restored: the database is busy. Try again.", "problem")
     else:
@@ -210,13 +214,16 @@ def _remove(api: Api, site: ConfigSite) -> Answer:
             name = merchant_name(connection, asked.account)
         return render_template("config_remove.html", asked=asked, merchant=name, version=version)
     try:
-        site.store.delete(asked.account, asked.type, principal(), site.clock(), expected=version)
+        site.store.delete(asked.account, asked.type, principal(), site.clock(), versions={version or 0})
     except ConfigNotFound:
         raise NotFound from None
     except VersionConflict as error:
         flash(
             f"Nothing was removed: somebody has saved version {error.present} meanwhile. Look at it first.", "problem"
         )
+        return redirect(url_for("pages.config", **asked.model_dump()), 303)
+    except StaffOnly:
+        flash("Nothing was removed: staff set a part of it, which goes with staff alone. Ask for it.", "problem")
         return redirect(url_for("pages.config", **asked.model_dump()), 303)
     flash("Removed. The general rule decides from now on; the history keeps what was.", "done")
     return redirect(url_for("pages.config_history", **asked.model_dump()), 303)
