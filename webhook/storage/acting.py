@@ -110,9 +110,11 @@ class AlertActions:
             )
 
     def resend(self, alert_id: str, channels: Sequence[str], doing: Doing) -> Acted:
-        """Send the alert as it stands on these channels, or on all that its merchant has."""
+        """Send the alert as it stands, or its end, on these channels, or on all that its merchant has."""
         with transaction(self._database) as connection:
-            session = _active(connection, alert_id, doing)
+            session = _locked(connection, alert_id, doing)
+            if session.status is AlertStatus.DISMISSED:
+                raise IllegalChange("the alert was dismissed as no attack: nothing more is sent of it")
             queued = tell_again(connection, self._channels, session, channels, doing)
             said = f"Message sent again on {', '.join(queued)}, asked for by {doing.actor}"
             acted = _change(connection, session, doing, {}, "resent", said=said, details={"channels": queued})

@@ -27,14 +27,15 @@ def list_triggers(connection: sa.Connection, wanted: TriggerFilter, limit: int =
         else:
             others.append(_named(wanted.account))
     newest = (log.c.created_at.desc(), log.c.id.desc())
-    statement = sa.select(*columns).where(*indexed, *others).order_by(*newest).limit(limit)
+    statement = sa.select(*columns).where(*indexed, *others).order_by(*newest).limit(limit + 1)
     horizon = _horizon(connection, indexed) if others else None
     if horizon is not None:
         at, row_id = horizon
         statement = statement.where(log.c.created_at >= at, (log.c.created_at > at) | (log.c.id >= row_id))
     records = [TriggerRecord(**row) for row in connection.execute(statement).mappings()]
-    if len(records) == limit:
-        return TriggerPage(records, (records[-1].created_at, records[-1].id))
+    if len(records) > limit:
+        last = records[limit - 1]
+        return TriggerPage(records[:limit], (last.created_at, last.id))
     return TriggerPage(records, horizon)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from pydantic import BaseModel, Field, PlainSerializer
 
 from webhook.domain.alert import AlertStatus, CommentType, SessionStatus
 from webhook.domain.explanation import Explanation
+from webhook.domain.report import METADATA, TIME_WINDOW
 from webhook.domain.severity import Severity
 from webhook.storage.records import AlertRecord, CommentRecord, NotificationRecord, TriggerRecord
 from webhook.web.readings import Reading
@@ -67,6 +69,8 @@ class MetricEntry(BaseModel):
     operator: str | None
     threshold_of: str | None = Field(description="`merchant` or `rule`.")
     met: bool | None
+    time_window: str | None = Field(description="Over what time it was taken, where whoever reported it said so.")
+    metadata: dict[str, Any] = Field(description="What came with it in the report.")
 
 
 class NotificationEntry(BaseModel):
@@ -118,7 +122,11 @@ class AlertDetail(BaseModel):
     dismiss_reason: str | None
     feedback: str | None
     metrics: list[MetricEntry]
-    raw_metrics: dict[str, Any]
+    raw_metrics: dict[str, Any] = Field(
+        description="What the source said of the event (labels; `event_metadata` of a report), with all values as "
+        "`detailed_breakdown`."
+    )
+    metadata: dict[str, Any] = Field(description="Which rule it was, its thresholds and where it came from.")
     escalation_history: dict[str, Any]
     notifications: list[NotificationEntry]
     actions_taken: list[ActionEntry]
@@ -286,6 +294,7 @@ def alert_entry(record: AlertRecord, channels: list[str]) -> AlertEntry:
 def alert_detail(
     record: AlertRecord,
     shown: Sequence[Reading],
+    annotations: Mapping[str, str],
     notifications: Sequence[NotificationRecord],
     actions: Sequence[CommentRecord],
 ) -> AlertDetail:
@@ -295,15 +304,16 @@ def alert_detail(
         **{name: getattr(record, name) for name in same.split()},
         suggested_action=action_text(record.suggested_action),
         summary_source=str(record.metadata.get("summary_source", "template")),
-        metrics=[_metric_entry(reading) for reading in shown],
-        raw_metrics=dict(record.metadata),
+        metrics=[_metric_entry(reading, annotations) for reading in shown],
+        raw_metrics={**record.metadata.get("labels", {}), "detailed_breakdown": dict(record.metrics)},
+        metadata={name: value for name, value in record.metadata.items() if name != "labels"},
         escalation_history=dict(record.escalation_history),
         notifications=[notification_entry(sent) for sent in notifications],
         actions_taken=_actions_taken(record, actions),
     )
 
 
-def _metric_entry(reading: Reading) -> MetricEntry:
+def _metric_entry(reading: Reading, annotations: Mapping[str, str]) -> MetricEntry:
     return MetricEntry(
         metric_name=reading.metric,
         metric_value=reading.value,
@@ -311,7 +321,18 @@ def _metric_entry(reading: Reading) -> MetricEntry:
         operator=reading.operator or None,
         threshold_of=reading.owner or None,
         met=reading.met if reading.threshold is not None else None,
+        time_window=annotations.get(TIME_WINDOW + reading.metric),
+        metadata=_object(annotations.get(METADATA + reading.metric, "{}")),
     )
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Of an annotation, which anybody's rule may have: what is no JSON object is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _actions_taken(record: AlertRecord, actions: Sequence[CommentRecord]) -> list[ActionEntry]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from typing import TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ from webhook.web.contracts import Charts
 from webhook.web.openapi import blueprint
 from webhook.web.problems import problem
 
+T = TypeVar("T")
 _ETAG = re.compile(r"[0-9]{1,10}")
 
 
@@ -60,6 +62,12 @@ def seen(connection: sa.Connection, alert_id: UUID) -> AlertRecord:
     if record is None:
         raise AlertNotFound(str(alert_id))
     return record
+
+
+def one_page(found: Sequence[T], limit: int) -> tuple[Sequence[T], T | None]:
+    """Of `limit` + 1 rows that were asked for: those to show, and the last of them where there are more."""
+    shown = found[:limit]
+    return shown, shown[-1] if len(found) > limit else None
 
 
 def answer(model: BaseModel, status: HTTPStatus = HTTPStatus.OK, *, version: int | None = None) -> Response:

@@ -8,13 +8,12 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from werkzeug.exceptions import NotFound
 
-from webhook.domain.access import MAY, Right
 from webhook.domain.alert import NotificationStatus
 from webhook.storage import queries
 from webhook.storage.records import NotificationFilter
 from webhook.storage.statistics import Interval, Period, PeriodStatistics, period_statistics
 from webhook.storage.trigger_search import list_triggers
-from webhook.web.access import principal, require
+from webhook.web.access import principal
 from webhook.web.answers import (
     Bucket,
     LettersChanged,
@@ -25,7 +24,7 @@ from webhook.web.answers import (
     notification_entry,
     trigger_entry,
 )
-from webhook.web.api import Api, answer
+from webhook.web.api import Api, answer, one_page
 from webhook.web.api_parameters import (
     LONGEST_PERIOD,
     LetterBody,
@@ -72,6 +71,12 @@ def log_blueprint(api: Api) -> APIBlueprint:
 def letters_blueprint(api: Api) -> APIBlueprint:
     """Dead letters: messages that were given up."""
     routes = blueprint("letters", "Dead letters")
+    _add_letters(routes, api)
+    _add_letter(routes, api)
+    return routes
+
+
+def _add_letters(routes: APIBlueprint, api: Api) -> None:
     errors = problems(404, 413, 415)
 
     @routes.get("/dead-letters", responses={200: NotificationList})
@@ -83,7 +88,6 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.post("/dead-letters/replay", responses={200: LettersChanged, **errors})
     def replay(body: LetterBody) -> Response:
         """Send all that match once more. Those of dismissed alerts stay."""
-        require(*MAY[Right.REPLAY])
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
         count = api.letters.replay(wanted, api.doing(None))
         return answer(LettersChanged(count=count, message="Queued"))
@@ -91,15 +95,15 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.post("/dead-letters/discard", responses={200: LettersChanged, **errors})
     def discard(body: LetterBody) -> Response:
         """Delete all that match."""
-        require(*MAY[Right.REPLAY])
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
         count = api.letters.discard(wanted, api.doing(None))
         return answer(LettersChanged(count=count, message="Discarded"))
 
+
+def _add_letter(routes: APIBlueprint, api: Api) -> None:
     @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404)})
     def replay_one(path: NotificationPath) -> Response:
         """Send one once more."""
-        require(*MAY[Right.REPLAY])
         wanted = NotificationFilter(accounts=principal().accounts)
         if not api.letters.replay(wanted, api.doing(None), str(path.notification_id)):
             raise NotFound("There is no such dead letter, or its alert was dismissed.")
@@ -108,20 +112,18 @@ def letters_blueprint(api: Api) -> APIBlueprint:
     @routes.delete("/dead-letters/<uuid:notification_id>", responses={200: LettersChanged, **problems(404)})
     def discard_one(path: NotificationPath) -> Response:
         """Delete one."""
-        require(*MAY[Right.REPLAY])
         wanted = NotificationFilter(accounts=principal().accounts)
         if not api.letters.discard(wanted, api.doing(None), str(path.notification_id)):
             raise NotFound("There is no such dead letter.")
         return answer(LettersChanged(count=1, message="Discarded"))
 
-    return routes
-
 
 def _notifications(api: Api, wanted: NotificationFilter, query: ListQuery) -> NotificationList:
     with api.database.read() as connection:
-        found = queries.list_notifications(connection, wanted, query.limit, query.cursor)
-    following = cursor(found[-1].created_at, found[-1].id) if len(found) == query.limit else None
-    return NotificationList(data=[notification_entry(sent) for sent in found], next_cursor=following)
+        found = queries.list_notifications(connection, wanted, query.limit + 1, query.cursor)
+    shown, last = one_page(found, query.limit)
+    following = last and cursor(last.created_at, last.id)
+    return NotificationList(data=[notification_entry(sent) for sent in shown], next_cursor=following)
 
 
 def _statistics(period: Period, found: PeriodStatistics) -> StatisticsAnswer:
