@@ -74,7 +74,7 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """What one form of the page does, and what is said then. It `asks` where the alert has changed, or where it `ends`."""
+    """What one form of the page does and says then. It `asks` where the alert has changed, or if it `ends`."""
 
     form: type[Parameters]
     act: Callable[[AlertActions, str, Any, Doing], object]
