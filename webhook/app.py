@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import SecretStr
+from werkzeug.wrappers import Response as AnyResponse
 
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
@@ -29,6 +30,7 @@ from webhook.storage.acting import AlertActions
 from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
 from webhook.storage.dead_letters import DeadLetters
+from webhook.storage.known_types import KnownTypes
 from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
@@ -47,6 +49,7 @@ from webhook.web.previewing import preview_answer
 from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.receiver_document import receiver_document
+from webhook.web.scraping import refused
 from webhook.web.tracing import trace_requests
 
 _CONNECTIONS = 20
@@ -76,10 +79,10 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
         clock=clock,
     )
     intake = ReportIntake(store, ReportRuns(database), settings.ingest, ingest_metrics, clock)
-    app.register_api(reports_blueprint(intake, ingest_door))
+    app.register_api(reports_blueprint(intake, KnownTypes(database), ingest_door))
     describe(app, receiver_document())
     _register_health(app, database)
-    _register_metrics(app, registry)
+    _register_metrics(app, registry, _text(settings.metrics_token) or "")
     _register_pages(app, settings, database, doors, clock)
     app.extensions["sentinel_database"] = database
     return app
@@ -209,9 +212,11 @@ def _register_health(app: Flask, database: Database) -> None:
     app.add_url_rule("/-/ready", "ready", ready)
 
 
-def _register_metrics(app: Flask, registry: CollectorRegistry) -> None:
-    def metrics() -> Response:
+def _register_metrics(app: Flask, registry: CollectorRegistry, token: str) -> None:
+    def metrics() -> AnyResponse:
         """Of all worker processes together, where there are several."""
+        if (refusal := refused(request.headers.get("Authorization", ""), token)) is not None:
+            return refusal
         shown = registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             shown = CollectorRegistry()

@@ -76,7 +76,7 @@ def rotate_api_key(prefix: str, grace: str) -> None:
             record, key = keys.rotate_key(connection, prefix, lasting, _shell(), datetime.now(UTC))
     except keys.KeyNotFound:
         fail([f"there is no key {prefix}"])
-    except (keys.KeyEnded, ValueError) as error:
+    except (keys.KeyEnded, keys.KeyReplaced, ValueError) as error:
         fail([str(error)])
     click.echo(f"{record.prefix}: {record.role}, shown this once; {prefix} goes on for {grace}:", err=True)
     click.echo(key)

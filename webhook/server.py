@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from webhook.app import create_app
 from webhook.config import Settings
+from webhook.connections import PatientWorker
 from webhook.logs import configure_logging
 
 
@@ -24,7 +25,7 @@ def run(settings: Settings, listener: socket.socket, *, workers: int, threads: i
         "bind": f"fd://{listener.fileno()}",
         "workers": workers,
         "threads": threads,
-        "worker_class": "gthread",
+        "worker_class": PatientWorker,
         "graceful_timeout": 10,
         "keepalive": 75,  # longer than Alertmanager's pauses between the groups of one route
         "loglevel": "warning",

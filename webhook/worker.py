@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import sqlalchemy as sa
 import structlog
@@ -40,6 +40,9 @@ from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.sweeping import Sweeping
 from webhook.web.worker_status import serve_status, status_app
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 IDLE = 0.1
 """Seconds between looks into an empty outbox."""
@@ -171,17 +174,16 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if options.metrics_port is not None:
-        worker.close = _closing(
-            worker.close, _serve_status(worker, options.metrics_host, options.metrics_port, registry)
-        )
+        token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
+        status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
+        worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
     log.info("worker_started", channels=sorted(worker.dispatcher.notifiers), model=settings.llm_model)
     worker.run(stop)
     log.info("worker_stopped")
 
 
-def _serve_status(worker: Worker, host: str, port: int, registry: CollectorRegistry) -> Callable[[], None]:
+def _serve_status(app: WSGIApplication, host: str, port: int) -> Callable[[], None]:
     """Return what ends it; raise ConfigError for an address that cannot be listened on."""
-    app = status_app(registry, healthy=worker.stuck, ready=worker.unready)
     try:
         return serve_status(app, host, port)
     except OSError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import page_rows as rows
 import pytest
+from access_rows import Site
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, Environment
@@ -82,3 +84,19 @@ def stranger(database: Database, clock: rows.Clock, charts: rows.FakeCharts) -> 
 def client(stranger: FlaskClient) -> FlaskClient:
     assert stranger.get(f"/login?token={rows.TOKEN}").status_code == 303
     return stranger
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """`make_site(setting=…)`: the whole application over an SQLite store of its own."""
+    made: list[Site] = []
+
+    def make(**settings: object) -> Site:
+        store = f"sqlite:///{tmp_path}/sentinel-{len(made)}.db"
+        made.append(Site(rows.open_store(store), settings=settings))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+        site.database.close()

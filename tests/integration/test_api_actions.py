@@ -198,6 +198,10 @@ def test_the_last_page_has_no_cursor_even_when_it_is_full(stranger: FlaskClient,
         last = get(stranger, path, limit=2, cursor=first["next_cursor"])
         assert (len(first["data"]), len(last["data"]), last["next_cursor"]) == (2, 2, None), path
         assert get(stranger, path, limit=4)["next_cursor"] is None, path
+    post(stranger, f"{alert_id}/acknowledge")
+    post(stranger, f"{alert_id}/snooze")
+    first = get(stranger, "audit", limit=1)
+    assert get(stranger, "audit", limit=1, before=first["next"])["next"] is None
     last = get(stranger, "alerts", page_size=2, page=2)["pagination"]
     assert (last["next_cursor"], last["total_count"], last["total_pages"]) == (None, 4, 2)
     assert get(stranger, "alerts", page_size=4)["pagination"]["next_cursor"] is None

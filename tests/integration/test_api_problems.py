@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 from webhook.domain.access import MAY, Role
 from webhook.storage.database import Database
 
-RECEIVER, REPORTS = "/api/v1/alerts/prometheus/webhook", "/api/v1/alerts/metrics"
+RECEIVER = "/api/v1/alerts/prometheus/webhook"
 DOCUMENT, LIVE = "/api/v1/openapi.json", "/live/events"
 OF_OWN = {"merchant_id": OWN, "alert_type": "CARD_TESTING"}
 QUERIES = {
@@ -151,14 +151,16 @@ def test_a_right_that_a_role_has_not_is_403_on_each_route(
 
 
 def test_too_many_requests_are_429(tmp_path_factory: pytest.TempPathFactory, routes: list[Route]) -> None:
-    """Who may deliver has no such limit, but who guesses keys has."""
+    """Of a delivery 503: Alertmanager does not come again after a 429. Who guesses keys is no Alertmanager."""
     sites = _site(tmp_path_factory, {"read": "1/hour", "write": "1/hour", "address": "off"})
     limited = next(sites)
     key = limited.keys[Role.ADMIN]
     for method, path in (("GET", "/api/v1/alerts"), ("POST", f"/api/v1/alerts/{limited.own}/acknowledge")):
         limited.client().open(path, method=method, headers={"X-API-Key": key})
-    others = [route for route in routes if route.path not in (RECEIVER, REPORTS)]
+    others = [route for route in routes if route.path != RECEIVER]
     assert wrong(others, lambda route: route.ask(limited, key), 429) == []
+    deliveries = [route for route in routes if route.path == RECEIVER]
+    assert wrong(deliveries, lambda route: route.ask(limited, key), 503) == []
     for _ in range(10):
         limited.client().post(RECEIVER, headers={"X-API-Key": "wrong"})
     assert wrong(routes, lambda route: route.ask(limited, "wrong"), 429) == []

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from webhook.domain.action import Doing
 from webhook.domain.alert import AlertStatus, NotificationStatus
-from webhook.storage.audit import record_audit
+from webhook.storage.audit import audit_row
 from webhook.storage.database import Database
 from webhook.storage.queries import notification_conditions
 from webhook.storage.records import NotificationFilter
-from webhook.storage.tables import alert_dynamic, notification
+from webhook.storage.tables import alert_dynamic, audit_log, notification
 from webhook.storage.transactions import transaction
 
 _FAILED, _PENDING = NotificationStatus.FAILED.value, NotificationStatus.PENDING.value
-_NAMED = 100
-"""How many ids the audit log names of one change."""
+_TOLD = (notification.c.id, notification.c.account_id, notification.c.alert_id)
 
 
 class DeadLetters:
@@ -35,22 +37,36 @@ class DeadLetters:
             sa.update(notification)
             .where(*_matching(wanted, notification_id), ~dismissed)
             .values(**_as_new(doing.now), requested_by=doing.actor)
-            .returning(n.id)
+            .returning(*_TOLD)
         )
         return self._change(again, "dead_letters_replayed", doing)
 
     def discard(self, wanted: NotificationFilter, doing: Doing, notification_id: str | None = None) -> int:
         """Delete all that match, or one; return how many."""
-        gone = sa.delete(notification).where(*_matching(wanted, notification_id)).returning(notification.c.id)
+        gone = sa.delete(notification).where(*_matching(wanted, notification_id)).returning(*_TOLD)
         return self._change(gone, "dead_letters_discarded", doing)
 
     def _change(self, statement: sa.UpdateBase, action: str, doing: Doing) -> int:
         with transaction(self._database) as connection:
-            ids = [row[0] for row in connection.execute(statement)]
-            if ids:
-                details = {"count": len(ids), "notification_ids": ids[:_NAMED]}
-                record_audit(connection, replace(doing.by, name=doing.actor), action, now=doing.now, details=details)
-            return len(ids)
+            changed = connection.execute(statement).all()
+            if changed:
+                connection.execute(sa.insert(audit_log), _audits(changed, action, doing))
+            return len(changed)
+
+
+def _audits(changed: Sequence[sa.Row[Any]], action: str, doing: Doing) -> list[dict[str, Any]]:
+    """One row for each alert, so that its merchant sees it."""
+    of_alert: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in changed:
+        of_alert[row.account_id, row.alert_id].append(row.id)
+    by = replace(doing.by, name=doing.actor)
+    return [
+        audit_row(
+            by, action, doing.now, account_id=account_id, alert_id=alert_id,
+            details={"count": len(ids), "notification_ids": ids},
+        )
+        for (account_id, alert_id), ids in of_alert.items()
+    ]  # fmt: skip
 
 
 def _matching(wanted: NotificationFilter, notification_id: str | None) -> list[sa.ColumnElement[bool]]:

@@ -308,6 +308,7 @@ audit_log = sa.Table(
     id_column(),
     sa.Column("actor", sa.String(255), nullable=False),  # as they call themselves
     sa.Column("authenticated_as", sa.String(255), nullable=False, server_default=""),  # the credential they came with
+    sa.Column("role", sa.String(16), nullable=False, server_default=""),  # theirs at that time
     sa.Column("address", sa.String(64), nullable=False, server_default=""),
     sa.Column("action", sa.String(64), nullable=False),
     sa.Column("account_id", sa.String(255)),  # none for what belongs to no merchant
@@ -333,6 +334,7 @@ api_key = sa.Table(
     time_column("expires_at", nullable=True),
     time_column("revoked_at", nullable=True),
     time_column("last_used_at", nullable=True),
+    sa.Column("replaced_by", sa.String(16)),  # prefix of the key that a rotation made of it
     sa.CheckConstraint("role IN ('admin', 'ops', 'merchant')", name="role"),
 )
 

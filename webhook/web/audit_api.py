@@ -11,9 +11,10 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
 from webhook.domain.access import MAY, Right
-from webhook.storage.audit import AuditFilter, AuditRecord, list_audit
+from webhook.storage.audit import STAFF, AuditFilter, AuditRecord, list_audit
 from webhook.storage.database import Database
 from webhook.web.access import require
+from webhook.web.api import one_page
 from webhook.web.openapi import blueprint
 from webhook.web.parameters import Instant, Place, Text, cursor
 
@@ -44,7 +45,10 @@ class AuditQuery(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """`actor` is as they call themselves, `authenticated_as` the credential by which they were let in."""
+    """`actor` is as they call themselves, `authenticated_as` the credential by which they were let in.
+
+    Merchants are told `staff` in both of whoever is none of theirs, and no addresses.
+    """
 
     audit_id: str
     actor: str
@@ -71,21 +75,23 @@ def audit_blueprint(database: Database) -> APIBlueprint:
         """Who changed what, newest first."""
         asking = require(*MAY[Right.AUDIT])
         with database.read() as connection:
-            found = list_audit(connection, query.wanted(), accounts=asking.accounts, limit=query.limit)
-        following = cursor(found[-1].created_at, found[-1].id) if len(found) == query.limit else None
-        # Where staff call from is no merchant's business.
-        shown = [_entry(record, addresses=asking.accounts is None) for record in found]
+            found = list_audit(connection, query.wanted(), accounts=asking.accounts, limit=query.limit + 1)
+        listed, last = one_page(found, query.limit)
+        following = last and cursor(last.created_at, last.id)
+        # Who of the staff it was, and where anybody calls from, is no merchant's business.
+        shown = [_entry(record, whole=asking.accounts is None) for record in listed]
         return Response(AuditPage(data=shown, next=following).model_dump_json(), mimetype="application/json")
 
     return routes
 
 
-def _entry(record: AuditRecord, *, addresses: bool) -> AuditEntry:
+def _entry(record: AuditRecord, *, whole: bool) -> AuditEntry:
+    named = whole or not record.by_staff
     return AuditEntry(
         audit_id=record.id,
-        actor=record.actor,
-        authenticated_as=record.authenticated_as,
-        address=record.address if addresses else "",
+        actor=record.actor if named else STAFF,
+        authenticated_as=record.authenticated_as if named else STAFF,
+        address=record.address if whole else "",
         action=record.action,
         merchant_id=record.account_id,
         alert_id=record.alert_id,

@@ -17,6 +17,7 @@ from webhook.domain.payload import PayloadError, Rejected, parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
 from webhook.pipeline.together import Together
 from webhook.ports import AlertStore, AlreadyAnswered, Answer, StoreUnavailable
+from webhook.web.depth import load_json
 from webhook.web.ingest_door import IngestDoor
 from webhook.web.problems import problem
 from webhook.web.repeating import BadRequestId, again, repeatable_request
@@ -68,14 +69,13 @@ def register_receiver(
 def _parse(request: Request) -> list[Trigger | Rejected]:
     """Raise PayloadError for what is no payload, RequestEntityTooLarge for what is too long."""
     try:
-        payload = json.loads(request.get_data())
-    except RecursionError as error:
-        raise PayloadError("the body is not JSON: nested too deeply") from error
+        payload = load_json(request.get_data())
     except ValueError as error:
         raise PayloadError(f"the body is not JSON: {error}") from error
     if isinstance(payload, dict) and payload.get("truncatedAlerts"):
         log.warning("alerts_truncated", by="the sender's max_alerts", truncated=payload["truncatedAlerts"])
-    return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
+    urgent = bool(request.query_string) and request.args.get("priority") == "urgent"
+    return parse_payload(payload, urgent=urgent)
 
 
 def _answered(changes: Changes) -> Answer:

@@ -1,4 +1,8 @@
-"""`X-Request-ID`: a request that comes again is answered as it was the first time, and changes nothing."""
+"""A request that comes again is answered as it was the first time, and changes nothing.
+
+It is known by its X-Request-ID. A signed request without one is known by its signature, so that whoever copied it gains
+nothing; one that has it is signed with it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 
-from flask import Request, Response
+from flask import Request, Response, g
 from pydantic import ConfigDict, Field
 
 from webhook.domain.ledger import Changes
@@ -17,6 +21,8 @@ from webhook.web.api_parameters import Query
 from webhook.web.problems import problem
 
 HEADER = "X-Request-ID"
+SIGNED = "signature"
+"""In place of the credential, for a request that is called by its signature."""
 _NAME = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -41,6 +47,8 @@ def repeatable_request(
 ) -> RepeatableRequest | None:
     """The request by its own name, None when it has none; raise BadRequestId. Reads the body."""
     request_id = request.headers.get(HEADER)
+    if request_id is None:
+        request_id, credential = g.get("signature"), SIGNED  # whoever else holds a copy of it
     if request_id is None:
         return None
     if not _NAME.fullmatch(request_id):

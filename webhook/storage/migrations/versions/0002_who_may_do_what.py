@@ -31,6 +31,7 @@ def upgrade() -> None:
         table.create_index(op.f("ix_notification_created_at"), ["created_at"])
     with op.batch_alter_table("audit_log") as table:
         table.add_column(sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False))
+        table.add_column(sa.Column("role", sa.String(length=16), server_default="", nullable=False))
         table.add_column(sa.Column("address", sa.String(length=64), server_default="", nullable=False))
         table.add_column(sa.Column("account_id", sa.String(length=255), nullable=True))
         table.add_column(sa.Column("subject", sa.String(length=255), server_default="", nullable=False))
@@ -47,7 +48,7 @@ def downgrade() -> None:
         op.drop_table(name)
     with op.batch_alter_table("audit_log") as table:
         table.drop_index(op.f("ix_audit_log_account_id_created_at"))
-        for name in ("subject", "account_id", "address", "authenticated_as"):
+        for name in ("subject", "account_id", "address", "role", "authenticated_as"):
             table.drop_column(name)
     with op.batch_alter_table("notification") as table:
         table.drop_index(op.f("ix_notification_comment_id"))
@@ -108,6 +109,7 @@ def _api_key() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("replaced_by", sa.String(length=16), nullable=True),
         sa.CheckConstraint("role IN ('admin', 'ops', 'merchant')", name=op.f("ck_api_key_role")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_key")),
         sa.UniqueConstraint("prefix", name=op.f("uq_api_key_prefix")),
