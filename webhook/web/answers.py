@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -11,9 +10,9 @@ from pydantic import BaseModel, Field, PlainSerializer
 
 from webhook.domain.alert import AlertStatus, CommentType, SessionStatus
 from webhook.domain.explanation import Explanation
-from webhook.domain.report import METADATA, TIME_WINDOW
 from webhook.domain.severity import Severity
 from webhook.storage.records import AlertRecord, CommentRecord, NotificationRecord, TriggerRecord
+from webhook.web.metric_answers import MetricEntry, metric_entry
 from webhook.web.readings import Reading
 
 
@@ -60,17 +59,6 @@ class AlertEntry(BaseModel):
 class AlertList(BaseModel):
     data: list[AlertEntry]
     pagination: Pagination
-
-
-class MetricEntry(BaseModel):
-    metric_name: str
-    metric_value: float
-    threshold: float | None
-    operator: str | None
-    threshold_of: str | None = Field(description="`merchant` or `rule`.")
-    met: bool | None
-    time_window: str | None = Field(description="Over what time it was taken, where whoever reported it said so.")
-    metadata: dict[str, Any] = Field(description="What came with it in the report.")
 
 
 class NotificationEntry(BaseModel):
@@ -304,35 +292,13 @@ def alert_detail(
         **{name: getattr(record, name) for name in same.split()},
         suggested_action=action_text(record.suggested_action),
         summary_source=str(record.metadata.get("summary_source", "template")),
-        metrics=[_metric_entry(reading, annotations) for reading in shown],
+        metrics=[metric_entry(reading, annotations) for reading in shown],
         raw_metrics={**record.metadata.get("labels", {}), "detailed_breakdown": dict(record.metrics)},
         metadata={name: value for name, value in record.metadata.items() if name != "labels"},
         escalation_history=dict(record.escalation_history),
         notifications=[notification_entry(sent) for sent in notifications],
         actions_taken=_actions_taken(record, actions),
     )
-
-
-def _metric_entry(reading: Reading, annotations: Mapping[str, str]) -> MetricEntry:
-    return MetricEntry(
-        metric_name=reading.metric,
-        metric_value=reading.value,
-        threshold=reading.threshold,
-        operator=reading.operator or None,
-        threshold_of=reading.owner or None,
-        met=reading.met if reading.threshold is not None else None,
-        time_window=annotations.get(TIME_WINDOW + reading.metric),
-        metadata=_object(annotations.get(METADATA + reading.metric, "{}")),
-    )
-
-
-def _object(text: str) -> dict[str, Any]:
-    """Of an annotation, which anybody's rule may have: what is no JSON object is none."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _actions_taken(record: AlertRecord, actions: Sequence[CommentRecord]) -> list[ActionEntry]:
