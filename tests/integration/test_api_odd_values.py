@@ -73,6 +73,19 @@ def test_no_value_of_a_parameter_is_an_error_of_ours(site: Site) -> None:
     assert wrong == []
 
 
+def test_a_place_beyond_all_counts_is_one_and_a_nul_in_a_search_is_refused_by_its_name(site: Site) -> None:
+    for place in (f"9999999999999999.1.{HEX}", f"2147483648.1.{HEX}"):
+        assert asked(site, "GET", "/api/v1/alerts", {"sort_by": "occurrence_count", "cursor": place}) == 200
+    for method, path, name, needed in parameters(site):
+        if name in ("search", "label", "reason", "actor", "channel", "metric"):
+            answer = site.client().get(
+                path.replace("{alert_id}", site.own).replace("{image_format}", "png"),
+                query_string=needed | {name: "a\0b"},
+                headers={"Authorization": f"Bearer {rows.TOKEN}"},
+            )
+            assert [error["field"] for error in answer.get_json(force=True)["errors"]] == [name], (method, path)
+
+
 @settings(max_examples=60, derandomize=True, database=None)
 @given(data=st.data())
 def _any_text_is_taken_or_refused(site: Site, data: st.DataObject) -> None:
@@ -109,7 +122,7 @@ def test_what_only_the_database_finds_odd_is_a_400_and_nothing_to_try_again(
 
     monkeypatch.setattr(queries, "list_alerts", refused)
     monkeypatch.setattr("webhook.storage.acting.lock_sessions", refused)
-    monkeypatch.setattr("webhook.storage.store.lock_active_sessions", refused)
+    monkeypatch.setattr("webhook.storage.store.record", refused)
     assert asked(site, "GET", "/api/v1/alerts", {}) == 400
     assert asked(site, "POST", "/api/v1/alerts/{alert_id}/acknowledge", {}) == 400
     metric = {"metric_name": "block_rate", "metric_value": 0.5, "threshold": 0.3}
