@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import sqlalchemy as sa
 from flask import Flask, Response, request
 from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -22,6 +21,7 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
 from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import check_hosts
+from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.preview import preview
@@ -29,13 +29,14 @@ from webhook.pipeline.reports import ReportIntake
 from webhook.storage.acting import AlertActions
 from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
+from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.known_types import KnownTypes
 from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
+from webhook.storage.schema import unready
 from webhook.storage.store import AlertStore
-from webhook.storage.tables import alert_trigger_log
 from webhook.web.api import Api
 from webhook.web.config_api import ConfigSite
 from webhook.web.contracts import ImageFormat, Theme
@@ -62,8 +63,9 @@ def utc_now() -> datetime:
 def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Flask:
     """Build the web application; raise ConfigError where it lacks a setting. `clock` gives the time in UTC."""
     app = application()
-    database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
     registry = CollectorRegistry()
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=_CONNECTIONS, meter=DatabaseMetrics(registry))
     trace_requests(app, registry)
     doors = _open_doors(app, settings, database, clock)
     ingest_door = _ingest_door(settings, doors, clock)
@@ -83,7 +85,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     describe(app, receiver_document())
     _register_health(app, database)
     _register_metrics(app, registry, _text(settings.metrics_token) or "")
-    _register_pages(app, settings, database, doors, clock)
+    _register_pages(app, settings, database, doors, clock, registry=registry)
     app.extensions["sentinel_database"] = database
     return app
 
@@ -161,7 +163,13 @@ def _text(secret: SecretStr | None) -> str | None:
 
 
 def _register_pages(
-    app: OpenAPI, settings: Settings, database: Database, doors: Doors, clock: Callable[[], datetime]
+    app: OpenAPI,
+    settings: Settings,
+    database: Database,
+    doors: Doors,
+    clock: Callable[[], datetime],
+    *,
+    registry: CollectorRegistry,
 ) -> None:
     history = PrometheusHistory(settings.prometheus_url)
     broadcaster = register_pages(
@@ -169,8 +177,8 @@ def _register_pages(
         Api(
             database=database,
             clock=clock,
-            actions=AlertActions(database, settings.ingest.channels),
-            letters=DeadLetters(database),
+            actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry)),
+            letters=DeadLetters(database, settings.ingest.channels),
             charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
             types=settings.ingest.types,
         ),
@@ -200,13 +208,8 @@ def _register_health(app: Flask, database: Database) -> None:
 
     def ready() -> Response:
         """200 when the database answers and has been migrated."""
-        try:
-            with database.read() as connection:
-                connection.execute(sa.select(alert_trigger_log.c.id).limit(1))
-        except sa.exc.SQLAlchemyError as error:
-            reason = type(getattr(error, "orig", None) or error).__name__
-            return Response(f"the database cannot be used: {reason}\n", status=503, mimetype="text/plain")
-        return Response("ready\n", mimetype="text/plain")
+        why_not = unready(database)
+        return Response(f"{why_not or 'ready'}\n", status=503 if why_not else 200, mimetype="text/plain")
 
     app.add_url_rule("/-/healthy", "healthy", healthy)
     app.add_url_rule("/-/ready", "ready", ready)

@@ -50,6 +50,7 @@ def compiled_templates() -> Iterator[None]:
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the webhook gives a server that stands still, raised: the machine of the tests does so for seconds."""
     monkeypatch.setattr("webhook.storage.database.LONGEST_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr("webhook.storage.database.LONGEST_STATEMENT_S", 2 * PATIENCE_S)
     monkeypatch.setattr("webhook.adapters.frequency.TIMEOUT_S", PATIENCE_S)
     monkeypatch.setattr("webhook.web.rates.REDIS_TIMEOUT_S", PATIENCE_S)
     monkeypatch.setattr("webhook.web.oidc.PROVIDER_TIMEOUT_S", PATIENCE_S)

@@ -143,6 +143,14 @@ def _served(site: Site) -> Iterator[str]:
     server.server_close()
 
 
+def test_a_signed_delivery_keeps_to_the_name_that_is_signed_with_it(make_site: Callable[..., Site]) -> None:
+    """Passed over as an unsigned one's is, a bad name would let copies in."""
+    site = make_site(ingest_hmac_secret=SECRET)
+    nobody = json.dumps({"alerts": []}).encode()
+    sent = [Sent(request_id="a b"), Sent(body=nobody, request_id="r-1"), Sent(request_id="r-1")]
+    assert [_send(site, one, one.headers(_now(site))).status_code for one in sent] == [400, 200, 422]
+
+
 def test_the_example_in_the_documentation_delivers(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
     (example,) = re.findall(r"```\n(t=\$\(date.*?)```", text, re.DOTALL)

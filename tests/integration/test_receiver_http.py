@@ -144,6 +144,7 @@ def test_an_empty_payload_is_fine(client: FlaskClient) -> None:
 def test_a_store_that_fails_asks_to_come_back(client: FlaskClient, database: Database) -> None:
     with database.write() as connection:
         connection.execute(sa.text("DROP TABLE alert_trigger_log"))
+        connection.execute(sa.text("DROP TABLE alembic_version"))
     response = client.post(PATH, json=payload(ALERT), headers=TOKEN)
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0

@@ -49,7 +49,7 @@ class AlertStore:
     ) -> Changes:
         with taking_places(self._places) as places, transaction(self._database) as connection:
             if request is not None:
-                look_up(connection, request)
+                look_up(connection, request, now)
             changes = decide_within_limits(connection, places, read(connection), decide, now)
             record(connection, changes, now)
             if request is not None:

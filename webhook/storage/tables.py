@@ -291,6 +291,7 @@ notification = sa.Table(
     time_column("failed_at", nullable=True),
     sa.Column("error_message", sa.Text),
     sa.Column("requested_by", sa.String(255)),  # the person who asked for it; what the system decided has none
+    time_column("replayed_at", nullable=True),  # when a person queued it again after it was given up
     *common_columns(),
     one_of("status", NotificationStatus),
     sa.CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name="lease"),

@@ -42,18 +42,29 @@ class Api:
     types: AlertTypes
 
     def doing(self, actor: str | None, version: int | None = None) -> Doing:
-        """Of this request: If-Match and `version` both have to hold where both are given."""
-        who, given = principal(), None if version is None else frozenset({version})
-        if request.if_match and not request.if_match.star_tag:
-            tags = request.if_match.as_set()
-            matched = frozenset(int(tag) for tag in tags if _ETAG.fullmatch(tag))
-            given = matched if given is None else matched & given
+        """Of this request, on the version that it names."""
+        who = principal()
         return Doing(
             actor=actor or who.name,
             by=who,
             now=self.clock(),
-            versions=given,
+            versions=named_versions(version),
         )
+
+
+def named_versions(version: int | None) -> frozenset[int] | None:
+    """Of what is to be changed; None: any. If-Match and `version` both have to hold where both are given."""
+    given = None if version is None else frozenset({version})
+    if if_match_given() and not request.if_match.star_tag:
+        tags = request.if_match.as_set()
+        matched = frozenset(int(tag) for tag in tags if _ETAG.fullmatch(tag))
+        given = matched if given is None else matched & given
+    return given
+
+
+def if_match_given() -> bool:
+    """Even where nothing in it can be read: whoever sends it does not want to change whatever there is."""
+    return "If-Match" in request.headers
 
 
 def seen(connection: sa.Connection, alert_id: UUID) -> AlertRecord:
@@ -84,7 +95,7 @@ def alert_routes(name: str, tag: str) -> APIBlueprint:
 
     @routes.errorhandler(VersionChanged)
     def changed(error: VersionChanged) -> Response:
-        status = HTTPStatus.PRECONDITION_FAILED if request.if_match else HTTPStatus.CONFLICT
+        status = HTTPStatus.PRECONDITION_FAILED if if_match_given() else HTTPStatus.CONFLICT
         return problem(status, f"{error}.", {"version": error.present}, ETag=f'"{error.present}"')
 
     return routes

@@ -9,7 +9,9 @@ from flask_openapi3.blueprint import APIBlueprint
 from werkzeug.exceptions import NotFound
 
 from webhook.domain.alert import NotificationStatus
+from webhook.domain.session import IllegalChange
 from webhook.storage import queries
+from webhook.storage.dead_letters import WORDS
 from webhook.storage.records import NotificationFilter
 from webhook.storage.statistics import Interval, Period, PeriodStatistics, period_statistics
 from webhook.storage.trigger_search import list_triggers
@@ -17,6 +19,7 @@ from webhook.web.access import principal
 from webhook.web.answers import (
     Bucket,
     LettersChanged,
+    LettersSkipped,
     MerchantFigure,
     NotificationList,
     StatisticsAnswer,
@@ -71,13 +74,6 @@ def log_blueprint(api: Api) -> APIBlueprint:
 def letters_blueprint(api: Api) -> APIBlueprint:
     """Dead letters: messages that were given up."""
     routes = blueprint("letters", "Dead letters")
-    _add_letters(routes, api)
-    _add_letter(routes, api)
-    return routes
-
-
-def _add_letters(routes: APIBlueprint, api: Api) -> None:
-    errors = problems(404, 413, 415)
 
     @routes.get("/dead-letters", responses={200: NotificationList})
     def dead(query: LetterQuery) -> Response:
@@ -85,12 +81,39 @@ def _add_letters(routes: APIBlueprint, api: Api) -> None:
         wanted = query.wanted(principal().accounts, NotificationStatus.FAILED)
         return answer(_notifications(api, wanted, query))
 
+    _add_replay(routes, api)
+    _add_discard(routes, api)
+    return routes
+
+
+def _add_replay(routes: APIBlueprint, api: Api) -> None:
+    errors = problems(404, 413, 415)
+
     @routes.post("/dead-letters/replay", responses={200: LettersChanged, **errors})
     def replay(body: LetterBody) -> Response:
-        """Send all that match once more. Those of dismissed alerts stay."""
+        """Send all that match once more, with what their merchants have set now.
+
+        Those of alerts that have ended stay, but for the word that they ended; `skipped` says which and why.
+        """
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
-        count = api.letters.replay(wanted, api.doing(None))
-        return answer(LettersChanged(count=count, message="Queued"))
+        done = api.letters.replay(wanted, api.doing(None))
+        skipped = [LettersSkipped(reason=why, count=done.skipped[why], message=WORDS[why]) for why in done.skipped]
+        return answer(LettersChanged(count=done.count, message="Queued", skipped=skipped))
+
+    @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404, 409)})
+    def replay_one(path: NotificationPath) -> Response:
+        """Send one once more, with what its merchant has set now; 409 says why it has to stay."""
+        wanted = NotificationFilter(accounts=principal().accounts)
+        done = api.letters.replay(wanted, api.doing(None), str(path.notification_id))
+        for why in done.skipped:
+            raise IllegalChange(WORDS[why])
+        if not done.count:
+            raise NotFound("There is no such dead letter.")
+        return answer(LettersChanged(count=1, message="Queued"))
+
+
+def _add_discard(routes: APIBlueprint, api: Api) -> None:
+    errors = problems(404, 413, 415)
 
     @routes.post("/dead-letters/discard", responses={200: LettersChanged, **errors})
     def discard(body: LetterBody) -> Response:
@@ -98,16 +121,6 @@ def _add_letters(routes: APIBlueprint, api: Api) -> None:
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
         count = api.letters.discard(wanted, api.doing(None))
         return answer(LettersChanged(count=count, message="Discarded"))
-
-
-def _add_letter(routes: APIBlueprint, api: Api) -> None:
-    @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404)})
-    def replay_one(path: NotificationPath) -> Response:
-        """Send one once more."""
-        wanted = NotificationFilter(accounts=principal().accounts)
-        if not api.letters.replay(wanted, api.doing(None), str(path.notification_id)):
-            raise NotFound("There is no such dead letter, or its alert was dismissed.")
-        return answer(LettersChanged(count=1, message="Queued"))
 
     @routes.delete("/dead-letters/<uuid:notification_id>", responses={200: LettersChanged, **problems(404)})
     def discard_one(path: NotificationPath) -> Response:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 
+import structlog
 from flask import Request, Response, g
 from pydantic import ConfigDict, Field
 
@@ -19,6 +20,8 @@ from webhook.domain.ledger import Changes
 from webhook.ports import AlreadyAnswered, Answer, RepeatableRequest
 from webhook.web.api_parameters import Query
 from webhook.web.problems import problem
+
+log = structlog.get_logger(__name__)
 
 HEADER = "X-Request-ID"
 SIGNED = "signature"
@@ -55,6 +58,26 @@ def repeatable_request(
         raise BadRequestId(f"{HEADER} must be 1 to 128 visible ASCII characters")
     body = request.query_string + b"\x00" + request.get_data()
     return RepeatableRequest(credential[:64], request_id, route, hashlib.sha256(body).hexdigest(), answer)
+
+
+def repeatable_delivery(
+    request: Request, route: str, credential: str, answer: Callable[[Changes], Answer]
+) -> RepeatableRequest | None:
+    """As `repeatable_request`, where an alert must not be lost to an optional header: a bad one is as good as none."""
+    try:
+        return repeatable_request(request, route, credential, answer)
+    except BadRequestId as error:
+        if not ignored(str(error)):
+            raise
+        return None
+
+
+def ignored(why: str) -> bool:
+    """Whether the header is passed over, which is logged. One that is signed is not: without it copies would pass."""
+    if "signature" in g:
+        return False
+    log.warning("request_id_ignored", reason=why)
+    return True
 
 
 def again(answered: AlreadyAnswered) -> Response:
