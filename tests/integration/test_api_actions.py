@@ -11,6 +11,7 @@ import page_rows as rows
 import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
+from ingest_shop import save_configs
 from page_rows import NOW, TOKEN
 from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
@@ -23,7 +24,6 @@ from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.ports import AlertNotFound, Receipt, TemporaryDeliveryError
 from webhook.storage.acting import AlertActions
-from webhook.storage.configs import save_configs
 from webhook.storage.database import Database
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.outbox import Outbox

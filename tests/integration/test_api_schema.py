@@ -76,7 +76,7 @@ class Driven:
 
     def letter(self, case: Any) -> None:
         alert_id = rows.insert_alert(self.site.database)
-        letter = rows.insert_notification(self.site.database, alert_id, status="FAILED")
+        letter = rows.insert_notification(self.site.database, alert_id, status="FAILED", channel="console")
         case.path_parameters["notification_id"] = letter
 
     def key(self, case: Any) -> None:

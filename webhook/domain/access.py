@@ -70,6 +70,9 @@ class Principal:
     def may_see(self, account_id: str) -> bool:
         return self.accounts is None or account_id in self.accounts
 
+    def may(self, right: Right) -> bool:
+        return self.role in MAY[right]
+
 
 SYSTEM_PRINCIPAL = Principal(SYSTEM, Role.ADMIN, "")
 """What no person does."""
