@@ -187,4 +187,4 @@ def _reason(entry: Entry) -> str:
     verdict = entry.verdict
     if verdict is not None and verdict.passed and entry.notify:
         return f"{verdict.reason}; {entry.notify}"
-    return verdict.reason if verdict is not None else entry.reason
+    return entry.reason or (verdict.reason if verdict is not None else "")

@@ -215,7 +215,8 @@ class _Fold:
             told_at = max(reached, *heard)
             rise = escalate(session, self._type.escalation, told_at)
             if rise is not None:
-                session = self._sessions[session.condition_fingerprint] = sessions.raised(session, rise)
+                session = sessions.told(sessions.raised(session, rise), told_at)
+                self._sessions[session.condition_fingerprint] = session
                 self._tell(session.condition_fingerprint, told_at)
 
     def _close(self, at: datetime, condition: str) -> None:

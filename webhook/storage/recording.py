@@ -13,7 +13,7 @@ from webhook.domain.ledger import Changes, Comment, Entry
 from webhook.domain.payload import Rejected
 from webhook.storage.announcements import announcement_rows
 from webhook.storage.bulk import Write, execute_writes
-from webhook.storage.flapping import FLAPPING, flapping_rows
+from webhook.storage.flapping import FLAPPING, end_flapping, flapping_rows
 from webhook.storage.sessions import session_values
 from webhook.storage.tables import (
     alert,
@@ -40,6 +40,7 @@ _LOG = Write("insert", alert_trigger_log)
 def record(connection: sa.Connection, changes: Changes, now: datetime) -> None:
     """Write a delivery's changes. Rows go in a fixed order, so that two writers rarely wait for each other."""
     _expire(connection, changes.expired, now)
+    end_flapping(connection, changes.calmed, now)
     opened = [changes.sessions[alert_id] for alert_id in changes.opened]
     opened.sort(key=lambda session: session.condition_fingerprint)
     known = [session for alert_id, session in changes.sessions.items() if alert_id not in changes.opened]
@@ -111,6 +112,7 @@ def _instance(instance: Instance, trigger: Trigger) -> dict[str, Any]:
         "account_id": trigger.account_id,
         "alert_type": trigger.alert_type,
         "alert_name": trigger.alert_name,
+        "source": instance.source,
         "severity": trigger.severity.value,
         "status": instance.status.value,
         "last_heard_at": instance.last_heard_at,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
 from webhook.domain.alert import (
+    ALERTMANAGER,
     AlertStatus,
     CommentType,
     NotificationStatus,
@@ -22,6 +26,9 @@ from webhook.storage.columns import (
     one_of,
     time_column,
 )
+
+TEXTS = ("merchant_name", "account_id", "title", "summary")
+"""Of an alert, that are searched."""
 
 alert = sa.Table(
     "alert",
@@ -48,6 +55,16 @@ alert = sa.Table(
     sa.Index(None, "created_at"),
 )
 
+# A part of a text is found by its trigrams; SQLite reads the table.
+sa.Index(
+    "ix_alert_texts",
+    *(alert.c[name] for name in TEXTS),
+    postgresql_using="gin",
+    postgresql_ops=dict.fromkeys(TEXTS, "gin_trgm_ops"),
+    postgresql_with={"fastupdate": "off"},  # else one delivery in thousands waits for the entries of all
+).ddl_if(dialect="postgresql")
+
+_newest: Sequence[sa.UnaryExpression[Any]] = (sa.desc("first_triggered_at"), sa.desc("alert_id"))
 alert_dynamic = sa.Table(
     "alert_dynamic",
     metadata,
@@ -76,6 +93,7 @@ alert_dynamic = sa.Table(
     time_column("snoozed_until", nullable=True),
     sa.Column("snoozed_by", sa.String(255)),
     time_column("last_notified_at", nullable=True),
+    sa.Column("last_notified_count", sa.Integer, nullable=False, server_default="0"),  # occurrences when last told
     sa.Column("version", sa.Integer, nullable=False),
     time_column("updated_at"),
     one_of("current_severity", Severity),
@@ -93,8 +111,9 @@ alert_dynamic = sa.Table(
         postgresql_where=sa.text("session_status = 'ACTIVE'"),
     ),
     sa.Index(None, "condition_fingerprint", "last_triggered_at"),
-    sa.Index(None, "status", "session_status"),
-    sa.Index(None, "current_severity", "first_triggered_at"),
+    # The gravest first, of all and of the active ones, each page of it read from the index alone.
+    sa.Index("ix_alert_dynamic_gravest", "current_severity", *_newest),
+    sa.Index("ix_alert_dynamic_status_gravest", "status", "current_severity", *_newest),
     sa.Index(None, "updated_at"),
 )
 
@@ -107,6 +126,7 @@ alert_instance = sa.Table(
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("alert_type", sa.String(64), nullable=False),
     sa.Column("alert_name", sa.String(255), nullable=False),
+    sa.Column("source", sa.String(32), nullable=False, server_default=ALERTMANAGER),  # who says that it fires
     sa.Column("severity", sa.String(2), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     time_column("last_heard_at"),  # to be firing
@@ -124,7 +144,7 @@ alert_trigger_log = sa.Table(
     metadata,
     id_column(),
     sa.Column("alert_id", sa.Uuid(as_uuid=False), sa.ForeignKey("alert.id", ondelete="SET NULL")),
-    sa.Column("source", sa.String(32), nullable=False),  # alertmanager, sweep
+    sa.Column("source", sa.String(32), nullable=False),  # alertmanager, grafana, metrics, sweep
     sa.Column("fingerprint", sa.String(128), nullable=False),
     sa.Column("condition_fingerprint", sa.String(32), nullable=False),
     sa.Column("alert_name", sa.String(255), nullable=False),

@@ -35,7 +35,7 @@ _ALERT_PLACE = r"^[0-9]{1,16}\.[0-9]{1,16}\.[0-9a-f]{32}$"
 
 def alert_cursor(place: AlertPlace) -> str:
     """The place after one alert of a list."""
-    return f"{place.value}.{microseconds(place.created_at)}.{UUID(place.id).hex}"
+    return f"{place.value}.{microseconds(place.at)}.{UUID(place.id).hex}"
 
 
 def _alert_place(text: object) -> AlertPlace:
