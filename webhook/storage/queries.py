@@ -233,6 +233,18 @@ def latest_verdicts(connection: sa.Connection, alert_ids: Sequence[str]) -> dict
     return {row.id: row.verdict or {} for row in connection.execute(statement)}
 
 
+def latest_annotations(connection: sa.Connection, alert_id: str) -> Mapping[str, str]:
+    """Of the trigger whose values the alert shows: the last counted one."""
+    log = alert_trigger_log.c
+    statement = (
+        sa.select(log.annotations)
+        .where(log.alert_id == alert_id, log.outcome.in_([outcome.value for outcome in COUNTED]))
+        .order_by(log.created_at.desc())
+        .limit(1)
+    )
+    return connection.scalar(statement) or {}
+
+
 def channels_of(connection: sa.Connection, alert_ids: Sequence[str]) -> dict[str, list[str]]:
     """The channels each alert was or will be told on, in alphabetical order."""
     statement = (

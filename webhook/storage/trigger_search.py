@@ -26,12 +26,12 @@ def list_triggers(connection: sa.Connection, wanted: TriggerFilter, limit: int =
     log = alert_trigger_log
     renamed = {"metrics": "metrics_data"}
     columns = [log.c[renamed.get(name, name)].label(name) for name in TriggerRecord.__slots__]
-    statement = sa.select(*columns).order_by(log.c.created_at.desc(), log.c.id.desc()).limit(limit)
+    statement = sa.select(*columns).order_by(log.c.created_at.desc(), log.c.id.desc()).limit(limit + 1)
     indexed, others = _indexed(wanted), _others(wanted)
     accounts = _accounts(connection, wanted)
     horizon = None
     if accounts is not None and len(accounts) != 1 and len(accounts) <= MERGED and not others:
-        statement = statement.where(log.c.id.in_(_merged(accounts, indexed, limit)))
+        statement = statement.where(log.c.id.in_(_merged(accounts, indexed, limit + 1)))
     else:
         indexed += within(log.c.account_id, wanted.accounts)
         if accounts is not None and len(accounts) == 1:
@@ -41,8 +41,9 @@ def list_triggers(connection: sa.Connection, wanted: TriggerFilter, limit: int =
         horizon = _horizon(connection, indexed) if others else None
         statement = statement.where(*indexed, *others, *_from(horizon))
     records = [TriggerRecord(**row) for row in connection.execute(statement).mappings()]
-    if len(records) == limit:
-        return TriggerPage(records, (records[-1].created_at, records[-1].id))
+    if len(records) > limit:
+        last = records[limit - 1]
+        return TriggerPage(records[:limit], (last.created_at, last.id))
     return TriggerPage(records, horizon)
 
 

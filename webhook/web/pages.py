@@ -10,14 +10,17 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import structlog
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
+from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response
 
+from webhook.domain.access import Right
 from webhook.domain.alert import AlertStatus, Outcome
 from webhook.domain.message import printable
 from webhook.domain.severity import Severity
@@ -25,7 +28,7 @@ from webhook.ports import StoreUnavailable
 from webhook.storage import queries
 from webhook.storage.trigger_search import list_triggers
 from webhook.web import readings, wording
-from webhook.web.access import principal
+from webhook.web.access import allow, principal
 from webhook.web.alert_page import add_alert_page
 from webhook.web.api import Api
 from webhook.web.api_actions import actions_blueprint
@@ -68,6 +71,8 @@ ERRORS = {
     503: "The database cannot be reached now. Alertmanager keeps alerts and sends them again. Try again later.",
 }
 
+log = structlog.get_logger(__name__)
+
 
 def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | None = None) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
@@ -79,25 +84,44 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | N
     pages, reader = _pages_blueprint(site, config), reader_blueprint()
     for page in (pages, reader):
         page.before_request(require_login(gate))
+        page.before_request(allow(Right.READ, Right.ACT))
     live, document = live_blueprint(database, broadcaster, clock, gate.still_in), document_blueprint()
     for protected in (live, document):
         protected.before_request(require_credentials(gate))
-    apis = [routes(site) for routes in (alerts_blueprint, actions_blueprint, log_blueprint, letters_blueprint)]
-    apis += [keys_blueprint(database, clock), audit_blueprint(database)]
-    if config is not None:
-        apis.append(config_blueprint(config))
-    for api in apis:
+        protected.before_request(allow(Right.READ, Right.READ))
+    for api, rights in _apis(site, config):
         api.before_request(require_credentials(gate))
+        api.before_request(allow(*rights))
         app.register_api(api)
     assets = _assets_blueprint()
     for blueprint in (login_blueprint(gate, doors.oidc), assets, swagger_blueprint(), live, document, pages, reader):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
     app.jinja_env.globals.update(has_settings=config is not None)
+    _add_error_handlers(app)
+    return broadcaster
+
+
+def _apis(site: Api, config: ConfigSite | None) -> list[tuple[APIBlueprint, tuple[Right, Right]]]:
+    """Each part of the API, with the rights to read there and to change something."""
+    apis = [
+        (alerts_blueprint(site), (Right.READ, Right.ACT)),
+        (actions_blueprint(site), (Right.READ, Right.ACT)),
+        (log_blueprint(site), (Right.READ, Right.ACT)),
+        (letters_blueprint(site), (Right.READ, Right.REPLAY)),
+        (keys_blueprint(site.database, site.clock), (Right.KEYS, Right.KEYS)),
+        (audit_blueprint(site.database), (Right.AUDIT, Right.AUDIT)),
+    ]
+    if config is not None:
+        apis.append((config_blueprint(config), (Right.CONFIGURE, Right.CONFIGURE)))
+    return apis
+
+
+def _add_error_handlers(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(DataError, _unstorable)
     for away in (OperationalError, PoolTimeout, StoreUnavailable):
         app.register_error_handler(away, _database_away)
-    return broadcaster
 
 
 def _assets_blueprint() -> Blueprint:
@@ -152,6 +176,12 @@ def _http_error(error: HTTPException) -> Response | tuple[str, int] | HTTPExcept
         if name.lower() in ("retry-after", "allow"):
             response.headers[name] = value
     return response
+
+
+def _unstorable(error: DataError) -> Response | tuple[str, int] | HTTPException:
+    """A value that the database cannot take, and that nobody refused before: the same again cannot help."""
+    log.warning("value_refused_by_the_database", path=request.path, error=type(error.orig).__name__)
+    return _http_error(BadRequest("A value is one that cannot be stored or looked up."))
 
 
 def _database_away(_error: Exception) -> Response | tuple[str, int]:

@@ -20,14 +20,14 @@ from pydantic import Field, ValidationError
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from webhook.domain.access import Right
+from webhook.domain.access import MAY, Right
 from webhook.domain.configuration import STAFF_SETTINGS, config_of
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.masking import NOT_YET
 from webhook.ports import ConfigNotFound, StaffOnly, StoreUnavailable, UnknownMasks, VersionConflict
 from webhook.storage.config_list import config_lines, count_configs, merchant_name
 from webhook.storage.configs import VersionRecord
-from webhook.web.access import principal
+from webhook.web.access import principal, require
 from webhook.web.api import Api
 from webhook.web.config_api import ConfigSite
 from webhook.web.config_document import AccountId, AlertType
@@ -82,13 +82,13 @@ def _address() -> ConfigAddress:
         asked = ConfigAddress.model_validate({name: request.args.get(name, "").strip() for name in ("account", "type")})
     except ValidationError:
         raise NotFound from None
-    if not principal().may_see(asked.account):
+    if not require(*MAY[Right.CONFIGURE]).may_see(asked.account):
         raise NotFound
     return asked
 
 
 def _overview(api: Api) -> str:
-    query, mine = SettingsQuery.leniently(request.args), principal().accounts
+    query, mine = SettingsQuery.leniently(request.args), require(*MAY[Right.CONFIGURE]).accounts
     with api.database.read() as connection:
         total = count_configs(connection, mine, query.account)
         pages = max(1, -(-total // LINES))
