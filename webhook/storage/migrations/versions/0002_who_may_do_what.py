@@ -15,7 +15,8 @@ _TEXTS = (
     "CREATE INDEX ix_alert_texts ON alert USING gin (merchant_name gin_trgm_ops, account_id gin_trgm_ops, "
     "title gin_trgm_ops, summary gin_trgm_ops) WITH (fastupdate = off)"
 )
-_REFUSED = ("42501", "0A000", "58P01")  # insufficient privilege, not available, its file is not installed
+# Insufficient privilege, not available, its file is not installed, it lies in a schema that is not searched.
+_REFUSED = ("42501", "0A000", "58P01", "42704")
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 _NEWEST = (sa.text("first_triggered_at DESC"), sa.text("alert_id DESC"))
