@@ -246,7 +246,10 @@ def main(
     """Measure the receiver beside Alerta; exit code 1 when a goal is short."""
     results = []
     with servers.postgresql() as server, ExitStack() as stack:
-        receivers = (_sentinel(stack, server, workers, threads), _alerta(stack, server, workers, threads, alerta))
+        receivers = (
+            _sentinel(stack, server, workers, threads),
+            _alerta(stack, server, workers, threads, alerta.absolute()),
+        )
         database_cpu = _server_cpu(server)
         for kind in kinds:
             for size in alerts:

@@ -133,7 +133,7 @@ TABLE = [
     Asked("POST", "/notifications/dead/replay", LOGIN, NOT_YOURS, MOVED, MOVED),
     Asked("POST", "/notifications/dead/discard", LOGIN, NOT_YOURS, MOVED, MOVED),
     Asked("GET", "/statistics", LOGIN, 200, 200, 200, hidden=FOREIGN),
-    Asked("GET", "/audit", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/audit", LOGIN, 200, 200, 200, path="/audit?action=alert", hidden=FOREIGN),
     Asked("GET", "/settings", LOGIN, 200, 200, 200, hidden=FOREIGN),
     *settings("GET", "", 200),
     *settings("POST", "", 200, FORM),
@@ -198,7 +198,7 @@ TABLE = [
           path="/api/v1/api-keys/{prefix}/rotate", json={}),
     Asked("POST", "/api/v1/api-keys/<prefix>/revoke", AWAY, NOT_YOURS, NOT_YOURS, 200,
           path="/api/v1/api-keys/{prefix}/revoke"),
-    Asked("GET", "/api/v1/audit", AWAY, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/api/v1/audit", AWAY, 200, 200, 200, path="/api/v1/audit?action=alert&limit=100", hidden=FOREIGN),
 ]
 # fmt: on
 
