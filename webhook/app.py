@@ -19,6 +19,7 @@ from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
+from webhook.domain.access import Right
 from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import check_hosts
 from webhook.pipeline.action_notes import ActionNotes
@@ -37,7 +38,10 @@ from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
 from webhook.storage.schema import unready
 from webhook.storage.store import AlertStore
+from webhook.summary_wiring import build_words
+from webhook.web.access import allow
 from webhook.web.api import Api
+from webhook.web.auth import require_credentials
 from webhook.web.config_api import ConfigSite
 from webhook.web.contracts import ImageFormat, Theme
 from webhook.web.doors import Doors, DoorSettings, open_doors
@@ -51,6 +55,7 @@ from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.receiver_document import receiver_document
 from webhook.web.scraping import refused
+from webhook.web.templates_api import TemplateSite, templates_blueprint
 from webhook.web.tracing import trace_requests
 
 _CONNECTIONS = 20
@@ -86,6 +91,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     _register_health(app, database)
     _register_metrics(app, registry, _text(settings.metrics_token) or "")
     _register_pages(app, settings, database, doors, clock, registry=registry)
+    _register_templates(app, settings, database, doors, clock, registry=registry)
     app.extensions["sentinel_database"] = database
     return app
 
@@ -186,6 +192,23 @@ def _register_pages(
         _config_site(settings, database, history, clock),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
+
+
+def _register_templates(
+    app: OpenAPI,
+    settings: Settings,
+    database: Database,
+    doors: Doors,
+    clock: Callable[[], datetime],
+    *,
+    registry: CollectorRegistry,
+) -> None:
+    words = build_words(settings, database, registry, clock)
+    site = TemplateSite(database, clock, words.surroundings, words.summaries, settings.summaries.budget)
+    routes = templates_blueprint(site)
+    routes.before_request(require_credentials(doors.gate))
+    routes.before_request(allow(Right.TEMPLATES, Right.TEMPLATES))
+    app.register_api(routes)
 
 
 def _config_site(

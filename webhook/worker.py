@@ -23,7 +23,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring
 from webhook.adapters.charts import MatplotlibCharts
-from webhook.adapters.llm import OpenAiSummariser
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
 from webhook.config import ConfigError, Settings
@@ -43,6 +42,7 @@ from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.schema import unready
 from webhook.storage.sweeping import Sweeping
+from webhook.summary_wiring import build_words
 from webhook.web.worker_status import serve_status, status_app
 
 if TYPE_CHECKING:
@@ -192,7 +192,11 @@ def run(settings: Settings) -> None:
         token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
-    log.info("worker_started", channels=sorted(worker.dispatcher.notifiers), model=settings.llm_model)
+    log.info(
+        "worker_started",
+        channels=sorted(worker.dispatcher.notifiers),
+        models=[model.name for model in settings.summaries.models],
+    )
     worker.run(stop)
     log.info("worker_stopped")
 
@@ -229,7 +233,7 @@ def build_worker(
     outbox = Outbox(database)
     history = PrometheusHistory(settings.prometheus_url)
     firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest_timeout(types) / 10))
-    model = _model(settings)
+    words = build_words(settings, database, registry, clock, parallel=options.parallel)
     owner = _owner()
     dispatcher = Dispatcher(
         outbox=outbox,
@@ -240,8 +244,8 @@ def build_worker(
         clock=clock,
         meter=metrics,
         alert_types=types,
-        summariser=model,
-        summary_budget=settings.llm_timeout,
+        summariser=words.summaries,
+        summary_budget=settings.summaries.budget,
         chart=AlertChart(history, MatplotlibCharts()),
         parallel=options.parallel,
     )
@@ -254,7 +258,7 @@ def build_worker(
         metrics=metrics,
         sweep_interval=options.sweep_interval or sweep_interval(types),
         clock=clock,
-        close=_closing(history.close, firing.close, database.close, *([model.close] if model else [])),
+        close=_closing(words.close, history.close, firing.close, database.close),
         why_unready=partial(unready, database),
     )
 
@@ -271,12 +275,6 @@ def shortest_timeout(types: AlertTypes) -> timedelta:
 def sweep_interval(types: AlertTypes) -> timedelta:
     """A twentieth of the shortest session timeout, between half a second and fifteen."""
     return min(max(shortest_timeout(types) / 20, timedelta(seconds=0.5)), timedelta(seconds=15))
-
-
-def _model(settings: Settings) -> OpenAiSummariser | None:
-    if settings.llm_model is None:
-        return None
-    return OpenAiSummariser(model=settings.llm_model, api_key=settings.llm_api_key, base_url=settings.llm_base_url)
 
 
 def _notifiers(settings: Settings) -> dict[str, Notifier]:

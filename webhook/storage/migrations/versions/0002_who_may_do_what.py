@@ -23,7 +23,15 @@ _NEWEST = (sa.text("first_triggered_at DESC"), sa.text("alert_id DESC"))
 _LOGGER = logging.getLogger(__name__)
 
 
-_ALTERED = ("alert_dynamic", "alert_instance", "alert_trigger_log", "alert_config", "notification", "audit_log")
+_ALTERED = (
+    "alert_dynamic",
+    "alert_instance",
+    "alert_trigger_log",
+    "alert_config",
+    "notification",
+    "audit_log",
+    "alert_template",
+)
 
 
 def upgrade() -> None:
@@ -37,6 +45,7 @@ def upgrade() -> None:
     _api_key()
     _handled_request()
     _lease()
+    _model_tokens()
     _columns()
 
 
@@ -67,6 +76,9 @@ def _columns() -> None:
     op.add_column(
         "alert_config", sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False)
     )
+    op.add_column(
+        "alert_template", sa.Column("created_by", sa.String(length=255), server_default="system", nullable=False)
+    )
     op.add_column("notification", sa.Column("requested_by", sa.String(length=255), nullable=True))
     op.add_column("notification", sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True))
     for column in (
@@ -84,7 +96,7 @@ def _columns() -> None:
 
 
 def downgrade() -> None:
-    for name in ("lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
+    for name in ("model_tokens", "lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
         op.drop_table(name)
     with op.batch_alter_table("audit_log") as table:
         table.drop_index(op.f("ix_audit_log_account_id_created_at"))
@@ -97,6 +109,7 @@ def downgrade() -> None:
         table.drop_column("requested_by")
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
+    op.drop_column("alert_template", "created_by")
     op.drop_column("alert_trigger_log", "position")
     op.drop_column("alert_instance", "source")
     op.drop_index("ix_alert_texts", "alert", if_exists=True)  # the extension may serve others
@@ -199,4 +212,13 @@ def _lease() -> None:
         sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
+    )
+
+
+def _model_tokens() -> None:
+    op.create_table(
+        "model_tokens",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("day", name=op.f("pk_model_tokens")),
     )
