@@ -204,7 +204,7 @@ def _register_templates(
     registry: CollectorRegistry,
 ) -> None:
     words = build_words(settings, database, registry, clock)
-    site = TemplateSite(database, clock, words.surroundings, words.summaries, settings.summaries.budget)
+    site = TemplateSite(database, clock, words.surroundings, words.summaries, settings.summary_chain.budget)
     routes = templates_blueprint(site)
     routes.before_request(require_credentials(doors.gate))
     routes.before_request(allow(Right.TEMPLATES, Right.TEMPLATES))

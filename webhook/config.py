@@ -169,16 +169,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_chain(self) -> Settings:
-        """`SENTINEL_LLM_*` is short for a chain of one."""
-        if self.llm_model is None:
-            return self
-        if self.summaries.models:
+        if self.llm_model is not None and self.summaries.models:
             raise ValueError("SENTINEL_LLM_MODEL: the configuration file names summaries.models too: leave one out")
-        model = ModelOptions(
-            name=self.llm_model[:64], model=self.llm_model, base_url=self.llm_base_url, api_key=self.llm_api_key
-        )
-        budget = {} if "budget" in self.summaries.model_fields_set else {"budget": self.llm_timeout}
-        self.summaries = self.summaries.model_copy(update={"models": [model], **budget})
         return self
 
     @field_validator("database_url")
@@ -224,6 +216,17 @@ class Settings(BaseSettings):
         values += [value for value in options if isinstance(value, SecretStr)]
         values += self.summaries.secrets()
         return [value.get_secret_value() for value in values if value is not None]
+
+    @property
+    def summary_chain(self) -> SummarySettings:
+        """As the file has it; `SENTINEL_LLM_*` is short for a chain of one."""
+        if self.llm_model is None:
+            return self.summaries
+        model = ModelOptions(
+            name=self.llm_model[:64], model=self.llm_model, base_url=self.llm_base_url, api_key=self.llm_api_key
+        )
+        budget = {} if "budget" in self.summaries.model_fields_set else {"budget": self.llm_timeout}
+        return self.summaries.model_copy(update={"models": [model], **budget})
 
     @property
     def secret_box(self) -> SecretBox:

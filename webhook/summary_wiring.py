@@ -40,7 +40,7 @@ def build_words(
     parallel: int = 8,
 ) -> Words:
     """`parallel`: messages that are written at once."""
-    wanted = settings.summaries
+    wanted = settings.summary_chain
     history = PrometheusHistory(settings.prometheus_url, timeout=wanted.budget.total_seconds() / BASELINE_SHARE)
     surroundings = Surroundings(SummaryFacts(database), history)
     if not wanted.models:

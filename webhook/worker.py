@@ -195,7 +195,7 @@ def run(settings: Settings) -> None:
     log.info(
         "worker_started",
         channels=sorted(worker.dispatcher.notifiers),
-        models=[model.name for model in settings.summaries.models],
+        models=[model.name for model in settings.summary_chain.models],
     )
     worker.run(stop)
     log.info("worker_stopped")
@@ -245,7 +245,7 @@ def build_worker(
         meter=metrics,
         alert_types=types,
         summariser=words.summaries,
-        summary_budget=settings.summaries.budget,
+        summary_budget=settings.summary_chain.budget,
         chart=AlertChart(history, MatplotlibCharts()),
         parallel=options.parallel,
     )
