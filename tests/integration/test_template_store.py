@@ -92,7 +92,13 @@ def test_what_the_store_knows_around_an_alert(shop: Shop) -> None:
     note = make_note(alert_id=shop.add_alert(started=NOW - timedelta(minutes=1)), first_triggered_at=NOW)
     assert facts.around(note).earlier.number == 0, "the alert itself is none"
     shop.add_alert(started=NOW - timedelta(days=3))
-    shop.add_alert(started=NOW - timedelta(days=2), current_severity="P1", status="RESOLVED", resolved_at=NOW)
+    shop.add_alert(
+        started=NOW - timedelta(days=2),
+        current_severity="P1",
+        status="RESOLVED",
+        session_status="RESOLVED",
+        resolved_at=NOW,
+    )
     shop.add_alert(started=NOW - timedelta(days=31))
     shop.add_alert(started=NOW - timedelta(days=1), account_id="acc_018")
     shop.add_alert(started=NOW - timedelta(days=1), alert_type="BLOCK_SURGE")
