@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from webhook.domain.alert import Outcome
-from webhook.domain.ledger import Entry
+from webhook.domain.evaluation import Verdict
 from webhook.domain.severity import Severity
 
 Change = Literal["appear", "vanish", "change"]
@@ -19,17 +19,19 @@ EXAMPLES = 5
 """Examples of each kind of change that are kept."""
 
 _COUNTED = frozenset((Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED))
+_JUDGED = _COUNTED | {Outcome.SUPPRESSED}
 _COUNTED_LOGGED = frozenset(outcome.value for outcome in _COUNTED)
 
 
 class StoredTrigger(NamedTuple):
-    """One row of the trigger log, by time and place in its delivery. `alert_id` is whatever tells alerts apart."""
+    """One row of the trigger log, by time and place in its delivery. `alert_id` is whatever tells alerts apart.
 
-    row_id: Any
+    `key` is its fingerprint and start. `own` is what the thresholds say that came with a report.
+    """
+
     at: datetime
     condition: str
-    fingerprint: str
-    starts_at: datetime
+    key: tuple[str, datetime]
     firing: bool
     severity: Severity
     alert_name: str
@@ -39,6 +41,16 @@ class StoredTrigger(NamedTuple):
     notify: str
     alert_id: Any
     swept: bool = False  # the sweep ended it: as of when it was last heard
+    own: Verdict | None = None
+
+
+class Decided(NamedTuple):
+    """What a fold says of one trigger; the reason is "" where it is the verdict's."""
+
+    outcome: Outcome
+    alert_id: Any
+    notify: str = ""
+    reason: str = ""
 
 
 class Example(NamedTuple):
@@ -47,7 +59,6 @@ class Example(NamedTuple):
     kind: Kind
     change: Change
     at: datetime
-    row_id: Any
     alert_name: str
     old: str
     new: str
@@ -82,14 +93,14 @@ class _Trace:
     """One alert on one side: its first trigger, and what the other side calls its triggers."""
 
     row: StoredTrigger
-    entry: Entry
+    decided: Decided
     counted: int = 0
     messages: list[tuple[datetime, str]] = field(default_factory=list)
-    others: Counter[Any] = field(default_factory=Counter)
+    others: dict[Any, None] = field(default_factory=dict)  # a set in order
 
     def note(self, at: datetime, told: str, other: Any) -> None:  # noqa: ANN401 - ids are opaque
         self.counted += 1
-        self.others[other] += 1
+        self.others[other] = None
         if told:
             self.messages.append((at, told))
 
@@ -97,32 +108,36 @@ class _Trace:
 class Comparison:
     """Trigger by trigger, then alert by alert: two are one alert where they have a trigger in common."""
 
-    def __init__(self) -> None:
+    def __init__(self, judge: Callable[[StoredTrigger], Verdict]) -> None:
+        """`judge` tells the verdict of a trigger, for the examples."""
+        self._judge = judge
         self._result = Replayed()
         self._old: dict[Any, _Trace] = {}
         self._new: dict[Any, _Trace] = {}
         self._kept: Counter[tuple[str, str]] = Counter()
 
-    def add(self, row: StoredTrigger, entry: Entry) -> None:
+    def add_all(self, rows: Iterable[StoredTrigger], decisions: Iterable[Decided]) -> None:
         result = self._result
-        result.triggers += 1
-        result.outcomes[row.outcome, entry.outcome.value] += 1
-        old_told, new_told = told_of(row.notify), told_of(entry.notify)
+        for row, decided in zip(rows, decisions, strict=True):
+            result.triggers += 1
+            result.outcomes[row.outcome, decided.outcome] += 1
+            if row.notify or decided.notify or row.outcome in _COUNTED_LOGGED or decided.outcome in _COUNTED:
+                self._add(row, decided)
+
+    def _add(self, row: StoredTrigger, decided: Decided) -> None:
+        old_told, new_told = told_of(row.notify), told_of(decided.notify)
         if old_told or new_told:
-            self._count_message(row, entry, old_told, new_told)
+            change = _count(self._result.messages, old_told, new_told)
+            if change is not None:
+                self._keep("message", change, row, decided)
         old = row.alert_id if row.outcome in _COUNTED_LOGGED else None
-        new = entry.alert_id if entry.outcome in _COUNTED else None
+        new = decided.alert_id if decided.outcome in _COUNTED else None
         if old is not None:
-            trace = self._old.get(old) or self._old.setdefault(old, _Trace(row, entry))
+            trace = self._old.get(old) or self._old.setdefault(old, _Trace(row, decided))
             trace.note(row.at, old_told, new)
         if new is not None:
-            trace = self._new.get(new) or self._new.setdefault(new, _Trace(row, entry))
+            trace = self._new.get(new) or self._new.setdefault(new, _Trace(row, decided))
             trace.note(row.at, new_told, old)
-
-    def _count_message(self, row: StoredTrigger, entry: Entry, old: str, new: str) -> None:
-        change = _count(self._result.messages, old, new)
-        if change is not None:
-            self._keep("message", change, row, entry)
 
     def result(self) -> Replayed:
         alerts = self._result.alerts
@@ -131,27 +146,32 @@ class Comparison:
             others = [other for other in trace.others if other is not None]
             if not others:
                 alerts.vanish += 1
-                self._keep("alert", "vanish", trace.row, trace.entry)
+                self._keep("alert", "vanish", trace.row, trace.decided)
             elif len(others) == 1 and _same(trace, self._new[others[0]]):
                 alerts.unchanged += 1
             else:
                 alerts.change += 1
-                self._keep("alert", "change", trace.row, trace.entry)
+                self._keep("alert", "change", trace.row, trace.decided)
         for trace in self._new.values():
             if not any(other is not None for other in trace.others):
                 alerts.appear += 1
-                self._keep("alert", "appear", trace.row, trace.entry)
+                self._keep("alert", "appear", trace.row, trace.decided)
         self._result.examples.sort(key=lambda example: (example.kind, example.at))
         return self._result
 
-    def _keep(self, kind: Kind, change: Change, row: StoredTrigger, entry: Entry) -> None:
+    def _keep(self, kind: Kind, change: Change, row: StoredTrigger, decided: Decided) -> None:
         self._kept[kind, change] += 1
         if self._kept[kind, change] > EXAMPLES:
             return
-        old, new = _words(row.outcome, row.notify), _words(entry.outcome.value, entry.notify)
-        self._result.examples.append(
-            Example(kind, change, row.at, row.row_id, row.alert_name, old, new, _reason(entry))
-        )
+        old, new = _words(row.outcome, row.notify), _words(decided.outcome, decided.notify)
+        self._result.examples.append(Example(kind, change, row.at, row.alert_name, old, new, self._why(row, decided)))
+
+    def _why(self, row: StoredTrigger, decided: Decided) -> str:
+        """Why the proposed configuration decides so: the verdict, and where it passes, what held a message back."""
+        if decided.reason or decided.outcome not in _JUDGED:
+            return decided.reason
+        verdict = self._judge(row)
+        return f"{verdict.reason}; {decided.notify}" if verdict.passed and decided.notify else verdict.reason
 
 
 def _same(old: _Trace, new: _Trace) -> bool:
@@ -159,7 +179,7 @@ def _same(old: _Trace, new: _Trace) -> bool:
         None not in old.others
         and old.counted == new.counted
         and old.messages == new.messages
-        and (old.row.outcome == Outcome.CREATED.value) == (new.entry.outcome is Outcome.CREATED)
+        and (old.row.outcome == Outcome.CREATED) == (new.decided.outcome is Outcome.CREATED)
     )
 
 
@@ -180,11 +200,3 @@ def told_of(notify: str) -> str:
 
 def _words(outcome: str, notify: str) -> str:
     return f"{outcome}, {notify}" if notify else outcome
-
-
-def _reason(entry: Entry) -> str:
-    """Why the proposed configuration decides so: the verdict, and where it passes, what held a message back."""
-    verdict = entry.verdict
-    if verdict is not None and verdict.passed and entry.notify:
-        return f"{verdict.reason}; {entry.notify}"
-    return verdict.reason if verdict is not None else entry.reason

@@ -5,6 +5,7 @@ Pure: what the store knew goes in, what it is to write comes out.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -28,7 +29,7 @@ from webhook.domain.alert import (
 from webhook.domain.evaluation import MerchantConfig, Verdict, evaluate
 from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back, restarted
 from webhook.domain.masking import NOT_YET
-from webhook.domain.occurrence import Delivery, classify
+from webhook.domain.occurrence import Delivery, classify, heard_again
 from webhook.domain.payload import Rejected
 from webhook.domain.throttle import Limit, NotificationPolicy, decide_notification, holding_limit, passes_limits
 
@@ -175,7 +176,7 @@ class _Ledger:
         self._new_id = new_id
         self._sessions = dict(known.sessions)
         self._instances = dict(known.instances)
-        self._notified = {key: list(times) for key, times in known.notified.items()}
+        self._notified = {key: sorted(times) for key, times in known.notified.items()}
         self._attacking = {condition: set(keys) for condition, keys in known.attacking.items()}
         self._flapping = dict(known.flapping)
         self._places = dict(known.places)
@@ -231,15 +232,7 @@ class _Ledger:
     ) -> None:
         """A suppressed instance is watched on, but keeps no session alive: what its merchant does not want is over."""
         known = self._instances.get(trigger.key)
-        heard = Instance(
-            trigger.fingerprint,
-            trigger.starts_at,
-            TriggerStatus.FIRING,
-            alert_id,
-            last_heard_at=self._now,
-            last_counted_at=self._now if counted else known.last_counted_at if known is not None else None,
-            last_passed_at=self._now if passed else known.last_passed_at if known is not None else None,
-        )
+        heard = heard_again(known, trigger.key, alert_id, self._now, passed=passed, counted=counted)
         self._keep(heard, trigger, received.condition)
 
     def _keep(self, instance: Instance, trigger: Trigger, condition: str) -> None:
@@ -334,7 +327,7 @@ class _Ledger:
         if isinstance(reason, Withheld):
             limit = holding_limit(policy, recent, self._now) if reason is Withheld.FREQUENCY else None
             return after, f"withheld:{reason}", limit
-        recent.append(self._now)
+        insort(recent, self._now)
         if reason is NotifyReason.FLAPPING:
             state = self._flapping[after.condition_fingerprint]
             self._remember(after.condition_fingerprint, replace(state, told_at=self._now), trigger)

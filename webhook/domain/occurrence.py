@@ -38,3 +38,24 @@ def classify(instance: Instance | None, settings: AlertTypeSettings, now: dateti
     if instance.last_counted_at is not None and now - instance.last_counted_at < settings.occurrence_interval:
         return Delivery.DUPLICATE, "counted within the occurrence interval"
     return Delivery.COUNTED, ""
+
+
+def heard_again(
+    known: Instance | None,
+    key: tuple[str, datetime],
+    alert_id: str | None,
+    now: datetime,
+    *,
+    passed: bool = True,
+    counted: bool = False,
+) -> Instance:
+    """What is recorded of an instance once it was heard to be firing; `known` is what was before."""
+    return Instance(
+        key[0],
+        key[1],
+        TriggerStatus.FIRING,
+        alert_id,
+        now,
+        now if counted else known.last_counted_at if known is not None else None,
+        last_passed_at=now if passed else known.last_passed_at if known is not None else None,
+    )

@@ -3,105 +3,222 @@
 Pure. Deliveries are decided by `ledger.decide`, as they were when they came; between them sessions are settled and
 rise by duration as the sweep does it, and people's closings happen when they happened. Compared are what the log
 says and what the fold says of each trigger, so a message that time alone caused (an end, a rise by duration) is not.
+
+Most deliveries hold nothing but what was heard before: duplicates, what is suppressed, one more occurrence of an
+attack of which people were told. They are decided by the ledger's own functions without the records that it makes
+for the store; what is not as plain as that goes through `decide`. A test holds both ways together.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import count, groupby
 from operator import attrgetter
 
 from webhook.domain import session as sessions
-from webhook.domain.alert import AlertSession, AlertStatus, Instance, SessionStatus, Trigger, TriggerStatus
-from webhook.domain.comparison import Comparison, Replayed, StoredTrigger, told_of
-from webhook.domain.evaluation import MerchantConfig
+from webhook.domain.alert import AlertSession, AlertStatus, Instance, Outcome, SessionStatus, Trigger, TriggerStatus
+from webhook.domain.comparison import Comparison, Decided, Replayed, StoredTrigger, told_of
+from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
 from webhook.domain.flapping import Flapping, calmed, holds_back
-from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide
+from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide, judge
+from webhook.domain.lull import Lull, lull_after
+from webhook.domain.occurrence import Delivery, classify, heard_again
+from webhook.domain.past import Past
+from webhook.domain.report import start_of
 from webhook.domain.severity import escalate
-from webhook.domain.throttle import LONGEST_WINDOW
+from webhook.domain.throttle import NotificationPolicy
+
+_PAUSE = 256  # deliveries
+_FIRING, _RESOLVED = TriggerStatus.FIRING, TriggerStatus.RESOLVED
+
+Key = tuple[str, datetime]
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What happened beside the triggers.
+def replay(
+    triggers: Iterable[StoredTrigger],
+    past: Past,
+    config: MerchantConfig,
+    settings: IngestSettings,
+    *,
+    pause: Callable[[], None] = lambda: None,
+    short: bool = True,
+) -> Replayed:
+    """Compare what was logged of one account's triggers of one type with what `config` would have made of them.
 
-    `closings`: when people closed the alert of a condition, by time. `sent`: when what was decided at a time about a
-    condition went out, None while it waits. `notified`: when people were told before the first trigger. `closed`:
-    instances whose alert a person had closed by then. `since`: of earlier triggers the outcome is only what later
-    ones build on; of those of a condition in `starts`, only from that time.
+    `pause` is called every few hundred deliveries and may raise. `short` is False where all goes through `decide`.
     """
-
-    since: datetime
-    closings: Sequence[tuple[datetime, str]] = ()
-    sent: Mapping[tuple[str, datetime], datetime | None] = field(default_factory=dict)
-    notified: Sequence[datetime] = ()
-    closed: frozenset[tuple[str, datetime]] = frozenset()
-    starts: Mapping[str, datetime] = field(default_factory=dict)
-
-
-def replay(triggers: Iterable[StoredTrigger], past: Past, config: MerchantConfig, settings: IngestSettings) -> Replayed:
-    """Compare what was logged of one account's triggers of one type with what `config` would have made of them."""
-    fold, comparison = _Fold(past, config, settings), Comparison()
-    for at, group in groupby(triggers, key=attrgetter("at")):
+    fold = _Fold(past, config, settings, short=short)
+    comparison = Comparison(fold.judge)
+    for number, (at, group) in enumerate(groupby(triggers, key=attrgetter("at"))):
+        if number % _PAUSE == 0:
+            pause()
         delivery = [row for row in group if at >= past.starts.get(row.condition, past.since)]
         if not delivery:
             continue
-        entries = fold.deliver(at, delivery)
+        decided = fold.deliver(at, delivery)
         if at >= past.since:
-            for row, entry in zip(delivery, entries, strict=True):
-                comparison.add(row, entry)
+            comparison.add_all(delivery, decided)
     return comparison.result()
 
 
 class _Fold:
     """The state that the store would hold."""
 
-    def __init__(self, past: Past, config: MerchantConfig, settings: IngestSettings) -> None:
+    def __init__(self, past: Past, config: MerchantConfig, settings: IngestSettings, *, short: bool) -> None:
         self._past = past
+        self._config = config
+        self._short = short
         self._key = (config.account_id, config.alert_type)
         self._configs = {self._key: config}
+        self._policy = NotificationPolicy.of(config)
+        self._by_own = config.enabled and not config.conditions
         self._settings = settings
         self._type = settings.types[config.alert_type]
         steps = self._type.escalation
         self._steps = [(step.severity.rank, step.duration) for step in steps if step.duration is not None]
         self._graver = max((rank for rank, _ in self._steps), default=0)
         self._closings = list(reversed(past.closings))
-        self._notified = list(past.notified)
+        self._elsewhere = list(reversed(past.notified))
+        self._notified: deque[datetime] = deque(maxlen=max(1, self._policy.max_per_hour, self._policy.max_per_day))
         self._sessions: dict[str, AlertSession] = {}
-        self._instances: dict[tuple[str, datetime], Instance] = {}
-        self._of_alert: defaultdict[str | None, set[tuple[str, datetime]]] = defaultdict(set)
-        self._firing_of: defaultdict[str, set[tuple[str, datetime]]] = defaultdict(set)  # by condition
+        self._lulls: dict[str, Lull | None] = {}
+        self._instances: dict[Key, Instance] = {}
+        self._of_alert: defaultdict[str | None, set[Key]] = defaultdict(set)
+        self._firing_of: defaultdict[str, set[Key]] = defaultdict(set)  # by condition
         self._fired: dict[str, datetime] = {}
         self._flapping: dict[str, Flapping] = {}
+        self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
         self._numbers = count(1)
 
-    def deliver(self, at: datetime, rows: Sequence[StoredTrigger]) -> list[Entry]:
+    def deliver(self, at: datetime, rows: Sequence[StoredTrigger]) -> list[Decided]:
         while self._closings and self._closings[-1][0] < at:
             self._close(*self._closings.pop())
+        while self._elsewhere and self._elsewhere[-1] < at:
+            self._note(self._elsewhere.pop())
         conditions = {row.condition for row in rows}
         for condition in conditions:
             self._pass_time(condition, at)
-        while self._notified and at - self._notified[0] >= LONGEST_WINDOW:
-            del self._notified[0]
-        received = [Received(self._trigger(row), row.condition) for row in rows]
+        begun = [row if row.own is None else self._begun(row, at) for row in rows]
+        decided = self._shortly(begun, at) if self._short else None
+        return decided if decided is not None else self._fully(begun, conditions, at)
+
+    def judge(self, row: StoredTrigger) -> Verdict:
+        return judge(self._config, _own(row), self._trigger(row))
+
+    def _passes(self, row: StoredTrigger) -> bool:
+        """As `judge` says it."""
+        if self._by_own and row.own is not None:
+            return row.own.passed
+        return met_by(self._config, row.metrics, row.labels) is not False
+
+    def _begun(self, row: StoredTrigger, at: datetime) -> StoredTrigger:
+        """A report goes on with a firing or begins one: that hangs on what became of the one before."""
+        fingerprint, stored = row.key
+        known = self._reported.get(fingerprint)
+        start = stored
+        if known is not None:
+            last = self._instances.get((fingerprint, known[1]))
+            detected_at = stored if stored != known[0] else None  # it began another firing when it came
+            start = start_of(last, self._type, detected_at, at, passed=self._passes(row))
+        self._reported[fingerprint] = (stored, start)
+        return row if start == stored else row._replace(key=(fingerprint, start))
+
+    def _shortly(self, rows: Sequence[StoredTrigger], at: datetime) -> list[Decided] | None:
+        """A delivery that only moves what is known; None where it holds more, and then nothing is changed."""
+        if len(rows) > 1 and len({row.key for row in rows}) < len(rows):
+            return None
+        found: list[tuple[Decided, Instance | None]] = []
+        counted: Counter[str] = Counter()
+        for row in rows:
+            decided = self._heard(row, at, counted) if row.firing else self._ended(row, at)
+            if decided is None:
+                return None
+            found.append(decided)
+        for row, (_, instance) in zip(rows, found, strict=True):
+            if instance is not None:
+                self._instances[row.key] = instance
+            keys = self._firing_of[row.condition]
+            (keys.add if row.firing else keys.discard)(row.key)
+        for condition, number in counted.items():
+            self._count(condition, number, at)
+        return [decided for decided, _ in found]
+
+    def _heard(
+        self, row: StoredTrigger, at: datetime, counted: Counter[str]
+    ) -> tuple[Decided, Instance | None] | None:
+        """As `_Ledger.enter` has it, of what begins nothing and tells nobody."""
+        key = row.key
+        instance = self._instances.get(key) or self._closed(key)
+        delivery, why = classify(instance, self._type, at)
+        alert_id = None if instance is None else instance.alert_id
+        if delivery is Delivery.STALE:
+            return (Decided(Outcome.STALE, alert_id, "", why), None) if row.own is None else None
+        if not self._passes(row):
+            return Decided(Outcome.SUPPRESSED, alert_id), heard_again(instance, key, alert_id, at, passed=False)
+        if delivery is Delivery.DUPLICATE:
+            return Decided(Outcome.DUPLICATE, alert_id, "", why), heard_again(instance, key, alert_id, at)
+        lull = self._lulls.get(row.condition)
+        if lull is None or instance is None or not instance.attacking or alert_id != lull.alert_id:
+            return None
+        if row.severity.rank > lull.rank or not lull.holds(at, self._type, counted[row.condition]):
+            return None
+        counted[row.condition] += 1
+        return Decided(lull.outcome, alert_id, lull.notify), heard_again(instance, key, alert_id, at, counted=True)
+
+    def _ended(self, row: StoredTrigger, at: datetime) -> tuple[Decided, Instance | None] | None:
+        instance = self._instances.get(row.key)
+        if instance is None:
+            return None
+        if instance.status is _RESOLVED:
+            return Decided(Outcome.RESOLVED, instance.alert_id, "", "already recorded"), None
+        ended = replace(instance, status=_RESOLVED, resolved_at=instance.last_heard_at if row.swept else at)
+        return Decided(Outcome.RESOLVED, instance.alert_id), ended
+
+    def _count(self, condition: str, number: int, at: datetime) -> None:
+        lull = self._lulls[condition]
+        assert lull is not None
+        lull.more += number
+        lull.last = self._fired[condition] = at
+
+    def _fully(self, rows: Sequence[StoredTrigger], conditions: set[str], at: datetime) -> list[Decided]:
+        for condition in conditions:
+            self._settle_up(condition)
+        received = [Received(self._trigger(row), row.condition, _own(row)) for row in rows]
         changes = decide(received, self._known(rows, conditions, at), self._settings, at, self._new_id)
         self._take(changes, {row.condition for row in rows if told_of(row.notify)}, at)
         for row in rows:
             keys = self._firing_of[row.condition]
-            (keys.add if row.firing else keys.discard)((row.fingerprint, row.starts_at))
+            (keys.add if row.firing else keys.discard)(row.key)
         for row in rows:
             if row.swept:
                 self._date_back(row)
-        return changes.entries
+        return [_decided(entry) for entry in changes.entries]
+
+    def _settle_up(self, condition: str) -> None:
+        """Count what came in a lull."""
+        lull = self._lulls.get(condition)
+        if lull is None or not lull.more:
+            return
+        session = self._sessions[condition]
+        active = session.session_status is SessionStatus.ACTIVE
+        self._sessions[condition] = replace(
+            session,
+            occurrence_count=session.occurrence_count + lull.more,
+            session_last_active=lull.last if active else session.session_last_active,
+            last_triggered_at=max(lull.last, session.last_triggered_at),
+            version=session.version + lull.more,
+        )
+        lull.room -= lull.more
+        lull.more = 0
 
     def _trigger(self, row: StoredTrigger) -> Trigger:
         return Trigger(
-            row.fingerprint,
-            TriggerStatus.FIRING if row.firing else TriggerStatus.RESOLVED,
-            row.starts_at,
+            row.key[0],
+            _FIRING if row.firing else _RESOLVED,
+            row.key[1],
             None,
             row.alert_name,
             self._key[1],
@@ -119,10 +236,10 @@ class _Fold:
     def _known(self, rows: Sequence[StoredTrigger], conditions: Iterable[str], at: datetime) -> Known:
         """As the store reads it for a delivery."""
         found = {name: self._sessions[name] for name in conditions if name in self._sessions}
-        keys = [(row.fingerprint, row.starts_at) for row in rows]
+        instances = {row.key: self._instances.get(row.key) or self._closed(row.key) for row in rows}
         return Known(
             sessions=found,
-            instances={key: self._instance(key) for key in keys if key in self._instances or key in self._past.closed},
+            instances={key: instance for key, instance in instances.items() if instance is not None},
             last_passed={item.alert_id: last for item in found.values() if (last := self._last_passed(item, at))},
             configs=self._configs,
             notified={self._key: self._notified},
@@ -134,13 +251,15 @@ class _Fold:
         fired = self._fired.get(condition)
         return fired is not None and at - fired < self._type.flapping_window
 
-    def _attacking(self, condition: str) -> set[tuple[str, datetime]]:
+    def _attacking(self, condition: str) -> set[Key]:
         found = ((key, self._instances.get(key)) for key in self._firing_of[condition])
         return {key for key, item in found if item is not None and item.alert_id is not None and item.attacking}
 
-    def _instance(self, key: tuple[str, datetime]) -> Instance:
-        known = self._instances.get(key)
-        return known or Instance(*key, TriggerStatus.FIRING, None, key[1], None, closed_by_person=True)
+    def _closed(self, key: Key) -> Instance | None:
+        """One that a person closed before."""
+        if key not in self._past.closed:
+            return None
+        return Instance(*key, _FIRING, None, key[1], None, closed_by_person=True)
 
     def _last_passed(self, session: AlertSession, at: datetime) -> datetime | None:
         if at - session.session_last_active < self._type.session_timeout:
@@ -151,56 +270,94 @@ class _Fold:
 
     def _firing(self, session: AlertSession) -> Iterator[Instance]:
         for key in self._of_alert[session.alert_id]:
-            if self._instances[key].status is TriggerStatus.FIRING:
+            if self._instances[key].status is _FIRING:
                 yield self._instances[key]
 
     def _take(self, changes: Changes, logged: set[str], at: datetime) -> None:
+        self._flapping.update((condition, state) for condition, (state, _) in changes.flapping.items())
         for session in changes.sessions.values():
             self._sessions[session.condition_fingerprint] = session
             self._fired[session.condition_fingerprint] = session.last_triggered_at
-        self._flapping.update((condition, state) for condition, (state, _) in changes.flapping.items())
         for key, (instance, _) in changes.instances.items():
-            before = self._instances.get(key)
-            if before is not None and before.alert_id != instance.alert_id:
-                self._of_alert[before.alert_id].discard(key)
-            self._instances[key] = instance
-            self._of_alert[instance.alert_id].add(key)
+            self._keep(key, instance)
         told = {announcement.session.condition_fingerprint for announcement in changes.announcements}
         for condition in told:
             self._tell(condition, at, withdrawn=condition in logged and (condition, at) not in self._past.sent)
+        last = {entry.alert_id: entry.notify for entry in changes.entries if entry.notify}
+        for session in changes.sessions.values():
+            self._calm_down(session.condition_fingerprint, last.get(session.alert_id, ""), at)
+
+    def _keep(self, key: Key, instance: Instance) -> None:
+        before = self._instances.get(key) or self._closed(key)
+        if before is not None and before.alert_id != instance.alert_id:
+            self._of_alert[before.alert_id].discard(key)
+        elif before is not None and before.closed_by_person and not instance.closed_by_person:
+            instance = replace(instance, closed_by_person=True)  # it is its alert that was closed
+        self._instances[key] = instance
+        self._of_alert[instance.alert_id].add(key)
+
+    def _calm_down(self, condition: str, notify: str, at: datetime) -> None:
+        """What the next occurrences get, if that is plain."""
+        state = self._flapping.get(condition)
+        flaps = state is not None and state.since is not None
+        session, recent = self._sessions[condition], self._notified
+        self._lulls[condition] = (
+            None if flaps else lull_after(notify, session, self._policy, recent, self._type, at)
+        )
 
     def _tell(self, condition: str, at: datetime, *, withdrawn: bool = False) -> None:
         """Counted once a delivery and alert, as the store does; what a person's closing took back is not."""
         if not withdrawn:
-            self._notified.append(at)
+            self._note(at)
         sent = self._past.sent.get((condition, at))
         if sent is not None:
             self._sessions[condition] = replace(self._sessions[condition], last_notified_at=sent)
 
+    def _note(self, at: datetime) -> None:
+        """People are told; the times stay in order, and no more are kept than a limit asks for."""
+        if self._notified and at < self._notified[-1]:
+            self._notified = deque(sorted((*self._notified, at)), self._notified.maxlen)
+        else:
+            self._notified.append(at)
+
     def _date_back(self, row: StoredTrigger) -> None:
-        key = (row.fingerprint, row.starts_at)
-        ended = self._instances[key]
+        ended = self._instances[row.key]
         if ended.resolved_at == row.at:
-            self._instances[key] = replace(ended, resolved_at=ended.last_heard_at)
+            self._instances[row.key] = replace(ended, resolved_at=ended.last_heard_at)
 
     def _pass_time(self, condition: str, now: datetime) -> None:
         """What the sweep made of the session since its last trigger; between two of them nothing changes but time."""
+        lull = self._lulls.get(condition)
+        if lull is not None and lull.outcome is Outcome.SESSION_UPDATED and lull.holds(now, self._type, 0):
+            return
         flapping = self._flapping.get(condition)
         if flapping is not None and flapping.since is not None and not holds_back(flapping, self._type, now):
             self._flapping[condition] = calmed(flapping, self._type, now)
-        session = self._sessions.get(condition)
-        if session is None:
+        if condition not in self._sessions:
             return
+        self._settle_up(condition)
         if self._steps:
-            self._rise(session, now)
-        if now - session.session_last_active < self._type.session_timeout:
-            return
-        instances = [self._instances[key] for key in self._of_alert[session.alert_id]]
-        settled = sessions.settle(self._sessions[condition], instances, now, self._type)
+            self._rise(self._sessions[condition], now)
+        if now - self._sessions[condition].session_last_active >= self._type.session_timeout:
+            self._settle(self._sessions[condition], now)
+
+    def _settle(self, session: AlertSession, now: datetime) -> None:
+        keys, condition = self._of_alert[session.alert_id], session.condition_fingerprint
+        for key in keys:
+            self._end_silent(key, now)
+        settled = sessions.settle(session, [self._instances[key] for key in keys], now, self._type)
         if settled.kind is sessions.SettlementKind.RESOLVE:
             del self._sessions[condition]
+            self._lulls.pop(condition, None)
             self._of_alert.pop(session.alert_id, None)
             self._firing_of.pop(condition, None)
+
+    def _end_silent(self, key: Key, now: datetime) -> None:
+        """Of reports nothing but silence tells that a firing is over."""
+        instance = self._instances[key]
+        silent = now - instance.last_heard_at > self._type.session_timeout
+        if key[0] in self._reported and instance.status is _FIRING and silent:
+            self._instances[key] = replace(instance, status=_RESOLVED, resolved_at=instance.last_heard_at)
 
     def _rise(self, session: AlertSession, now: datetime) -> None:
         if session.session_status is not SessionStatus.ACTIVE or session.severity.rank >= self._graver:
@@ -216,11 +373,13 @@ class _Fold:
             rise = escalate(session, self._type.escalation, told_at)
             if rise is not None:
                 session = self._sessions[session.condition_fingerprint] = sessions.raised(session, rise)
+                self._lulls[session.condition_fingerprint] = None
                 self._tell(session.condition_fingerprint, told_at)
 
     def _close(self, at: datetime, condition: str) -> None:
         """A person closed what was going on then; what fired for it stays closed."""
         self._pass_time(condition, at)
+        self._lulls.pop(condition, None)
         session = self._sessions.pop(condition, None)
         if session is None or session.status is not AlertStatus.ACTIVE:
             return
@@ -229,3 +388,20 @@ class _Fold:
 
     def _new_id(self) -> str:
         return str(next(self._numbers))
+
+
+def _decided(entry: Entry) -> Decided:
+    """With the reason where it is not the verdict's."""
+    reason = "" if entry.outcome in _BY_VERDICT else entry.reason
+    return Decided(entry.outcome, entry.alert_id, entry.notify, reason)
+
+
+_BY_VERDICT = (Outcome.SUPPRESSED, Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED)
+
+
+def _own(row: StoredTrigger) -> MerchantConfig | None:
+    """TEMPORARY until own is a verdict."""
+    from webhook.domain.evaluation import Condition
+    if row.own is None:
+        return None
+    return MerchantConfig("", "", conditions=tuple(c for c, _, _ in row.own.judged))

@@ -1,21 +1,21 @@
-"""The stored past of one account and alert type, for the replay: one ordered pass over plain rows."""
+"""The stored past of one account and alert type, for the replay: a few ordered passes over plain rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
-from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotifyReason, Outcome, TriggerStatus
 from webhook.domain.comparison import StoredTrigger
-from webhook.domain.replay import Past
+from webhook.domain.evaluation import Verdict
+from webhook.domain.past import Attack, Past, Wanted, beginnings, left_out
+from webhook.domain.report import SOURCE as REPORTS
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import LONGEST_WINDOW
 from webhook.storage.database import Database
@@ -24,6 +24,7 @@ from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_t
 _SWEEP = "sweep"
 _FIRING = TriggerStatus.FIRING.value
 _SEVERITIES = {severity.value: severity for severity in Severity}
+_AT_ONCE = 1000  # rows: between them others get their turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +33,20 @@ class StoredPast:
 
     database: Database
 
-    def read(
-        self,
-        account_id: str,
-        alert_type: str,
-        since: datetime,
-        earliest: datetime,
-        *,
-        remembered: timedelta,
-        limit: int,
-        labels: bool,
-    ) -> tuple[Past, list[StoredTrigger]]:
+    def read(self, wanted: Wanted) -> tuple[Past, list[StoredTrigger]]:
+        """`Past.since` is later than wanted where there are too many triggers."""
         with read_only(self.database) as connection:
-            past, first = read_past(connection, account_id, alert_type, since, earliest, remembered=remembered)
-            return past, read_triggers(connection, account_id, alert_type, first, limit, labels=labels)
+            attacks = _attacks(connection, wanted)
+            begun = beginnings(attacks, wanted.since, wanted.remembered)
+            begun = {condition: at for condition, at in begun.items() if at >= wanted.earliest}
+            first = min(begun.values(), default=wanted.since)
+            triggers = read_triggers(connection, wanted, first, begun)
+            since = wanted.since
+            if len(triggers) > wanted.limit:
+                triggers = _whole_deliveries(triggers[-wanted.limit - 1 :])
+                since = max(since, triggers[0].at) if triggers else since
+            starts, number = _starts(attacks, triggers, since, wanted.remembered)
+            return read_past(connection, wanted, attacks, Past(since, starts=starts, left_out=number)), triggers
 
 
 @contextmanager
@@ -57,170 +58,199 @@ def read_only(database: Database) -> Iterator[sa.Connection]:
         yield connection
 
 
-def read_past(
-    connection: sa.Connection,
-    account_id: str,
-    alert_type: str,
-    since: datetime,
-    earliest: datetime,
-    *,
-    remembered: timedelta,
-) -> tuple[Past, datetime]:
-    """What happened beside the triggers, and from when on triggers are wanted.
-
-    An attack that was going on at `since` is replayed from its beginning, with those that ended at most `remembered`
-    before the next one began, but not from before `earliest`.
-    """
+def _attacks(connection: sa.Connection, wanted: Wanted) -> list[Attack]:
+    """Alerts that were not closed before `earliest`."""
     a, d = alert.c, alert_dynamic.c
-    ours = sa.and_(a.account_id == account_id, a.alert_type == alert_type)
-    alerts = sa.select(
-        d.alert_id, d.condition_fingerprint, d.first_triggered_at, d.resolved_at, d.authenticated_as, d.status
-    ).select_from(alert_dynamic.join(alert, a.id == d.alert_id))
-    overlap = sa.or_(d.resolved_at.is_(None), d.resolved_at >= earliest)
-    rows = connection.execute(alerts.where(ours, overlap)).all()
-    starts: dict[str, datetime] = {}
-    for row in sorted(rows, key=attrgetter("first_triggered_at"), reverse=True):
-        begun = starts.get(row.condition_fingerprint, since)
-        if row.first_triggered_at < begun and (row.resolved_at is None or row.resolved_at >= begun - remembered):
-            starts[row.condition_fingerprint] = max(row.first_triggered_at, earliest)
-    first = min(starts.values(), default=since)
-    closings = sorted(
-        (row.resolved_at, row.condition_fingerprint)
-        for row in rows
-        if row.authenticated_as is not None and row.resolved_at is not None and row.resolved_at >= first
+    query = (
+        sa.select(d.condition_fingerprint, d.first_triggered_at, d.resolved_at, d.authenticated_as)
+        .select_from(alert_dynamic.join(alert, a.id == d.alert_id))
+        .where(
+            a.account_id == wanted.account_id,
+            a.alert_type == wanted.alert_type,
+            sa.or_(d.resolved_at.is_(None), d.resolved_at >= wanted.earliest),
+        )
     )
-    sent, notified = _messages(connection, account_id, alert_type, first, since=since, starts=starts)
-    closed = _closed(connection, account_id, alert_type, first)
-    return Past(since, closings, sent, notified, closed, starts), first
+    rows = connection.execute(query)
+    return [Attack(condition, begun, ended, by is not None) for condition, begun, ended, by in rows]
 
 
-def _messages(
-    connection: sa.Connection,
-    account_id: str,
-    alert_type: str,
-    first: datetime,
-    *,
-    since: datetime,
-    starts: Mapping[str, datetime],
-) -> tuple[dict[tuple[str, datetime], datetime | None], list[datetime]]:
-    """When what was decided went out, and when people were told of what is not replayed."""
+def _whole_deliveries(triggers: Sequence[StoredTrigger]) -> list[StoredTrigger]:
+    """Without the first delivery, part of which is missing."""
+    return [trigger for trigger in triggers if trigger.at != triggers[0].at]
+
+
+def _starts(
+    attacks: Sequence[Attack], triggers: Iterable[StoredTrigger], since: datetime, remembered: timedelta
+) -> tuple[dict[str, datetime], int]:
+    """From when on conditions are replayed, where that is not `since`, and how many alerts that leaves out.
+
+    An attack whose first trigger is not among those that are there cannot be.
+    """
+    begun = beginnings(attacks, since, remembered)
+    there = {(trigger.condition, trigger.at) for trigger in triggers if trigger.condition in begun}
+    unknown = {condition: since for condition, at in begun.items() if (condition, at) not in there}
+    later, number = left_out(attacks, unknown, remembered)
+    return {**begun, **later}, number
+
+
+def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attack], past: Past) -> Past:
+    """With what happened beside the triggers."""
+    first = min(past.starts.values(), default=past.since)
+    closings = sorted(
+        (attack.ended, attack.condition)
+        for attack in attacks
+        if attack.by_person and attack.ended is not None and attack.ended >= past.start_of(attack.condition)
+    )
+    sent: dict[tuple[str, datetime], datetime | None] = {}
+    notified = []
+    for condition, created_at, sent_at in _messages(connection, wanted, first):
+        if created_at < past.start_of(condition):
+            notified.append(created_at)
+        else:
+            sent[condition, created_at] = sent_at
+    closed = _closed(connection, wanted, past)
+    return Past(past.since, closings, sent, notified, closed, past.starts, past.left_out)
+
+
+def _messages(connection: sa.Connection, wanted: Wanted, first: datetime) -> Iterable[Any]:
+    """What counts for frequency limits, as `frequency.read_notified` has it, and when it went out."""
     n = notification.c
     query = (
         sa.select(alert.c.condition_fingerprint, n.created_at, sa.func.max(n.sent_at, type_=n.sent_at.type))
         .select_from(notification.join(alert, alert.c.id == n.alert_id))
         .where(
-            n.account_id == account_id,
-            n.alert_type == alert_type,
+            n.account_id == wanted.account_id,
+            n.alert_type == wanted.alert_type,
             n.created_at > first - LONGEST_WINDOW,
             n.reason != NotifyReason.RESOLVED.value,
+            n.requested_by.is_(None),
         )
         .group_by(n.alert_id, alert.c.condition_fingerprint, n.created_at)
         .order_by(n.created_at)
     )
-    sent: dict[tuple[str, datetime], datetime | None] = {}
-    notified = []
-    for condition, created_at, sent_at in connection.execute(query):
-        if created_at < starts.get(condition, since):
-            notified.append(created_at)
-        else:
-            sent[condition, created_at] = sent_at
-    return sent, notified
+    return connection.execute(query)
 
 
-def _closed(
-    connection: sa.Connection, account_id: str, alert_type: str, first: datetime
-) -> frozenset[tuple[str, datetime]]:
+def _closed(connection: sa.Connection, wanted: Wanted, past: Past) -> frozenset[tuple[str, datetime]]:
     i, d = alert_instance.c, alert_dynamic.c
     query = (
-        sa.select(i.fingerprint, i.starts_at)
+        sa.select(i.fingerprint, i.starts_at, d.condition_fingerprint, d.resolved_at)
         .select_from(alert_instance.join(alert_dynamic, d.alert_id == i.alert_id))
         .where(
-            i.account_id == account_id,
-            i.alert_type == alert_type,
+            i.account_id == wanted.account_id,
+            i.alert_type == wanted.alert_type,
             d.authenticated_as.is_not(None),
             d.status != AlertStatus.ACTIVE.value,
-            d.resolved_at < first,
         )
     )
-    return frozenset((row.fingerprint, row.starts_at) for row in connection.execute(query))
+    rows = connection.execute(query)
+    return frozenset((name, start) for name, start, condition, ended in rows if ended < past.start_of(condition))
 
 
 def read_triggers(
-    connection: sa.Connection, account_id: str, alert_type: str, first: datetime, limit: int, *, labels: bool
+    connection: sa.Connection, wanted: Wanted, first: datetime, begun: Mapping[str, datetime]
 ) -> list[StoredTrigger]:
-    """Triggers since `first`, at most `limit` and then the latest; by time and place in their delivery."""
-    log = alert_trigger_log.c
-    names = [
-        log.created_at,
-        log.condition_fingerprint,
-        log.fingerprint,
-        log.starts_at,
-        log.status,
-        log.severity,
-        log.alert_name,
-        log.outcome,
-        log.notify,
-        log.source,
-    ]
-    texts: list[sa.ColumnElement[Any]] = [log.id, log.alert_id, log.metrics_data, *([log.labels] if labels else [])]
-    if connection.dialect.name == "postgresql":
-        texts = [sa.cast(column, sa.Text) for column in texts]
-    columns: list[Any] = [sa.type_coerce(column, sa.types.NullType()) for column in (*names, *texts)]
+    """By time and place in their delivery; before `since` only of conditions in `begun`. One more than the limit."""
+    log, c = alert_trigger_log, alert_trigger_log.c
+    early = sa.and_(c.created_at >= first, c.condition_fingerprint.in_(sorted(begun)))
     query = (
-        sa.select(*columns)
+        sa.select(*_columns(connection.dialect.name, labels=wanted.labels))
+        .select_from(log)
         .where(
-            log.account_id == account_id,
-            log.alert_type == alert_type,
-            log.created_at >= first,
-            log.outcome != Outcome.REJECTED.value,
+            c.account_id == wanted.account_id,
+            c.alert_type == wanted.alert_type,
+            c.created_at >= first,
+            sa.or_(c.created_at >= wanted.since, early) if first < wanted.since else sa.true(),
+            c.outcome != Outcome.REJECTED.value,
         )
-        .order_by(log.created_at.desc(), log.position.desc())
-        .limit(limit)
+        .order_by(c.created_at.desc(), c.position.desc())
+        .limit(wanted.limit + 1)
     )
-    rows = connection.execute(query).fetchall()[::-1]
-    time = _reader_of_times(connection.dialect.name)
-    metrics = _documents([row[12] for row in rows])
-    all_labels = _documents([row[13] for row in rows]) if labels else repeat(_NO_LABELS)
-    return [
-        StoredTrigger(
-            row[10],
-            time(row[0]),
-            row[1],
-            row[2],
-            time(row[3]),
-            row[4] == _FIRING,
-            _SEVERITIES[row[5]],
-            row[6],
-            values,
-            texts_of,
-            row[7],
-            row[8],
-            row[11],
-            row[9] == _SWEEP,
-        )
-        for row, values, texts_of in zip(rows, metrics, all_labels, strict=False)
-    ]
-
-
-_NO_LABELS: Mapping[str, str] = {}
-
-
-def _documents(texts: Sequence[str]) -> list[Any]:
-    """All in one text: reading them one by one takes three times as long."""
-    found: list[Any] = json.loads(f"[{','.join(texts)}]")
+    found: list[StoredTrigger] = []
+    reader = _Reader(connection.dialect.name)
+    result = connection.execute(query)
+    while rows := result.fetchmany(_AT_ONCE):
+        found += reader.read(rows)
+        wanted.pause()
+    found.reverse()
     return found
 
 
-def _reader_of_times(dialect: str) -> Callable[[Any], datetime]:
-    """What the driver leaves undone: SQLite gives texts. Times repeat, so each is read once."""
+def _columns(dialect: str, *, labels: bool) -> list[Any]:
+    """As the driver has them: what SQLAlchemy makes of them costs more than to read them."""
+    c = alert_trigger_log.c
+    plain = [
+        c.created_at,
+        c.condition_fingerprint,
+        c.fingerprint,
+        c.starts_at,
+        c.status,
+        c.severity,
+        c.alert_name,
+        c.outcome,
+        c.notify,
+        c.source,
+    ]
+    texts: list[sa.ColumnElement[Any]] = [c.alert_id, c.metrics_data]
+    if labels:
+        texts.append(c.labels)
+    reports = sa.case((c.source == REPORTS, sa.cast(c.verdict, sa.Text)), else_=None)
     if dialect == "postgresql":
-        return lambda value: value.astimezone(UTC)
-    known: dict[str, datetime] = {}
+        texts = [sa.cast(column, sa.Text) for column in texts]
+    return [sa.type_coerce(column, sa.types.NullType()) for column in (*plain, reports, *texts)]
 
-    def time(text: str) -> datetime:
-        found = known.get(text)
-        if found is None:
-            found = known[text] = datetime.fromisoformat(text).replace(tzinfo=UTC)
-        return found
 
-    return time
+class _Reader:
+    """Rows as triggers. What repeats is made once and shared: times, keys, labels."""
+
+    def __init__(self, dialect: str) -> None:
+        self._times: dict[Any, datetime] = {}
+        self._keys: dict[tuple[str, Any], tuple[str, datetime]] = {}
+        self._labels: dict[str, Mapping[str, str]] = {}
+        self._texts = dialect == "sqlite"
+
+    def read(self, rows: Sequence[Any]) -> list[StoredTrigger]:
+        metrics = json.loads(f"[{','.join([row[12] for row in rows])}]")  # one by one takes three times as long
+        return [self._trigger(row, values) for row, values in zip(rows, metrics, strict=True)]
+
+    def _trigger(self, row: Any, metrics: Mapping[str, float]) -> StoredTrigger:  # noqa: ANN401 - as the driver has it
+        at, condition, fingerprint, start, status, severity, name, outcome, notify, source, verdict, alert_id = row[:12]
+        key = self._keys.get((fingerprint, start))
+        if key is None:
+            key = self._keys[fingerprint, start] = (fingerprint, self._time(start))
+        return StoredTrigger(
+            self._times.get(at) or self._time(at),
+            condition,
+            key,
+            status == _FIRING,
+            _SEVERITIES[severity],
+            name,
+            metrics,
+            _NO_LABELS if len(row) == _WITHOUT_LABELS else self._labels_of(row[13]),
+            outcome,
+            notify,
+            alert_id,
+            source == _SWEEP,
+            None if verdict is None else _own(json.loads(verdict)),
+        )
+
+    def _time(self, value: Any) -> datetime:  # noqa: ANN401 - SQLite gives texts
+        time = datetime.fromisoformat(value).replace(tzinfo=UTC) if self._texts else value.astimezone(UTC)
+        self._times[value] = time
+        return time
+
+    def _labels_of(self, text: str) -> Mapping[str, str]:
+        labels = self._labels.get(text)
+        if labels is None:
+            labels = self._labels[text] = json.loads(text)
+        return labels
+
+
+_WITHOUT_LABELS = 13
+_NO_LABELS: Mapping[str, str] = {}
+
+
+def _own(verdict: Mapping[str, Any]) -> Verdict:
+    """What the thresholds of a report said, whatever its merchant's did."""
+    own = verdict.get("own", verdict)
+    return Verdict(own.get("passed", True), own.get("reason", ""))

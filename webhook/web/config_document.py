@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from webhook.domain.evaluation import OPERATORS, BadPattern, Condition, MerchantConfig, compile_pattern
+from webhook.domain.evaluation import OPERATORS, Condition, MerchantConfig
 from webhook.domain.masking import NOT_YET
+from webhook.domain.patterns import BadPattern, check_work, compile_pattern
 from webhook.notifiers.settings import Channels
 
 _NUMERIC = (">", ">=", "<", "<=")
@@ -58,17 +59,26 @@ def _check_pattern(pattern: object) -> None:
 class FrequencyControl(_Strict):
     """Sliding windows over all alerts of the account and type."""
 
-    max_alerts_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 5
-    max_alerts_per_day: Annotated[int, Field(ge=0, le=100_000)] = 20
+    max_alerts_per_hour: Annotated[int, Field(ge=0, le=1000)] = 5
+    max_alerts_per_day: Annotated[int, Field(ge=0, le=10_000)] = 20
     min_interval_minutes: Annotated[float, Field(ge=0, le=1440)] = 0
 
 
+def _a_minute_or_never(minutes: float) -> float:
+    if 0 < minutes < 1:
+        raise ValueError("is less than a minute; 0 means never")
+    return minutes
+
+
 class NotificationStrategy(_Strict):
-    """`first`: when an alert opens; `thresholds`: at these counts; `interval_minutes`: while it lasts, 0 never."""
+    """`first`: when an alert opens; `thresholds`: at these counts; `interval_minutes`: while it lasts, 0 never.
+
+    Shorter than a minute is refused.
+    """
 
     first: bool = True
     thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000_000)]], Field(max_length=100)] = []
-    interval_minutes: Annotated[float, Field(ge=0, le=525_600)] = 60
+    interval_minutes: Annotated[float, Field(ge=0, le=525_600), AfterValidator(_a_minute_or_never)] = 60
 
 
 def _utc(value: datetime) -> datetime:
@@ -92,6 +102,16 @@ class Settings(_Strict):
     frequency_control: FrequencyControl | None = None
     notification_strategy: NotificationStrategy | None = None
     snooze_until: Instant | None = None
+
+    @field_validator("trigger_conditions")
+    @classmethod
+    def _patterns_end_soon(cls, entries: list[ConditionEntry]) -> list[ConditionEntry]:
+        """All of them are searched for at each trigger, beside other merchants' deliveries."""
+        try:
+            check_work(str(entry.threshold) for entry in entries if entry.operator == "regex")
+        except BadPattern as error:
+            raise ValueError(str(error)) from error
+        return entries
 
     def config_for(self, account_id: str) -> MerchantConfig:
         named = {"frequency_control", "notification_strategy", "snooze_until"}
