@@ -17,9 +17,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid5
 
 import click
 import psycopg
@@ -41,7 +43,14 @@ from webhook.storage.outbox import Outbox
 from webhook.storage.replaying import StoredPast
 from webhook.storage.store import AlertStore
 from webhook.storage.sweeping import Sweeping
-from webhook.storage.tables import metadata
+from webhook.storage.tables import (
+    alert,
+    alert_dynamic,
+    alert_instance,
+    alert_trigger_log,
+    metadata,
+    notification,
+)
 
 WANTED = 2.0
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -64,53 +73,87 @@ PRESENT = _config(Condition("block_rate", ">", 0.2))
 PROPOSALS = {"as it is": PRESENT, "3 rates": _config(*_RATES), "3 rates, 2 texts": _config(*_RATES, *_TEXTS)}
 
 
+@dataclass(slots=True)
+class _Firing:
+    starts_at: datetime
+    rates: dict[str, float]
+
+
 class Attacks:
-    """What each region's rules say: they begin and end to fire now and then."""
+    """What each region's rules say: they begin and end to fire now and then, and their rates move a little."""
 
     def __init__(self) -> None:
         self._chosen = random.Random(1)  # noqa: S311 - made up rows
-        self._starts: dict[tuple[str, str], datetime] = {}
+        self._firing: dict[tuple[str, str], _Firing] = {}
 
-    def delivery(self, now: datetime) -> list[dict[str, Any]]:
-        """All that fires, and what has just ended."""
-        return [alert for region in REGIONS for name, severity in RULES for alert in self._alert(region, name, severity, now)]
+    def delivery(self, now: datetime, *, over: bool) -> list[dict[str, Any]]:
+        """All that fires, and what has just ended: all of it where it is `over`."""
+        return [alert for region in REGIONS for rule in RULES for alert in self._alert(region, *rule, now, over=over)]
 
-    def _alert(self, region: str, name: str, severity: str, now: datetime) -> Iterator[dict[str, Any]]:
-        key, firing = (region, name), (region, name) in self._starts
-        turns = self._chosen.random() < (0.04 if firing else 0.02)
-        if not firing and not turns:
+    def _alert(self, region: str, name: str, severity: str, now: datetime, *, over: bool) -> Iterator[dict[str, Any]]:
+        key, firing = (region, name), (region, name) in self._firing
+        ends = firing and (over or self._chosen.random() < _ENDS)
+        if not firing and (over or self._chosen.random() >= _BEGINS):
             return
-        starts_at = self._starts.pop(key) if firing and turns else self._starts.setdefault(key, now)
-        rates = {name: repr(self._chosen.uniform(*span)) for name, span in _SPANS.items()}
+        rates = {metric: self._chosen.uniform(*span) for metric, span in _SPANS.items()}
+        one = self._firing.pop(key) if ends else self._firing.setdefault(key, _Firing(now, rates))
+        moved = {metric: repr(rate * self._chosen.uniform(0.97, 1.03)) for metric, rate in one.rates.items()}
         labels = {"alertname": name, "alert_type": TYPE, "severity": severity, "account_id": ACCOUNT, "region": region}
         yield {
-            "status": "resolved" if firing and turns else "firing",
+            "status": "resolved" if ends else "firing",
             "labels": labels | {"merchant_name": "Kahn & Co"},
-            "annotations": {"summary": "cards are tested", **rates},
-            "startsAt": starts_at.isoformat(),
+            "annotations": {"summary": "cards are tested", **moved},
+            "startsAt": one.starts_at.isoformat(),
             "endsAt": "0001-01-01T00:00:00Z",
             "fingerprint": f"{name}/{region}",
         }
 
 
 _SPANS = {"block_rate": (0.15, 0.6), "failed_auth_rate": (0.1, 0.6), "total": (40, 4000)}
+_BEGINS, _ENDS = 0.02, 0.05  # of each rule and region, at each repeat
 
 
 def fill(database: Database, triggers: int) -> int:
-    """Deliver until so many triggers are stored, the last of them just before NOW; return how many there are."""
+    """A day goes through the pipeline and is copied until there are so many triggers before NOW; return how many."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     save_configs(database, [PRESENT], NOW - LONGEST)
+    stored = _a_day(database, NOW - timedelta(days=1))
+    with database.write() as connection:
+        made = {table: [dict(row) for row in connection.execute(sa.select(table)).mappings()] for table in _COPIED}
+        days = 1
+        while stored * days < triggers and days < LONGEST.days:
+            _copy_of_day(connection, made, timedelta(days=days))
+            days += 1
+    return stored * days
+
+
+def _a_day(database: Database, start: datetime) -> int:
     store, attacks, stored = AlertStore(database), Attacks(), 0
     sweep = Sweep(Sweeping(database, SETTINGS.types, SETTINGS.channels), Outbox(database), SETTINGS.types)
-    at = NOW - LONGEST
-    while stored < triggers and at < NOW - _REPEAT:
+    at, end = start, start + timedelta(hours=23)
+    while at < end:
         at += _REPEAT
-        delivered = attacks.delivery(at)
+        delivered = attacks.delivery(at, over=at >= end)
         for late in (timedelta(0), timedelta(seconds=20)):  # the second Alertmanager
-            received = parse_payload({"alerts": delivered[: triggers - stored]})
-            stored += len(ingest(store, received, SETTINGS, at + late).entries)
-        sweep.run_once(at + _REPEAT / 2)
+            sweep.run_once(at + late - timedelta(seconds=1))
+            stored += len(ingest(store, parse_payload({"alerts": delivered}), SETTINGS, at + late).entries)
+    sweep.run_once(at + timedelta(minutes=20))
     return stored
+
+
+_COPIED = (alert, alert_dynamic, alert_instance, alert_trigger_log, notification)
+
+
+def _copy_of_day(connection: sa.Connection, made: Mapping[sa.Table, Sequence[Mapping[str, Any]]], back: timedelta) -> None:
+    """The same rows so much earlier, of alerts of their own."""
+    for table, rows in made.items():
+        connection.execute(sa.insert(table), [_earlier(row, back) for row in rows])
+
+
+def _earlier(row: Mapping[str, Any], back: timedelta) -> dict[str, Any]:
+    ids = {name: str(uuid5(UUID(row[name]), str(back))) for name in ("id", "alert_id") if row.get(name) is not None}
+    times = {name: value - back for name, value in row.items() if isinstance(value, datetime)}
+    return {**row, **ids, **times, **({"comment_id": None} if "comment_id" in row else {})}
 
 
 def copy(source: Database, target: Database) -> None:

@@ -14,7 +14,7 @@ from webhook.domain.action import DismissReason
 from webhook.domain.comparison import Replayed
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.summary import template_summary
-from webhook.pipeline.preview import Preview, preview
+from webhook.pipeline.preview import Preview, Previews
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import HistoryUnavailable, Receipt, Series
 from webhook.storage.configs import save_configs
@@ -73,7 +73,7 @@ class History:
 
 
 def previewed(shop: Shop, config: MerchantConfig, span: timedelta = DAY, history: Any = None) -> Preview:
-    return preview(StoredPast(shop.database), history, config, shop.settings, shop.now + MINUTE, span=span)
+    return Previews(StoredPast(shop.database), history, shop.settings).run(config, shop.now + MINUTE, span)
 
 
 def differences(result: Replayed) -> list[tuple[str, ...]]:

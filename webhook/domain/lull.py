@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from webhook.domain.alert import AlertSession, AlertTypeSettings, Outcome, SessionStatus, Withheld
+from webhook.domain.flapping import Flapping
 from webhook.domain.throttle import DEFAULT_POLICY, NotificationPolicy, limit_reached
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 _UNBOUNDED = 1 << 62
-_QUIET = tuple(f"withheld:{why}" for why in (Withheld.STRATEGY, Withheld.SNOOZED, Withheld.FREQUENCY))
+_FREQUENCY = f"withheld:{Withheld.FREQUENCY}"
+_QUIET = (_FREQUENCY, *(f"withheld:{why}" for why in (Withheld.STRATEGY, Withheld.SNOOZED, Withheld.FLAPPING)))
 
 
 @dataclass(slots=True)
@@ -45,17 +47,18 @@ def lull_after(
     session: AlertSession,
     policy: NotificationPolicy,
     recent: Sequence[datetime],
+    flapping: Flapping,
     settings: AlertTypeSettings,
     now: datetime,
 ) -> Lull | None:
-    """What follows an occurrence about which nobody was told, of a condition that does not flap; None: one cannot say.
+    """What follows an occurrence about which nobody was told; None: one cannot say.
 
     `recent` may only grow meanwhile, and is in order.
     """
     if notify not in _QUIET:
         return None
-    until = min((time for time in _times(session, policy, settings) if time > now), default=FOREVER)
-    if notify == _QUIET[2]:
+    until = min((time for time in _times(session, policy, flapping, settings) if time > now), default=FOREVER)
+    if notify == _FREQUENCY:
         limit = limit_reached(policy, recent, now)
         if limit is None:
             return None
@@ -68,7 +71,9 @@ def lull_after(
     return Lull(session.alert_id, outcome, notify, rank, until, room, session.last_triggered_at)
 
 
-def _times(session: AlertSession, policy: NotificationPolicy, settings: AlertTypeSettings) -> Iterator[datetime]:
+def _times(
+    session: AlertSession, policy: NotificationPolicy, flapping: Flapping, settings: AlertTypeSettings
+) -> Iterator[datetime]:
     for step in settings.escalation:
         if step.duration is not None:
             yield session.session_started_at + step.duration
@@ -79,6 +84,9 @@ def _times(session: AlertSession, policy: NotificationPolicy, settings: AlertTyp
     for snoozed_until in (policy.snoozed_until, session.snoozed_until):
         if snoozed_until is not None:
             yield snoozed_until
+    if flapping.since is not None:
+        for restart in flapping.restarts:
+            yield restart + settings.flapping_window
 
 
 def _counts(policy: NotificationPolicy, settings: AlertTypeSettings) -> Iterator[int]:

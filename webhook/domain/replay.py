@@ -11,8 +11,8 @@ for the store; what is not as plain as that goes through `decide`. A test holds 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import count, groupby
@@ -22,7 +22,7 @@ from webhook.domain import session as sessions
 from webhook.domain.alert import AlertSession, AlertStatus, Instance, Outcome, SessionStatus, Trigger, TriggerStatus
 from webhook.domain.comparison import Comparison, Decided, Replayed, StoredTrigger, told_of
 from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
-from webhook.domain.flapping import Flapping, calmed, holds_back
+from webhook.domain.flapping import STEADY, Flapping, calmed, holds_back
 from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide, judge
 from webhook.domain.lull import Lull, lull_after
 from webhook.domain.occurrence import Delivery, classify, heard_again
@@ -86,7 +86,7 @@ class _Fold:
         self._sessions: dict[str, AlertSession] = {}
         self._lulls: dict[str, Lull | None] = {}
         self._instances: dict[Key, Instance] = {}
-        self._of_alert: defaultdict[str | None, set[Key]] = defaultdict(set)
+        self._of_alert: defaultdict[str, set[Key]] = defaultdict(set)
         self._firing_of: defaultdict[str, set[Key]] = defaultdict(set)  # by condition
         self._fired: dict[str, datetime] = {}
         self._flapping: dict[str, Flapping] = {}
@@ -98,12 +98,24 @@ class _Fold:
             self._close(*self._closings.pop())
         while self._elsewhere and self._elsewhere[-1] < at:
             self._note(self._elsewhere.pop())
-        conditions = {row.condition for row in rows}
-        for condition in conditions:
-            self._pass_time(condition, at)
         begun = [row if row.own is None else self._begun(row, at) for row in rows]
-        decided = self._shortly(begun, at) if self._short else None
-        return decided if decided is not None else self._fully(begun, conditions, at)
+        if not self._short:
+            return self._fully(begun, at)
+        decided: list[Decided | None] = [None] * len(rows)
+        left: list[int] = []
+        for condition, places in _by_condition(begun).items():
+            self._pass_time(condition, at)
+            found = self._shortly([begun[place] for place in places], at)
+            if found is None:
+                left += places
+            else:
+                for place, one in zip(places, found, strict=True):
+                    decided[place] = one
+        if left:
+            left.sort()
+            for place, one in zip(left, self._fully([begun[place] for place in left], at), strict=True):
+                decided[place] = one
+        return [one for one in decided if one is not None]
 
     def judge(self, row: StoredTrigger) -> Verdict:
         return judge(self._config, _own(row), self._trigger(row))
@@ -127,28 +139,27 @@ class _Fold:
         return row if start == stored else row._replace(key=(fingerprint, start))
 
     def _shortly(self, rows: Sequence[StoredTrigger], at: datetime) -> list[Decided] | None:
-        """A delivery that only moves what is known; None where it holds more, and then nothing is changed."""
+        """What is delivered of one condition, if it only moves what is known; None where not, and nothing is changed."""
         if len(rows) > 1 and len({row.key for row in rows}) < len(rows):
             return None
         found: list[tuple[Decided, Instance | None]] = []
-        counted: Counter[str] = Counter()
+        counted = 0
         for row in rows:
             decided = self._heard(row, at, counted) if row.firing else self._ended(row, at)
             if decided is None:
                 return None
+            counted += decided[0].outcome in _GOES_ON
             found.append(decided)
+        keys = self._firing_of[rows[0].condition]
         for row, (_, instance) in zip(rows, found, strict=True):
             if instance is not None:
-                self._instances[row.key] = instance
-            keys = self._firing_of[row.condition]
+                self._keep(row.key, instance)
             (keys.add if row.firing else keys.discard)(row.key)
-        for condition, number in counted.items():
-            self._count(condition, number, at)
+        if counted:
+            self._count(rows[0].condition, counted, at)
         return [decided for decided, _ in found]
 
-    def _heard(
-        self, row: StoredTrigger, at: datetime, counted: Counter[str]
-    ) -> tuple[Decided, Instance | None] | None:
+    def _heard(self, row: StoredTrigger, at: datetime, counted: int) -> tuple[Decided, Instance | None] | None:
         """As `_Ledger.enter` has it, of what begins nothing and tells nobody."""
         key = row.key
         instance = self._instances.get(key) or self._closed(key)
@@ -161,12 +172,18 @@ class _Fold:
         if delivery is Delivery.DUPLICATE:
             return Decided(Outcome.DUPLICATE, alert_id, "", why), heard_again(instance, key, alert_id, at)
         lull = self._lulls.get(row.condition)
-        if lull is None or instance is None or not instance.attacking or alert_id != lull.alert_id:
+        if lull is None or row.severity.rank > lull.rank or not lull.holds(at, self._type, counted):
             return None
-        if row.severity.rank > lull.rank or not lull.holds(at, self._type, counted[row.condition]):
+        if self._restarts(row.condition, instance, at):
             return None
-        counted[row.condition] += 1
+        alert_id = lull.alert_id
         return Decided(lull.outcome, alert_id, lull.notify), heard_again(instance, key, alert_id, at, counted=True)
+
+    def _restarts(self, condition: str, instance: Instance | None, at: datetime) -> bool:
+        """Whether nothing of the condition was firing any more."""
+        if instance is not None and instance.attacking and instance.alert_id is not None:
+            return False
+        return self._fired_lately(condition, at) and not any(self._attacking_of(condition))
 
     def _ended(self, row: StoredTrigger, at: datetime) -> tuple[Decided, Instance | None] | None:
         instance = self._instances.get(row.key)
@@ -183,8 +200,10 @@ class _Fold:
         lull.more += number
         lull.last = self._fired[condition] = at
 
-    def _fully(self, rows: Sequence[StoredTrigger], conditions: set[str], at: datetime) -> list[Decided]:
+    def _fully(self, rows: Sequence[StoredTrigger], at: datetime) -> list[Decided]:
+        conditions = {row.condition for row in rows}
         for condition in conditions:
+            self._pass_time(condition, at)
             self._settle_up(condition)
         received = [Received(self._trigger(row), row.condition, _own(row)) for row in rows]
         changes = decide(received, self._known(rows, conditions, at), self._settings, at, self._new_id)
@@ -243,7 +262,7 @@ class _Fold:
             last_passed={item.alert_id: last for item in found.values() if (last := self._last_passed(item, at))},
             configs=self._configs,
             notified={self._key: self._notified},
-            attacking={name: self._attacking(name) for name in conditions if self._fired_lately(name, at)},
+            attacking={name: set(self._attacking_of(name)) for name in conditions if self._fired_lately(name, at)},
             flapping={name: self._flapping[name] for name in conditions if name in self._flapping},
         )
 
@@ -251,9 +270,11 @@ class _Fold:
         fired = self._fired.get(condition)
         return fired is not None and at - fired < self._type.flapping_window
 
-    def _attacking(self, condition: str) -> set[Key]:
-        found = ((key, self._instances.get(key)) for key in self._firing_of[condition])
-        return {key for key, item in found if item is not None and item.alert_id is not None and item.attacking}
+    def _attacking_of(self, condition: str) -> Iterator[Key]:
+        for key in self._firing_of[condition]:
+            item = self._instances.get(key)
+            if item is not None and item.alert_id is not None and item.attacking:
+                yield key
 
     def _closed(self, key: Key) -> Instance | None:
         """One that a person closed before."""
@@ -288,22 +309,20 @@ class _Fold:
             self._calm_down(session.condition_fingerprint, last.get(session.alert_id, ""), at)
 
     def _keep(self, key: Key, instance: Instance) -> None:
-        before = self._instances.get(key) or self._closed(key)
-        if before is not None and before.alert_id != instance.alert_id:
-            self._of_alert[before.alert_id].discard(key)
-        elif before is not None and before.closed_by_person and not instance.closed_by_person:
+        before, alert_id = self._instances.get(key) or self._closed(key), instance.alert_id
+        if before is None or before.alert_id != alert_id:
+            if before is not None and before.alert_id is not None:
+                self._of_alert[before.alert_id].discard(key)
+            if alert_id is not None:
+                self._of_alert[alert_id].add(key)
+        elif before.closed_by_person and not instance.closed_by_person:
             instance = replace(instance, closed_by_person=True)  # it is its alert that was closed
         self._instances[key] = instance
-        self._of_alert[instance.alert_id].add(key)
 
     def _calm_down(self, condition: str, notify: str, at: datetime) -> None:
         """What the next occurrences get, if that is plain."""
-        state = self._flapping.get(condition)
-        flaps = state is not None and state.since is not None
-        session, recent = self._sessions[condition], self._notified
-        self._lulls[condition] = (
-            None if flaps else lull_after(notify, session, self._policy, recent, self._type, at)
-        )
+        session, state = self._sessions[condition], self._flapping.get(condition, STEADY)
+        self._lulls[condition] = lull_after(notify, session, self._policy, self._notified, state, self._type, at)
 
     def _tell(self, condition: str, at: datetime, *, withdrawn: bool = False) -> None:
         """Counted once a delivery and alert, as the store does; what a person's closing took back is not."""
@@ -390,13 +409,24 @@ class _Fold:
         return str(next(self._numbers))
 
 
+def _by_condition(rows: Sequence[StoredTrigger]) -> Mapping[str, Sequence[int]]:
+    """The places of each condition's rows in a delivery."""
+    if len(rows) == 1:
+        return {rows[0].condition: (0,)}
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(row.condition, []).append(place)
+    return places
+
+
 def _decided(entry: Entry) -> Decided:
     """With the reason where it is not the verdict's."""
     reason = "" if entry.outcome in _BY_VERDICT else entry.reason
     return Decided(entry.outcome, entry.alert_id, entry.notify, reason)
 
 
-_BY_VERDICT = (Outcome.SUPPRESSED, Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED)
+_GOES_ON = (Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED)
+_BY_VERDICT = (Outcome.SUPPRESSED, Outcome.CREATED, *_GOES_ON)
 
 
 def _own(row: StoredTrigger) -> MerchantConfig | None:

@@ -114,7 +114,8 @@ class Previews:
         past, triggers = self._stored.read(wanted)
         replayed = replay(triggers, past, config, self._settings, pause=budget.pause)
         truncated = past.since > wanted.since
-        lacking = [row for row in triggers if row.firing and row.at >= past.since and _lacks(row, config)]
+        names = _numeric(config)
+        lacking = [row for row in triggers if not names <= row.metrics.keys() and _undecided(row, config, past.since)]
         found, told = self._look_up(lacking, config, now, budget)
         undetermined = _undetermined(lacking, config, found, budget.pause)
         return Preview(replayed, past.since, now, truncated, past.left_out, undetermined, told)
@@ -123,7 +124,7 @@ class Previews:
         self, lacking: Sequence[StoredTrigger], config: MerchantConfig, now: datetime, budget: _Budget
     ) -> tuple[Mapping[str, Series], Mapping[str, str]]:
         """The metrics that a condition names and a trigger did not carry, as Prometheus has them."""
-        missing = sorted({name for row in lacking for name in _numeric(config) if name not in row.metrics})
+        missing = sorted(set().union(*(_numeric(config) - row.metrics.keys() for row in lacking)))
         told: dict[str, str] = {}
         found: dict[str, Series] = {}
         for number, name in enumerate(missing):
@@ -167,10 +168,9 @@ def _numeric(config: MerchantConfig) -> set[str]:
     return {condition.metric_name for condition in config.conditions if condition.compare is not None}
 
 
-def _lacks(row: StoredTrigger, config: MerchantConfig) -> bool:
+def _undecided(row: StoredTrigger, config: MerchantConfig, since: datetime) -> bool:
     """Whether a live trigger like it passes because a number is missing."""
-    names = _numeric(config)
-    return any(name not in row.metrics for name in names) and met_by(config, row.metrics, row.labels) is None
+    return row.firing and row.at >= since and met_by(config, row.metrics, row.labels) is None
 
 
 def _numbers(series: Series) -> Series:
