@@ -126,7 +126,7 @@ def evaluate(
         return Verdict(False, DISABLED, (), config.version)
     if not config.conditions:
         return Verdict(True, "no conditions configured: the rule decides", (), config.version)
-    judged = _judge_all(config, metrics, labels)
+    judged = tuple([_judge(condition, metrics, labels) for condition in config.conditions])
     met = _combine(config.logic, judged)
     return Verdict(met is not False, _reason(met, judged), judged, config.version)
 
@@ -137,13 +137,14 @@ def met_by(
     """What `evaluate` judges by, without its words: None where it is undetermined, and then passes."""
     if not config.enabled or not config.conditions:
         return config.enabled
-    return _combine(config.logic, _judge_all(config, metrics, labels))
-
-
-def _judge_all(
-    config: MerchantConfig, metrics: Mapping[str, float], labels: Mapping[str, str]
-) -> tuple[_Judged, ...]:
-    return tuple([_judge(condition, metrics, labels) for condition in config.conditions])
+    decisive, undetermined = config.logic == "any", False
+    for condition in config.conditions:
+        value, compare = metrics.get(condition.metric_name), condition.compare
+        met = compare(value, condition.threshold) if value is not None and compare is not None else _judge(condition, metrics, labels)[2]
+        if met is decisive:
+            return decisive
+        undetermined = undetermined or met is None
+    return None if undetermined else not decisive
 
 
 def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[str, str]) -> _Judged:
