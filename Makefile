@@ -54,10 +54,14 @@ test-packages:
 	  prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager initdb=postgresql \
 	  mariadbd=mariadb-server redis-server=redis-server chromium=chromium chromedriver=chromium-driver
 
+.PHONY: fuzz
+fuzz: .venv/dev.stamp ## the property tests with other and more examples than `make test` draws (OPTIONS="-k NAME")
+	@$(BIN)/python -m pytest -q tests/unit --hypothesis-profile=fuzz $(OPTIONS)
+
 .PHONY: bench-exporter
-bench-exporter: .venv/dev.stamp .bench/exporters/stamp ## the exporter beside its peers: speed, CPU, memory (half an hour; OPTIONS="--help")
+bench-exporter: .venv/dev.stamp .bench/sentinel/stamp .bench/exporters/stamp ## the exporter beside its peers: speed, CPU, memory (half an hour; OPTIONS="--help")
 	@sh demo/packages.sh initdb=postgresql prometheus-sql-exporter=prometheus-sql-exporter nginx=nginx-light
-	@$(BIN)/python -m bench.exporter --query-exporter .bench/exporters/bin/query-exporter $(OPTIONS)
+	@$(BIN)/python -m bench.exporter --python .bench/sentinel/bin/python --query-exporter .bench/exporters/bin/query-exporter $(OPTIONS)
 
 .PHONY: bench-sources
 bench-sources: .venv/dev.stamp ## do 500 sources keep their schedule? schedule lag, CPU, memory, threads (OPTIONS="--help")
@@ -72,6 +76,11 @@ dashboards: .venv/dev.stamp ## write grafana/dashboards/ anew from the code besi
 bench-stored: .venv/dev.stamp ## the receiver and the queries over a million triggers: latency, plans (OPTIONS="--help")
 	@sh demo/packages.sh initdb=postgresql
 	@$(BIN)/python -m bench.stored $(OPTIONS)
+
+.PHONY: bench-delivery
+bench-delivery: .venv/dev.stamp ## from a payload to the call that Slack gets: p50, p99 (OPTIONS="--help")
+	@sh demo/packages.sh initdb=postgresql
+	@$(BIN)/python -m bench.delivery $(OPTIONS)
 
 .PHONY: bench-webhook
 bench-webhook: .venv/dev.stamp .bench/alerta/stamp ## the receiver beside Alerta: alerts a second, latency, nothing lost (OPTIONS="--help")

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -20,7 +20,7 @@ import psycopg
 
 from bench.process import Process, measured
 from bench.scrape import body, scrape
-from bench.subjects import LABELS, SENTINEL, SQL_EXPORTER, VALUES, Job, Subject, query_exporter, static_server
+from bench.subjects import LABELS, SENTINEL, SQL_EXPORTER, VALUES, Job, Subject, query_exporter, sentinel, static_server
 from tests import servers
 
 PLAIN, GZIP, READY, CPU, MEMORY = "scrape plain", "scrape gzip", "first ready", "CPU/collection", "peak memory"
@@ -43,7 +43,7 @@ class Figures:
 
     def ratios(self, kind: str, subject: str, *, by_kind: str | None = None) -> list[float]:
         """How many times ours the subject's figure is, round by round."""
-        own, other = self.values[kind][SENTINEL.name], self.values[by_kind or kind].get(subject, [])
+        own, other = self.values[kind][SENTINEL], self.values[by_kind or kind].get(subject, [])
         return [theirs / ours for ours, theirs in zip(own, other, strict=False)]
 
 
@@ -67,6 +67,7 @@ def run(bench: Bench, rows: int, alone: Mapping[str, float]) -> Figures:
     """All figures for a table of `rows` rows; `alone` is what a start of each subject takes without them."""
     figures = Figures(rows * len(VALUES))
     table = make_table(bench.database, rows)
+    bench = replace(bench, subjects=tuple(item for item in bench.subjects if rows <= (item.most_rows or rows)))
     for number in range(1, bench.starts + 1):
         for subject in bench.subjects:
             bench.tell(f"{figures.series:,} series: start {number} of {bench.starts}, {subject.name}")
@@ -157,7 +158,7 @@ def _scrapes(bench: Bench, table: str, figures: Figures) -> None:
             if found != figures.series:
                 raise RuntimeError(f"{subject.name} serves {found} series, not {figures.series}")
             running[subject.name] = port, subject.gzip
-        running[STATIC] = _static(stack, running[SENTINEL.name][0]), True
+        running[STATIC] = _static(stack, running[SENTINEL][0]), True
         for number in range(1, bench.rounds + 1):
             bench.tell(f"{figures.series:,} series: round {number} of {bench.rounds}")
             for name, (port, has_gzip) in running.items():
@@ -183,7 +184,7 @@ def show(figures: Figures) -> None:
     print(f"\n{figures.series:,} series ({figures.series // len(VALUES):,} rows x {len(VALUES)}, {len(LABELS)} labels)")
     for kind, by_subject in figures.values.items():
         for name, values in by_subject.items():
-            ratio = "" if name == SENTINEL.name else f"   {_spread(figures.ratios(kind, name))} x ours"
+            ratio = "" if name == SENTINEL else f"   {_spread(figures.ratios(kind, name))} x ours"
             value = f"{statistics.median(values):9.2f} {_UNITS[kind]:<3}"
             spread = f"({min(values):.2f} … {max(values):.2f}, n={len(values)})"
             print(f"  {kind:<15} {name:<24} {value} {spread}{ratio}", flush=True)
@@ -239,9 +240,10 @@ def _spread(ratios: Sequence[float]) -> str:
 @click.option("--rounds", default=7, show_default=True, help="Scrapes of each subject.")
 @click.option("--starts", default=3, show_default=True, help="Fresh processes of each subject.")
 @click.option("--query-exporter", "program", type=click.Path(path_type=Path, exists=True), required=True)
-def main(rows: Sequence[int], rounds: int, starts: int, program: Path) -> None:
+@click.option("--python", type=click.Path(path_type=Path, exists=True), default=sys.executable, help="That runs ours.")
+def main(rows: Sequence[int], rounds: int, starts: int, program: Path, python: Path) -> None:
     """Measure the exporter beside its peers; exit code 1 when a goal is short."""
-    subjects = (SENTINEL, SQL_EXPORTER, query_exporter(program))
+    subjects = (sentinel(python), SQL_EXPORTER, query_exporter(program))
     results = []
     with servers.postgresql() as server:
         with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:

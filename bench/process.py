@@ -89,8 +89,8 @@ def _tree(pid: int) -> list[int]:
     while todo:
         pid = todo.pop()
         found.append(pid)
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            with suppress(FileNotFoundError, ProcessLookupError):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
                 todo += map(int, children.read_text().split())
     return found
 

@@ -13,7 +13,7 @@ import os
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
 _LARGE = 1 << 20
 _VARIABLE = "_RJEM_MALLOC_CONF"
-_SETTINGS = "muzzy_decay_ms:0"  # no pages that are free but count as used until the system is short of memory
+_SETTINGS = "dirty_decay_ms:0,muzzy_decay_ms:0"  # pages that are free go back at once, not seconds later
 
 
 def return_freed_memory() -> None:

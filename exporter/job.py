@@ -118,7 +118,7 @@ class SourceJob:
         rendered = render(frame, self._config.series, collection.fields)
         del frame  # what the metrics need of it, they have
         shared = self._serving.exposition.shared
-        blocks = {each.name: Block.joined(each.pieces(), hashed=each.name in shared) for each in rendered.families}
+        blocks = {name: Block.joined(pieces, hashed=name in shared) for name, pieces in rendered.texts()}
         warnings = _redacted((*collection.warnings, *rendered.warnings), collection.secrets)
 
         found = _Served(collection.version, collection.now, rendered.rows, rendered.series, warnings, blocks)

@@ -8,6 +8,7 @@ from datetime import datetime
 import page_rows as rows
 from flask import Flask
 from flask.testing import FlaskClient
+from page_reading import token_in
 
 from webhook.app import create_app
 from webhook.config import Settings
@@ -52,7 +53,8 @@ class Site:
 
     def logged_in(self, key: str) -> FlaskClient:
         client = self.client()
-        assert client.get(f"/login?token={key}").status_code == 303
+        form = {"token": key, "csrf_token": token_in(client.get("/login").text)}
+        assert client.post("/login", data=form).status_code == 303
         return client
 
     def close(self) -> None:

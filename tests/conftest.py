@@ -17,10 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import servers
 from stores import Cluster, cluster
 
-# How long an example takes, or its making, says nothing on a busy machine.
-hypothesis.settings.register_profile(
-    "sentinel", deadline=None, max_examples=50, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+# How long an example takes, or its making, says nothing on a busy machine. What fails, fails at every run: `make fuzz`
+# draws other examples.
+_sturdy = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("fuzz", _sturdy, max_examples=500)
+hypothesis.settings.register_profile("sentinel", _sturdy, max_examples=50, derandomize=True)
 hypothesis.settings.load_profile("sentinel")
 
 _numbers = itertools.count(1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,9 +38,12 @@ class Failure:
 
 @dataclass
 class Call:
+    """One that came in, `at` a time of `time.perf_counter`."""
+
     method: str
     token: str
     parameters: dict[str, Any]
+    at: float = field(default_factory=time.perf_counter)
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,11 +13,15 @@ from page_rows import ADMIN
 from prometheus_client import CollectorRegistry
 from stores import migrate
 
+from webhook.adapters.secrets import SecretBox
+from webhook.domain.access import SYSTEM_PRINCIPAL
 from webhook.domain.action import Doing
+from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
 from webhook.storage.acting import AlertActions
+from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
 from webhook.storage.store import AlertStore
 
@@ -45,6 +50,12 @@ def firing(
         "generatorURL": "http://prometheus/graph",
         "fingerprint": f"{name}/{account}",
     }
+
+
+def save_configs(database: Database, configs: Sequence[MerchantConfig], now: datetime) -> Counter[str]:
+    """In one transaction, as the system; none may hold a secret."""
+    saved = ConfigStore(database, SecretBox()).save(configs, SYSTEM_PRINCIPAL, now)
+    return Counter(item.change for item in saved)
 
 
 def by(actor: str, now: datetime) -> Doing:

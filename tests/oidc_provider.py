@@ -28,7 +28,9 @@ class Provider:
     claims: dict[str, Any] = field(default_factory=lambda: {"sub": "u1", "email": "ana@shop.example"})
     wrong: dict[str, Any] = field(default_factory=dict)
     alg: str = "RS256"
+    offered: list[str] = field(default_factory=lambda: ["none", "HS256", "RS256"])
     key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "k1", "use": "sig"}))
+    keys: list[dict[str, Any]] = field(default_factory=list)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
@@ -38,7 +40,7 @@ class Provider:
             "token_endpoint": f"{self.url}/token",
             "jwks_uri": f"{self.url}/keys",
             "end_session_endpoint": f"{self.url}/leave",
-            "id_token_signing_alg_values_supported": ["none", "HS256", "RS256"],
+            "id_token_signing_alg_values_supported": self.offered,
         }
 
     def authorise(self, asked: dict[str, str]) -> str:
@@ -81,7 +83,7 @@ def serving() -> Iterator[Provider]:
             if parts.path == "/.well-known/openid-configuration":
                 self.answer(200, provider.metadata())
             elif parts.path == "/keys":
-                self.answer(200, {"keys": [provider.key.as_dict(private=False)]})
+                self.answer(200, {"keys": provider.keys or [provider.key.as_dict(private=False)]})
             elif parts.path == "/authorize":
                 asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
                 self.send_response(302)

@@ -36,6 +36,7 @@ HOSTILE = '<script>alert(1)</script>"\' onmouseover="x" {{7*7}} \u202egnp.exe & 
 LONG = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz-Vertriebs-GmbH-und-Co-KG-" * 2
 METRICS = {"block_rate": 0.35038363171355497, "failed_auth_rate": 0.61, "transaction_count": 1204.0}
 THRESHOLDS = {"block_rate": 0.2, "failed_auth_rate": 0.5}
+CHANNELS: dict[str, dict[str, Any]] = {"slack": {}, "console": {}}
 ACTION = "Ask for 3-D Secure on cards that were not seen before, and limit attempts per card and device."
 
 
@@ -51,7 +52,7 @@ class NotedActions(AlertActions):
     """Keeps what it was asked."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database, {"slack": {}, "console": {}})
+        super().__init__(database, CHANNELS)
         self.asked: list[tuple[str, str, str, str]] = []
 
     def resolve(self, alert_id: str, note: str, doing: Doing) -> Acted:
@@ -109,7 +110,7 @@ def make_app(
     app.secret_key = secret_key
     clock = clock or Clock()
     doors = open_doors(app, DoorSettings(token), database, clock)
-    site = Api(database, clock, actions, DeadLetters(database), charts, AlertTypes())
+    site = Api(database, clock, actions, DeadLetters(database, CHANNELS), charts, AlertTypes())
     app.extensions["sentinel_broadcaster"] = register_pages(app, site, doors)
     return app, actions
 

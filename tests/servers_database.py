@@ -122,6 +122,9 @@ class Relay:
     target: int
     most: int | None = None
     accepted: int = 0
+    silent: threading.Event = field(default_factory=threading.Event)
+    """While it is set nothing passes, and nobody is told."""
+
     _pairs: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
 
     def cut(self) -> None:
@@ -147,6 +150,8 @@ class Relay:
         passed = 0
         with contextlib.suppress(OSError):
             while block := source.recv(8192):
+                if self.silent.is_set():
+                    continue
                 passed += len(block)
                 if answers and self.most is not None and passed > self.most:
                     break

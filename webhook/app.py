@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import sqlalchemy as sa
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import SecretStr
+from werkzeug.wrappers import Response as AnyResponse
 
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
@@ -21,6 +21,7 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
 from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import check_hosts
+from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.preview import Previews
@@ -28,12 +29,14 @@ from webhook.pipeline.reports import ReportIntake
 from webhook.storage.acting import AlertActions
 from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
+from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.dead_letters import DeadLetters
+from webhook.storage.known_types import KnownTypes
 from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
+from webhook.storage.schema import unready
 from webhook.storage.store import AlertStore
-from webhook.storage.tables import alert_trigger_log
 from webhook.web.api import Api
 from webhook.web.config_api import ConfigSite
 from webhook.web.contracts import ImageFormat, Theme
@@ -46,6 +49,7 @@ from webhook.web.people import OidcSettings
 from webhook.web.previewing import preview_answer
 from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
+from webhook.web.scraping import refused
 from webhook.web.tracing import trace_requests
 
 _CONNECTIONS = 20
@@ -58,8 +62,9 @@ def utc_now() -> datetime:
 def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Flask:
     """Build the web application; raise ConfigError where it lacks a setting. `clock` gives the time in UTC."""
     app = application()
-    database = Database(settings.database_url.get_secret_value(), pool_size=_CONNECTIONS)
     registry = CollectorRegistry()
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=_CONNECTIONS, meter=DatabaseMetrics(registry))
     trace_requests(app, registry)
     doors = _open_doors(app, settings, database, clock)
     ingest_door = _ingest_door(settings, doors, clock)
@@ -75,10 +80,10 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
         clock=clock,
     )
     intake = ReportIntake(store, ReportRuns(database), settings.ingest, ingest_metrics, clock)
-    app.register_api(reports_blueprint(intake, ingest_door))
+    app.register_api(reports_blueprint(intake, KnownTypes(database), ingest_door))
     _register_health(app, database)
-    _register_metrics(app, registry)
-    _register_pages(app, settings, database, doors, clock)
+    _register_metrics(app, registry, _text(settings.metrics_token) or "")
+    _register_pages(app, settings, database, doors, clock, registry=registry)
     app.extensions["sentinel_database"] = database
     return app
 
@@ -156,7 +161,13 @@ def _text(secret: SecretStr | None) -> str | None:
 
 
 def _register_pages(
-    app: OpenAPI, settings: Settings, database: Database, doors: Doors, clock: Callable[[], datetime]
+    app: OpenAPI,
+    settings: Settings,
+    database: Database,
+    doors: Doors,
+    clock: Callable[[], datetime],
+    *,
+    registry: CollectorRegistry,
 ) -> None:
     history = PrometheusHistory(settings.prometheus_url)
     broadcaster = register_pages(
@@ -164,8 +175,8 @@ def _register_pages(
         Api(
             database=database,
             clock=clock,
-            actions=AlertActions(database, settings.ingest.channels),
-            letters=DeadLetters(database),
+            actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry)),
+            letters=DeadLetters(database, settings.ingest.channels),
             charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
             types=settings.ingest.types,
         ),
@@ -197,21 +208,18 @@ def _register_health(app: Flask, database: Database) -> None:
 
     def ready() -> Response:
         """200 when the database answers and has been migrated."""
-        try:
-            with database.read() as connection:
-                connection.execute(sa.select(alert_trigger_log.c.id).limit(1))
-        except sa.exc.SQLAlchemyError as error:
-            reason = type(getattr(error, "orig", None) or error).__name__
-            return Response(f"the database cannot be used: {reason}\n", status=503, mimetype="text/plain")
-        return Response("ready\n", mimetype="text/plain")
+        why_not = unready(database)
+        return Response(f"{why_not or 'ready'}\n", status=503 if why_not else 200, mimetype="text/plain")
 
     app.add_url_rule("/-/healthy", "healthy", healthy)
     app.add_url_rule("/-/ready", "ready", ready)
 
 
-def _register_metrics(app: Flask, registry: CollectorRegistry) -> None:
-    def metrics() -> Response:
+def _register_metrics(app: Flask, registry: CollectorRegistry, token: str) -> None:
+    def metrics() -> AnyResponse:
         """Of all worker processes together, where there are several."""
+        if (refusal := refused(request.headers.get("Authorization", ""), token)) is not None:
+            return refusal
         shown = registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             shown = CollectorRegistry()

@@ -40,6 +40,7 @@ SECRETS = (
     "database_url",
     "ingest_token",
     "ingest_hmac_secret",
+    "metrics_token",
     "admin_token",
     "secret_key",
     "encryption_keys",
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     ingest_token: SecretStr | None = None
     ingest_hmac_secret: SecretStr | None = None
     ingest_hmac: Literal["accepted", "required"] = "accepted"
+    metrics_token: SecretStr | None = None
     admin_token: SecretStr | None = None
     secret_key: SecretStr | None = None
     redis_url: SecretStr | None = None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,11 +18,11 @@ import click
 from webhook.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
+    from webhook.domain.access import Principal
     from webhook.domain.configuration import Difference
     from webhook.domain.evaluation import MerchantConfig
+    from webhook.domain.masking import Channels
     from webhook.storage.configs import ConfigStore
-
-_WHO = "command line"
 
 
 @click.group()
@@ -39,41 +43,51 @@ def import_(file: Path, *, dry_run: bool, prune: bool) -> None:
         configs = read_config_file(file, allow_http=settings.insecure_webhooks)
     except ConfigFileError as error:
         fail(error.problems)
-    with _problems_in_one_line():
-        store = _store(settings)
-        completed, gone, lines = _compare(store, file, configs, prune=prune)
+    check = _no_check if settings.insecure_webhooks else _host_check()
+    with _store(settings) as store:
+        lines = _compare(store, file, configs, check)
+        gone = _unnamed(store, configs) if prune else []
         if dry_run:
+            lines += [f"removed {item.account_id} {item.alert_type}" for item in gone]
             click.echo("\n".join(lines) or "no difference")
             return
-        _write(store, completed, gone)
+        _write(store, configs, gone)
+
+
+def _no_check(_: Channels) -> None: ...
+
+
+def _host_check() -> Callable[[Channels], None]:
+    """Looks each host up once."""
+    from webhook.notifiers.outgoing import check_hosts, resolve  # noqa: PLC0415 - other commands do without
+
+    return partial(check_hosts, lookup=cache(resolve))
 
 
 def _compare(
-    store: ConfigStore, file: Path, configs: Sequence[MerchantConfig], *, prune: bool
-) -> tuple[list[MerchantConfig], list[MerchantConfig], list[str]]:
-    """The configurations without masks, those to be deleted, and the difference as lines."""
+    store: ConfigStore, file: Path, configs: Sequence[MerchantConfig], check: Callable[[Channels], None]
+) -> list[str]:
+    """The difference as lines; fails where a mask or an address cannot be taken."""
     from webhook.domain.configuration import difference  # noqa: PLC0415 - other commands do without
+    from webhook.notifiers.outgoing import ForbiddenAddress  # noqa: PLC0415 - as above
     from webhook.ports import UnknownMasks  # noqa: PLC0415 - as above
 
-    completed, lines, problems = [], [], []
+    lines, problems, who = [], [], shell()
     for item in configs:
+        name = f"{item.account_id} {item.alert_type}"
         try:
-            whole, known = store.completed(item)
+            whole, known = store.completed(item, who)
+            check(whole.channel_preferences)
         except UnknownMasks as error:
-            problems += [
-                f"{file}: {item.account_id} {item.alert_type}: {place}: is a mask of nothing that is stored"
-                for place in error.places
-            ]
-            continue
-        completed.append(whole)
-        changes = difference(known.config if known else None, whole)
-        if changes:
-            lines += [f"{'changed' if known else 'added'} {whole.account_id} {whole.alert_type}", *map(_line, changes)]
+            problems += [f"{file}: {name}: {place}: {why}" for place, why in error.problems.items()]
+        except ForbiddenAddress as error:
+            problems.append(f"{file}: {name}: {error}")
+        else:
+            changes = difference(known.config if known else None, whole)
+            lines += [f"{'changed' if known else 'added'} {name}", *map(_line, changes)] if changes else []
     if problems:
         fail(problems)
-    gone = _unnamed(store, configs) if prune else []
-    lines += [f"removed {item.account_id} {item.alert_type}" for item in gone]
-    return completed, gone, lines
+    return lines
 
 
 def _unnamed(store: ConfigStore, configs: Sequence[MerchantConfig]) -> list[MerchantConfig]:
@@ -83,12 +97,7 @@ def _unnamed(store: ConfigStore, configs: Sequence[MerchantConfig]) -> list[Merc
 
 
 def _write(store: ConfigStore, configs: Sequence[MerchantConfig], gone: Sequence[MerchantConfig]) -> None:
-    from webhook.domain.access import Principal, Role  # noqa: PLC0415 - other commands do without
-
-    who, now = Principal(_WHO, Role.ADMIN, _WHO), datetime.now(UTC)
-    changes = [saved.change for saved in store.save(configs, who, now)]
-    for item in gone:
-        store.delete(item.account_id, item.alert_type, who, now, expected=item.version)
+    changes = [saved.change for saved in store.save(configs, shell(), datetime.now(UTC), gone=gone)]
     told = [f"{changes.count(kind)} {kind}" for kind in ("created", "updated", "unchanged")]
     click.echo(", ".join(told + ([f"{len(gone)} removed"] if gone else [])))
 
@@ -111,8 +120,8 @@ def export(accounts: Sequence[str], *, with_secrets: bool) -> None:
     from webhook.domain.masking import masked  # noqa: PLC0415 - other commands do without
     from webhook.web.config_file import write_config_file  # noqa: PLC0415 - as above
 
-    with _problems_in_one_line():
-        found = [item.config for item in _store(settings).stored(accounts=accounts or None)]
+    with _store(settings) as store:
+        found = [item.config for item in store.stored(accounts=accounts or None)]
     if not with_secrets:
         found = [replace(item, channel_preferences=masked(item.channel_preferences)) for item in found]
     click.echo(write_config_file(found), nl=False)
@@ -122,13 +131,10 @@ def export(accounts: Sequence[str], *, with_secrets: bool) -> None:
 def rotate_keys() -> None:
     """Encrypt every stored secret anew, with the first of SENTINEL_ENCRYPTION_KEYS."""
     settings = settings_or_fail()
-    from webhook.domain.access import Principal, Role  # noqa: PLC0415 - other commands do without
-    from webhook.storage.database import Database  # noqa: PLC0415 - as above
-    from webhook.storage.rotation import rotate_secrets  # noqa: PLC0415 - as above
+    from webhook.storage.rotation import rotate_secrets  # noqa: PLC0415 - other commands do without
 
-    with _problems_in_one_line():
-        database = Database(settings.database_url.get_secret_value())
-        changed = rotate_secrets(database, settings.secret_box, Principal(_WHO, Role.ADMIN, _WHO), datetime.now(UTC))
+    with _store(settings) as store:
+        changed = rotate_secrets(store.database, store.secrets, shell(), datetime.now(UTC))
     click.echo(", ".join(f"{number} rows of {table}" for table, number in changed.items()))
 
 
@@ -140,11 +146,25 @@ def make_key() -> None:
     click.echo(new_key())
 
 
-def _store(settings: Settings) -> ConfigStore:
+@contextmanager
+def _store(settings: Settings) -> Iterator[ConfigStore]:
+    """What goes wrong with it ends the command with one line."""
     from webhook.storage.configs import ConfigStore  # noqa: PLC0415 - other commands do without
     from webhook.storage.database import Database  # noqa: PLC0415 - as above
 
-    return ConfigStore(Database(settings.database_url.get_secret_value()), settings.secret_box)
+    with _problems_in_one_line(), closing(Database(settings.database_url.get_secret_value())) as database:
+        yield ConfigStore(database, settings.secret_box)
+
+
+def shell() -> Principal:
+    """Whoever may read the database's password may do all."""
+    from webhook.domain.access import Principal, Role  # noqa: PLC0415 - other commands do without
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = f"uid {os.getuid()}"
+    return Principal(f"{user}@{socket.gethostname()}", Role.ADMIN, "command line")
 
 
 def settings_or_fail(require: Iterable[str] = ()) -> Settings:
@@ -156,15 +176,17 @@ def settings_or_fail(require: Iterable[str] = ()) -> Settings:
 
 @contextmanager
 def _problems_in_one_line() -> Iterator[None]:
-    from webhook.ports import SecretUnreadable, StoreUnavailable  # noqa: PLC0415 - help does without
+    from webhook import ports  # noqa: PLC0415 - help does without
 
     with database_in_one_line():
         try:
             yield
-        except SecretUnreadable as error:
+        except ports.SecretUnreadable as error:
             fail([f"secrets cannot be read or stored: {error}"])
-        except StoreUnavailable as error:
-            fail([str(error)])
+        except ports.ConfigNotFound as error:
+            fail([f"nothing was changed: {error} has been deleted meanwhile"])
+        except (ports.VersionConflict, ports.UnknownMasks, ports.StoreUnavailable) as error:
+            fail([f"nothing was changed: {error}"])
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from webhook.config_commands import database_in_one_line, fail, settings_or_fail
+from webhook.config_commands import database_in_one_line, fail, settings_or_fail, shell
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-
-    from webhook.domain.access import Principal
 
 
 @click.group("api-key")
@@ -40,7 +36,7 @@ def create_api_key(name: str, role: str, accounts: tuple[str, ...], expires: str
     except ValueError as error:
         fail([str(error)])
     with _store() as connection:
-        record, key = keys.create_key(connection, new, _shell(), now)
+        record, key = keys.create_key(connection, new, shell(), now)
     click.echo(f"{record.prefix}: {record.role}, shown this once:", err=True)
     click.echo(key)
 
@@ -73,10 +69,10 @@ def rotate_api_key(prefix: str, grace: str) -> None:
     try:
         lasting = _lasting(grace)
         with _store() as connection:
-            record, key = keys.rotate_key(connection, prefix, lasting, _shell(), datetime.now(UTC))
+            record, key = keys.rotate_key(connection, prefix, lasting, shell(), datetime.now(UTC))
     except keys.KeyNotFound:
         fail([f"there is no key {prefix}"])
-    except (keys.KeyEnded, ValueError) as error:
+    except (keys.KeyEnded, keys.KeyReplaced, ValueError) as error:
         fail([str(error)])
     click.echo(f"{record.prefix}: {record.role}, shown this once; {prefix} goes on for {grace}:", err=True)
     click.echo(key)
@@ -90,7 +86,7 @@ def revoke_api_key(prefix: str) -> None:
 
     try:
         with _store() as connection:
-            keys.revoke_key(connection, prefix, _shell(), datetime.now(UTC))
+            keys.revoke_key(connection, prefix, shell(), datetime.now(UTC))
     except keys.KeyNotFound:
         fail([f"there is no key {prefix}"])
     click.echo(f"{prefix} is revoked")
@@ -103,13 +99,6 @@ def _store() -> Iterator[sa.Connection]:
 
     with database_in_one_line(), Database(settings.database_url.get_secret_value()).write() as connection:
         yield connection
-
-
-def _shell() -> Principal:
-    """Whoever may read the database's password may do all."""
-    from webhook.domain.access import Principal, Role  # noqa: PLC0415 - other commands do without
-
-    return Principal(f"{getpass.getuser()}@{socket.gethostname()}", Role.ADMIN, "command line")
 
 
 def _lasting(text: str) -> timedelta:

@@ -1,4 +1,4 @@
-"""JSON log lines on standard error: `timestamp`, `level`, `service`, `event`, `trace_id`, and what it is about."""
+"""JSON log lines on standard error: `timestamp`, `level`, `service`, `event`, `message`, `trace_id`, `metadata`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import structlog
 
@@ -60,22 +61,53 @@ def _masked(found: re.Match[str]) -> str:
 
 
 def configure_logging(service: str, level: str = "INFO", secrets: Iterable[str] = ()) -> None:
-    """`level` is the least that is written: DEBUG, INFO, WARNING or ERROR; `secrets` never are."""
+    """`level` is the least that is written: DEBUG, INFO, WARNING or ERROR; `secrets` never are.
 
-    def named(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        return {"service": service, **event}
-
+    Lines of libraries come out the same way, from WARNING on.
+    """
+    least = logging.getLevelNamesMapping()[level]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    written: list[structlog.typing.Processor] = [
+        partial(_as_documented, service),
+        Masked(secrets),
+        structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            named,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            Masked(secrets),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        processors=[*shared, *written],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[_of_library, *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *written],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+def _of_library(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Its sentence is a message; what happened has no name of ours."""
+    record: logging.LogRecord = event["_record"]
+    return {**event, "event": "library_message", "message": event["event"], "logger": record.name}
+
+
+_FIRST = ("trace_id", "merchant_id", "alert_id", "event", "message")
+
+
+def _as_documented(
+    service: str, _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """The owner's format: what every line may have, then `metadata` with the rest."""
+    rest = dict(event)
+    rest.setdefault("message", str(rest["event"]).replace("_", " ").capitalize())
+    line = {"timestamp": rest.pop("timestamp"), "level": str(rest.pop("level")).upper(), "service": service}
+    line |= {name: rest.pop(name) for name in _FIRST if name in rest}
+    return {**line, "metadata": rest}

@@ -11,8 +11,9 @@ AlertNotFound                 no alert has this id
 AlreadyAnswered               the same request was answered before
 SecretUnreadable              a secret at rest cannot be encrypted or decrypted with the keys there are
 VersionConflict               what is to be changed was changed by somebody else meanwhile
+StaffOnly                     a setting that a merchant must not change
 ConfigNotFound                no configuration, or no version of it, has this name
-UnknownMasks                  a masked secret came back for which nothing is stored
+UnknownMasks                  a masked secret came back and it is not clear which stored one it stands for
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ __all__ = [
     "SecretUnreadable",
     "Secrets",
     "Series",
+    "StaffOnly",
     "StoreConflict",
     "StoreUnavailable",
     "Summariser",
@@ -208,12 +210,19 @@ class FiringAlerts(Protocol):
 
 
 class VersionConflict(Exception):  # noqa: N818 - an answer to a person
-    """What is to be changed has another version than the one that was seen, or none was named; `present` is its own."""
+    """What is to be changed has another version than the one that was seen; `present` is its own, 0 where it is not."""
 
-    def __init__(self, present: int, *, named: bool) -> None:
-        super().__init__(f"version {present} is the present one")
+    def __init__(self, name: str, present: int) -> None:
+        super().__init__(f"{name} has changed meanwhile: its version is now {present}")
         self.present = present
-        self.named = named
+
+
+class StaffOnly(Exception):  # noqa: N818 - an answer to a person
+    """Settings that only admin and ops may change; `places` names them."""
+
+    def __init__(self, places: Sequence[str]) -> None:
+        super().__init__(", ".join(places))
+        self.places = list(places)
 
 
 class ConfigNotFound(LookupError):  # noqa: N818 - an answer to a person
@@ -221,11 +230,11 @@ class ConfigNotFound(LookupError):  # noqa: N818 - an answer to a person
 
 
 class UnknownMasks(ValueError):  # noqa: N818 - an answer to a person
-    """Masks that stand for nothing stored; `places` names them."""
+    """Masks that stand for nothing stored, or for one of several; `problems` says which, by place."""
 
-    def __init__(self, places: Sequence[str]) -> None:
-        super().__init__(", ".join(places))
-        self.places = list(places)
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{place} {why}" for place, why in problems.items()))
+        self.problems = dict(problems)
 
 
 class Secrets(Protocol):

@@ -10,11 +10,16 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 from prometheus_client.multiprocess import mark_process_dead
 
 from webhook.app import create_app
 from webhook.config import Settings
+from webhook.connections import PatientWorker
 from webhook.logs import configure_logging
+
+STOP_WITHIN_S = 10
+"""Seconds that requests under way get when the server is told to stop."""
 
 
 def run(settings: Settings, listener: socket.socket, *, workers: int, threads: int) -> None:
@@ -24,10 +29,11 @@ def run(settings: Settings, listener: socket.socket, *, workers: int, threads: i
         "bind": f"fd://{listener.fileno()}",
         "workers": workers,
         "threads": threads,
-        "worker_class": "gthread",
-        "graceful_timeout": 10,
+        "worker_class": PatientWorker,
+        "graceful_timeout": STOP_WITHIN_S,
         "keepalive": 75,  # longer than Alertmanager's pauses between the groups of one route
         "loglevel": "warning",
+        "logger_class": _Log,
         "proc_name": "sentinel-webhook",
         "control_socket_disable": True,  # it would lie in the user's home, one for all servers of that user
         "child_exit": _forget,
@@ -52,6 +58,16 @@ def _end_streams_on_stop(worker: Any) -> None:  # noqa: ANN401 - gunicorn ships 
             stop(number, frame)
 
     signal.signal(signal.SIGTERM, end_streams_and_stop)
+
+
+class _Log(Logger):  # type: ignore[misc] # gunicorn ships no types
+    """Its lines go where all go, secrets masked."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401 - as above
+        super().setup(cfg)
+        for log in (self.error_log, self.access_log):
+            log.handlers.clear()
+            log.propagate = True
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import sqlalchemy as sa
 import structlog
@@ -34,12 +36,17 @@ from webhook.pipeline.dispatch import Dispatcher
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import Notifier
 from webhook.storage.database import Database
+from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
 from webhook.storage.outbox import Outbox
 from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
+from webhook.storage.schema import unready
 from webhook.storage.sweeping import Sweeping
 from webhook.web.worker_status import serve_status, status_app
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 IDLE = 0.1
 """Seconds between looks into an empty outbox."""
@@ -49,7 +56,12 @@ SWEEP_LASTS = timedelta(seconds=60)
 """A sweep may take so long before another worker sweeps beside it, which is safe and only costs."""
 
 PURGE_INTERVAL = timedelta(hours=1)
-STUCK = PURGE_INTERVAL + timedelta(minutes=10)
+STUCK = timedelta(minutes=2)
+"""A round that lasts so long, beside the pause before it, does not end any more."""
+
+STUCK_PURGE = timedelta(minutes=10)
+"""It deletes many rows of a database that may be busy."""
+
 STOP_WITHIN = 15.0
 """Seconds that texts and charts under way get when the worker is told to stop."""
 
@@ -82,6 +94,7 @@ class Worker:
     sweep_interval: timedelta
     clock: Callable[[], datetime]
     close: Callable[[], None]
+    why_unready: Callable[[], str]
     turned: dict[str, float] = field(default_factory=dict)
     """When each loop last began a round, in monotonic seconds."""
 
@@ -99,6 +112,7 @@ class Worker:
         try:
             self._loop("dispatch", self._dispatch, IDLE, stop)
         finally:
+            log.info("worker_stopping")
             stop.set()
             for thread in others:
                 thread.join()
@@ -108,25 +122,29 @@ class Worker:
             self.close()
 
     def stuck(self) -> str:
-        """Which loop has begun no round for too long; empty when all turn."""
-        late = [name for name, at in self.turned.copy().items() if monotonic() - at > STUCK.total_seconds()]
-        return f"no round of {', '.join(late)} for {STUCK}" if late else ""
+        """Which loops have begun no round for too long, each by its own pace; empty when all turn."""
+        longest = {
+            "dispatch": STUCK,
+            "sweep": self.sweep_interval + STUCK,
+            "purge": PURGE_INTERVAL + STUCK_PURGE,
+        }
+        now = monotonic()
+        late = [name for name, at in self.turned.copy().items() if now - at > longest[name].total_seconds()]
+        return "; ".join(f"no round of {name} for {longest[name]}" for name in late)
 
     def unready(self) -> str:
         """Why the store cannot be used; empty when it can."""
-        try:
-            self.outbox.depth()
-        except sa.exc.SQLAlchemyError as error:
-            return f"the database cannot be used: {_words(error)}"
-        return ""
+        return self.why_unready()
 
     def _dispatch(self) -> bool:
         return self.dispatcher.run_once(self.clock()) > 0
 
     def _sweep(self) -> bool:
-        now = self.clock()
-        leads = self.leases.hold("sweep", now, 3 * self.sweep_interval + SWEEP_LASTS)
-        self.metrics.leading(leads=leads)
+        now, leads = self.clock(), False
+        try:
+            leads = self.leases.hold("sweep", now, 3 * self.sweep_interval + SWEEP_LASTS)
+        finally:
+            self.metrics.leading(leads=leads)
         if leads:
             self.metrics.swept(self.sweep.run_once(now), self.outbox.depth())
         return False
@@ -171,17 +189,16 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if options.metrics_port is not None:
-        worker.close = _closing(
-            worker.close, _serve_status(worker, options.metrics_host, options.metrics_port, registry)
-        )
+        token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
+        status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
+        worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
     log.info("worker_started", channels=sorted(worker.dispatcher.notifiers), model=settings.llm_model)
     worker.run(stop)
     log.info("worker_stopped")
 
 
-def _serve_status(worker: Worker, host: str, port: int, registry: CollectorRegistry) -> Callable[[], None]:
+def _serve_status(app: WSGIApplication, host: str, port: int) -> Callable[[], None]:
     """Return what ends it; raise ConfigError for an address that cannot be listened on."""
-    app = status_app(registry, healthy=worker.stuck, ready=worker.unready)
     try:
         return serve_status(app, host, port)
     except OSError as error:
@@ -206,14 +223,14 @@ def build_worker(
     """Wire everything; raise ConfigError where a channel lacks a setting."""
     clock = clock or _utc_now
     types = settings.alert_types
-    database = Database(settings.database_url.get_secret_value(), pool_size=options.parallel + 4)
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=options.parallel + 4, meter=DatabaseMetrics(registry))
     metrics = DeliveryMetrics(registry)
     outbox = Outbox(database)
     history = PrometheusHistory(settings.prometheus_url)
-    shortest = shortest_timeout(types)
-    firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest / 10))
+    firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest_timeout(types) / 10))
     model = _model(settings)
-    owner = f"{socket.gethostname()[:36]}-{os.getpid()}"
+    owner = _owner()
     dispatcher = Dispatcher(
         outbox=outbox,
         notifiers=_notifiers(settings),
@@ -231,14 +248,20 @@ def build_worker(
     return Worker(
         dispatcher=dispatcher,
         sweep=Sweep(Sweeping(database, types, settings.ingest.channels), outbox, types, firing),
-        purge=Purge(database, Retention(settings.retention, settings.audit_retention)),
+        purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
         leases=Leases(database, owner),
         outbox=outbox,
         metrics=metrics,
         sweep_interval=options.sweep_interval or sweep_interval(types),
         clock=clock,
         close=_closing(history.close, firing.close, database.close, *([model.close] if model else [])),
+        why_unready=partial(unready, database),
     )
+
+
+def _owner() -> str:
+    """Who holds leases: no other process, for in containers all are process 1 and long host names begin alike."""
+    return f"{socket.gethostname()[-24:]}-{os.getpid()}-{uuid4().hex[:12]}"
 
 
 def shortest_timeout(types: AlertTypes) -> timedelta:

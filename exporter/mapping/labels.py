@@ -13,6 +13,7 @@ from exporter.mapping.spec import DataWarning
 from exporter.mapping.table import Table
 
 LONGEST = 1000  # characters of a label value
+_ROWS_AT_ONCE = 4_096
 _NEEDS_ESCAPE = r'[\\"\n]'
 _NUL, _REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"
 
@@ -56,7 +57,10 @@ class LabelTexts:
         for name in labels:
             parts += [pl.lit(f'{lead}{name}="'), pl.col(name)]
             lead = '",'
-        return frame.select(pl.concat_str([*parts, pl.lit('"')]).alias("labels")).to_series()
+        text = pl.concat_str([*parts, pl.lit('"')]).alias("labels")
+        # In chunks, each of which can be let go once it is part of the last family's lines.
+        slices = list(frame.iter_slices(_ROWS_AT_ONCE)) or [frame]
+        return pl.concat([rows.select(text).to_series() for rows in slices], rechunk=False)
 
     def _values(self, name: str, column: str) -> pl.Series:
         """Escaped values of one label, without nulls."""

@@ -46,10 +46,18 @@ class FamilyText:
 class Rendered:
     """What a frame became. `rows` are those that the filters keep; `series` counts all families."""
 
-    families: tuple[FamilyText, ...]
+    families: list[FamilyText]
     rows: int
     series: int
     warnings: tuple[DataWarning, ...]
+
+    def texts(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Name and text of each family, read in this order and once: what it is made of is let go meanwhile."""
+        while self.families:
+            family = self.families.pop(0)
+            name, pieces = family.name, family.pieces()
+            del family
+            yield name, pieces
 
 
 def render(frame: pl.DataFrame, spec: SeriesSpec, fields: Sequence[str] | None = None) -> Rendered:
@@ -61,7 +69,7 @@ def render(frame: pl.DataFrame, spec: SeriesSpec, fields: Sequence[str] | None =
     """
     if fields is None:
         if not frame.columns:
-            return Rendered((), 0, 0, ())
+            return Rendered([], 0, 0, ())
         fields = frame.columns
     table, warnings = filtered(Table(frame, fields), spec.filters)
     labels = LabelTexts(table, spec.labels, spec.label_defaults)
@@ -80,7 +88,7 @@ def render(frame: pl.DataFrame, spec: SeriesSpec, fields: Sequence[str] | None =
     served, over = _within_budget(served, spec)
     skipped = (_left_out(metric, error) for metric, error in lost)
     told = (*skipped, *labels.warnings, *warnings, *over)
-    families = tuple(map(FamilyText, served))
+    families = list(map(FamilyText, served))
     return Rendered(families, len(table.frame), sum(family.series for family in families), told)
 
 

@@ -80,19 +80,30 @@ class Samples:
         return replace(self, labels=frame["labels"], values=values, rows=frame["row"])
 
     def pieces(self) -> Iterator[bytes]:
-        """The exposition lines, those of one row together, some rows at a time: the text of all would be large."""
-        if not len(self.labels):
-            return
-        labelled = bool(self.labels[0])
+        """The exposition lines, those of one row together, some rows at a time: the text of all would be large.
+
+        Of samples that nobody else holds, the labels are let go with the lines that they have become.
+        """
+        chunks, columns = self.labels.get_chunks(), self.values
+        lines = self._lines()
+        step = max(1, _LINES_AT_ONCE // len(self.lines))
+        del self
+        chunks.reverse()
+        first = 0
+        while chunks:
+            for labels in _cut_to(chunks.pop(), step):
+                values = {str(at): _text(each.slice(first, len(labels))) for at, each in enumerate(columns)}
+                first += len(labels)
+                yield pl.DataFrame({"labels": labels, **values}).select(lines).item()
+
+    def _lines(self) -> pl.Expr:
+        """The lines of a frame of `labels` and numbered columns of values, as one text."""
+        labelled = bool(len(self.labels) and self.labels[0])
         line: list[pl.Expr] = []
         for at, each in enumerate(self.lines):
             start, end = _around(self.name + each.suffix, each.label, labelled=labelled)
             line += [pl.lit(start), pl.col("labels"), pl.lit(end), pl.col(str(at)), pl.lit("\n")]
-        joined = pl.concat_str(line).str.join("").cast(pl.Binary)
-        step = max(1, _LINES_AT_ONCE // len(self.lines))
-        for first in range(0, len(self.labels), step):
-            values = {str(at): _text(each.slice(first, step)) for at, each in enumerate(self.values)}
-            yield pl.DataFrame({"labels": self.labels.slice(first, step), **values}).select(joined).item()
+        return pl.concat_str(line).str.join("").cast(pl.Binary)
 
     def _alike(self) -> DuplicateSeries:
         repeated = self.labels.filter(self.labels.is_duplicated())
@@ -101,6 +112,10 @@ class Samples:
             f"{len(repeated)} rows give {repeated.n_unique()} series of {self.name} more than once, such as "
             f"{example}: make labels differ, aggregate in the query, or set `duplicates`"
         )
+
+
+def _cut_to(column: pl.Series, step: int) -> Iterator[pl.Series]:
+    return (column.slice(first, step) for first in range(0, len(column), step))
 
 
 def cut(families: Sequence[Samples], most: int) -> list[Samples]:

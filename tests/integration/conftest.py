@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import page_rows as rows
 import pytest
+from access_rows import Site
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, Environment
@@ -48,6 +50,7 @@ def compiled_templates() -> Iterator[None]:
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the webhook gives a server that stands still, raised: the machine of the tests does so for seconds."""
     monkeypatch.setattr("webhook.storage.database.LONGEST_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr("webhook.storage.database.LONGEST_STATEMENT_S", 2 * PATIENCE_S)
     monkeypatch.setattr("webhook.adapters.frequency.TIMEOUT_S", PATIENCE_S)
     monkeypatch.setattr("webhook.web.rates.REDIS_TIMEOUT_S", PATIENCE_S)
     monkeypatch.setattr("webhook.web.oidc.PROVIDER_TIMEOUT_S", PATIENCE_S)
@@ -82,3 +85,19 @@ def stranger(database: Database, clock: rows.Clock, charts: rows.FakeCharts) -> 
 def client(stranger: FlaskClient) -> FlaskClient:
     assert stranger.get(f"/login?token={rows.TOKEN}").status_code == 303
     return stranger
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """`make_site(setting=…)`: the whole application over an SQLite store of its own."""
+    made: list[Site] = []
+
+    def make(**settings: object) -> Site:
+        store = f"sqlite:///{tmp_path}/sentinel-{len(made)}.db"
+        made.append(Site(rows.open_store(store), settings=settings))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+        site.database.close()

@@ -15,6 +15,7 @@ import pytest
 import requests
 from access_rows import FOREIGN, OWN, Site
 from flask.testing import FlaskClient
+from joserfc.jwk import OctKey
 from oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider
 from page_reading import page, token_in
 
@@ -105,7 +106,10 @@ def test_the_provider_is_asked_again_after_half_a_day(site: Site) -> None:
         ({"aud": "another-client"}, "RS256", 401),
         ({"aud": "another-client", "azp": CLIENT_ID}, "RS256", 401),
         ({"iss": "https://evil.example"}, "RS256", 401),
+        ({"aud": [CLIENT_ID, "another-client"]}, "RS256", 401),
+        ({"azp": "another-client"}, "RS256", 401),
         ({"exp": int(time.time()) - 3600}, "RS256", 401),
+        ({"exp": None}, "RS256", 401),
         ({}, "HS256", 401),
         ({}, "none", 401),
         ({"groups": ["others"]}, "RS256", 403),
@@ -129,6 +133,55 @@ def test_an_answer_to_a_login_that_was_begun_elsewhere_is_refused(site: Site) ->
     client = site.client()
     assert client.get(back).status_code == 401
     assert "not begun here" in client.get(back).text
+
+
+def test_an_answer_counts_once(site: Site) -> None:
+    client = site.client()
+    back = _return(client)
+    assert client.get(back).status_code == 303
+    assert client.get(back).status_code == 401
+
+
+def test_logins_that_were_left_do_not_fill_the_cookie(site: Site) -> None:
+    """Browsers keep 4 kB: a longer one would be dropped, and nobody could log in."""
+    client = site.client()
+    backs = [_return(client) for _ in range(12)]
+    cookie = client.get_cookie("sentinel_session")
+    assert cookie
+    assert len(cookie.value) < 4000
+    assert [client.get(back).status_code for back in (backs[0], backs[-2])] == [401, 303]
+
+
+def test_a_login_leaves_nothing_of_the_session_before(site: Site) -> None:
+    client = site.client()
+    before = token_in(client.get("/login").text)
+    arrived = client.get(_return(client))
+    cookie = arrived.headers["Set-Cookie"]
+    assert all(flag in cookie for flag in ("Secure", "HttpOnly", "SameSite=Lax"))
+    assert client.post("/logout", data={"csrf_token": before}).status_code == 400
+    assert client.get("/alerts").status_code == 200
+
+
+def test_an_address_that_nobody_proved_is_no_name(site: Site, provider: Provider) -> None:
+    provider.claims |= {"email": "boss@shop.example", "email_verified": False, "preferred_username": "ana"}
+    client = site.client()
+    client.get(_return(client))
+    shown = page(client, "/alerts")
+    assert "ana" in shown
+    assert "boss@shop.example" not in shown
+
+
+def test_a_provider_that_signs_with_our_secret_alone_lets_nobody_in(tmp_path: Path) -> None:
+    with oidc_provider.serving() as provider:
+        provider.alg, provider.offered = "HS256", ["HS256"]
+        provider.keys = [OctKey.import_key(CLIENT_SECRET).as_dict()]
+        settings = {"oidc_issuer": provider.url, "oidc_client_id": CLIENT_ID, "oidc_client_secret": CLIENT_SECRET,
+                    "oidc_roles": ROLES, "public_url": "https://sentinel.example"}  # fmt: skip
+        site = Site(rows.open_store(f"sqlite:///{tmp_path}/sentinel.db"), settings=settings)
+        provider.claims["groups"] = ["fraud-ops"]
+        client = site.client()
+        assert client.get(_return(client)).status_code == 401
+        site.close()
 
 
 def test_a_code_that_was_stolen_is_of_no_use(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,17 +12,23 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 from page_rows import NOW, TOKEN
+from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 
 from webhook.domain.access import Principal, Role
 from webhook.domain.action import Doing
-from webhook.ports import AlertNotFound
+from webhook.domain.evaluation import MerchantConfig
+from webhook.domain.message import Message
+from webhook.pipeline.delivery_metrics import DeliveryMetrics
+from webhook.pipeline.dispatch import Dispatcher
+from webhook.ports import AlertNotFound, Receipt, TemporaryDeliveryError
 from webhook.storage.acting import AlertActions
+from webhook.storage.configs import save_configs
 from webhook.storage.database import Database
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.outbox import Outbox
 from webhook.storage.records import NotificationFilter
-from webhook.storage.tables import audit_log
+from webhook.storage.tables import audit_log, notification
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 ALERTS = "/api/v1/alerts"
@@ -116,21 +123,104 @@ def test_a_message_is_sent_again_on_the_channels_asked_for(stranger: FlaskClient
 
 
 def test_dead_letters_are_found_replayed_and_discarded(stranger: FlaskClient, database: Database) -> None:
-    alert_id, dismissed = rows.insert_alert(database), rows.insert_alert(database, status="DISMISSED")
-    letters = [rows.insert_notification(database, alert_id, status="FAILED", channel=c) for c in ("sms", "sms", "fax")]
-    gone = rows.insert_notification(database, dismissed, status="FAILED", channel="slack")
+    alert_id = rows.insert_alert(database)
+    channels = ("slack", "slack", "console")
+    letters = [rows.insert_notification(database, alert_id, status="FAILED", channel=c) for c in channels]
     rows.insert_notification(database, alert_id)
-    assert len(get(stranger, "dead-letters")["data"]) == 4
+    assert len(get(stranger, "dead-letters")["data"]) == 3
     assert len(get(stranger, "notifications", status="SENT", channel="slack")["data"]) == 1
-    assert stranger.post(f"/api/v1/dead-letters/{gone}/replay", headers=BEARER).status_code == 404
     assert stranger.post(f"/api/v1/dead-letters/{letters[0]}/replay", headers=BEARER).get_json()["count"] == 1
-    rest = stranger.post("/api/v1/dead-letters/replay", json={"channel": "sms"}, headers=BEARER)
-    assert rest.get_json()["count"] == 1
+    rest = stranger.post("/api/v1/dead-letters/replay", json={"channel": "slack"}, headers=BEARER)
+    assert (rest.get_json()["count"], rest.get_json()["skipped"]) == (1, [])
     assert stranger.delete(f"/api/v1/dead-letters/{letters[2]}", headers=BEARER).status_code == 200
     assert stranger.delete(f"/api/v1/dead-letters/{letters[2]}", headers=BEARER).status_code == 404
-    assert [entry["notification_id"] for entry in get(stranger, "dead-letters")["data"]] == [gone]
-    assert len(get(stranger, "notifications", status="PENDING", channel="sms")["data"]) == 2
+    assert get(stranger, "dead-letters")["data"] == []
+    assert len(get(stranger, "notifications", status="PENDING", channel="slack")["data"]) == 2
     assert [row[0] for row in audited(database)] == ["dead_letters_discarded", *["dead_letters_replayed"] * 2]
+
+
+def test_nobody_is_told_of_what_has_ended_nor_on_a_channel_that_is_gone(
+    stranger: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook.storage.dead_letters.BATCH", 2)
+    alerts = {status: rows.insert_alert(database, status=status) for status in ("ACTIVE", "RESOLVED", "DISMISSED")}
+
+    def letter(status: str, reason: str = "first", channel: str = "slack") -> str:
+        return rows.insert_notification(database, alerts[status], status="FAILED", reason=reason, channel=channel)
+
+    stay = {
+        letter("RESOLVED"): "its alert has ended: only the end itself can still be told.",
+        letter("DISMISSED"): "its alert was dismissed, so nobody is told of it.",
+        letter("ACTIVE", channel="sms"): "the merchant has no such channel any more.",
+    }
+    go = {letter("ACTIVE"), letter("RESOLVED", "resolved")}
+    for letter_id, why in stay.items():
+        refused = stranger.post(f"/api/v1/dead-letters/{letter_id}/replay", headers=BEARER)
+        assert (refused.status_code, refused.get_json(force=True)["detail"]) == (409, why)
+    done = stranger.post("/api/v1/dead-letters/replay", json={}, headers=BEARER).get_json()
+    assert done["count"] == 2
+    assert sorted((skipped["reason"], skipped["count"]) for skipped in done["skipped"]) == [
+        ("alert_dismissed", 1), ("alert_ended", 1), ("no_channel", 1),
+    ]  # fmt: skip
+    assert {entry["notification_id"] for entry in get(stranger, "dead-letters")["data"]} == set(stay)
+    assert {note.notification_id for note in Outbox(database).claim(9, "w", NOW, timedelta(minutes=1))} == go
+
+
+class Provider:
+    """Away once, then takes messages and keeps the settings they came with."""
+
+    channel_type = "slack"
+
+    def __init__(self) -> None:
+        self.away, self.settings = True, list[Mapping[str, Any]]()
+
+    def send(self, _message: Message, settings: Mapping[str, Any]) -> Receipt:
+        if self.away:
+            self.away = False
+            raise TemporaryDeliveryError("HTTP 503")
+        self.settings.append(settings)
+        return Receipt()
+
+    def attach(self, *_: object) -> None:
+        pass
+
+
+def test_a_replayed_letter_goes_to_what_the_merchant_has_set_since_and_is_tried_for_a_day(
+    stranger: FlaskClient, database: Database, clock: rows.Clock
+) -> None:
+    letter = rows.insert_notification(
+        database, rows.insert_alert(database), status="FAILED", at=NOW - timedelta(days=9)
+    )
+    with database.write() as connection:
+        old = {"channel_settings": {"webhook_url": "https://hooks.slack.com/services/old"}}
+        connection.execute(sa.update(notification).where(notification.c.id == letter).values(content=old))
+    channels = {"slack": {"enabled": True, "channel": "#new"}}
+    save_configs(database, [MerchantConfig("acc_017", "CARD_TESTING", channel_preferences=channels)], NOW)
+    assert stranger.post(f"/api/v1/dead-letters/{letter}/replay", headers=BEARER).status_code == 200
+
+    provider, registry = Provider(), CollectorRegistry()
+    dispatcher = Dispatcher(
+        Outbox(database), {"slack": provider}, "http://sentinel.example", "w", clock, DeliveryMetrics(registry)
+    )
+    for _ in range(2):
+        dispatcher.run_once(clock.now)
+        dispatcher.finish(60)
+        clock.now += timedelta(seconds=5)
+    dispatcher.close()
+    assert provider.settings == [{"channel": "#new"}]
+    assert registry.get_sample_value("sentinel_notification_delay_seconds_sum", {"channel": "slack"}) == 5
+
+
+def test_the_end_of_an_alert_is_told_to_whom_a_replay_is_telling_that_it_fires(
+    stranger: FlaskClient, database: Database
+) -> None:
+    alert_id = rows.insert_alert(database)
+    letter = rows.insert_notification(database, alert_id, status="FAILED")
+    stranger.post(f"/api/v1/dead-letters/{letter}/replay", headers=BEARER)
+    (note,) = Outbox(database).claim(9, "w", NOW, timedelta(minutes=1))
+    post(stranger, f"{alert_id}/resolve", {"resolution_note": "x"})
+    assert note.reason.value == "first"
+    assert [entry["reason"] for entry in get(stranger, "notifications", status="PENDING")["data"]] == ["resolved"]
 
 
 def test_another_merchants_alert_is_as_if_it_did_not_exist(database: Database) -> None:
@@ -143,7 +233,7 @@ def test_another_merchants_alert_is_as_if_it_did_not_exist(database: Database) -
     with pytest.raises(AlertNotFound):
         actions.comment(str(uuid4()), "x", theirs)
     wanted = NotificationFilter(accounts=theirs.by.accounts)
-    assert DeadLetters(database).discard(wanted, theirs, letter) == 0
+    assert DeadLetters(database, {}).discard(wanted, theirs, letter) == 0
     assert audited(database) == []
 
 

@@ -20,7 +20,8 @@ from webhook.domain.access import Principal, Role
 from webhook.storage.database import Database
 from webhook.storage.migrations import upgrade
 from webhook.storage.rotation import rotate_secrets
-from webhook.storage.tables import metadata
+from webhook.storage.tables import audit_log, metadata
+from webhook.web.config_answers import PreviewAnswer
 
 SLACK, PHONE = "https://hooks.slack.com/services/T0000/B000/verysecretabcd", "+1234567890"
 EXAMPLE: dict[str, Any] = {  # the owner's, but for the address
@@ -117,24 +118,56 @@ def test_no_plain_secret_rests_and_a_mask_that_comes_back_keeps_it(app: Flask, c
 @pytest.mark.parametrize(
     ("given", "headers", "status"),
     [
-        ({}, {}, 428),
+        ({}, {}, 200),  # the owner's document knows no versions
         ({"version": 7}, {}, 409),
+        ({"version": 0}, {}, 409),
         ({}, {"If-Match": '"7"'}, 412),
         ({"version": 1}, {}, 200),
         ({}, {"If-Match": '"1"'}, 200),
+        ({}, {"If-Match": '"7", "1"'}, 200),
+        ({"version": 1}, {"If-Match": '"7"'}, 412),
         ({}, {"If-Match": "*"}, 200),
-        ({}, {"If-Match": "x"}, 400),
+        ({}, {"If-Match": "x"}, 412),
+        ({}, {"If-Match": '"' + "1" * 5000 + '"'}, 412),
+        ({"version": 2**64}, {}, 400),
     ],
 )
-def test_nobody_overwrites_what_they_did_not_see(
+def test_nobody_overwrites_another_version_than_the_one_they_name(
     client: FlaskClient, given: dict[str, Any], headers: dict[str, str], status: int
 ) -> None:
     client.put(PATH, json=EXAMPLE)
     answer = client.put(PATH, json=EXAMPLE | {"enabled": False} | given, headers=headers)
     assert answer.status_code == status, answer.text
-    if status in (409, 412, 428):
+    if status in (409, 412):
         assert answer.get_json()["version"] == 1
+        assert answer.headers["ETag"] == '"1"'
         assert answer.mimetype == "application/problem+json"
+    (present,) = client.get(f"{PATH}?{ASKED}").get_json()["alert_configs"]
+    assert (present["version"], present["enabled"]) == ((2, False) if status == 200 else (1, True))
+
+
+def test_keys_that_are_changed_in_part_are_audited_in_part(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies after the first of three batches."""
+    for number in (1, 2, 3):
+        client.put(PATH, json=EXAMPLE | {"merchant_id": f"acc_00{number}"})
+    monkeypatch.setattr("webhook.storage.rotation.BATCH", 1)
+    box, rotated = SecretBox([KEYS[1], KEYS[0]]), []
+
+    class Dying(SecretBox):
+        def rotate(self, text: str) -> str:
+            rotated.append(text)
+            if len(rotated) > 2:  # two secrets in each
+                raise KeyboardInterrupt
+            return box.rotate(text)
+
+    database = app.extensions["sentinel_database"]
+    with pytest.raises(KeyboardInterrupt):
+        rotate_secrets(database, Dying(), Principal("me", Role.ADMIN, "cli"), START)
+    with database.read() as connection:
+        logged = connection.execute(sa.select(audit_log).filter_by(action="keys_rotated")).all()
+    assert [(row.actor, row.details) for row in logged] == [("me", {"table": "alert_config", "rows": 1})]
 
 
 def test_versions_are_kept_restored_and_outlive_a_deletion(client: FlaskClient) -> None:
@@ -151,6 +184,66 @@ def test_versions_are_kept_restored_and_outlive_a_deletion(client: FlaskClient) 
     versions = client.get(f"{PATH}/versions?{ASKED}").get_json()["data"]
     assert [(item["version"], item["deleted"]) for item in versions] == [(4, False), (3, True), (2, False), (1, False)]
     assert versions[0]["document"] == versions[3]["document"]
+
+
+@pytest.mark.parametrize("digits", ["0", str(2**31), str(2**64), "1" * 5000], ids=["0", "32", "64", "5000"])
+def test_no_number_is_too_large_to_be_answered(client: FlaskClient, digits: str) -> None:
+    client.put(PATH, json=EXAMPLE)
+    body = f'{{"merchant_id": "acc_001", "alert_type": "CARD_TESTING", "restore_version": {digits}}}'
+    assert client.post(f"{PATH}/restore", data=body, content_type="application/json").status_code == 400
+    status = client.delete(f"{PATH}?{ASKED}&version={digits}").status_code
+    assert status == (409 if digits == "0" else 400)
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_no_nul_reaches_the_database(client: FlaskClient, method: str) -> None:
+    for asked in ("merchant_id=acc_001&alert_type=%00", "merchant_id=%00&alert_type=x"):
+        for path in (PATH, f"{PATH}/versions") if method == "GET" else (PATH,):
+            assert client.open(f"{path}?{asked}", method=method).status_code == 400
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_time_is_no_number_and_an_end_of_all_times_is_taken(client: FlaskClient) -> None:
+    assert client.put(PATH, json=EXAMPLE | {"snooze_until": 20260105}).status_code == 400
+    assert client.put(PATH, json=EXAMPLE | {"snooze_until": "9999-12-31T23:59:59-12:00"}).status_code == 200
+
+
+def test_an_explanation_names_each_configuration_once_and_no_secret(app: Flask, client: FlaskClient) -> None:
+    client.put(PATH, json=EXAMPLE)
+    deliver(client, firing(block_rate="0.9"))
+    deliver(client, firing(block_rate="0.9", name="CardTestingSevere"))
+    (alert,) = client.get("/api/v1/alerts").get_json()["data"]
+    answer = client.get(f"/api/v1/alerts/{alert['alert_id']}/explain")
+    for secret in (SLACK, "verysecret", PHONE, "enc:"):
+        assert secret not in answer.text
+    (config,) = answer.get_json()["configs"]
+    assert (config["version"], config["document"]["channels"]["slack"]["webhook_url"]) == (1, "…")
+    assert config["document"]["channels"]["sms"]["phone_numbers"] == ["…"]
+    told = [step["data"] for step in answer.get_json()["steps"] if step["kind"] in ("fired", "merged")]
+    assert [data["config_version"] for data in told] == [1, 1]
+    assert all("config" not in data for data in told)
+
+
+STATUSES = {
+    ("get", PATH): {404},
+    ("put", PATH): {404, 409, 412, 413, 415},
+    ("delete", PATH): {404, 409, 412},
+    ("get", f"{PATH}/versions"): {404},
+    ("post", f"{PATH}/restore"): {404, 409, 412, 413, 415},
+    ("post", f"{PATH}/preview"): {404, 413, 415},
+}
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_the_document_says_what_each_route_answers(client: FlaskClient) -> None:
+    document = client.get("/api/v1/openapi.json").get_json()
+    for (method, path), wanted in STATUSES.items():
+        answers = document["paths"][path][method]["responses"]
+        assert {int(status) for status in answers} == wanted | {200, 400, 401, 403, 429, 500, 503}, path
+        assert answers["200"]["content"]["application/json"]["schema"], path
+    changing = [(method, path) for method, path in STATUSES if 412 in STATUSES[method, path]]
+    for method, path in changing:
+        assert "If-Match" in [item["name"] for item in document["paths"][path][method]["parameters"]]
 
 
 def condition(**changes: Any) -> dict[str, Any]:
@@ -203,6 +296,7 @@ def test_a_preview_says_what_would_be_different(client: FlaskClient) -> None:
     assert (body["triggers"], body["alerts"]["stored"], body["alerts"]["unchanged"]) == (1, 1, 1)
     strict = [{"metric_name": "block_rate", "operator": ">", "threshold": 0.9}]
     body = client.post(f"{PATH}/preview", json=EXAMPLE | {"trigger_conditions": strict}).get_json()
+    assert PreviewAnswer.model_validate(body).model_dump(by_alias=True) == body, "as the document has it"
     assert (body["alerts"]["vanish"], body["messages"]["vanish"]) == (1, 1)
     assert body["message"] == "1 of 1 messages would not have been sent."
     assert client.get(f"{PATH}?{ASKED}").get_json()["alert_configs"] == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from ingest_shop import MINUTE, START, Shop, by, firing
+from ingest_shop import MINUTE, START, Shop, by, firing, save_configs
 
 from webhook.domain.action import DismissReason
 from webhook.domain.comparison import Replayed
@@ -17,7 +17,6 @@ from webhook.domain.summary import template_summary
 from webhook.pipeline.preview import Preview, Previews
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import HistoryUnavailable, Receipt, Series
-from webhook.storage.configs import save_configs
 from webhook.storage.outbox import Outbox
 from webhook.storage.replaying import StoredPast, read_only
 from webhook.storage.sweeping import Sweeping

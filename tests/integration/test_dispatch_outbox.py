@@ -158,17 +158,34 @@ def test_a_failure_is_tried_again_later(shop: Shop, slack: SlackStub, make: Make
     assert shop.row(row)["status"] == "SENT"
 
 
-def test_a_rate_limit_pauses_the_channel_and_is_no_try(shop: Shop, slack: SlackStub, make: Make) -> None:
+def test_a_rate_limit_pauses_its_target_alone_and_is_no_try(shop: Shop, slack: SlackStub, make: Make) -> None:
     slack.fail_next(status=429, retry_after=30)
     dispatcher, limited = make(), shop.add_notification(shop.add_alert())
     deliver(dispatcher)
-    following = shop.add_notification(shop.add_alert())
+    elsewhere = {**shop.row(limited)["content"], "channel_settings": {"channel": "#others"}}
+    following, other = (
+        shop.add_notification(shop.add_alert()),
+        shop.add_notification(shop.add_alert(), content=elsewhere),
+    )
 
     assert (shop.row(limited)["status"], shop.row(limited)["retry_count"]) == ("PENDING", 0)
     assert shop.row(limited)["not_before"] == NOW + timedelta(seconds=30)
-    assert deliver(dispatcher, NOW + timedelta(seconds=29)) == 0, "others wait too"
+    deliver(dispatcher, NOW + timedelta(seconds=29))
+    assert [message["channel"] for message in slack.messages] == ["#others"], "another merchant does not wait"
+    assert shop.row(other)["status"] == "SENT"
+    assert (shop.row(following)["not_before"], shop.row(following)["retry_count"]) == (NOW + timedelta(seconds=30), 0)
     assert deliver(dispatcher, NOW + timedelta(seconds=30)) == 2
     assert shop.row(following)["status"] == "SENT"
+
+
+def test_a_rate_limit_is_waited_for_no_longer_than_ten_minutes(shop: Shop, slack: SlackStub, make: Make) -> None:
+    slack.fail_next(status=429, retry_after=86_400)
+    limited = shop.add_notification(shop.add_alert())
+    with capture_logs() as logs:
+        deliver(make())
+    assert shop.row(limited)["not_before"] == NOW + timedelta(minutes=10)
+    (told,) = (entry for entry in logs if entry["event"] == "channel_paused")
+    assert (told["asked_s"], told["paused_s"], told["merchant_id"]) == (86_400, 600, "acc_017")
 
 
 @pytest.mark.parametrize("failure", [{"status": 429, "retry_after": 1}, {"status": 503}])
@@ -178,6 +195,16 @@ def test_after_a_day_a_message_is_given_up(shop: Shop, slack: SlackStub, make: M
     deliver(make())
     row = shop.row(old)
     assert (row["status"], row["failed_at"]) == ("FAILED", NOW)
+
+
+def test_a_replay_has_a_day_of_its_own(shop: Shop, slack: SlackStub, make: Make) -> None:
+    slack.fail_next(status=503)
+    old = shop.add_notification(shop.add_alert(), at=NOW - timedelta(days=9), replayed_at=NOW - timedelta(hours=23))
+    dispatcher = make()
+    deliver(dispatcher)
+    assert (shop.row(old)["status"], shop.row(old)["retry_count"]) == ("PENDING", 1)
+    deliver(dispatcher, NOW + timedelta(seconds=5))
+    assert shop.row(old)["status"] == "SENT"
 
 
 def test_a_provider_that_is_away_for_hours_is_told_in_the_end(shop: Shop, slack: SlackStub, make: Make) -> None:

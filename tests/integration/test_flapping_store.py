@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from ingest_shop import MINUTE, START, Shop, by, firing, shop
 
 from webhook.pipeline.sweep import Sweep
-from webhook.storage.flapping import purge_steady
 from webhook.storage.outbox import Outbox
 from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import (
@@ -126,14 +125,6 @@ def test_what_a_person_ends_while_it_flaps_is_told_at_once_and_once(shop: Shop) 
     shop.now += timedelta(hours=2)
     sweep(shop)
     assert reasons(shop).count("resolved") == 5
-
-
-def test_what_no_longer_matters_is_forgotten(shop: Shop) -> None:
-    one_round(shop)
-    one_round(shop)
-    for hours, gone in ((0, 0), (2, 1)):
-        with shop.database.write() as connection:
-            assert purge_steady(connection, shop.settings.types, shop.now + timedelta(hours=hours)) == gone
 
 
 STEPS = st.lists(

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import servers
-from ingest_shop import MINUTE, Shop, firing
+from ingest_shop import MINUTE, Shop, firing, save_configs
 from prometheus_client import CollectorRegistry
-from redis import Redis
+from redis import Connection, Redis
 
 from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
@@ -21,7 +22,6 @@ from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.ledger import Changes, Claim, IngestSettings, Known
 from webhook.domain.throttle import NotificationPolicy
 from webhook.ports import StoreUnavailable
-from webhook.storage.configs import save_configs
 from webhook.storage.store import AlertStore
 from webhook.storage.tables import notification
 
@@ -31,7 +31,7 @@ REGIONS = IngestSettings(AlertTypes(AlertTypeSettings(fingerprint_fields=("regio
 
 @dataclass(frozen=True)
 class Clock:
-    """For the library, which asks the module `time`."""
+    """For windows, in place of the module `time`."""
 
     shop: Shop
 
@@ -45,7 +45,7 @@ def limited(request: pytest.FixtureRequest, store_url: str, monkeypatch: pytest.
     shop = Shop(store_url)
     shop.settings = REGIONS
     if request.param == "redis":
-        monkeypatch.setattr("limits.storage.redis.time", Clock(shop))
+        monkeypatch.setattr("webhook.adapters.frequency.time", Clock(shop))
         places = RedisPlaces(request.getfixturevalue("redis_server"), FrequencyMetrics(CollectorRegistry()))
         shop.store = AlertStore(shop.database, places)
     yield shop
@@ -142,7 +142,7 @@ def test_redis_that_goes_away_and_comes_back(store_url: str, monkeypatch: pytest
     shop.settings = REGIONS
     registry, seconds = CollectorRegistry(), [0.0]
     port = servers.free_port()
-    monkeypatch.setattr("limits.storage.redis.time", Clock(shop))
+    monkeypatch.setattr("webhook.adapters.frequency.time", Clock(shop))
     places = RedisPlaces(f"redis://127.0.0.1:{port}", FrequencyMetrics(registry), clock=lambda: seconds[0])
     shop.store = AlertStore(shop.database, places)
     name = account(shop)
@@ -180,3 +180,54 @@ def test_keys_are_those_of_the_documents(redis_server: str) -> None:
         assert client.ttl(f"{prefix}:last") <= 60
         taken.give_back()
         assert client.keys(f"*{name}*") == []
+
+
+class Counted:
+    """How often something was sent to Redis."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sent = 0
+        send = Connection.send_packed_command
+
+        def counting(connection: Connection, *args: Any, **options: Any) -> None:
+            self.sent += 1
+            send(connection, *args, **options)
+
+        monkeypatch.setattr(Connection, "send_packed_command", counting)
+
+
+def test_redis_is_asked_as_often_for_many_merchants_as_for_one(
+    redis_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = RedisPlaces(redis_server, FrequencyMetrics(CollectorRegistry()))
+    policy = NotificationPolicy(min_interval=MINUTE)
+    counted, trips = Counted(monkeypatch), []
+    for number in (1, 1, 50):
+        before = counted.sent
+        claims = [Claim((str(uuid4()), "CARD_TESTING"), policy, limited=True) for _ in range(number)]
+        taken = places.take(claims)
+        assert taken is not None
+        assert list(taken.granted) == [True] * number
+        trips.append(counted.sent - before)
+    assert trips[1] == trips[2], "the first one connects, too"
+
+
+def test_what_one_claim_is_refused_is_free_for_the_next(redis_server: str) -> None:
+    """The first takes the place of the interval; the second is refused it and gives back the one of the hour."""
+    places = RedisPlaces(redis_server, FrequencyMetrics(CollectorRegistry()))
+    spaced = NotificationPolicy(max_per_hour=2, min_interval=MINUTE)
+    key = (str(uuid4()), "CARD_TESTING")
+    taken = places.take([Claim(key, spaced, limited=limited) for limited in (True, True, False)])
+    assert taken is not None
+    assert list(taken.granted) == [True, False, True]
+    with Redis.from_url(redis_server) as client:
+        assert client.llen(f"freq_ctrl:merchant:{key[0]}:alert:CARD_TESTING:hour") == 2
+
+
+def test_a_redis_that_takes_long_is_left_alone(redis_server: str) -> None:
+    registry, now = CollectorRegistry(), iter(range(100))
+    places = RedisPlaces(redis_server, FrequencyMetrics(registry), clock=lambda: next(now) * 1000.0)
+    key, policy = (str(uuid4()), "CARD_TESTING"), NotificationPolicy()
+    assert places.take([Claim(key, policy, limited=True)]) is not None, "one answer alone has its own limit"
+    assert places.take([Claim(key, policy, limited=True)] * 3) is None, "the store decides"
+    assert registry.get_sample_value("sentinel_frequency_backend_errors_total") == 1

@@ -7,13 +7,12 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from ingest_shop import MINUTE, START, Shop, firing, shop
+from ingest_shop import MINUTE, START, Shop, firing, save_configs, shop
 
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.ledger import IngestSettings
 from webhook.pipeline.sweep import Sweep
-from webhook.storage.configs import save_configs
 from webhook.storage.outbox import Outbox
 from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import (

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from ingest_shop import MINUTE, START, Shop, by, firing
+from ingest_shop import MINUTE, START, Shop, by, firing, save_configs
 from prometheus_client import CollectorRegistry
 
 from webhook.domain.action import DismissReason
@@ -22,7 +22,6 @@ from webhook.domain.report import Report, ReportedMetric
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.reports import ReportIntake
 from webhook.pipeline.sweep import Sweep
-from webhook.storage.configs import save_configs
 from webhook.storage.outbox import Outbox
 from webhook.storage.reporting import ReportRuns
 from webhook.storage.sweeping import Sweeping

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from ingest_shop import MINUTE, START, Shop, by, firing
+from ingest_shop import MINUTE, START, Shop, by, firing, save_configs
+from structlog.testing import capture_logs
 
 from webhook.app import create_app
 from webhook.config import Settings
@@ -18,10 +19,8 @@ from webhook.domain.action import DismissReason
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.explanation import StepKind, explain
 from webhook.pipeline.sweep import Sweep
-from webhook.storage.configs import save_configs
 from webhook.storage.explaining import read_facts
 from webhook.storage.outbox import Outbox
-from webhook.storage.repeats import purge_answers
 from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import (
     alert,
@@ -228,15 +227,36 @@ def test_a_request_that_comes_again_is_answered_as_the_first_time(site: Site) ->
     other = site.report(request_id="r-1", rate=0.5)
     assert (other.status_code, other.content_type) == (422, "application/problem+json")
     assert len(site.rows(alert_trigger_log)) == 1
+    assert site.report(request_id="x" * 129).status_code == 400
     headers = {"Authorization": "Bearer s3cret-token", "X-Request-ID": "r-2"}
     for _ in range(2):
         answer = site.client.post(RECEIVER, json={"alerts": [firing()]}, headers=headers).get_json()
         assert answer["outcomes"] == ["created"]
-    assert site.client.post(RECEIVER, json={"alerts": []}, headers=headers | {"X-Request-ID": "r-1"}).status_code == 422
-    assert (
-        site.client.post(RECEIVER, json={"alerts": []}, headers=headers | {"X-Request-ID": "x" * 129}).status_code
-        == 400
-    )
+
+
+@pytest.mark.parametrize("name", ["x" * 129, "with a space", "used"])
+def test_no_delivery_is_lost_to_a_name_that_cannot_be_used(site: Site, name: str) -> None:
+    """Alertmanager comes again after no 4xx."""
+    headers = {"Authorization": "Bearer s3cret-token", "X-Request-ID": "used"}
+    site.client.post(RECEIVER, json={"alerts": []}, headers=headers)
+    with capture_logs() as lines:
+        answer = site.client.post(RECEIVER, json={"alerts": [firing()]}, headers=headers | {"X-Request-ID": name})
+    assert (answer.status_code, answer.get_json()["outcomes"]) == (200, ["created"])
+    assert [line["log_level"] for line in lines if line["event"] == "request_id_ignored"] == ["warning"]
+    again = site.client.post(RECEIVER, json={"alerts": [firing()]}, headers=headers | {"X-Request-ID": name})
+    assert again.get_json()["outcomes"] == ["duplicate"]
+
+
+def test_a_name_is_free_again_after_a_day_whether_anything_swept_or_not(site: Site) -> None:
+    first = site.report(request_id="r-1")
+    kept = site.report(request_id="r-1", rate=0.5, after=timedelta(hours=24))
+    assert kept.status_code == 422
+    later = site.report(request_id="r-1", after=timedelta(seconds=1))
+    assert (later.status_code, "Idempotent-Replayed" in later.headers) == (201, False)
+    assert later.get_json()["alert_id"] != first.get_json()["alert_id"]
+    again = site.report(request_id="r-1", after=MINUTE)
+    assert (again.headers["Idempotent-Replayed"], again.get_json()) == ("true", later.get_json())
+    assert len(site.rows(handled_request)) == 1
 
 
 def test_a_refused_and_a_limited_answer_are_given_again_too(site: Site) -> None:
@@ -262,15 +282,3 @@ def test_of_twins_one_decides(site: Site) -> None:
         answers = set(pool.map(send, range(4)))
     assert len(answers) == 1
     assert len(site.rows(alert_trigger_log)) == 1
-
-
-def test_answers_are_kept_for_a_day(site: Site) -> None:
-    site.report(request_id="r-1")
-
-    def purged(at: datetime) -> int:
-        with site.database.write() as connection:
-            return purge_answers(connection, at)
-
-    assert purged(START + timedelta(hours=24)) == 0
-    assert purged(START + timedelta(hours=24, seconds=1)) == 1
-    assert site.rows(handled_request) == []

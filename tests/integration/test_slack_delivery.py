@@ -12,6 +12,7 @@ from notes import make_message
 from pydantic import SecretStr
 
 from webhook.notifiers.slack import Slack, SlackOptions
+from webhook.notifiers.slack_webhook import seconds_to_wait
 from webhook.ports import PermanentDeliveryError, TemporaryDeliveryError
 
 TOKEN = "xoxb-secret-token"
@@ -94,6 +95,11 @@ def test_a_rate_limit_says_how_long_to_wait(stub: SlackStub, failure: dict[str, 
         channel(stub).send(make_message(), {})
     assert caught.value.retry_after == wait
     assert len(stub.calls) == 1, "the outbox decides when to try again"
+
+
+@pytest.mark.parametrize(("header", "wait"), [("17", 17), ("9" * 400, float("inf")), ("²", 30), (None, 30)])
+def test_the_header_of_a_rate_limit_is_a_number_or_nothing(header: str | None, wait: float) -> None:
+    assert seconds_to_wait(header) == wait
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,18 @@ from notes import NOW, Shop
 from prometheus_client import CollectorRegistry
 
 from webhook.config import Settings
+from webhook.domain.alert import AlertTypes
 from webhook.storage.leases import Leases
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.tables import (
     alert,
     alert_comment,
     alert_dynamic,
+    alert_flapping,
     alert_instance,
     alert_trigger_log,
     audit_log,
+    handled_request,
     notification,
 )
 from webhook.worker import Worker, WorkerOptions, build_worker
@@ -63,12 +66,16 @@ def make_worker(url: str, now: datetime) -> tuple[Worker, CollectorRegistry]:
     return build_worker(settings, WorkerOptions(), registry, lambda: now), registry
 
 
-def test_of_two_workers_one_sweeps_and_the_other_goes_on_when_it_has_stopped(shop: Shop, store_url: str) -> None:
+def test_of_two_workers_one_sweeps_and_the_other_goes_on_when_it_has_stopped(
+    shop: Shop, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended = shop.add_alert(started=NOW - timedelta(hours=1))
     shop.add_instance(ended, heard=NOW - timedelta(minutes=50), resolved=NOW - timedelta(minutes=40))
+    pods = iter(f"sentinel-webhook-worker-of-production-7d9f8b6c5-{end}" for end in ("x2x4z", "q8k2m"))
+    monkeypatch.setattr("socket.gethostname", lambda: next(pods))
+    monkeypatch.setattr("os.getpid", lambda: 1)  # as in every container
     first, of_first = make_worker(store_url, NOW)
     second, of_second = make_worker(store_url, NOW)
-    second.leases._owner = "another process"
 
     first._sweep()
     second._sweep()
@@ -105,7 +112,7 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
         add(shop, audit_log, id=str(uuid.uuid4()), created_at=NOW - age - 70 * DAY, **texts)
     long_lasting = shop.add_alert(started=NOW - 90 * DAY)
     unsent = closed_alert(shop, NOW - 40 * DAY, "PENDING")
-    purge = Purge(shop.database, RETENTION)
+    purge = Purge(shop.database, RETENTION, AlertTypes())
 
     gone = purge.run_once(NOW)
 
@@ -114,6 +121,8 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
         "alert_instance": 2,
         "alert": 1,
         "audit_log": 1,
+        "handled_request": 0,
+        "alert_flapping": 0,
     }
     kept = {row["alert_id"] for row in shop.rows(alert_dynamic)}
     assert {long_lasting, unsent} < kept
@@ -121,6 +130,31 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
     for table, left in ((alert, 3), (alert_comment, 2), (notification, 2), (alert_instance, 1), (alert_trigger_log, 1)):
         assert len(shop.rows(table)) == left, table.name
     assert set(purge.run_once(NOW).values()) == {0}
+
+
+def test_what_a_person_closed_is_kept_while_it_fires_on(shop: Shop) -> None:
+    """Else the next repeat would open a new alert of what was dismissed."""
+    closed = {"status": "DISMISSED", "session_status": "RESOLVED", "resolved_at": NOW - 40 * DAY}
+    firing, silent = (shop.add_alert(started=NOW - 50 * DAY, **closed) for _ in range(2))
+    shop.add_instance(firing, heard=NOW - timedelta(minutes=5))
+    shop.add_instance(silent, heard=NOW - 31 * DAY)  # its end was never heard of
+    assert Purge(shop.database, RETENTION, AlertTypes()).run_once(NOW)["alert"] == 1
+    assert [row["alert_id"] for row in shop.rows(alert_dynamic)] == [firing]
+    assert len(shop.rows(alert_instance)) == 1
+
+
+def test_answers_go_after_a_day_and_conditions_when_they_have_been_steady(shop: Shop) -> None:
+    for hours in (23, 25):
+        at = NOW - timedelta(hours=hours)
+        texts = {"credential": "c", "request_id": str(hours), "route": "r", "body_hash": "h"}
+        add(shop, handled_request, status=200, answer={}, created_at=at, **texts)
+    for number, (minutes, since) in enumerate(((59, None), (61, None), (61, NOW))):
+        row = {"condition_fingerprint": str(number), "account_id": "a", "alert_type": "t", "restarts": []}
+        add(shop, alert_flapping, flapping_since=since, updated_at=NOW - timedelta(minutes=minutes), **row)
+    gone = Purge(shop.database, RETENTION, AlertTypes()).run_once(NOW)
+    assert (gone["handled_request"], gone["alert_flapping"]) == (1, 1)
+    assert [row["request_id"] for row in shop.rows(handled_request)] == ["23"]
+    assert {row["condition_fingerprint"] for row in shop.rows(alert_flapping)} == {"0", "2"}
 
 
 def test_a_full_batch_is_followed_by_another_at_once(

@@ -2,16 +2,21 @@
 
 Keys follow the owner's documents: `freq_ctrl:merchant:<id>:alert:<type>:hour`, `…:day`, `…:last`. Places are taken
 before the transaction commits and given back when it does not. While Redis is away the store decides alone; it is
-asked again after a pause, and a delivery waits for it no longer than `TIMEOUT_S`.
+asked again after a pause.
+
+What a delivery locks is locked while it waits for Redis. So all its claims go in one transaction of Redis, with one
+answer; further ones only where it has several for one account and type. None begins later than `TIMEOUT_S` after the
+first, and an answer is waited for no longer than that.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from time import monotonic
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from urllib.parse import quote
 
 import structlog
@@ -19,12 +24,15 @@ from limits.storage import RedisStorage
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as TookTooLong
 from redis.retry import Retry
 
 from webhook.domain.ledger import Claim
 from webhook.domain.throttle import FrequencyRule
 
 TIMEOUT_S = 0.25
+"""For one answer, and for beginning to ask: beyond it the store decides."""
+
 PAUSE_S = 5.0
 
 _WINDOWS = {"min_interval_minutes": "last", "max_alerts_per_hour": "hour", "max_alerts_per_day": "day"}
@@ -54,11 +62,38 @@ class Taken:
         self._give_back()
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A claim with the keys that it needs a place in: all of them, where the limits hold for it."""
+
+    claim: Claim
+    rules: list[tuple[str, FrequencyRule]] = field(init=False)
+    taken: list[str] = field(default_factory=list)
+    granted: bool = False
+
+    def __post_init__(self) -> None:
+        self.rules = [(_key(self.claim.key, rule), rule) for rule in self.claim.policy.limits()]
+
+
+def _rounds(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
+    """Each account and type once a round, in order: what one claim is refused is free for the next."""
+    by_key: dict[tuple[str, str], list[_Asked]] = {}
+    for one in asked:
+        by_key.setdefault(one.claim.key, []).append(one)
+    for part in zip_longest(*by_key.values()):
+        yield [one for one in part if one is not None]
+
+
 class RedisPlaces:
     """Places within the limits, shared by all processes. Calls raise nothing; see `webhook.ports.FrequencyPlaces`."""
 
     def __init__(
-        self, url: str, metrics: FrequencyMetrics, *, pause_s: float = PAUSE_S, clock: Callable[[], float] = monotonic
+        self,
+        url: str,
+        metrics: FrequencyMetrics,
+        *,
+        pause_s: float = PAUSE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`clock` gives seconds that only grow; Redis is asked nothing before it is needed."""
         self._storage = RedisStorage(
@@ -78,44 +113,59 @@ class RedisPlaces:
 
     def take(self, claims: Sequence[Claim]) -> Taken | None:
         """Places for claims that get one; one that the limits do not hold for fills a place where there is one."""
-        if self._clock() < self._ask_again_at:
+        began = self._clock()
+        if began < self._ask_again_at:
             return None
-        taken: list[str] = []
-        granted = []
+        asked = [_Asked(claim) for claim in claims]
         try:
-            for claim in claims:
-                keys = self._acquire(claim)
-                taken += keys or ()
-                granted.append(keys is not None or not claim.limited)
+            for number, part in enumerate(_rounds(asked)):
+                if number and self._clock() - began > TIMEOUT_S:
+                    raise TookTooLong("asking Redis takes too long")
+                self._acquire(part)
         except RedisError as error:
             self._failed(error)
             return None
         self._answered()
-        return Taken(granted, lambda: self._give_back(taken))
+        taken = list(chain.from_iterable(one.taken for one in asked))
+        return Taken([one.granted for one in asked], lambda: self._give_back(taken))
 
-    def _acquire(self, claim: Claim) -> list[str] | None:
-        """The keys in which a place was taken: all that are in force, or None."""
-        taken: list[str] = []
-        for rule in claim.policy.limits():
-            key = _key(claim.key, rule)
-            if self._storage.acquire_entry(key, rule.maximum, math.ceil(rule.window.total_seconds())):
-                taken.append(key)
-            elif claim.limited:
-                self._release(taken)
-                return None
-        return taken
+    def _acquire(self, asked: Sequence[_Asked]) -> None:
+        """All keys of these claims at once; what a refused claim has got is released."""
+        acquire, now = self._storage.lua_acquire_moving_window, time.time()
+        with self._client.pipeline() as pipe:
+            for one in asked:
+                for key, rule in one.rules:
+                    expiry = math.ceil(rule.window.total_seconds())
+                    acquire([self._storage.prefixed_key(key)], [now, rule.maximum, expiry, 1], client=pipe)
+            answers = iter(pipe.execute() if len(pipe) else [])
+        refused: list[str] = []
+        for one in asked:
+            one.taken = [key for key, _ in one.rules if next(answers)]
+            one.granted = not one.claim.limited or len(one.taken) == len(one.rules)
+            if not one.granted:
+                refused += one.taken
+                one.taken = []
+        self._release(refused)
 
-    def _give_back(self, taken: Iterable[str]) -> None:
+    @property
+    def _client(self) -> Redis:
+        client: Redis = self._storage.storage
+        return client
+
+    def _give_back(self, taken: Sequence[str]) -> None:
         try:
             self._release(taken)
         except RedisError as error:
             self._failed(error)  # they become free with their windows
 
-    def _release(self, taken: Iterable[str]) -> None:
+    def _release(self, taken: Sequence[str]) -> None:
         """Take away the newest entry of each window: entries are alike but for the moment."""
-        for key in taken:
-            client: Redis = self._storage.storage
-            client.lpop(self._storage.prefixed_key(key))
+        if not taken:
+            return
+        with self._client.pipeline() as pipe:
+            for key in taken:
+                pipe.lpop(self._storage.prefixed_key(key))
+            pipe.execute()
 
     def _failed(self, error: RedisError) -> None:
         self._metrics.errors.inc()

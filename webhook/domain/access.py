@@ -23,6 +23,7 @@ class Right(StrEnum):
     READ = "read"  # alerts, triggers, charts, statistics, live updates
     ACT = "act"  # resolve, dismiss, acknowledge, snooze, comment, resend
     CONFIGURE = "configure"  # what merchants are told, and when
+    DIRECT = "direct"  # where the operator's own bot posts
     DELIVER = "deliver"  # alerts of anybody, as Alertmanager does
     REPORT = "report"  # metrics
     REPLAY = "replay"  # dead letters
@@ -37,6 +38,7 @@ MAY: Mapping[Right, tuple[Role, ...]] = {
     Right.READ: _ALL,
     Right.ACT: _ALL,
     Right.CONFIGURE: _ALL,
+    Right.DIRECT: _STAFF,
     Right.DELIVER: _STAFF,
     Right.REPORT: _ALL,
     Right.REPLAY: _STAFF,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from webhook.domain.access import Principal, Right
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.masking import masked
+
+STAFF_SETTINGS = (("slack", "channel"),)
+"""Settings of channels that use the operator's own credentials: a merchant could reach others with them."""
 
 _SETTINGS = ("frequency_control", "notification_strategy", "snooze_until")
 _ABSENT = object()
@@ -54,6 +59,32 @@ def config_of(account_id: str, document: Mapping[str, Any]) -> MerchantConfig:
 
 def masked_document(document: Mapping[str, Any]) -> Document:
     return {**document, "channels": masked(document["channels"])} if document else {}
+
+
+def staff_settings(config: MerchantConfig, principal: Principal) -> list[str]:
+    """The places of what staff set and this principal may not take away."""
+    if principal.may(Right.DIRECT):
+        return []
+    channels = config.channel_preferences
+    return [f"channels.{channel}.{name}" for channel, name in STAFF_SETTINGS if channels.get(channel, {}).get(name)]
+
+
+def within_rights(
+    config: MerchantConfig, stored: MerchantConfig | None, principal: Principal
+) -> tuple[MerchantConfig, list[str]]:
+    """`config` with what staff set kept where a merchant leaves it out; and the places that it must not change."""
+    if principal.may(Right.DIRECT):
+        return config, []
+    known = stored.channel_preferences if stored is not None else {}
+    channels, refused = {name: dict(settings) for name, settings in config.channel_preferences.items()}, []
+    for channel, name in STAFF_SETTINGS:
+        kept, given = known.get(channel, {}).get(name), channels.get(channel, {}).get(name)
+        if given is not None and given != kept:
+            refused.append(f"channels.{channel}.{name}")
+        elif kept is not None:
+            settings = channels.setdefault(channel, {"enabled": known[channel].get("enabled", True)})
+            settings[name] = kept
+    return replace(config, channel_preferences=channels), refused
 
 
 def difference(before: MerchantConfig | None, after: MerchantConfig | None) -> list[Difference]:

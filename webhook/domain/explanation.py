@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from webhook.domain.alert import AlertTypeSettings, NotificationStatus, Outcome
 from webhook.domain.metric import format_duration, format_time
+from webhook.domain.severity import Severity
 
 
 class StepKind(StrEnum):
@@ -61,16 +62,21 @@ class NotificationFact:
     status: NotificationStatus
     sent_at: datetime | None
     error: str
+    requested_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AlertFacts:
-    """All that is stored about one alert. `configs` are documents of configurations by version, as far as kept."""
+    """All that is stored about one alert, each list in its order; between `triggers` and `later` some are left out.
+
+    `configs` are documents of configurations by version, masked, as far as they are kept.
+    """
 
     alert_id: str
     account_id: str
     alert_type: str
     triggers: Sequence[TriggerFact] = ()
+    later: Sequence[TriggerFact] = ()
     comments: Sequence[CommentFact] = ()
     notifications: Sequence[NotificationFact] = ()
     configs: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -89,12 +95,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`steps` are in order of time; `summary` is the short answer."""
+    """`steps` are in order of time; `summary` is the short answer, `configs` what steps refer to by version."""
 
     alert_id: str
     summary: str
     steps: Sequence[Step]
     more_triggers: int
+    configs: Mapping[int, Mapping[str, Any]]
 
 
 _WITHHELD = {
@@ -111,26 +118,43 @@ _TOLD = {
     "interval": "the interval since the last message has passed",
     "flapping": "the condition comes and goes; further messages are held back",
     "resolved": "the attack ended",
+    "resend": "somebody asked for it to be sent again",
 }
+_IN_SESSION = (Outcome.CREATED, Outcome.SESSION_UPDATED)
 
 
 def explain(facts: AlertFacts, settings: AlertTypeSettings) -> Explanation:
-    """The steps of one alert, oldest first, and one sentence; `settings` are those of its type, for naming rules.
+    """The steps of one alert, oldest first, and one sentence; `settings` are those of its type as they are today.
 
+    Of what happened at one moment triggers come first, then what they changed, then who was told.
     Data of a step: of a trigger its `trigger_id`, `outcome`, `conditions` (metric, value, operator, threshold, met),
-    `config_version` and `config` (that version's document, where it is kept); of a message held back `reason` and
+    `config_version`, and `seconds_since_last`; of a message held back `reason` and
     `limit` (which, its maximum, the count, when a place becomes free); of an escalation the entry of the history;
     of a notification `notification_id`, `channel`, `reason`, `status`.
     """
-    steps = [step for trigger in facts.triggers for step in _of_trigger(trigger, facts, settings)]
-    steps += [_of_comment(comment) for comment in facts.comments if comment.type != "TRIGGER_EVENT"]
+    steps = [*_of_triggers(facts.triggers, settings), *_of_triggers(facts.later, settings)]
+    comments = sorted(facts.comments, key=lambda comment: (comment.at, _rank(comment)))
+    steps += [_of_comment(comment) for comment in comments if comment.type != "TRIGGER_EVENT"]
     steps += [_of_notification(notification) for notification in facts.notifications]
     steps.sort(key=lambda step: step.at)
-    return Explanation(facts.alert_id, _summary(steps), steps, facts.more_triggers)
+    return Explanation(facts.alert_id, _summary(steps), steps, facts.more_triggers, facts.configs)
 
 
-def _of_trigger(trigger: TriggerFact, facts: AlertFacts, settings: AlertTypeSettings) -> Iterable[Step]:
-    kind, text = _outcome(trigger, settings)
+def _of_triggers(triggers: Iterable[TriggerFact], settings: AlertTypeSettings) -> Iterator[Step]:
+    """Triggers that follow each other: each is told with the time since the one before, of its session or at all."""
+    in_session: datetime | None = None
+    counted: datetime | None = None
+    for trigger in triggers:
+        before = in_session if trigger.outcome in _IN_SESSION else counted
+        yield from _of_trigger(trigger, None if before is None else trigger.at - before, settings)
+        if trigger.outcome in _IN_SESSION:
+            in_session = counted = trigger.at
+        elif trigger.outcome is Outcome.COMMENT_ADDED:
+            counted = trigger.at
+
+
+def _of_trigger(trigger: TriggerFact, since: timedelta | None, settings: AlertTypeSettings) -> Iterator[Step]:
+    kind, text = _outcome(trigger, since, settings)
     conditions = trigger.verdict.get("conditions", [])
     version = trigger.verdict.get("config_version")
     judged = "; ".join(map(_condition, conditions))
@@ -142,7 +166,7 @@ def _of_trigger(trigger: TriggerFact, facts: AlertFacts, settings: AlertTypeSett
         "metrics": dict(trigger.metrics),
         "conditions": conditions,
         "config_version": version,
-        "config": facts.configs.get(version) if version is not None else None,
+        "seconds_since_last": since.total_seconds() if since is not None else None,
     }
     yield Step(trigger.at, kind, f"{text} {judged}." if judged else text, data)
     why = trigger.notify.removeprefix("withheld:")
@@ -150,23 +174,39 @@ def _of_trigger(trigger: TriggerFact, facts: AlertFacts, settings: AlertTypeSett
         yield _withheld(trigger, why)
 
 
-def _outcome(trigger: TriggerFact, settings: AlertTypeSettings) -> tuple[StepKind, str]:
+def _outcome(trigger: TriggerFact, since: timedelta | None, settings: AlertTypeSettings) -> tuple[StepKind, str]:
     name, verdict = trigger.alert_name, trigger.verdict.get("reason", "")
-    timeout, window = format_duration(settings.session_timeout), format_duration(settings.window)
     match trigger.outcome:
         case Outcome.CREATED:
             return StepKind.FIRED, f"{name} fired and opened this alert: {verdict}."
         case Outcome.SESSION_UPDATED:
-            rule = f"it was still firing, or had fired less than {timeout} before"
-            return StepKind.MERGED, f"{name} fired and was merged into the session: {rule}."
+            return StepKind.MERGED, f"{name} fired and was merged into the session: {_why_merged(since, settings)}."
         case Outcome.COMMENT_ADDED:
-            rule = f"the session had expired, but its last trigger was less than {window} old"
-            return StepKind.MERGED, f"{name} fired and was added as a comment: {rule}."
+            return StepKind.MERGED, f"{name} fired and was added as a comment: {_why_added(since, settings)}."
         case Outcome.RESOLVED:
             return StepKind.ENDED, f"{name} ended{f': {trigger.reason}' if trigger.reason else ''}."
         case Outcome.SUPPRESSED:
             return StepKind.SUPPRESSED, f"{name} fired and was held back: {trigger.reason}."
     return StepKind.NOT_COUNTED, f"{name} was heard again and not counted: {trigger.reason or trigger.outcome}."
+
+
+def _why_merged(since: timedelta | None, settings: AlertTypeSettings) -> str:
+    """What the log knows is how long ago it fired; the settings of that time are not kept, so today's are named so."""
+    if since is None:
+        return "it was still firing, or had fired within the session timeout; the triggers before it are left out here"
+    if not since:
+        return "it came together with the trigger before it"
+    last, today = f"it had last fired {format_duration(since)} before", format_duration(settings.session_timeout)
+    if since < settings.session_timeout:
+        return f"{last}, within the session timeout (today {today})"
+    return f"{last}, longer than a session timeout (today {today}): it was still firing, or the timeout was longer then"
+
+
+def _why_added(since: timedelta | None, settings: AlertTypeSettings) -> str:
+    if since is None:
+        return "the session had expired, but not its window; the triggers before it are left out here"
+    last, today = format_duration(since), format_duration(settings.window)
+    return f"the session had expired, and its last trigger was {last} before, within the window (today {today})"
 
 
 def _condition(condition: Mapping[str, Any]) -> str:
@@ -194,21 +234,31 @@ def _of_comment(comment: CommentFact) -> Step:
     return Step(comment.at, kind, comment.content, data)
 
 
+def _rank(comment: CommentFact) -> int:
+    """Severity only rises, which orders the rises of one moment; other comments come after them."""
+    to = comment.data.get("to_severity")
+    return Severity(to).rank if to in set(Severity) else len(Severity)
+
+
 def _of_notification(told: NotificationFact) -> Step:
     status = {
         NotificationStatus.PENDING: "is queued",
         NotificationStatus.SENDING: "is being sent",
-        NotificationStatus.FAILED: f"could not be delivered: {told.error}",
+        NotificationStatus.FAILED: "could not be delivered",
     }.get(told.status, "was sent")
     because = _TOLD.get(told.reason, told.reason)
+    if told.requested_by:
+        because = f"{told.requested_by} asked for it to be sent again"
+    failed = f"; it failed with: {told.error}" if told.status is NotificationStatus.FAILED else ""
     data = {
         "notification_id": told.id,
         "channel": told.channel,
         "reason": told.reason,
         "status": told.status.value,
+        "requested_by": told.requested_by,
         "sent_at": told.sent_at.isoformat() if told.sent_at is not None else None,
     }
-    return Step(told.at, StepKind.NOTIFIED, f"A message on {told.channel} {status}, because {because}.", data)
+    return Step(told.at, StepKind.NOTIFIED, f"A message on {told.channel} {status}: {because}{failed}.", data)
 
 
 def _summary(steps: Sequence[Step]) -> str:

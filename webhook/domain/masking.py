@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,33 +76,50 @@ def masked(channels: Channels) -> dict[str, dict[str, Any]]:
     return change_secrets(channels, lambda name, text: "…" if text.startswith(ENCRYPTED) else SECRET_FIELDS[name](text))
 
 
-def unmasked(channels: Channels, stored: Channels) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Masks that came back replaced by the `stored` secrets they stand for; and the places of masks of nothing."""
-    lost: list[str] = []
+def unmasked(channels: Channels, stored: Channels) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Masks that came back replaced by the `stored` secrets they stand for; and what is wrong with others, by place."""
+    wrong: dict[str, str] = {}
     whole: dict[str, dict[str, Any]] = {}
     for channel, settings in channels.items():
-        known = _by_mask(stored.get(channel, {}))
-
-        def restore(name: str, text: str, channel: str = channel, known: dict[str, list[str]] = known) -> str:
-            if not is_mask(text):
-                return text
-            waiting = known.get(f"{name} {text}")
-            if not waiting:
-                lost.append(f"channels.{channel}.{name}")
-                return text
-            return waiting.pop(0) if len(waiting) > 1 else waiting[0]
-
-        whole |= change_secrets({channel: settings}, restore)
-    return whole, lost
+        found, unclear = _restored(settings, stored.get(channel, {}))
+        whole[channel] = found
+        wrong |= {f"channels.{channel}.{name}": why for name, why in unclear.items()}
+    return whole, wrong
 
 
-def _by_mask(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+def _restored(settings: Mapping[str, Any], stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """One channel's settings without masks. Of several that look alike none is chosen: all come back, or it is told."""
+    known, given = _by_mask(stored), Counter[tuple[str, str]]()
+    wrong: dict[str, str] = {}
+
+    def count(name: str, text: str) -> str:
+        given[name, text] += 1
+        return text
+
+    def restore(name: str, text: str) -> str:
+        waiting = known.get((name, text), [])
+        if not is_mask(text):
+            return text
+        if not waiting:
+            wrong[name] = "is a mask of nothing that is stored: send it whole"
+        elif len(set(waiting)) > 1 and given[name, text] != len(waiting):
+            wrong[name] = f"is a mask of {len(waiting)} that are stored: send all of them, or send it whole"
+        else:
+            waiting.append(waiting.pop(0))
+            return waiting[-1]
+        return text
+
+    change_secrets({"": settings}, count)
+    return change_secrets({"": settings}, restore)[""], wrong
+
+
+def _by_mask(settings: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
     """Stored secrets by field and mask; two numbers may look alike."""
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
 
     def note(name: str, text: str) -> str:
         shown = "…" if text.startswith(ENCRYPTED) else SECRET_FIELDS[name](text)
-        found.setdefault(f"{name} {shown}", []).append(text)
+        found.setdefault((name, shown), []).append(text)
         return text
 
     change_secrets({"": settings}, note)

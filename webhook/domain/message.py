@@ -30,6 +30,7 @@ class Note:
     `metrics` are full-precision values; `thresholds` are the merchant's own where one was configured,
     else the coarse rule's. When the attack has ended, `resolved_at` is the time of its end, and `peaks` are its
     highest values where they are known. `lease` names this very claim: its end can be recorded by nobody else.
+    `replayed_at` is when a person queued it again after it was given up.
     """
 
     notification_id: str
@@ -53,6 +54,11 @@ class Note:
     created_at: datetime
     lease: str = ""
     peaks: Mapping[str, float] = field(default_factory=dict)
+    replayed_at: datetime | None = None
+
+    @property
+    def queued_at(self) -> datetime:
+        return self.replayed_at or self.created_at
 
 
 @dataclass(frozen=True, slots=True)

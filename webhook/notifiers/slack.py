@@ -19,7 +19,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from webhook.domain.message import Message
 from webhook.notifiers.outgoing import guarded_session
 from webhook.notifiers.slack_blocks import blocks, fallback_text
-from webhook.notifiers.slack_webhook import SlackWebhook
+from webhook.notifiers.slack_webhook import SlackWebhook, seconds_to_wait
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
 
 _TEMPORARY = frozenset(
@@ -35,7 +35,6 @@ _TEMPORARY = frozenset(
     }
 )
 _SERVER_ERROR, _TOO_MANY = 500, 429
-_DEFAULT_WAIT = 30.0  # seconds, when a rate limit names no time
 
 
 class SlackOptions(BaseModel):
@@ -142,7 +141,7 @@ def _delivery_error(error: SlackApiError) -> DeliveryError:
 
 def _by_status(status: int, retry_after: str | None, words: str) -> DeliveryError:
     if status == _TOO_MANY:
-        wait = float(retry_after) if retry_after and retry_after.isdigit() else _DEFAULT_WAIT
+        wait = seconds_to_wait(retry_after)
         return TemporaryDeliveryError(f"Slack: {words}, wait {wait:g} s", retry_after=wait)
     if status >= _SERVER_ERROR:
         return TemporaryDeliveryError(f"Slack: {words}")

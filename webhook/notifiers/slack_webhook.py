@@ -11,6 +11,9 @@ from webhook.notifiers.outgoing import ForbiddenAddress, check_url
 from webhook.notifiers.slack_blocks import blocks, fallback_text
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
 
+_DEFAULT_WAIT_S = 30.0
+"""When a rate limit names no time."""
+
 
 class SlackWebhook:
     """Posts text. Errors never hold the address: whoever knows it can post there."""
@@ -40,9 +43,17 @@ class SlackWebhook:
 def _error(response: requests.Response) -> DeliveryError | None:
     status = response.status_code
     words = f"Slack webhook: HTTP {status}"
-    # Its Retry-After is not heeded: that would hold back everybody's messages, and the address may be anybody's.
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        wait = seconds_to_wait(response.headers.get("Retry-After"))
+        return TemporaryDeliveryError(f"{words}, wait {wait:g} s", retry_after=wait)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return TemporaryDeliveryError(words)
     if status >= HTTPStatus.MULTIPLE_CHOICES:
         return PermanentDeliveryError(f"{words}: the merchant's webhook is not there any more, or redirects")
     return None
+
+
+def seconds_to_wait(retry_after: str | None) -> float:
+    """Of a rate limit's header; whoever waits bounds it."""
+    named = retry_after is not None and retry_after.isascii() and retry_after.isdigit()
+    return float(retry_after) if retry_after and named else _DEFAULT_WAIT_S

@@ -20,7 +20,7 @@ class DeliveryMetrics:
         )
         self._delay = Histogram(
             "sentinel_notification_delay_seconds",
-            "From the decision to the provider's answer.",
+            "From the decision, or its replay, to the provider's answer.",
             ["channel"],
             buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
             registry=registry,
@@ -42,7 +42,7 @@ class DeliveryMetrics:
 
     def sent(self, note: Note, now: datetime) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "sent").inc()
-        self._delay.labels(note.channel_type).observe(max(0.0, (now - note.created_at).total_seconds()))
+        self._delay.labels(note.channel_type).observe(max(0.0, (now - note.queued_at).total_seconds()))
 
     def failed(self, note: Note, *, permanent: bool) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "failed" if permanent else "retried").inc()
@@ -65,7 +65,10 @@ class DeliveryMetrics:
             self._purged.labels(table).inc(number)
 
     def leading(self, *, leads: bool) -> None:
+        """Only the leader tells what is in the outbox: the sum over all workers is what there is."""
         self._leading.set(leads)
+        if not leads:
+            self._outbox.clear()
 
     def error(self, loop: str) -> None:
         self._errors.labels(loop).inc()

@@ -7,7 +7,7 @@ charts are drawn and attached in a pool of their own, after the text was recorde
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
@@ -44,7 +44,13 @@ RECORD_WITHIN = timedelta(seconds=10)
 SUMMARY_BUDGET = timedelta(seconds=5)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
 GIVE_UP_AFTER = timedelta(hours=24)
-"""So long after the decision a message that still fails is a dead letter: a provider may be away for hours."""
+"""So long after it was queued a message that still fails is a dead letter: a provider may be away for hours."""
+
+LONGEST_PAUSE = timedelta(minutes=10)
+"""A provider that asks us to wait longer is asked again after this."""
+
+Target = tuple[str, tuple[tuple[str, str], ...]]
+"""A channel type and the settings of one merchant's channel: what a provider's limits are for."""
 
 log = structlog.get_logger()
 
@@ -52,9 +58,7 @@ log = structlog.get_logger()
 class Outbox(Protocol):
     """What dispatch needs of `webhook.storage.outbox.Outbox`."""
 
-    def claim(
-        self, limit: int, owner: str, now: datetime, lease: timedelta, *, without: Collection[str] = ()
-    ) -> list[Note]: ...
+    def claim(self, limit: int, owner: str, now: datetime, lease: timedelta) -> list[Note]: ...
     def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
     def record_failed(
         self, note: Note, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
@@ -98,7 +102,7 @@ class Dispatcher:
     summary_budget: timedelta = SUMMARY_BUDGET
     _senders: Lane = field(init=False)
     _drawers: Lane = field(init=False)
-    _paused: dict[str, datetime] = field(init=False, default_factory=dict)
+    _paused: dict[Target, datetime] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._senders, self._drawers = Lane("send", self.parallel), Lane("chart", 2)
@@ -108,8 +112,10 @@ class Dispatcher:
         free = self._senders.free
         if not free:
             return 0
-        paused = [channel for channel, until in self._paused.copy().items() if until > now]
-        notes = self.outbox.claim(free, self.owner, now, LEASE, without=paused)
+        for target, until in self._paused.copy().items():
+            if until <= now:
+                self._paused.pop(target, None)
+        notes = self.outbox.claim(free, self.owner, now, LEASE)
         for note in notes:
             self._senders.submit(self._deliver, note)
         return len(notes)
@@ -128,6 +134,10 @@ class Dispatcher:
         notifier = self.notifiers.get(note.channel_type)
         if notifier is None:
             self._failed(note, PermanentDeliveryError(f"channel {note.channel_type!r} is not configured"))
+            return
+        if (until := self._paused.get(_target(note))) is not None:
+            error = f"the provider asked us to wait until {until:%H:%M:%S} UTC"
+            self.outbox.record_failed(note, error, self.clock(), retry_at=until, counted=False)
             return
         summary = self._summarise(note)
         message = compose(note, summary, self.public_url)
@@ -191,16 +201,23 @@ class Dispatcher:
         now = self.clock()
         counted, retry_at = True, None
         if isinstance(error, TemporaryDeliveryError):
-            pause = timedelta(seconds=error.retry_after or 0)
+            pause = self._pause(note, error.retry_after, now)
             counted = not pause
-            if pause:
-                self._paused[note.channel_type] = now + pause
-            if now - note.created_at < GIVE_UP_AFTER:
+            if now - note.queued_at < GIVE_UP_AFTER:
                 spread = random.random()  # noqa: S311 - spreads load, guards nothing
                 retry_at = now + (pause or retry_wait(note.retry_count + 1, spread))
         self.outbox.record_failed(note, str(error), now, retry_at=retry_at, counted=counted)
         self.meter.failed(note, permanent=retry_at is None)
         _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)
+
+    def _pause(self, note: Note, asked_s: float | None, now: datetime) -> timedelta:
+        """How long to leave the note's target alone, where its provider asks for that; others may go on."""
+        if not asked_s:
+            return timedelta(0)
+        pause = timedelta(seconds=min(asked_s, LONGEST_PAUSE.total_seconds()))
+        self._paused[_target(note)] = now + pause
+        _log(note).warning("channel_paused", channel=note.channel_type, asked_s=asked_s, paused_s=pause.total_seconds())
+        return pause
 
     def _attach(
         self, note: Note, message: Message, notifier: Notifier, receipt: Receipt, settings: Mapping[str, Any]
@@ -240,6 +257,11 @@ class Dispatcher:
             end=ended_at(note) if ended else None,
             now=self.clock(),
         )
+
+
+def _target(note: Note) -> Target:
+    """Secrets in it are encrypted: the same ones until the merchant changes them."""
+    return note.channel_type, tuple(sorted((name, str(value)) for name, value in note.channel_settings.items()))
 
 
 def _log(note: Note) -> structlog.stdlib.BoundLogger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -11,7 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from webhook.domain.alert import Outcome, Trigger, condition_fingerprint
+from webhook.domain.alert import Outcome, Trigger, TriggerStatus, condition_fingerprint
 from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide
 from webhook.domain.payload import Rejected
 from webhook.ports import AlertStore, RepeatableRequest, StoreConflict
@@ -19,6 +20,7 @@ from webhook.ports import AlertStore, RepeatableRequest, StoreConflict
 log = structlog.get_logger(__name__)
 
 _TRIES = 5
+_MOST_TYPES = 50
 _LONGEST_PAUSE = 0.05  # seconds, random, between tries
 
 
@@ -30,6 +32,10 @@ class IngestMetrics:
         self.outcomes = Counter(
             "sentinel_alert_outcomes", "What became of the alerts received.", ["outcome"], registry=registry
         )
+        self.triggers = Counter(
+            "sentinel_alert_triggers", "Firing alerts received, resent ones too.", ["alert_type"], registry=registry
+        )
+        self._types: set[str] = set()
         self.decisions = Counter(
             "sentinel_notify_decisions", "Whether people are told, and why.", ["decision"], registry=registry
         )
@@ -45,6 +51,16 @@ class IngestMetrics:
         for entry in changes.entries:
             if entry.notify:
                 self.decisions.labels(entry.notify).inc()
+        items = (entry.received.item for entry in changes.entries)
+        firing = (item for item in items if isinstance(item, Trigger) and item.status is TriggerStatus.FIRING)
+        for alert_type, number in Tally(trigger.alert_type for trigger in firing).items():
+            self.triggers.labels(self._shown(alert_type)).inc(number)
+
+    def _shown(self, alert_type: str) -> str:
+        """Names come from outside: after so many different ones the rest are one time series."""
+        if len(self._types) < _MOST_TYPES:
+            self._types.add(alert_type)
+        return alert_type if alert_type in self._types else "other"
 
 
 def ingest(
@@ -131,7 +147,7 @@ def _log_changes(changes: Changes) -> None:
 
 
 def _log_entry(entry: Entry, trigger: Trigger) -> None:
-    about = {"account_id": trigger.account_id, "alert_type": trigger.alert_type, "alert_id": entry.alert_id}
+    about = {"merchant_id": trigger.account_id, "alert_type": trigger.alert_type, "alert_id": entry.alert_id}
     if entry.verdict is not None and (not entry.verdict.passed or entry.verdict.config_version is not None):
         verdict = entry.verdict
         log.info("trigger_condition_evaluated", passed=verdict.passed, reason=verdict.reason, **about)

@@ -45,7 +45,6 @@ class Batch(Protocol):
     def expire(self, sessions: Sequence[AlertSession]) -> None: ...
     def resolve(self, sessions: Sequence[AlertSession], note: str) -> None: ...
     def escalate(self, session: AlertSession, escalation: Escalation) -> None: ...
-    def forget(self) -> None: ...
     def calm_down(self, after: str, limit: int) -> tuple[int, str | None]: ...
 
 
@@ -89,7 +88,6 @@ class Sweep:
         self._calm_down(now, swept)
         self._settle(now, swept)
         self._escalate(now, swept)  # only what has not ended: settled first
-        self._in_batch(now, _forget)
         return swept
 
     def _reconcile(self, now: datetime, swept: Swept) -> None:
@@ -184,10 +182,6 @@ class Sweep:
             reraise=True,
         )
         return tries(once)
-
-
-def _forget(batch: Batch) -> None:
-    batch.forget()
 
 
 def _calmed(after: str, batch: Batch) -> tuple[int, str | None]:

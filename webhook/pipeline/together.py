@@ -17,10 +17,14 @@ from webhook.domain.alert import Trigger
 from webhook.domain.ledger import Changes, IngestSettings, Received
 from webhook.domain.payload import Rejected
 from webhook.pipeline.ingest import IngestMetrics, account_for, condition_of, store_delivery
-from webhook.ports import AlertStore
+from webhook.ports import AlertStore, StoreUnavailable
 
 _MOST_ALERTS = 500
 """In one transaction, unless a single delivery has more: what is locked is locked for all of it."""
+
+
+LONGEST_TURN_S = 60.0
+"""Longer than the store takes to give up on one delivery; who delivers is to come back then."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +53,8 @@ class Together:
         """As `pipeline.ingest.ingest`; the entries are those of `received`, the rest may be of the whole group."""
         own = _Delivery(received, now)
         with self._metrics.seconds.time():
-            if self._must_wait(own):
-                own.turn.wait()
+            if self._must_wait(own) and not own.turn.wait(LONGEST_TURN_S):
+                self._give_up(own)
             if own.changes is None and not own.alone:
                 self._lead()
             changes = own.changes or self._store_all([own])
@@ -62,6 +66,15 @@ class Together:
             self._waiting.append(own)
             led, self._led = self._led, True
             return led
+
+    def _give_up(self, own: _Delivery) -> None:
+        """Unless its turn has come in the last moment."""
+        with self._lock:
+            if own.turn.is_set():
+                return
+            if own in self._waiting:  # else its group is being stored, and may yet be
+                self._waiting.remove(own)
+        raise StoreUnavailable("the deliveries before this one are still not stored")
 
     def _lead(self) -> None:
         """Store the deliveries that wait, longest first, and hand on to the first of those that came meanwhile."""

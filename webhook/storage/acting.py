@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from webhook.domain.action import DismissReason, Doing, mentions
-from webhook.domain.alert import AlertSession, AlertStatus, CommentType
+from webhook.domain.alert import SYSTEM, AlertSession, AlertStatus, CommentType
 from webhook.domain.ledger import Channels
 from webhook.domain.session import IllegalChange, closed
 from webhook.ports import AlertNotFound
@@ -33,11 +34,30 @@ class Acted:
     channels: Sequence[str] = ()
 
 
+Noted = Callable[[AlertSession, str, Doing, bool], None]
+"""Told of an alert, what was done to it, by whom, and whether that was the first thing that a person did to it."""
+
+
+def _unnoted(_session: AlertSession, _action: str, _doing: Doing, _first: bool) -> None:
+    pass
+
+
 class AlertActions:
     """Raises AlertNotFound (also for what is another's), VersionChanged, IllegalChange, StoreUnavailable."""
 
-    def __init__(self, database: Database, channels: Channels) -> None:
-        self._database, self._channels = database, channels
+    def __init__(self, database: Database, channels: Channels, noted: Noted = _unnoted) -> None:
+        self._database, self._channels, self._noted = database, channels, noted
+
+    @contextmanager
+    def _on(
+        self, alert_id: str, action: str, doing: Doing, *, active: bool = True
+    ) -> Iterator[tuple[sa.Connection, AlertSession]]:
+        """The locked alert, and its transaction; what was done is noted when that is committed."""
+        with transaction(self._database) as connection:
+            session = (_active if active else _locked)(connection, alert_id, doing)
+            first = not _touched(connection, alert_id)
+            yield connection, session
+        self._noted(session, action, doing, first)
 
     def resolve(self, alert_id: str, note: str, doing: Doing) -> Acted:
         """Whoever was told that it fired is told that it ended."""
@@ -51,16 +71,14 @@ class AlertActions:
         return self._close(alert_id, closing, doing)
 
     def _close(self, alert_id: str, closing: Closing, doing: Doing) -> Acted:
-        with transaction(self._database) as connection:
-            session = _locked(connection, alert_id, doing)
+        with self._on(alert_id, closing.verb, doing, active=False) as (connection, session):
             after = closed(session, closing.status, doing.now)
             close_alerts(connection, [after], closing)
             return Acted(after.version)
 
     def acknowledge(self, alert_id: str, note: str, doing: Doing) -> Acted:
         """Somebody is on it."""
-        with transaction(self._database) as connection:
-            session = _active(connection, alert_id, doing)
+        with self._on(alert_id, "acknowledged", doing) as (connection, session):
             if (by := _state(connection, alert_id)["acknowledged_by"]) is not None:
                 raise IllegalChange(f"the alert is already acknowledged, by {by}")
             values = {"acknowledged_at": doing.now, "acknowledged_by": doing.actor}
@@ -69,8 +87,7 @@ class AlertActions:
             return _change(connection, session, doing, values, "acknowledged", said=said, details={"note": note})
 
     def unacknowledge(self, alert_id: str, doing: Doing) -> Acted:
-        with transaction(self._database) as connection:
-            session = _active(connection, alert_id, doing)
+        with self._on(alert_id, "unacknowledged", doing) as (connection, session):
             if _state(connection, alert_id)["acknowledged_by"] is None:
                 raise IllegalChange("the alert is not acknowledged")
             values = {"acknowledged_at": None, "acknowledged_by": None}
@@ -81,8 +98,7 @@ class AlertActions:
         """No message until then, unless the severity rises or it is P0. A later snooze replaces an earlier one."""
         if until <= doing.now:
             raise IllegalChange("that time has passed")
-        with transaction(self._database) as connection:
-            session = _active(connection, alert_id, doing)
+        with self._on(alert_id, "snoozed", doing) as (connection, session):
             values = {"snoozed_until": until, "snoozed_by": doing.actor}
             said = f"Snoozed by {doing.actor} until {until:%Y-%m-%d %H:%M} UTC"
             return _change(
@@ -90,8 +106,7 @@ class AlertActions:
             )
 
     def unsnooze(self, alert_id: str, doing: Doing) -> Acted:
-        with transaction(self._database) as connection:
-            session = _active(connection, alert_id, doing)
+        with self._on(alert_id, "unsnoozed", doing) as (connection, session):
             until = session.snoozed_until
             if until is None or until <= doing.now:
                 raise IllegalChange("the alert is not snoozed")
@@ -102,8 +117,7 @@ class AlertActions:
 
     def comment(self, alert_id: str, content: str, doing: Doing) -> Acted:
         """On any alert, closed ones too."""
-        with transaction(self._database) as connection:
-            session = _locked(connection, alert_id, doing)
+        with self._on(alert_id, "commented", doing, active=False) as (connection, session):
             named = {"mentions": mentions(content)}
             return _change(
                 connection, session, doing, {}, "commented", said=content, details=named, kind=CommentType.USER_NOTE
@@ -111,8 +125,7 @@ class AlertActions:
 
     def resend(self, alert_id: str, channels: Sequence[str], doing: Doing) -> Acted:
         """Send the alert as it stands on these channels, or on all that its merchant has."""
-        with transaction(self._database) as connection:
-            session = _active(connection, alert_id, doing)
+        with self._on(alert_id, "resent", doing) as (connection, session):
             queued = tell_again(connection, self._channels, session, channels, doing)
             said = f"Message sent again on {', '.join(queued)}, asked for by {doing.actor}"
             acted = _change(connection, session, doing, {}, "resent", said=said, details={"channels": queued})
@@ -135,6 +148,13 @@ def _active(connection: sa.Connection, alert_id: str, doing: Doing) -> AlertSess
     if session.status is not AlertStatus.ACTIVE:
         raise IllegalChange(f"the alert is already {session.status}")
     return session
+
+
+def _touched(connection: sa.Connection, alert_id: str) -> bool:
+    """Whether a person has done anything to it: each leaves a comment."""
+    c = alert_comment.c
+    by_people = sa.select(c.id).where(c.alert_id == alert_id, c.created_by != SYSTEM).limit(1)
+    return connection.execute(by_people).first() is not None
 
 
 def _state(connection: sa.Connection, alert_id: str) -> sa.RowMapping:

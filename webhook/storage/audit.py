@@ -10,8 +10,11 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from webhook.domain.access import Principal
+from webhook.domain.access import Principal, Role
 from webhook.storage.tables import audit_log
+
+STAFF = "staff"
+"""What merchants are told of whoever serves them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class AuditRecord:
     id: str
     actor: str
     authenticated_as: str
+    role: str
     address: str
     action: str
     account_id: str | None
@@ -41,6 +45,11 @@ class AuditRecord:
     alert_id: str | None
     details: Mapping[str, Any]
     created_at: datetime
+
+    @property
+    def by_staff(self) -> bool:
+        """Neither by a merchant nor by the system, which comes with no credential."""
+        return self.role != Role.MERCHANT and bool(self.authenticated_as)
 
 
 def record_audit(
@@ -74,6 +83,7 @@ def audit_row(
         "id": str(uuid4()),
         "actor": principal.name[:255],
         "authenticated_as": principal.credential,
+        "role": principal.role.value,
         "address": principal.address,
         "action": action,
         "account_id": account_id,
@@ -87,20 +97,32 @@ def audit_row(
 def list_audit(
     connection: sa.Connection, wanted: AuditFilter, *, accounts: frozenset[str] | None = None, limit: int = 50
 ) -> list[AuditRecord]:
-    """Newest first; ask on with `before` = (created_at, id) of the last one. `accounts` None is all."""
+    """Newest first; ask on with `before` = (created_at, id) of the last one. `accounts` None is all.
+
+    Who is bound to accounts finds staff by the name STAFF alone.
+    """
     columns = [audit_log.c[name] for name in AuditRecord.__slots__]
     statement = sa.select(*columns).where(*_conditions(wanted))
+    if wanted.actor:
+        statement = statement.where(_by(wanted.actor, staff_is_named=accounts is None))
     if accounts is not None:
         statement = statement.where(audit_log.c.account_id.in_(sorted(accounts)))
     statement = statement.order_by(audit_log.c.created_at.desc(), audit_log.c.id.desc()).limit(limit)
     return [AuditRecord(**row) for row in connection.execute(statement).mappings()]
 
 
+def _by(actor: str, *, staff_is_named: bool) -> sa.ColumnElement[bool]:
+    log = audit_log.c
+    named = (log.actor == actor) | (log.authenticated_as == actor)
+    if staff_is_named:
+        return named
+    staff = (log.role != Role.MERCHANT.value) & (log.authenticated_as != "")
+    return staff if actor == STAFF else named & ~staff
+
+
 def _conditions(wanted: AuditFilter) -> list[sa.ColumnElement[bool]]:
     log = audit_log.c
     conditions: list[sa.ColumnElement[bool]] = []
-    if wanted.actor:
-        conditions.append((log.actor == wanted.actor) | (log.authenticated_as == wanted.actor))
     if wanted.action:
         conditions.append(log.action.startswith(wanted.action, autoescape=True))
     if wanted.account_id:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -11,22 +11,22 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from webhook.domain.access import SYSTEM_PRINCIPAL, Principal
-from webhook.domain.configuration import config_of, difference, document_of
+from webhook.domain.access import Principal
+from webhook.domain.configuration import config_of, difference, document_of, staff_settings, within_rights
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.masking import change_secrets, unmasked
-from webhook.ports import ConfigNotFound, Secrets, SecretUnreadable, UnknownMasks, VersionConflict
+from webhook.ports import ConfigNotFound, Secrets, SecretUnreadable, StaffOnly, UnknownMasks, VersionConflict
 from webhook.storage.audit import record_audit
 from webhook.storage.config_rows import StoredConfig, delete_config, read_configs, stored_configs, write_config
 from webhook.storage.database import Database
 from webhook.storage.tables import alert_config_version
 from webhook.storage.transactions import transaction
 
-__all__ = ["ANY_VERSION", "Change", "ConfigStore", "Saved", "VersionRecord", "read_configs", "save_configs"]
+__all__ = ["Change", "ConfigStore", "Saved", "VersionRecord", "read_configs"]
 
 Change = Literal["created", "updated", "unchanged"]
-ANY_VERSION = -1
-"""Expected version of who wants to overwrite whatever there is."""
+Versions = AbstractSet[int] | None
+"""Those that a change was decided on, 0 where there was no configuration; None: whatever there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +49,12 @@ class VersionRecord:
     created_at: datetime
 
 
-class _NoSecrets:
-    """Stands in where no key is wired: plain values pass, and none can be stored."""
-
-    def encrypt(self, text: str) -> str:  # noqa: ARG002 - the port's signature
-        raise SecretUnreadable("there is no key to encrypt it with")
-
-    def decrypt(self, text: str) -> str:
-        return text
-
-    rotate = encrypt
-
-
 @dataclass(frozen=True, slots=True)
 class ConfigStore:
     """Configurations as people see and change them: secrets come and go in plain text, and rest encrypted.
 
     Every call is one transaction and raises StoreConflict, StoreUnavailable or, where a key lacks, SecretUnreadable.
+    Those that change something raise VersionConflict, and StaffOnly where it is not the principal's to change.
     """
 
     database: Database
@@ -77,11 +66,11 @@ class ConfigStore:
             found = stored_configs(connection, accounts=accounts, alert_type=alert_type)
         return [self._decrypted(item) for item in found]
 
-    def completed(self, config: MerchantConfig) -> tuple[MerchantConfig, StoredConfig | None]:
-        """With masks replaced by what they stand for, and what is stored; raise UnknownMasks."""
+    def completed(self, config: MerchantConfig, principal: Principal) -> tuple[MerchantConfig, StoredConfig | None]:
+        """As `save` would write it, and what is stored; raise UnknownMasks or StaffOnly."""
         with self.database.read() as connection:
             known = self._known(connection, config.account_id, config.alert_type)
-        return _unmasked(config, known), known
+        return _completed(config, known, principal), known
 
     def save(
         self,
@@ -89,32 +78,51 @@ class ConfigStore:
         principal: Principal,
         now: datetime,
         *,
-        expected: int | None = ANY_VERSION,
+        versions: Versions = None,
+        gone: Sequence[MerchantConfig] = (),
     ) -> list[Saved]:
-        """Write all or none. A changed one gets the next version, an equal one keeps its own.
+        """Write all and delete those that are `gone`, or nothing at all; raise UnknownMasks or ConfigNotFound too.
 
-        `expected` is the version that the writer saw (0: there was none); None is refused for what exists already.
-        Raise VersionConflict or UnknownMasks.
+        A changed one gets the next version, an equal one keeps its own; what is gone is so in the version given.
         """
         with transaction(self.database) as connection:
-            return [self._save(connection, config, principal, now, expected) for config in configs]
+            saved = [self._save(connection, config, principal, now, versions) for config in configs]
+            for config in gone:
+                self._delete(
+                    connection, config.account_id, config.alert_type, principal, now, versions={config.version}
+                )
+            return saved
 
     def delete(
-        self, account_id: str, alert_type: str, principal: Principal, now: datetime, *, expected: int | None
+        self, account_id: str, alert_type: str, principal: Principal, now: datetime, *, versions: Versions = None
     ) -> int:
-        """Return the version that marks the deletion; raise ConfigNotFound or VersionConflict."""
+        """Return the version that marks the deletion; raise ConfigNotFound too."""
         with transaction(self.database) as connection:
-            known = self._known(connection, account_id, alert_type, lock=True)
-            if known is None:
-                raise ConfigNotFound(f"{account_id} {alert_type}")
-            _check_version(known, expected)
-            self._keep_present(connection, known)
-            version = _next_version(connection, known.config)
-            delete_config(connection, known)
-            self._log(connection, replace(known.config, version=version), {}, principal.name, now)
-            details = {"version": version}
-            record_audit(connection, principal, "config_deleted", now=now, details=details, **_subject(known.config))
-            return version
+            return self._delete(connection, account_id, alert_type, principal, now, versions=versions)
+
+    def _delete(
+        self,
+        connection: sa.Connection,
+        account_id: str,
+        alert_type: str,
+        principal: Principal,
+        now: datetime,
+        *,
+        versions: Versions,
+    ) -> int:
+        known = self._known(connection, account_id, alert_type, lock=True)
+        if known is None:
+            raise ConfigNotFound(f"{account_id} {alert_type}")
+        _check_version(known.config, known, versions)
+        if kept := staff_settings(known.config, principal):
+            raise StaffOnly(kept)
+        self._keep_present(connection, known)
+        version = _next_version(connection, known.config)
+        delete_config(connection, known)
+        self._log(connection, replace(known.config, version=version), {}, principal.name, now)
+        details = {"version": version}
+        record_audit(connection, principal, "config_deleted", now=now, details=details, **_subject(known.config))
+        return version
 
     def versions(self, account_id: str, alert_type: str, *, limit: int = 50) -> list[VersionRecord]:
         """Newest first."""
@@ -137,9 +145,9 @@ class ConfigStore:
         principal: Principal,
         now: datetime,
         *,
-        expected: int | None,
+        versions: Versions = None,
     ) -> Saved:
-        """The document of an old version becomes the next one; raise ConfigNotFound or VersionConflict."""
+        """The document of an old version becomes the next one; raise ConfigNotFound too."""
         v = alert_config_version.c
         query = sa.select(v.document).where(
             v.account_id == account_id, v.alert_type == alert_type, v.version == version
@@ -149,7 +157,7 @@ class ConfigStore:
             if not document:
                 raise ConfigNotFound(f"{account_id} {alert_type} version {version}")
             config = config_of(account_id, self._opened(document))
-            return self._save(connection, config, principal, now, expected, restored=version)
+            return self._save(connection, config, principal, now, versions, restored=version)
 
     def _save(
         self,
@@ -157,13 +165,13 @@ class ConfigStore:
         config: MerchantConfig,
         principal: Principal,
         now: datetime,
-        expected: int | None,
+        versions: Versions,
         *,
         restored: int | None = None,
     ) -> Saved:
         known = self._known(connection, config.account_id, config.alert_type, lock=True)
-        _check_version(known, expected)
-        config = _unmasked(config, known)
+        _check_version(config, known, versions)
+        config = _completed(config, known, principal)
         changes = difference(known.config if known else None, config)
         if known is not None and not changes:
             return Saved(known.id, "unchanged", known.config.version, known.updated_at)
@@ -232,25 +240,22 @@ class ConfigStore:
         return {**document, "channels": self._plain(document["channels"])} if document else {}
 
 
-def save_configs(database: Database, configs: Sequence[MerchantConfig], now: datetime) -> Counter[Change]:
-    """Write all of them in one transaction, as the system; none may hold a secret."""
-    saved = ConfigStore(database, _NoSecrets()).save(configs, SYSTEM_PRINCIPAL, now)
-    return Counter(item.change for item in saved)
-
-
-def _check_version(known: StoredConfig | None, expected: int | None) -> None:
+def _check_version(config: MerchantConfig, known: StoredConfig | None, versions: Versions) -> None:
     present = known.config.version if known is not None else 0
-    if expected in (ANY_VERSION, present) or (expected is None and known is None):
-        return
-    raise VersionConflict(present, named=expected is not None)
+    if versions is not None and present not in versions:
+        raise VersionConflict(f"{config.account_id} {config.alert_type}", present)
 
 
-def _unmasked(config: MerchantConfig, known: StoredConfig | None) -> MerchantConfig:
-    stored = known.config.channel_preferences if known is not None else {}
-    channels, lost = unmasked(config.channel_preferences, stored)
-    if lost:
-        raise UnknownMasks(lost)
-    return replace(config, channel_preferences=channels)
+def _completed(config: MerchantConfig, known: StoredConfig | None, principal: Principal) -> MerchantConfig:
+    """With masks replaced by what they stand for, and with what staff set."""
+    stored = known.config if known is not None else None
+    channels, wrong = unmasked(config.channel_preferences, stored.channel_preferences if stored is not None else {})
+    if wrong:
+        raise UnknownMasks(wrong)
+    allowed, refused = within_rights(replace(config, channel_preferences=channels), stored, principal)
+    if refused:
+        raise StaffOnly(refused)
+    return allowed
 
 
 def _next_version(connection: sa.Connection, config: MerchantConfig) -> int:

@@ -1,10 +1,14 @@
-"""One engine, two kinds of transaction: readers never block, writers are serialised where the database wants it."""
+"""One engine, two kinds of transaction: readers never block, writers are serialised where the database wants it.
+
+Nothing waits for ever: not for a connection, a lock or a statement, and not for a server that is gone without a word.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import monotonic
+from datetime import timedelta
+from time import monotonic, perf_counter
 from typing import Any
 
 import psycopg
@@ -13,20 +17,46 @@ import sqlalchemy as sa
 LONGEST_WAIT_S = 5
 """For a lock or a free connection: whoever delivers comes back, rather than waiting in a queue that grows."""
 
+LONGEST_STATEMENT_S = 30
+"""For one statement of PostgreSQL; what needs longer says so with `allow`."""
+
+LONG = timedelta(minutes=10)
+"""For what nobody waits for: a purge, a preview of many days."""
+
 _REST_S = 1
+
+Meter = Callable[[str, float], None]
+"""Gets the kind of a transaction (`read`, `write`) and its seconds, from asking for a connection to giving it back."""
+
+
+class _Connection(psycopg.Connection[Any]):
+    """Gives up on a server that does not answer: its own time-outs help nobody whom it cannot reach."""
+
+    longest: timedelta | None = timedelta(0)  # of a statement; 0: as usual, None: whatever it takes
+
+    def wait(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - psycopg's signature
+        if self.longest is not None and options.get("timeout") is None:
+            options["timeout"] = (self.longest.total_seconds() or LONGEST_STATEMENT_S) + LONGEST_WAIT_S
+        try:
+            return super().wait(*args, **options)
+        except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - there is no other name for it
+            self.close()
+            raise psycopg.OperationalError("the server does not answer") from error
 
 
 class Database:
     """SQLite (WAL) or PostgreSQL behind one URL, e.g. `sqlite:///sentinel.db`, `postgresql+psycopg://user@host/db`."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, meter: Meter | None = None) -> None:
+        self._meter = meter
         self.url = sa.make_url(url)
         sqlite = self.url.get_backend_name() == "sqlite"
         options = {} if sqlite else _postgresql_options(pool_size)
         # Values stay out of error messages: they are merchants' data.
         self.engine = sa.create_engine(self.url, hide_parameters=True, **options)
         if not sqlite:
-            sa.event.listen(self.engine, "checkin", _note_time)
+            sa.event.listen(self.engine, "do_connect", _connect)
+            sa.event.listen(self.engine, "checkin", _rest)
             sa.event.listen(self.engine, "checkout", _check_rested)
         if sqlite:
             sa.event.listen(self.engine, "connect", _configure_sqlite)
@@ -39,21 +69,49 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        with self.engine.connect() as connection:
+        with self._timed("read"), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Commit on leaving, roll back on an exception. On SQLite the write lock is taken at the start."""
-        with self._writer.begin() as connection:
+        with self._timed("write"), self._writer.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _timed(self, kind: str) -> Iterator[None]:
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            if self._meter is not None:
+                self._meter(kind, perf_counter() - began)
 
     def close(self) -> None:
         self.engine.dispose()
 
 
-def _note_time(_connection: Any, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+def allow(connection: sa.Connection, longest: timedelta | None) -> None:
+    """Let the statements of this transaction take so long, each; None: whatever they take."""
+    if connection.dialect.name == "sqlite":
+        return
+    connection.execute(sa.text(f"SET LOCAL statement_timeout = {int((longest or timedelta(0)) / _MILLISECOND)}"))
+    driver = connection.connection.driver_connection
+    if isinstance(driver, _Connection):
+        driver.longest = longest
+
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def _connect(_dialect: Any, _record: Any, args: Any, options: Any) -> _Connection:  # noqa: ANN401 - as above
+    return _Connection.connect(*args, **{**options, "connect_timeout": LONGEST_WAIT_S})
+
+
+def _rest(connection: Any, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
     record.info["rested_since"] = monotonic()
+    if connection is not None:  # else it was broken
+        connection.longest = _Connection.longest
 
 
 def _check_rested(connection: Any, record: Any, _proxy: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
@@ -72,8 +130,13 @@ def _postgresql_options(pool_size: int) -> dict[str, Any]:
         "pool_size": pool_size,
         "pool_timeout": LONGEST_WAIT_S,
         "connect_args": {
-            "options": f"-c lock_timeout={LONGEST_WAIT_S}s -c timezone=UTC",
-            "connect_timeout": LONGEST_WAIT_S,
+            "options": f"-c lock_timeout={LONGEST_WAIT_S}s -c statement_timeout={LONGEST_STATEMENT_S}s -c timezone=UTC",
+            # A host that is gone: what was sent stays unacknowledged, or nothing comes while we wait.
+            "tcp_user_timeout": LONGEST_STATEMENT_S * 1000,
+            "keepalives": 1,
+            "keepalives_idle": LONGEST_WAIT_S,
+            "keepalives_interval": LONGEST_WAIT_S,
+            "keepalives_count": 3,
         },
     }
 

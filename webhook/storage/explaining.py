@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from webhook.domain.alert import NotificationStatus, Outcome
+from webhook.domain.configuration import masked_document
 from webhook.domain.explanation import AlertFacts, CommentFact, NotificationFact, TriggerFact
 from webhook.storage.tables import alert, alert_comment, alert_config_version, alert_trigger_log, notification
 
@@ -21,42 +22,45 @@ def read_facts(connection: sa.Connection, alert_id: str, accounts: frozenset[str
     found = connection.execute(query).first()
     if found is None or (accounts is not None and found.account_id not in accounts):
         return None
-    total, triggers = _triggers(connection, alert_id)
-    versions = {trigger.verdict.get("config_version") for trigger in triggers} - {None}
+    total, triggers, later = _triggers(connection, alert_id)
+    versions = {trigger.verdict.get("config_version") for trigger in (*triggers, *later)} - {None}
     return AlertFacts(
         alert_id,
         found.account_id,
         found.alert_type,
         triggers,
+        later,
         _comments(connection, alert_id),
         _notifications(connection, alert_id),
         _configs(connection, found.account_id, found.alert_type, versions),
-        more_triggers=total - len(triggers),
+        more_triggers=max(0, total - len(triggers) - len(later)),
     )
 
 
-def _triggers(connection: sa.Connection, alert_id: str) -> tuple[int, list[TriggerFact]]:
-    log = alert_trigger_log.c
-    ours = sa.select(alert_trigger_log).where(log.alert_id == alert_id)
+def _triggers(connection: sa.Connection, alert_id: str) -> tuple[int, list[TriggerFact], list[TriggerFact]]:
+    """How many there are, and in the order in which they were decided: all, or the oldest and the newest ones."""
+    log, half = alert_trigger_log.c, MOST_TRIGGERS // 2
+    ours, order = sa.select(alert_trigger_log).where(log.alert_id == alert_id), (log.created_at, log.position, log.id)
     total = connection.scalar(sa.select(sa.func.count()).where(log.alert_id == alert_id)) or 0
-    first = connection.execute(ours.order_by(log.created_at, log.id).limit(MOST_TRIGGERS // 2)).all()
-    last = connection.execute(ours.order_by(log.created_at.desc(), log.id.desc()).limit(MOST_TRIGGERS // 2)).all()
-    rows = {row.id: row for row in (*first, *reversed(last))}
-    return total, [
-        TriggerFact(
-            id=row.id,
-            at=row.created_at,
-            alert_name=row.alert_name,
-            source=row.source,
-            severity=row.severity,
-            outcome=Outcome(row.outcome),
-            reason=row.outcome_reason,
-            notify=row.notify,
-            metrics=row.metrics_data,
-            verdict=row.verdict,
-        )
-        for row in rows.values()
-    ]
+    first = connection.execute(ours.order_by(*order).limit(half if total > MOST_TRIGGERS else MOST_TRIGGERS)).all()
+    backwards = ours.order_by(*(column.desc() for column in order)).limit(half)
+    last = connection.execute(backwards).all() if total > MOST_TRIGGERS else []
+    return total, [_trigger(row) for row in first], [_trigger(row) for row in reversed(last)]
+
+
+def _trigger(row: sa.Row[Any]) -> TriggerFact:
+    return TriggerFact(
+        id=row.id,
+        at=row.created_at,
+        alert_name=row.alert_name,
+        source=row.source,
+        severity=row.severity,
+        outcome=Outcome(row.outcome),
+        reason=row.outcome_reason,
+        notify=row.notify,
+        metrics=row.metrics_data,
+        verdict=row.verdict,
+    )
 
 
 def _comments(connection: sa.Connection, alert_id: str) -> list[CommentFact]:
@@ -73,12 +77,11 @@ def _comments(connection: sa.Connection, alert_id: str) -> list[CommentFact]:
 
 
 def _notifications(connection: sa.Connection, alert_id: str) -> list[NotificationFact]:
+    """In the order in which they were decided: of one moment, the one that tells of fewer occurrences first."""
     n = notification.c
-    query = (
-        sa.select(n.id, n.created_at, n.channel_type, n.reason, n.status, n.sent_at, n.error_message)
-        .where(n.alert_id == alert_id)
-        .order_by(n.created_at, n.id)
-    )
+    columns = (n.id, n.created_at, n.channel_type, n.reason, n.status, n.sent_at, n.error_message, n.requested_by)
+    order = (n.created_at, n.content["occurrence_count"].as_integer(), n.priority, n.channel_type, n.id)
+    query = sa.select(*columns).where(n.alert_id == alert_id).order_by(*order)
     return [
         NotificationFact(
             row.id,
@@ -88,6 +91,7 @@ def _notifications(connection: sa.Connection, alert_id: str) -> list[Notificatio
             NotificationStatus(row.status),
             row.sent_at,
             row.error_message or "",
+            row.requested_by,
         )
         for row in connection.execute(query)
     ]
@@ -100,4 +104,4 @@ def _configs(
     query = sa.select(v.version, v.document).where(
         v.account_id == account_id, v.alert_type == alert_type, v.version.in_(versions)
     )
-    return {row.version: row.document for row in connection.execute(query)} if versions else {}
+    return {row.version: masked_document(row.document) for row in connection.execute(query)} if versions else {}

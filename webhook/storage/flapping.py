@@ -131,14 +131,6 @@ def calm_down(
     return len(over), rows[-1].condition_fingerprint if len(rows) == limit else None
 
 
-def purge_steady(connection: sa.Connection, alert_types: AlertTypes, now: datetime) -> int:
-    """Forget conditions that do not flap and have not started again for the longest window; return how many."""
-    windows = (settings.flapping_window for settings in (alert_types.default, *alert_types.by_type.values()))
-    f = alert_flapping.c
-    steady = sa.delete(alert_flapping).where(f.updated_at < now - max(windows), f.flapping_since.is_(None))
-    return connection.execute(steady).rowcount
-
-
 def _tell_calm(connection: sa.Connection, row: Any, now: datetime) -> None:  # noqa: ANN401 - of alert_flapping
     """A comment on the last alert and on each whose end is owed, and those ends."""
     owed = _owed(connection, row.condition_fingerprint, row.flapping_since)

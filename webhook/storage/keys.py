@@ -38,6 +38,14 @@ class KeyEnded(Exception):  # noqa: N818 - an answer to a person
     """The key is revoked or has expired: it cannot be rotated."""
 
 
+class KeyReplaced(Exception):  # noqa: N818 - an answer to a person
+    """The key was rotated already: only `successor`, a prefix, can be."""
+
+    def __init__(self, prefix: str, successor: str) -> None:
+        super().__init__(f"the key {prefix} was rotated already: rotate its successor {successor}")
+        self.successor = successor
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
     """A key as it may be shown, but for the digest."""
@@ -53,6 +61,7 @@ class KeyRecord:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    replaced_by: str | None
 
     def valid(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
@@ -102,14 +111,20 @@ def create_key(connection: sa.Connection, new: NewKey, principal: Principal, now
 def rotate_key(
     connection: sa.Connection, prefix: str, grace: timedelta, principal: Principal, now: datetime
 ) -> tuple[KeyRecord, str]:
-    """A new key with the same rights and lifetime; the old one ends after `grace`. Raise KeyNotFound or KeyEnded."""
+    """A new key with the same rights and lifetime; the old one ends after `grace`.
+
+    Raise KeyNotFound, KeyEnded, or KeyReplaced: what is left of a rotated key is its grace, not its lifetime.
+    """
     old = _locked(connection, prefix)
     if not old.valid(now):
         raise KeyEnded(f"the key {old.prefix} is {old.state(now)}")
+    if old.replaced_by is not None:
+        raise KeyReplaced(old.prefix, old.replaced_by)
     expires = old.expires_at and now + (old.expires_at - old.created_at)
     new, key = _insert(connection, NewKey(old.name, old.role, old.account_ids, expires), principal, now)
     ends = now + grace if old.expires_at is None else min(old.expires_at, now + grace)
-    connection.execute(sa.update(api_key).where(api_key.c.id == old.id).values(expires_at=ends))
+    changed = sa.update(api_key).where(api_key.c.id == old.id).values(expires_at=ends, replaced_by=new.prefix)
+    connection.execute(changed)
     told = {**_told(new), "replaces": old.prefix, "old_expires_at": ends.isoformat()}
     record_audit(connection, principal, "api_key_rotated", now=now, subject=_subject(new), details=told)
     return new, key
@@ -159,6 +174,7 @@ def _insert(connection: sa.Connection, new: NewKey, principal: Principal, now: d
         "expires_at": new.expires_at,
         "revoked_at": None,
         "last_used_at": None,
+        "replaced_by": None,
     }
     connection.execute(sa.insert(api_key), values | {"role": new.role.value, "account_ids": list(accounts)})
     return KeyRecord(**values), key

@@ -34,16 +34,13 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(
-        self, limit: int, owner: str, now: datetime, lease: timedelta, *, without: Collection[str] = ()
-    ) -> list[Note]:
+    def claim(self, limit: int, owner: str, now: datetime, lease: timedelta) -> list[Note]:
         """Lease up to `limit` due notifications: the gravest first, then the oldest. `owner` is for people who look.
 
-        Of one alert and channel only the earliest unsent one can be claimed, so order is kept. Channels in
-        `without` are left alone.
+        Of one alert and channel only the earliest unsent one can be claimed, so order is kept.
         """
         lease_name = f"{owner[:_OWNER_LENGTH]}/{uuid4().hex[:_TOKEN_LENGTH]}"
-        asked = {"now": now, "without": list(without), "limit": limit}
+        asked = {"now": now, "limit": limit}
         with self._database.read() as connection:
             if connection.execute(_ripe(), {"now": now}).first() is None:
                 return []
@@ -174,7 +171,7 @@ def _ripe() -> sa.Select[int]:
 
 @cache
 def _due(*, lock: bool = False) -> sa.Select[str]:
-    """Parameters: `now`, `without` (channels), `limit`."""
+    """Parameters: `now`, `limit`."""
     n, earlier = notification.c, notification.alias("earlier")
     unsent_before = sa.exists().where(
         earlier.c.alert_id == n.alert_id,
@@ -185,7 +182,7 @@ def _due(*, lock: bool = False) -> sa.Select[str]:
     )
     due = (
         sa.select(n.id)
-        .where(_ready(), ~unsent_before, n.channel_type.not_in(sa.bindparam("without", expanding=True)))
+        .where(_ready(), ~unsent_before)
         .order_by(n.priority.desc(), n.created_at, n.id)
         .limit(sa.bindparam("limit", type_=sa.Integer))
     )
@@ -313,6 +310,7 @@ def _read(row: sa.RowMapping) -> Note:
         created_at=row["created_at"],
         lease=row["lease_owner"] or "",
         peaks=_numbers(content.get("peaks")),
+        replayed_at=row["replayed_at"],
     )
 
 

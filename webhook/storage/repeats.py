@@ -16,14 +16,15 @@ from webhook.storage.tables import handled_request
 KEPT = timedelta(hours=24)
 
 
-def look_up(connection: sa.Connection, request: RepeatableRequest) -> None:
-    """Raise AlreadyAnswered when this request, or another one under its name, was handled."""
+def look_up(connection: sa.Connection, request: RepeatableRequest, now: datetime) -> None:
+    """Raise AlreadyAnswered when this request, or another one under its name, was handled within a day."""
     h = handled_request.c
-    query = sa.select(h.status, h.answer, h.route, h.body_hash).where(
-        h.credential == request.credential, h.request_id == request.request_id
-    )
+    ours = sa.and_(h.credential == request.credential, h.request_id == request.request_id)
+    query = sa.select(h.status, h.answer, h.route, h.body_hash, h.created_at).where(ours)
     found = connection.execute(query).first()
-    if found is not None:
+    if found is not None and found.created_at < now - KEPT:  # nothing has swept since then
+        connection.execute(sa.delete(handled_request).where(ours))
+    elif found is not None:
         same = (found.route, found.body_hash) == (request.route, request.body_hash)
         raise AlreadyAnswered(Answer(found.status, found.answer), same=same)
 
@@ -41,9 +42,3 @@ def keep_answer(connection: sa.Connection, request: RepeatableRequest, changes: 
             created_at=now,
         )
     )
-
-
-def purge_answers(connection: sa.Connection, now: datetime) -> int:
-    """Forget answers older than a day; return how many."""
-    old = sa.delete(handled_request).where(handled_request.c.created_at < now - KEPT)
-    return connection.execute(old).rowcount

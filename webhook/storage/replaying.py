@@ -18,7 +18,7 @@ from webhook.domain.past import Attack, Past, Wanted, beginnings, left_out
 from webhook.domain.report import SOURCE as REPORTS
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import LONGEST_WINDOW
-from webhook.storage.database import Database
+from webhook.storage.database import LONG, Database, allow
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log, notification
 
 _SWEEP = "sweep"
@@ -55,6 +55,7 @@ def read_only(database: Database) -> Iterator[sa.Connection]:
     with database.read() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            allow(connection, LONG)
         yield connection
 
 

@@ -7,14 +7,17 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import AlertStatus, NotificationStatus, TriggerStatus
-from webhook.storage.database import Database
+from webhook.domain.alert import AlertStatus, AlertTypes, NotificationStatus, TriggerStatus
+from webhook.storage.database import LONG, Database, allow
+from webhook.storage.repeats import KEPT
 from webhook.storage.tables import (
     alert,
     alert_dynamic,
+    alert_flapping,
     alert_instance,
     alert_trigger_log,
     audit_log,
+    handled_request,
     notification,
 )
 from webhook.storage.transactions import transaction
@@ -32,11 +35,16 @@ class Retention:
 
 
 class Purge:
-    """Deletes what is older than its retention. Active alerts, and messages that are still to go out, are kept."""
+    """Deletes what is older than its retention, and what nobody asks for any more: old answers, steady conditions.
 
-    def __init__(self, database: Database, retention: Retention) -> None:
+    Kept are alerts that are active, that still fire although a person closed them (what fires on would open a new
+    one), or that have messages still to go out.
+    """
+
+    def __init__(self, database: Database, retention: Retention, alert_types: AlertTypes) -> None:
         self._database = database
         self._retention = retention
+        self._alert_types = alert_types
 
     def run_once(self, now: datetime) -> dict[str, int]:
         """Delete one batch of each kind; return how many rows of each table went, their alerts' own rows aside."""
@@ -45,22 +53,39 @@ class Purge:
     def _old(self, now: datetime) -> list[tuple[sa.Table, sa.Select[tuple[object]]]]:
         """Tables with a query for the keys of their old rows; triggers first, for they only lose their alert."""
         alerts = now - self._retention.alerts
-        d, i = alert_dynamic.c, alert_instance.c
-        unsent = sa.exists().where(
-            notification.c.alert_id == d.alert_id,
-            notification.c.status.in_([NotificationStatus.PENDING.value, NotificationStatus.SENDING.value]),
-        )
-        closed = sa.and_(d.status != AlertStatus.ACTIVE.value, d.resolved_at < alerts, ~unsent)
+        i, audit, answers = alert_instance.c, audit_log.c, handled_request.c
         ended = sa.and_(i.status == TriggerStatus.RESOLVED.value, i.resolved_at < alerts)
         return [
             (alert_trigger_log, sa.select(alert_trigger_log.c.id).where(alert_trigger_log.c.created_at < alerts)),
             (alert_instance, sa.select(i.fingerprint, i.starts_at).where(ended)),
-            (alert, sa.select(d.alert_id).where(closed)),
-            (audit_log, sa.select(audit_log.c.id).where(audit_log.c.created_at < now - self._retention.audit)),
+            (alert, _closed(alerts)),
+            (audit_log, sa.select(audit.id).where(audit.created_at < now - self._retention.audit)),
+            (handled_request, sa.select(answers.credential, answers.request_id).where(answers.created_at < now - KEPT)),
+            (alert_flapping, self._steady(now)),
         ]
+
+    def _steady(self, now: datetime) -> sa.Select[tuple[object]]:
+        """Conditions that do not flap and have not started again for the longest window."""
+        windows = (kind.flapping_window for kind in (self._alert_types.default, *self._alert_types.by_type.values()))
+        f = alert_flapping.c
+        return sa.select(f.condition_fingerprint).where(f.updated_at < now - max(windows), f.flapping_since.is_(None))
 
     def _delete(self, table: sa.Table, which: sa.Select[tuple[object]]) -> int:
         keys = list(table.primary_key.columns)
         key = keys[0] if len(keys) == 1 else sa.tuple_(*keys)
         with transaction(self._database) as connection:
+            allow(connection, LONG)
             return connection.execute(sa.delete(table).where(key.in_(which.limit(BATCH)))).rowcount
+
+
+def _closed(before: datetime) -> sa.Select[tuple[object]]:
+    """Alerts closed `before`, with nothing left to send and no instance that was heard to be firing since."""
+    d, i, n = alert_dynamic.c, alert_instance.c, notification.c
+    unsent = sa.exists().where(
+        n.alert_id == d.alert_id,
+        n.status.in_([NotificationStatus.PENDING.value, NotificationStatus.SENDING.value]),
+    )
+    firing = sa.exists().where(
+        i.alert_id == d.alert_id, i.status == TriggerStatus.FIRING.value, i.last_heard_at >= before
+    )
+    return sa.select(d.alert_id).where(d.status != AlertStatus.ACTIVE.value, d.resolved_at < before, ~unsent, ~firing)

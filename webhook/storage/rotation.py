@@ -32,27 +32,34 @@ def rotate_secrets(database: Database, secrets: Secrets, principal: Principal, n
         settings = content.get("channel_settings") or {}
         return {**content, "channel_settings": change_secrets({"": settings}, rotated)[""]}
 
-    changed = {
-        "alert_config": _rotate(database, alert_config.c.channel_preferences, lambda c: change_secrets(c, rotated)),
-        "alert_config_version": _rotate(database, alert_config_version.c.document, of_document),
-        "notification": _rotate(database, notification.c.content, of_message),
+    def in_all(column: sa.Column[Any], change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> int:
+        number = 0
+        for ids in _holding_secrets(database, column):
+            with database.write() as connection:
+                rows = _rotate(connection, column, ids, change)
+                details = {"table": column.table.name, "rows": rows}
+                record_audit(connection, principal, "keys_rotated", now=now, details=details)
+            number += rows
+        return number
+
+    return {
+        "alert_config": in_all(alert_config.c.channel_preferences, lambda c: change_secrets(c, rotated)),
+        "alert_config_version": in_all(alert_config_version.c.document, of_document),
+        "notification": in_all(notification.c.content, of_message),
     }
-    with database.write() as connection:
-        record_audit(connection, principal, "keys_rotated", now=now, details=changed)
-    return changed
 
 
 def _rotate(
-    database: Database, column: sa.Column[Any], change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    connection: sa.Connection,
+    column: sa.Column[Any],
+    ids: list[str],
+    change: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> int:
-    table, number = column.table, 0
-    for ids in _holding_secrets(database, column):
-        with database.write() as connection:
-            query = sa.select(table.c.id, column).where(table.c.id.in_(ids)).with_for_update()
-            for row_id, value in connection.execute(query).all():
-                connection.execute(sa.update(table).where(table.c.id == row_id).values({column.name: change(value)}))
-                number += 1
-    return number
+    table = column.table
+    found = connection.execute(sa.select(table.c.id, column).where(table.c.id.in_(ids)).with_for_update()).all()
+    for row_id, value in found:
+        connection.execute(sa.update(table).where(table.c.id == row_id).values({column.name: change(value)}))
+    return len(found)
 
 
 def _holding_secrets(database: Database, column: sa.Column[Any]) -> Iterator[list[str]]:

@@ -101,10 +101,10 @@ def session_values(session: AlertSession, now: datetime) -> dict[str, Any]:
     }
 
 
-def read_instances(
+def lock_instances(
     connection: sa.Connection, keys: Iterable[tuple[str, datetime]]
 ) -> dict[tuple[str, datetime], Instance]:
-    """Instances by (fingerprint, starts_at), with whether a person has closed their alert."""
+    """Instances by (fingerprint, starts_at), with whether a person has closed their alert; locked like sessions."""
     wanted = set(keys)
     asked = {"fingerprints": sorted({key[0] for key in wanted}), "starts": sorted({key[1] for key in wanted})}
     rows = connection.execute(_instances(connection.dialect.name), asked).mappings()
@@ -123,6 +123,8 @@ def _instances(dialect: str) -> sa.Select[Any]:
             among(i.fingerprint, "fingerprints", dialect),
             among(i.starts_at, "starts", dialect),
         )
+        .order_by(i.fingerprint, i.starts_at)
+        .with_for_update(of=alert_instance)
     )
 
 

@@ -7,17 +7,13 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import AlertSession, SessionStatus, Trigger, TriggerStatus
 from webhook.domain.ledger import Changes, IngestSettings, Known, Received
-from webhook.domain.occurrence import Delivery, classify
 from webhook.ports import FrequencyPlaces, RepeatableRequest
-from webhook.storage.config_rows import read_configs
 from webhook.storage.database import Database
-from webhook.storage.flapping import read_flapping
-from webhook.storage.frequency import decide_within_limits, read_notified, taking_places
+from webhook.storage.frequency import decide_within_limits, taking_places
+from webhook.storage.reading import Reading, SessionsFirst
 from webhook.storage.recording import record
 from webhook.storage.repeats import keep_answer, look_up
-from webhook.storage.sessions import lock_active_sessions, read_instances, read_last_passed
 from webhook.storage.transactions import transaction
 
 
@@ -38,47 +34,24 @@ class AlertStore:
         request: RepeatableRequest | None = None,
     ) -> Changes:
         """Read what is known of the alerts, decide, write; all of it or nothing."""
+        reading = Reading(delivery, settings, now)
+        try:
+            return self._ingest(reading.quiet, decide, now, request)
+        except SessionsFirst:
+            return self._ingest(reading.counting, decide, now, request)
+
+    def _ingest(
+        self,
+        read: Callable[[sa.Connection], Known],
+        decide: Callable[[Known], Changes],
+        now: datetime,
+        request: RepeatableRequest | None,
+    ) -> Changes:
         with taking_places(self._places) as places, transaction(self._database) as connection:
             if request is not None:
-                look_up(connection, request)
-            known = _read(connection, delivery, settings, now)
-            changes = decide_within_limits(connection, places, known, decide, now)
+                look_up(connection, request, now)
+            changes = decide_within_limits(connection, places, read(connection), decide, now)
             record(connection, changes, now)
             if request is not None:
                 keep_answer(connection, request, changes, now)
         return changes
-
-
-def _read(connection: sa.Connection, delivery: Sequence[Received], settings: IngestSettings, now: datetime) -> Known:
-    """Sessions first, under lock: what is read after them is what the last writer of the same alert left."""
-    triggers = [received.item for received in delivery if isinstance(received.item, Trigger)]
-    if not triggers:
-        return Known()
-    conditions = sorted({received.condition for received in delivery if received.condition})
-    sessions = lock_active_sessions(connection, conditions)
-    instances = read_instances(connection, (trigger.key for trigger in triggers))
-    deliveries = [
-        (trigger, classify(instances.get(trigger.key), settings.types[trigger.alert_type], now)[0])
-        for trigger in triggers
-        if trigger.status is TriggerStatus.FIRING
-    ]
-    judged = {(t.account_id, t.alert_type) for t, delivery in deliveries if delivery is not Delivery.STALE}
-    judged |= {(r.item.account_id, r.item.alert_type) for r in delivery if isinstance(r.item, Trigger) and r.own}
-    counted = {(t.account_id, t.alert_type) for t, delivery in deliveries if delivery is Delivery.COUNTED}
-    attacking, flapping = read_flapping(connection, conditions, settings.types, now) if counted else ({}, {})
-    quiet = [session.alert_id for session in sessions.values() if _quiet(session, settings, now)]
-    return Known(
-        sessions=sessions,
-        instances=instances,
-        last_passed=read_last_passed(connection, quiet) if quiet else {},
-        configs=read_configs(connection, judged) if judged else {},
-        notified=read_notified(connection, counted, now) if counted else {},
-        attacking=attacking,
-        flapping=flapping,
-    )
-
-
-def _quiet(session: AlertSession, settings: IngestSettings, now: datetime) -> bool:
-    """Only of these does it matter when their instances last passed."""
-    active = session.session_status is SessionStatus.ACTIVE
-    return active and now - session.session_last_active >= settings.types[session.alert_type].session_timeout

@@ -32,8 +32,7 @@ from webhook.domain.session import raised
 from webhook.domain.severity import Escalation, Severity
 from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.database import Database
-from webhook.storage.flapping import calm_down, purge_steady
-from webhook.storage.repeats import purge_answers
+from webhook.storage.flapping import calm_down
 from webhook.storage.sessions import instance_of, session_of
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log
 from webhook.storage.telling import tell_escalation
@@ -184,11 +183,6 @@ class SweepBatch:
     def calm_down(self, after: str, limit: int) -> tuple[int, str | None]:
         """See `webhook.storage.flapping.calm_down`."""
         return calm_down(self._connection, self._alert_types, self._now, after, limit)
-
-    def forget(self) -> None:
-        """What nobody asks for any more: answers to requests of yesterday, conditions that start no more."""
-        purge_answers(self._connection, self._now)
-        purge_steady(self._connection, self._alert_types, self._now)
 
     def _reached_a_step(self, settings: AlertTypeSettings) -> sa.ColumnElement[bool]:
         return sa.or_(

@@ -291,6 +291,7 @@ notification = sa.Table(
     time_column("failed_at", nullable=True),
     sa.Column("error_message", sa.Text),
     sa.Column("requested_by", sa.String(255)),  # the person who asked for it; what the system decided has none
+    time_column("replayed_at", nullable=True),  # when a person queued it again after it was given up
     *common_columns(),
     one_of("status", NotificationStatus),
     sa.CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name="lease"),
@@ -308,6 +309,7 @@ audit_log = sa.Table(
     id_column(),
     sa.Column("actor", sa.String(255), nullable=False),  # as they call themselves
     sa.Column("authenticated_as", sa.String(255), nullable=False, server_default=""),  # the credential they came with
+    sa.Column("role", sa.String(16), nullable=False, server_default=""),  # theirs at that time
     sa.Column("address", sa.String(64), nullable=False, server_default=""),
     sa.Column("action", sa.String(64), nullable=False),
     sa.Column("account_id", sa.String(255)),  # none for what belongs to no merchant
@@ -333,6 +335,7 @@ api_key = sa.Table(
     time_column("expires_at", nullable=True),
     time_column("revoked_at", nullable=True),
     time_column("last_used_at", nullable=True),
+    sa.Column("replaced_by", sa.String(16)),  # prefix of the key that a rotation made of it
     sa.CheckConstraint("role IN ('admin', 'ops', 'merchant')", name="role"),
 )
 

@@ -180,10 +180,16 @@ class StepEntry(BaseModel):
     data: dict[str, Any]
 
 
+class ExplainedConfig(BaseModel):
+    version: int
+    document: dict[str, Any] = Field(description="As in the configuration's versions, secrets masked.")
+
+
 class ExplanationAnswer(BaseModel):
     alert_id: str
     summary: str
     steps: list[StepEntry]
+    configs: list[ExplainedConfig] = Field(description="That steps name as `config_version`, as far as they are kept.")
     more_triggers: int = Field(description="Triggers that are left out.")
 
 
@@ -226,9 +232,18 @@ class Resent(BaseModel):
     version: int
 
 
-class LettersChanged(BaseModel):
+class LettersSkipped(BaseModel):
+    reason: str
     count: int
     message: str
+
+
+class LettersChanged(BaseModel):
+    """`skipped`: those that match and yet stay where they are, by why."""
+
+    count: int
+    message: str
+    skipped: list[LettersSkipped] = []
 
 
 class Bucket(BaseModel):
@@ -379,6 +394,13 @@ def trigger_entry(record: TriggerRecord) -> TriggerEntry:
 
 def explanation_answer(found: Explanation) -> ExplanationAnswer:
     steps = [StepEntry(at=step.at, kind=step.kind.value, text=step.text, data=dict(step.data)) for step in found.steps]
+    configs = [
+        ExplainedConfig(version=number, document=dict(found.configs[number])) for number in sorted(found.configs)
+    ]
     return ExplanationAnswer(
-        alert_id=found.alert_id, summary=found.summary, steps=steps, more_triggers=found.more_triggers
+        alert_id=found.alert_id,
+        summary=found.summary,
+        steps=steps,
+        configs=configs,
+        more_triggers=found.more_triggers,
     )

@@ -40,18 +40,24 @@ class Api:
     types: AlertTypes
 
     def doing(self, actor: str | None, version: int | None = None) -> Doing:
-        """Of this request: If-Match and `version` both have to hold where both are given."""
-        who, given = principal(), None if version is None else frozenset({version})
-        if request.if_match and not request.if_match.star_tag:
-            tags = request.if_match.as_set()
-            matched = frozenset(int(tag) for tag in tags if _ETAG.fullmatch(tag))
-            given = matched if given is None else matched & given
+        """Of this request, on the version that it names."""
+        who = principal()
         return Doing(
             actor=actor or who.name,
             by=who,
             now=self.clock(),
-            versions=given,
+            versions=named_versions(version),
         )
+
+
+def named_versions(version: int | None) -> frozenset[int] | None:
+    """Of what is to be changed; None: any. If-Match and `version` both have to hold where both are given."""
+    given = None if version is None else frozenset({version})
+    if request.if_match and not request.if_match.star_tag:
+        tags = request.if_match.as_set()
+        matched = frozenset(int(tag) for tag in tags if _ETAG.fullmatch(tag))
+        given = matched if given is None else matched & given
+    return given
 
 
 def seen(connection: sa.Connection, alert_id: UUID) -> AlertRecord:

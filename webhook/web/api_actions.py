@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-import structlog
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 
@@ -35,8 +34,6 @@ from webhook.web.api_parameters import (
 )
 from webhook.web.openapi import problems
 from webhook.web.parameters import cursor
-
-log = structlog.get_logger(__name__)
 
 ERRORS = problems(404, 409, 412, 413, 415)
 

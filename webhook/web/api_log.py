@@ -10,7 +10,9 @@ from werkzeug.exceptions import NotFound
 
 from webhook.domain.access import MAY, Right
 from webhook.domain.alert import NotificationStatus
+from webhook.domain.session import IllegalChange
 from webhook.storage import queries
+from webhook.storage.dead_letters import WORDS
 from webhook.storage.records import NotificationFilter
 from webhook.storage.statistics import Interval, Period, PeriodStatistics, period_statistics
 from webhook.storage.trigger_search import list_triggers
@@ -18,6 +20,7 @@ from webhook.web.access import principal, require
 from webhook.web.answers import (
     Bucket,
     LettersChanged,
+    LettersSkipped,
     MerchantFigure,
     NotificationList,
     StatisticsAnswer,
@@ -72,7 +75,6 @@ def log_blueprint(api: Api) -> APIBlueprint:
 def letters_blueprint(api: Api) -> APIBlueprint:
     """Dead letters: messages that were given up."""
     routes = blueprint("letters", "Dead letters")
-    errors = problems(404, 413, 415)
 
     @routes.get("/dead-letters", responses={200: NotificationList})
     def dead(query: LetterQuery) -> Response:
@@ -80,13 +82,41 @@ def letters_blueprint(api: Api) -> APIBlueprint:
         wanted = query.wanted(principal().accounts, NotificationStatus.FAILED)
         return answer(_notifications(api, wanted, query))
 
+    _add_replay(routes, api)
+    _add_discard(routes, api)
+    return routes
+
+
+def _add_replay(routes: APIBlueprint, api: Api) -> None:
+    errors = problems(404, 413, 415)
+
     @routes.post("/dead-letters/replay", responses={200: LettersChanged, **errors})
     def replay(body: LetterBody) -> Response:
-        """Send all that match once more. Those of dismissed alerts stay."""
+        """Send all that match once more, with what their merchants have set now.
+
+        Those of alerts that have ended stay, but for the word that they ended; `skipped` says which and why.
+        """
         require(*MAY[Right.REPLAY])
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
-        count = api.letters.replay(wanted, api.doing(None))
-        return answer(LettersChanged(count=count, message="Queued"))
+        done = api.letters.replay(wanted, api.doing(None))
+        skipped = [LettersSkipped(reason=why, count=done.skipped[why], message=WORDS[why]) for why in done.skipped]
+        return answer(LettersChanged(count=done.count, message="Queued", skipped=skipped))
+
+    @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404, 409)})
+    def replay_one(path: NotificationPath) -> Response:
+        """Send one once more, with what its merchant has set now; 409 says why it has to stay."""
+        require(*MAY[Right.REPLAY])
+        wanted = NotificationFilter(accounts=principal().accounts)
+        done = api.letters.replay(wanted, api.doing(None), str(path.notification_id))
+        for why in done.skipped:
+            raise IllegalChange(WORDS[why])
+        if not done.count:
+            raise NotFound("There is no such dead letter.")
+        return answer(LettersChanged(count=1, message="Queued"))
+
+
+def _add_discard(routes: APIBlueprint, api: Api) -> None:
+    errors = problems(404, 413, 415)
 
     @routes.post("/dead-letters/discard", responses={200: LettersChanged, **errors})
     def discard(body: LetterBody) -> Response:
@@ -96,15 +126,6 @@ def letters_blueprint(api: Api) -> APIBlueprint:
         count = api.letters.discard(wanted, api.doing(None))
         return answer(LettersChanged(count=count, message="Discarded"))
 
-    @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404)})
-    def replay_one(path: NotificationPath) -> Response:
-        """Send one once more."""
-        require(*MAY[Right.REPLAY])
-        wanted = NotificationFilter(accounts=principal().accounts)
-        if not api.letters.replay(wanted, api.doing(None), str(path.notification_id)):
-            raise NotFound("There is no such dead letter, or its alert was dismissed.")
-        return answer(LettersChanged(count=1, message="Queued"))
-
     @routes.delete("/dead-letters/<uuid:notification_id>", responses={200: LettersChanged, **problems(404)})
     def discard_one(path: NotificationPath) -> Response:
         """Delete one."""
@@ -113,8 +134,6 @@ def letters_blueprint(api: Api) -> APIBlueprint:
         if not api.letters.discard(wanted, api.doing(None), str(path.notification_id)):
             raise NotFound("There is no such dead letter.")
         return answer(LettersChanged(count=1, message="Discarded"))
-
-    return routes
 
 
 def _notifications(api: Api, wanted: NotificationFilter, query: ListQuery) -> NotificationList:

@@ -11,7 +11,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
 from webhook.domain.access import MAY, Right
-from webhook.storage.audit import AuditFilter, AuditRecord, list_audit
+from webhook.storage.audit import STAFF, AuditFilter, AuditRecord, list_audit
 from webhook.storage.database import Database
 from webhook.web.access import require
 from webhook.web.openapi import blueprint
@@ -44,7 +44,10 @@ class AuditQuery(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """`actor` is as they call themselves, `authenticated_as` the credential by which they were let in."""
+    """`actor` is as they call themselves, `authenticated_as` the credential by which they were let in.
+
+    Merchants are told `staff` in both of whoever is none of theirs, and no addresses.
+    """
 
     audit_id: str
     actor: str
@@ -73,19 +76,20 @@ def audit_blueprint(database: Database) -> APIBlueprint:
         with database.read() as connection:
             found = list_audit(connection, query.wanted(), accounts=asking.accounts, limit=query.limit)
         following = cursor(found[-1].created_at, found[-1].id) if len(found) == query.limit else None
-        # Where staff call from is no merchant's business.
-        shown = [_entry(record, addresses=asking.accounts is None) for record in found]
+        # Who of the staff it was, and where anybody calls from, is no merchant's business.
+        shown = [_entry(record, whole=asking.accounts is None) for record in found]
         return Response(AuditPage(data=shown, next=following).model_dump_json(), mimetype="application/json")
 
     return routes
 
 
-def _entry(record: AuditRecord, *, addresses: bool) -> AuditEntry:
+def _entry(record: AuditRecord, *, whole: bool) -> AuditEntry:
+    named = whole or not record.by_staff
     return AuditEntry(
         audit_id=record.id,
-        actor=record.actor,
-        authenticated_as=record.authenticated_as,
-        address=record.address if addresses else "",
+        actor=record.actor if named else STAFF,
+        authenticated_as=record.authenticated_as if named else STAFF,
+        address=record.address if whole else "",
         action=record.action,
         merchant_id=record.account_id,
         alert_id=record.alert_id,

@@ -18,13 +18,13 @@ from werkzeug.exceptions import Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
 from webhook.domain.access import Principal, Role
-from webhook.storage.keys import KeyRecord
+from webhook.storage.keys import KeyRecord, prefix_of
 from webhook.web.access import admit
 from webhook.web.contracts import ADMIN_SESSION, ADMIN_TOKEN
 from webhook.web.keyring import KeyRing
 from webhook.web.people import Person
 from webhook.web.rates import Rates
-from webhook.web.security import protect
+from webhook.web.security import SESSION_LIFETIME, protect
 
 LOGIN_WANTED = "Send an API key as `X-API-Key` or `Authorization: Bearer …`, or log in."
 WRONG = "The token or key is not right."
@@ -76,16 +76,26 @@ class Gate:
         found = self.check(given)
         if found is None:
             return False
-        self.rates.forgive(request.remote_addr or "")
         if isinstance(found, KeyRecord):
-            _open({"kind": "key", "key": found.prefix, "mark": self._mark(found.secret_hash.encode())})
+            self._open({"kind": "key", "key": found.prefix, "mark": self._mark(found.secret_hash.encode())})
         else:
-            _open({"kind": "admin", "mark": self._mark(self._token)})
+            self._open({"kind": "admin", "mark": self._mark(self._token)})
         return True
+
+    def right_link(self, given: str) -> bool:
+        """Whether this is the admin token, the only one that a link may hold: a key in it could be anybody's.
+
+        TooManyRequests from an address that guesses.
+        """
+        if self._knows(given):
+            return True
+        if prefix_of(given) is None:  # of what looks like a key nothing is found out
+            self.rates.guessed(request.remote_addr or "")
+        return False
 
     def enter_as(self, person: Person) -> None:
         """Open a session for somebody whom the OpenID provider named."""
-        _open(
+        self._open(
             {
                 "kind": "oidc",
                 "mark": self._mark(f"oidc {person.realm}".encode()),
@@ -93,9 +103,16 @@ class Gate:
                 "role": person.role.value,
                 "credential": person.credential,
                 "accounts": sorted(person.account_ids),
-                "until": person.until.isoformat(),
-            }
+            },
+            person.until,
         )
+
+    def _open(self, held: Mapping[str, Any], until: datetime | None = None) -> None:
+        """What the session held before goes: nothing in it is to outlive who it was of."""
+        session.clear()
+        session.permanent = True
+        session.update(held, until=(until or self._clock() + SESSION_LIFETIME).isoformat())
+        g.pop("visitor", None)
 
     def visitor(self) -> Principal | None:
         """Whose session this is; None without one, and where what it stands for has ended."""
@@ -112,6 +129,8 @@ class Gate:
     def _visitor(self, held: Mapping[str, Any]) -> Principal | None:
         kind, mark = held.get("kind"), str(held.get("mark", ""))
         address = request.remote_addr or ""
+        if "until" not in held or self._clock() >= datetime.fromisoformat(held["until"]):
+            return None
         if kind == "admin" and hmac.compare_digest(mark, self._mark(self._token)):
             return Principal("admin", Role.ADMIN, ADMIN_SESSION, address=address)
         if kind == "key":
@@ -119,22 +138,13 @@ class Gate:
             if key is not None and hmac.compare_digest(mark, self._mark(key.secret_hash.encode())):
                 return of_key(key, address)
         if kind == "oidc" and hmac.compare_digest(mark, self._mark(f"oidc {self._realm}".encode())):
-            until = datetime.fromisoformat(held["until"])
-            if self._clock() < until:
-                accounts = frozenset(held["accounts"])
-                return Principal(held["name"], Role(held["role"]), held["credential"], accounts, address)
+            accounts = frozenset(held["accounts"])
+            return Principal(held["name"], Role(held["role"]), held["credential"], accounts, address)
         return None
 
 
 def of_key(key: KeyRecord, address: str) -> Principal:
     return Principal(key.name, key.role, f"api_key/{key.prefix}", frozenset(key.account_ids), address)
-
-
-def _open(held: Mapping[str, Any]) -> None:
-    session.clear()
-    session.permanent = True
-    session.update(held)
-    g.pop("visitor", None)
 
 
 def credential_of_request() -> str | None:

@@ -1,67 +1,87 @@
 """The API of merchant configurations: read, change, versions, restore, and what a change would have meant.
 
-A merchant sees its own accounts alone: another's does not exist for it. What exists is changed only by whoever names
-the version that they saw, in the body or as `If-Match`; `If-Match: *` overwrites whatever there is.
+A merchant sees its own accounts alone: another's does not exist for it, and what staff set of it stays as it is. A
+change applies to whatever there is, unless it names the version that was seen, in the request or as `If-Match`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
-from pydantic import BaseModel, ConfigDict, Field
-from werkzeug.exceptions import BadRequest, NotFound
+from pydantic import ConfigDict, Field
+from werkzeug.exceptions import NotFound
 
-from webhook.domain.configuration import difference, document_of, masked_document
+from webhook.domain.configuration import difference
 from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import ForbiddenAddress
-from webhook.ports import ConfigNotFound, SecretUnreadable, StoreConflict, UnknownMasks, VersionConflict
-from webhook.storage.config_rows import StoredConfig
-from webhook.storage.configs import ANY_VERSION, ConfigStore, Saved
+from webhook.ports import ConfigNotFound, SecretUnreadable, StaffOnly, StoreConflict, UnknownMasks, VersionConflict
+from webhook.storage.configs import ConfigStore, Saved
 from webhook.web.access import principal
-from webhook.web.config_document import AccountId, ConfigBody, Settings, warnings_of, with_defaults
-from webhook.web.openapi import blueprint
+from webhook.web.api import answer, named_versions
+from webhook.web.api_parameters import Query
+from webhook.web.config_answers import (
+    ConfigDeleted,
+    ConfigList,
+    ConfigSaved,
+    PreviewAnswer,
+    SavedOrDryRun,
+    VersionList,
+    config_entry,
+    dry_run_answer,
+    version_entry,
+)
+from webhook.web.config_document import AccountId, AlertType, ConfigBody, Settings, Version, warnings_of
+from webhook.web.openapi import blueprint, problems
+from webhook.web.parameters import Parameters
 from webhook.web.problems import problem
 
-MAX_BODY = 64 * 1024
-
-AlertType = Annotated[str, Field(min_length=1, max_length=64)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+_STAFF = "is set by staff alone: ask for it, or set a webhook_url of your own"
+ERRORS = problems(404, 409, 412)
 
 
-class ConfigQuery(_Strict):
+class ConfigQuery(Query):
     merchant_id: AccountId
     alert_type: AlertType | None = None
 
 
-class OneConfig(_Strict):
+class OneConfig(Query):
     merchant_id: AccountId
     alert_type: AlertType
-    version: Annotated[int, Field(ge=0)] | None = None
+    version: Version | None = None
 
 
-class VersionsQuery(_Strict):
+class VersionsQuery(Query):
     merchant_id: AccountId
     alert_type: AlertType
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
-class DryRun(_Strict):
+class DryRun(Query):
     dry_run: bool = False
 
 
-class RestoreBody(OneConfig):
+class ConfigMatch(Query):
+    """Read by `named_versions`; here for the document."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    if_match: str | None = Field(
+        None, alias="If-Match", json_schema_extra={"example": '"3"'}, description="The version that was seen: else 412."
+    )
+
+
+class RestoreBody(Parameters):
     """`restore_version` is the old one, `version` the present one that was seen."""
 
-    restore_version: Annotated[int, Field(ge=1)]
+    merchant_id: AccountId
+    alert_type: AlertType
+    version: Version | None = None
+    restore_version: Annotated[Version, Field(ge=1)]
 
 
 class PreviewBody(Settings):
@@ -82,62 +102,54 @@ class ConfigSite:
 def config_blueprint(site: ConfigSite) -> APIBlueprint:
     routes = blueprint("config", "Configuration")
     _add_reading(routes, site)
-    _add_changes(routes, site)
+    _add_writing(routes, site)
+    _add_taking_back(routes, site)
     _add_preview(routes, site)
     _add_errors(routes)
     return routes
 
 
 def _add_reading(routes: APIBlueprint, site: ConfigSite) -> None:
-    @routes.get("/alerts/config")
+    @routes.get("/alerts/config", responses={200: ConfigList, **problems(404)})
     def read_config(query: ConfigQuery) -> Response:
         """The configurations of one merchant, secrets masked."""
         _own(query.merchant_id)
         found = site.store.stored(accounts=[query.merchant_id], alert_type=query.alert_type)
-        return jsonify(merchant_id=query.merchant_id, alert_configs=[_entry(item) for item in found])
+        return answer(ConfigList(merchant_id=query.merchant_id, alert_configs=[config_entry(item) for item in found]))
 
-    @routes.get("/alerts/config/versions")
+    @routes.get("/alerts/config/versions", responses={200: VersionList, **problems(404)})
     def read_versions(query: VersionsQuery) -> Response:
         """What a configuration was, newest first; empty documents are deletions."""
         _own(query.merchant_id)
         found = site.store.versions(query.merchant_id, query.alert_type, limit=query.limit)
-        data = [
-            {
-                "version": item.version,
-                "changed_by": item.changed_by,
-                "created_at": _time(item.created_at),
-                "deleted": not item.document,
-                "document": masked_document(item.document),
-            }
-            for item in found
-        ]
-        return jsonify(merchant_id=query.merchant_id, alert_type=query.alert_type, data=data)
+        data = [version_entry(item) for item in found]
+        return answer(VersionList(merchant_id=query.merchant_id, alert_type=query.alert_type, data=data))
 
 
-def _add_changes(routes: APIBlueprint, site: ConfigSite) -> None:
-    @routes.put("/alerts/config")
-    def write_config(query: DryRun, body: ConfigBody) -> Response:
+def _add_writing(routes: APIBlueprint, site: ConfigSite) -> None:
+    @routes.put("/alerts/config", responses={200: SavedOrDryRun, **ERRORS, **problems(413, 415)})
+    def write_config(header: ConfigMatch, query: DryRun, body: ConfigBody) -> Response:  # noqa: ARG001 - see ConfigMatch
         """Replace the configuration of one alert type; a masked secret keeps the stored one."""
         _own(body.merchant_id)
-        config, known = site.store.completed(body.config())
+        config, known = site.store.completed(body.config(), principal())
         site.check_urls(config)
         if query.dry_run:
-            return jsonify(_dry_run(config, known))
-        (saved,) = site.store.save([config], principal(), site.clock(), expected=_expected(body.version))
-        return _answer(saved, config)
+            return answer(dry_run_answer(config, known, difference(known.config if known else None, config)))
+        (saved,) = site.store.save([config], principal(), site.clock(), versions=named_versions(body.version))
+        return _saved(saved, config)
 
-    @routes.delete("/alerts/config")
-    def delete_config(query: OneConfig) -> Response:
+
+def _add_taking_back(routes: APIBlueprint, site: ConfigSite) -> None:
+    @routes.delete("/alerts/config", responses={200: ConfigDeleted, **ERRORS})
+    def delete_config(header: ConfigMatch, query: OneConfig) -> Response:  # noqa: ARG001 - see ConfigMatch
         """From then on the rule alone decides; its versions stay."""
         _own(query.merchant_id)
-        now = site.clock()
-        version = site.store.delete(
-            query.merchant_id, query.alert_type, principal(), now, expected=_expected(query.version)
-        )
-        return jsonify(message="Alert configuration deleted", updated_at=_time(now), version=version)
+        now, versions = site.clock(), named_versions(query.version)
+        version = site.store.delete(query.merchant_id, query.alert_type, principal(), now, versions=versions)
+        return answer(ConfigDeleted(message="Alert configuration deleted", updated_at=now, version=version))
 
-    @routes.post("/alerts/config/restore")
-    def restore_config(body: RestoreBody) -> Response:
+    @routes.post("/alerts/config/restore", responses={200: ConfigSaved, **ERRORS, **problems(413, 415)})
+    def restore_config(header: ConfigMatch, body: RestoreBody) -> Response:  # noqa: ARG001 - see ConfigMatch
         """An old version becomes the next one."""
         _own(body.merchant_id)
         saved = site.store.restore(
@@ -146,24 +158,25 @@ def _add_changes(routes: APIBlueprint, site: ConfigSite) -> None:
             body.restore_version,
             principal(),
             site.clock(),
-            expected=_expected(body.version),
+            versions=named_versions(body.version),
         )
-        return _answer(saved, None)
+        return _saved(saved, None)
 
 
 def _add_preview(routes: APIBlueprint, site: ConfigSite) -> None:
-    @routes.post("/alerts/config/preview")
+    @routes.post("/alerts/config/preview", responses={200: PreviewAnswer, **problems(404, 413, 415)})
     def preview_config(body: PreviewBody) -> Response:
         """What the last days would have looked like with this configuration; nothing is written."""
         _own(body.merchant_id)
-        config = body.config_for(body.merchant_id)
+        config, _ = site.store.completed(body.config_for(body.merchant_id), principal())
         return jsonify(site.preview(config, timedelta(days=body.days), site.clock()))
 
 
 def _add_errors(routes: APIBlueprint) -> None:
-    routes.register_error_handler(UnknownMasks, _masks_of_nothing)
+    routes.register_error_handler(UnknownMasks, _unclear_masks)
     routes.register_error_handler(VersionConflict, _conflict)
     routes.register_error_handler(ForbiddenAddress, _forbidden_address)
+    routes.register_error_handler(StaffOnly, _staff_only)
     routes.register_error_handler(
         ConfigNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "There is no such configuration, or no such version.")
     )
@@ -181,77 +194,41 @@ def _own(account_id: str) -> None:
         raise NotFound("There is no such merchant.")
 
 
-def _expected(version: int | None) -> int | None:
-    """The version that the writer saw, from the body or `If-Match`; None where they named none."""
-    header = request.headers.get("If-Match")
-    if header is None:
-        return version
-    if version is not None:
-        raise BadRequest("version: is given in the request and as If-Match.")
-    tag = header.strip().removeprefix("W/").strip('"')
-    if tag == "*":
-        return ANY_VERSION
-    if not tag.isascii() or not tag.isdigit():
-        raise BadRequest('If-Match: must be the version, such as "3", or *.')
-    return int(tag)
-
-
 def _conflict(error: VersionConflict) -> Response:
-    """412 where If-Match named the version, 409 where the body did, 428 where nobody did."""
-    if not error.named:
-        status, detail = HTTPStatus.PRECONDITION_REQUIRED, "Name the version that you saw, or send If-Match: *."
-    else:
-        status = HTTPStatus.PRECONDITION_FAILED if "If-Match" in request.headers else HTTPStatus.CONFLICT
-        detail = "Somebody else has changed this configuration." if error.present else "There is no configuration yet."
-    return problem(status, f"{detail} The present version is {error.present}.", {"version": error.present})
+    """412 where If-Match named the version, 409 where the request did."""
+    status = HTTPStatus.PRECONDITION_FAILED if request.if_match else HTTPStatus.CONFLICT
+    detail = "Somebody else has changed this configuration." if error.present else "There is no configuration yet."
+    words = f"{detail} The present version is {error.present}."
+    return problem(status, words, {"version": error.present}, ETag=f'"{error.present}"')
 
 
 def _forbidden_address(error: ForbiddenAddress) -> Response:
     field, _, message = str(error).partition(": ")
-    return problem(HTTPStatus.BAD_REQUEST, f"{error}.", {"errors": [{"field": field, "message": message}]})
+    return _refused(HTTPStatus.BAD_REQUEST, {field: message})
 
 
-def _masks_of_nothing(error: UnknownMasks) -> Response:
-    errors = [
-        {"field": place, "message": "is a mask of nothing that is stored: send it whole"} for place in error.places
-    ]
-    detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in errors)
-    return problem(HTTPStatus.BAD_REQUEST, detail, {"errors": errors})
+def _unclear_masks(error: UnknownMasks) -> Response:
+    return _refused(HTTPStatus.BAD_REQUEST, error.problems)
 
 
-def _entry(item: StoredConfig) -> dict[str, Any]:
-    return {
-        "config_id": item.id,
-        **with_defaults(masked_document(document_of(item.config))),
-        "version": item.config.version,
-        "updated_at": _time(item.updated_at),
-        "updated_by": item.updated_by,
-    }
+def _staff_only(error: StaffOnly) -> Response:
+    return _refused(HTTPStatus.FORBIDDEN, dict.fromkeys(error.places, _STAFF))
 
 
-def _answer(saved: Saved, config: MerchantConfig | None) -> Response:
+def _refused(status: HTTPStatus, messages: dict[str, str]) -> Response:
+    """With each field by itself, as for what is wrong in form."""
+    errors = [{"field": field, "message": message} for field, message in messages.items()]
+    detail = "; ".join(f"{field}: {message}" for field, message in messages.items())
+    return problem(status, detail, {"errors": errors})
+
+
+def _saved(saved: Saved, config: MerchantConfig | None) -> Response:
     words = "is as it was" if saved.change == "unchanged" else f"{saved.change} successfully"
-    response = jsonify(
+    told = ConfigSaved(
         config_id=saved.id,
         message=f"Alert configuration {words}",
-        updated_at=_time(saved.updated_at),
+        updated_at=saved.updated_at,
         version=saved.version,
         warnings=warnings_of(config) if config is not None else [],
     )
-    response.headers["ETag"] = f'"{saved.version}"'
-    return response
-
-
-def _dry_run(config: MerchantConfig, known: StoredConfig | None) -> dict[str, Any]:
-    changes = difference(known.config if known else None, config)
-    return {
-        "dry_run": True,
-        "change": ("changed" if changes else "unchanged") if known else "added",
-        "version": known.config.version if known else 0,
-        "changes": [{"field": path, "from": before, "to": after} for path, before, after in changes],
-        "warnings": warnings_of(config),
-    }
-
-
-def _time(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return answer(told, version=saved.version)

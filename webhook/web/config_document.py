@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
@@ -12,6 +11,7 @@ from webhook.domain.evaluation import OPERATORS, Condition, MerchantConfig
 from webhook.domain.masking import NOT_YET
 from webhook.domain.patterns import BadPattern, check_work, compile_pattern
 from webhook.notifiers.settings import Channels
+from webhook.web.parameters import Instant
 
 _NUMERIC = (">", ">=", "<", "<=")
 _LISTS = ("in", "not_in")
@@ -81,20 +81,13 @@ class NotificationStrategy(_Strict):
     interval_minutes: Annotated[float, Field(ge=0, le=525_600), AfterValidator(_a_minute_or_never)] = 60
 
 
-def _utc(value: datetime) -> datetime:
-    try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("out of range") from None
-
-
-Instant = Annotated[datetime, AfterValidator(_utc)]
+AlertType = Annotated[str, Field(min_length=1, max_length=64, pattern=_TEXT)]
 
 
 class Settings(_Strict):
     """All of a configuration but whose it is; what is left out takes its default."""
 
-    alert_type: Annotated[str, Field(min_length=1, max_length=64, pattern=_TEXT)]
+    alert_type: AlertType
     enabled: StrictBool = True
     logic: Literal["all", "any"] = "all"
     trigger_conditions: Annotated[list[ConditionEntry], Field(max_length=100)] = []
@@ -128,6 +121,7 @@ class Settings(_Strict):
 
 
 AccountId = Annotated[str, Field(min_length=1, max_length=255, pattern=_TEXT)]
+Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class MerchantEntry(Settings):
@@ -140,10 +134,10 @@ class MerchantEntry(Settings):
 
 
 class ConfigBody(Settings):
-    """The body of PUT. `version` is the one that was seen, 0 for none; see `If-Match`."""
+    """The body of PUT. `version` is the one that was seen, 0 for none; without it the body replaces what there is."""
 
     merchant_id: AccountId
-    version: Annotated[int, Field(ge=0)] | None = None
+    version: Version | None = None
 
     def config(self) -> MerchantConfig:
         return self.config_for(self.merchant_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -23,23 +24,57 @@ class ConfigFileError(ValueError):
 
 
 _FILE = TypeAdapter(list[MerchantEntry])
+_TIME = "tag:yaml.org,2002:timestamp"
+
+
+class _Loader(yaml.SafeLoader):
+    """Times stay texts, and what is no value of its kind says so: their mistakes are told with their lines."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML has it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIME]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401 - PyYAML's
+        try:
+            return super().construct_object(node, deep=deep)
+        except (AttributeError, LookupError, ValueError):
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"not a value of the kind {kind}", node.start_mark
+            ) from None
 
 
 def read_config_file(path: Path, *, allow_http: bool = False) -> list[MerchantConfig]:
     """The configurations of a file; raise ConfigFileError with all that is wrong."""
+    node, document = _read(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        entries = _FILE.validate_python(yaml.safe_load(text) or [], context={"allow_http": allow_http})
-    except OSError as error:
-        raise ConfigFileError([f"{path}: {error.strerror}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigFileError([f"{path}: {' '.join(str(error).split())}"]) from error
+        entries = _FILE.validate_python(document or [], context={"allow_http": allow_http})
     except ValidationError as error:
         raise ConfigFileError([_problem(path, node, detail) for detail in error.errors()]) from error
     if problems := _repeated(path, node, entries):
         raise ConfigFileError(problems)
     return [entry.config() for entry in entries]
+
+
+def _read(path: Path) -> tuple[yaml.Node | None, Any]:
+    """The nodes of a file, which know their lines, and what they say. No problem quotes it: it may hold secrets."""
+    try:
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    except OSError as error:
+        problem = f"{path}: {error.strerror}"
+    except UnicodeDecodeError:
+        problem = f"{path}: is not text in UTF-8"
+    except RecursionError:
+        problem = f"{path}: nested too deeply"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = f"{path}:{mark.line + 1 if mark else 1}: {error.problem or error.context}"
+    except yaml.YAMLError as error:
+        problem = f"{path}: {' '.join(str(error).split())}"
+    raise ConfigFileError([problem])
 
 
 def write_config_file(configs: Iterable[MerchantConfig]) -> str:

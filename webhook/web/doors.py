@@ -39,7 +39,7 @@ class Doors:
 
 def open_doors(app: Flask, settings: DoorSettings, database: Database, clock: Callable[[], datetime]) -> Doors:
     """Where `app.secret_key` is not set it is derived from the admin token. Raises ValueError for an empty token."""
-    secure_application(app)
+    secure_application(app, settings.public_url)
     trust_proxies(app, settings.trusted_proxies)
     realm = settings.oidc.realm if settings.oidc else ""
     secret, keys = session_secret(app, settings.admin_token), KeyRing(database, clock)

@@ -17,6 +17,7 @@ from webhook.storage.keys import (
     KeyEnded,
     KeyNotFound,
     KeyRecord,
+    KeyReplaced,
     NewKey,
     create_key,
     list_keys,
@@ -61,7 +62,7 @@ class KeyPath(BaseModel):
 
 
 class KeyEntry(BaseModel):
-    """A key as it is listed."""
+    """A key as it is listed; `replaced_by` is the prefix of the key that a rotation made of it."""
 
     prefix: str
     name: str
@@ -73,6 +74,7 @@ class KeyEntry(BaseModel):
     expires_at: str | None
     revoked_at: str | None
     last_used_at: str | None
+    replaced_by: str | None
 
 
 class KeyMade(KeyEntry):
@@ -89,6 +91,9 @@ def keys_blueprint(database: Database, clock: Callable[[], datetime]) -> APIBlue
     routes = blueprint("api_keys", "API keys")
     routes.register_error_handler(KeyNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "There is no such key."))
     routes.register_error_handler(KeyEnded, lambda error: problem(HTTPStatus.CONFLICT, f"{error}."))
+    routes.register_error_handler(
+        KeyReplaced, lambda error: problem(HTTPStatus.CONFLICT, f"{error}.", {"successor": error.successor})
+    )
     _add_reading(routes, database, clock)
     _add_changes(routes, database, clock)
     return routes
@@ -153,6 +158,7 @@ def _entry(record: KeyRecord, now: datetime) -> KeyEntry:
         account_ids=list(record.account_ids),
         state=record.state(now),
         created_by=record.created_by,
+        replaced_by=record.replaced_by,
         **times,
     )
 

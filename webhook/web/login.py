@@ -1,4 +1,8 @@
-"""/login and /logout. A right token in the link logs in and leaves the address bar without it."""
+"""/login and /logout.
+
+The admin token in a link logs in and leaves the address bar without it. Nothing else does by link, and it asks whoever
+is logged in already: else a link of somebody's would make its reader act as that somebody.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.wrappers import Response as AnyResponse
 
 from webhook.web.auth import Gate
+from webhook.web.contracts import ADMIN_SESSION
 from webhook.web.people import LoginRefused
 from webhook.web.security import protect
 
@@ -42,13 +47,20 @@ def login_blueprint(gate: Gate, oidc: Oidc | None) -> Blueprint:
         gate.rates.take_address(request.remote_addr or "")
 
     pages.before_request(limit)
+    _add_form(pages, gate, oidc)
+    _add_leaving(pages, oidc)
+    if oidc is not None:
+        _add_provider(pages, gate, oidc)
+    return pages
 
+
+def _add_form(pages: Blueprint, gate: Gate, oidc: Oidc | None) -> None:
     @pages.get("/login")
     def form() -> AnyResponse | str | tuple[str, int]:
         target = local_path(request.args.get("next")) or url_for("pages.alerts")
         token = request.args.get("token")
         if token is not None:
-            return _enter(gate, oidc, token, target)
+            return _by_link(gate, oidc, token, target)
         if gate.visitor() is not None:
             return redirect(target, 303)
         return _form(oidc, target)
@@ -62,6 +74,8 @@ def login_blueprint(gate: Gate, oidc: Oidc | None) -> Blueprint:
         target = local_path(request.form.get("next")) or url_for("pages.alerts")
         return _enter(gate, oidc, request.form.get("token", "").strip(), target)
 
+
+def _add_leaving(pages: Blueprint, oidc: Oidc | None) -> None:
     @pages.post("/logout")
     def leave() -> AnyResponse | str:
         protect()
@@ -71,10 +85,6 @@ def login_blueprint(gate: Gate, oidc: Oidc | None) -> Blueprint:
         if elsewhere is None:
             return redirect(url_for("login.form"), 303)
         return _form(oidc, url_for("pages.alerts"), left=elsewhere)
-
-    if oidc is not None:
-        _add_provider(pages, gate, oidc)
-    return pages
 
 
 def _add_provider(pages: Blueprint, gate: Gate, oidc: Oidc) -> None:
@@ -100,6 +110,17 @@ def _add_provider(pages: Blueprint, gate: Gate, oidc: Oidc) -> None:
             return redirect(target, 303)
 
         return refused(enter)
+
+
+def _by_link(gate: Gate, oidc: Oidc | None, token: str, target: str) -> AnyResponse | str | tuple[str, int]:
+    if not gate.right_link(token):
+        return _form(oidc, target, "This link does not log in. Enter a key or token here."), 401
+    visitor = gate.visitor()
+    if visitor is None:
+        return _enter(gate, oidc, token, target)
+    if visitor.credential == ADMIN_SESSION:
+        return redirect(target, 303)
+    return render_template("login_switch.html", next=target, token=token)
 
 
 def _enter(gate: Gate, oidc: Oidc | None, token: str, target: str) -> AnyResponse | tuple[str, int]:

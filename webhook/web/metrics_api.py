@@ -21,6 +21,7 @@ from webhook.domain.report import Report, ReportedMetric
 from webhook.domain.throttle import Limit
 from webhook.pipeline.reports import ReportIntake
 from webhook.ports import AlreadyAnswered, Answer, StoreUnavailable
+from webhook.storage.known_types import KnownTypes
 from webhook.web.access import principal
 from webhook.web.ingest_door import IngestDoor
 from webhook.web.openapi import blueprint, problems
@@ -98,21 +99,27 @@ class LimitDetails(BaseModel):
 
 
 class FrequencyLimited(BaseModel):
-    """The alert is recorded; its message waits. A problem document with the owner's members."""
+    """The alert is recorded; its message waits. A problem document with the owner's members.
+
+    Without them nothing is recorded: the key calls too often.
+    """
 
     type: str
     title: str
     status: int
     detail: str
-    error: str
-    message: str
-    retry_after_seconds: int
-    limit_details: LimitDetails
-    alert_id: str
+    error: str | None = None
+    message: str | None = None
+    retry_after_seconds: int | None = None
+    limit_details: LimitDetails | None = None
+    alert_id: str | None = None
 
 
-def reports_blueprint(intake: ReportIntake, door: IngestDoor) -> APIBlueprint:
-    """A merchant's own key reports of its own accounts."""
+def reports_blueprint(intake: ReportIntake, known_types: KnownTypes, door: IngestDoor) -> APIBlueprint:
+    """A merchant's own key reports of its own accounts, and of alert types that are known.
+
+    How often people are told is bounded by account and type: with types of its own making a key would have no bound.
+    """
     routes = blueprint("reports", "Ingestion")
     routes.before_request(_through(door))
 
@@ -124,12 +131,23 @@ def reports_blueprint(intake: ReportIntake, door: IngestDoor) -> APIBlueprint:
         """Report the metrics of a merchant."""
         if not principal().may_see(body.merchant_id):
             raise Forbidden("This key reports of its own accounts alone.")
+        if principal().accounts is not None and body.alert_type not in intake.settings.types.by_type:
+            own = known_types.of(body.merchant_id)
+            if body.alert_type not in own:
+                return _unknown_type(sorted(own.union(intake.settings.types.by_type)))
         try:
             return _take(intake, _report(body))
         except BadRequestId as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
 
     return routes
+
+
+def _unknown_type(known: list[str]) -> Response:
+    detail = (
+        "alert_type: is not known of this merchant. Make a configuration of it first, or ask whoever runs Sentinel."
+    )
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, {"known_types": known})
 
 
 def _through(door: IngestDoor) -> Callable[[], None]:

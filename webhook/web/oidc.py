@@ -13,7 +13,7 @@ import requests
 from authlib.common.errors import AuthlibBaseError
 from authlib.common.urls import add_params_to_uri
 from authlib.integrations.flask_client import OAuth
-from flask import Flask
+from flask import Flask, session
 from joserfc.errors import JoseError
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -29,6 +29,10 @@ MOST_ACCOUNTS = 100
 """They travel in a cookie, of which browsers keep 4 kB."""
 ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
 """Signatures with a key that only the provider has."""
+CLIENT = "sentinel"
+BEGUN = f"_state_{CLIENT}_"
+"""How Authlib calls, in the session, what it keeps of a login that was begun."""
+MOST_BEGUN = 3
 GRAVEST_FIRST = (Role.ADMIN, Role.OPS, Role.MERCHANT)
 
 
@@ -40,7 +44,7 @@ class Oidc:
         self._public_url = public_url
         self._clock = clock
         self._client = OAuth(app).register(
-            "sentinel",
+            CLIENT,
             client_id=settings.client_id,
             client_secret=settings.client_secret,
             server_metadata_url=f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration",
@@ -57,6 +61,7 @@ class Oidc:
 
     def begin(self, callback: str) -> AnyResponse:
         """To the provider, which sends the person back to `callback`, a path of ours."""
+        _forget_abandoned()
         try:
             self._metadata()
             answer: AnyResponse = self._client.authorize_redirect(self._absolute(callback))
@@ -108,11 +113,12 @@ class Oidc:
             raise LoginRefused("The provider is not the one that is configured.", HTTPStatus.BAD_GATEWAY, said)
         # Never "none", nor an HMAC for which our own secret or a public key would do.
         offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
-        metadata["id_token_signing_alg_values_supported"] = sorted(ALGORITHMS.intersection(offered))
+        # Of an empty list the library would make its own, with HMAC in it.
+        metadata["id_token_signing_alg_values_supported"] = sorted(ALGORITHMS.intersection(offered)) or ["RS256"]
         return metadata
 
     def _person(self, claims: Mapping[str, Any]) -> Person:
-        name = str(claims.get("email") or claims.get("preferred_username") or claims["sub"])[:255]
+        name = _name(claims)
         role = self._role(claims)
         accounts = frozenset(_texts(claim(claims, self._settings.accounts_claim))) if role is Role.MERCHANT else None
         if accounts is not None and not 0 < len(accounts) <= MOST_ACCOUNTS:
@@ -139,6 +145,19 @@ def claim(claims: Mapping[str, Any], name: str) -> object:
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found
+
+
+def _name(claims: Mapping[str, Any]) -> str:
+    """What the audit log calls them: an address only where the provider does not say that it is unproved."""
+    email = None if claims.get("email_verified") in (False, "false") else claims.get("email")
+    return str(email or claims.get("preferred_username") or claims["sub"])[:255]
+
+
+def _forget_abandoned() -> None:
+    """Keep the newest logins that were begun and not ended: of all of them the cookie would grow beyond 4 kB."""
+    begun = [name for name in session if name.startswith(BEGUN)]
+    for name in sorted(begun, key=lambda name: session[name]["exp"])[: 1 - MOST_BEGUN]:
+        session.pop(name)
 
 
 def _texts(value: object) -> list[str]:

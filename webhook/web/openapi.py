@@ -24,6 +24,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
 from webhook.domain.session import IllegalChange
 from webhook.ports import AlertNotFound
+from webhook.web.depth import TooDeep, check_depth
 from webhook.web.problems import problem
 
 PREFIX = "/api/v1"
@@ -105,8 +106,9 @@ def _check_body() -> None:
         raise UnsupportedMediaType("Send a JSON object with Content-Type: application/json.")
     try:
         document = request.get_json()
-    except RecursionError:
-        raise BadRequest("The body is nested too deeply.") from None
+        check_depth(document)
+    except (RecursionError, TooDeep):
+        raise BadRequest(f"The body is {TooDeep()}.") from None
     if not isinstance(document, dict):
         raise BadRequest("Send a JSON object.")
 

@@ -1,12 +1,13 @@
 """How often somebody may ask, and how often they may guess: counted in Redis where one is configured, else by process.
 
-Straight on `limits`: flask-limiter counts before a request is let in, when nobody knows yet whose key it carries.
+Who asks is counted once let in: before, nobody knows whose key a request carries.
 A Redis that is away is replaced by this process' own memory until it is back.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,8 @@ ATTEMPT_WINDOW = timedelta(minutes=5)
 READS = ("GET", "HEAD", "OPTIONS")
 REDIS_TIMEOUT_S = 0.5
 REDIS_REST_S = 15
+
+_WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]+|\[(?P<v6>[^\]]+)\](:[0-9]+)?", re.ASCII)
 
 log = structlog.get_logger(__name__)
 
@@ -64,15 +67,11 @@ class Rates:
         self._take(self._read if reads else self._write, "read" if reads else "write", who)
 
     def guessed(self, address: str) -> None:
-        """A wrong credential came from this address; TooManyRequests after ATTEMPTS in ATTEMPT_WINDOW."""
-        self._hit(self._guess, ("login", near(address)), MovingWindowRateLimiter, "Too many failed attempts.")
+        """A wrong credential came from this address; TooManyRequests after ATTEMPTS in ATTEMPT_WINDOW.
 
-    def forgive(self, address: str) -> None:
-        """A right one came after wrong ones."""
-        try:
-            MovingWindowRateLimiter(self._storage()).clear(self._guess, "login", near(address))
-        except StorageError as error:
-            self._rest(error)
+        A right one in between changes nothing: who holds a key could guess for ever.
+        """
+        self._hit(self._guess, ("login", near(address)), MovingWindowRateLimiter, "Too many failed attempts.")
 
     def _take(self, items: list[RateLimitItem], *identifiers: str) -> None:
         for item in items:
@@ -99,13 +98,19 @@ class Rates:
 
 
 def near(address: str) -> str:
-    """The address; of IPv6 the network of 64 bits that one customer has, who could call from each of its addresses."""
+    """The address; of IPv6 the network of 64 bits that one customer has, who could call from each of its addresses.
+
+    Some proxies add the caller's port, another one for each connection.
+    """
+    with_port = _WITH_PORT.fullmatch(address)
     try:
-        known = ipaddress.ip_address(address)
+        known = ipaddress.ip_address(with_port["v4"] or with_port["v6"] if with_port else address)
     except ValueError:
         return address
-    if known.version == 4 or known.ipv4_mapped:  # noqa: PLR2004 - the protocol's name
-        return address
+    if known.version == 4:  # noqa: PLR2004 - the protocol's name
+        return str(known)
+    if known.ipv4_mapped:
+        return str(known.ipv4_mapped)
     return str(ipaddress.ip_network((known, 64), strict=False).network_address)
 
 

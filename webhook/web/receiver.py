@@ -16,10 +16,11 @@ from webhook.domain.ledger import Changes, IngestSettings
 from webhook.domain.payload import PayloadError, Rejected, parse_payload
 from webhook.pipeline.ingest import IngestMetrics, ingest
 from webhook.pipeline.together import Together
-from webhook.ports import AlertStore, AlreadyAnswered, Answer, StoreUnavailable
+from webhook.ports import AlertStore, AlreadyAnswered, Answer, RepeatableRequest, StoreUnavailable
+from webhook.web.depth import load_json
 from webhook.web.ingest_door import IngestDoor
 from webhook.web.problems import problem
-from webhook.web.repeating import BadRequestId, again, repeatable_request
+from webhook.web.repeating import BadRequestId, again, ignored, repeatable_delivery
 
 log = structlog.get_logger(__name__)
 
@@ -41,20 +42,27 @@ def register_receiver(
     """Add the route. `door` says who may deliver; bodies above `max_body_bytes` get 413."""
     together = Together(store, settings, metrics)
 
+    def take(received: list[Trigger | Rejected], repeatable: RepeatableRequest | None) -> Changes:
+        """One whose answer is kept has a transaction of its own. Alertmanager would not come again after an error."""
+        try:
+            if repeatable is not None:
+                return ingest(store, received, settings, clock(), metrics=metrics, request=repeatable)
+        except AlreadyAnswered as answered:
+            if answered.same or not ignored("it was another delivery's within the last 24 hours"):
+                raise
+        return together.ingest(received, clock())
+
     def receive() -> Response:
         try:
             credential = door.admit().credential
-            repeatable = repeatable_request(request, ROUTE, credential, _answered)
+            repeatable = repeatable_delivery(request, ROUTE, credential, _answered)
             received = _parse(request)
         except RequestEntityTooLarge:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_body_bytes} bytes are taken")
         except (PayloadError, BadRequestId) as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
         try:
-            if repeatable is None:
-                changes = together.ingest(received, clock())
-            else:  # its answer is kept with it, so it has a transaction of its own
-                changes = ingest(store, received, settings, clock(), metrics=metrics, request=repeatable)
+            changes = take(received, repeatable)
         except AlreadyAnswered as answered:
             return again(answered)
         except StoreUnavailable as error:
@@ -68,14 +76,13 @@ def register_receiver(
 def _parse(request: Request) -> list[Trigger | Rejected]:
     """Raise PayloadError for what is no payload, RequestEntityTooLarge for what is too long."""
     try:
-        payload = json.loads(request.get_data())
-    except RecursionError as error:
-        raise PayloadError("the body is not JSON: nested too deeply") from error
+        payload = load_json(request.get_data())
     except ValueError as error:
         raise PayloadError(f"the body is not JSON: {error}") from error
     if isinstance(payload, dict) and payload.get("truncatedAlerts"):
         log.warning("alerts_truncated", by="the sender's max_alerts", truncated=payload["truncatedAlerts"])
-    return parse_payload(payload, urgent=request.args.get("priority") == "urgent")
+    urgent = bool(request.query_string) and request.args.get("priority") == "urgent"
+    return parse_payload(payload, urgent=urgent)
 
 
 def _answered(changes: Changes) -> Answer:

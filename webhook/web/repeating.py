@@ -1,4 +1,8 @@
-"""`X-Request-ID`: a request that comes again is answered as it was the first time, and changes nothing."""
+"""A request that comes again is answered as it was the first time, and changes nothing.
+
+It is known by its X-Request-ID. A signed request without one is known by its signature, so that whoever copied it gains
+nothing; one that has it is signed with it.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,18 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 
-from flask import Request, Response
+import structlog
+from flask import Request, Response, g
 
 from webhook.domain.ledger import Changes
 from webhook.ports import AlreadyAnswered, Answer, RepeatableRequest
 from webhook.web.problems import problem
 
+log = structlog.get_logger(__name__)
+
 HEADER = "X-Request-ID"
+SIGNED = "signature"
+"""In place of the credential, for a request that is called by its signature."""
 _NAME = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -28,11 +37,33 @@ def repeatable_request(
     """The request by its own name, None when it has none; raise BadRequestId. Reads the body."""
     request_id = request.headers.get(HEADER)
     if request_id is None:
+        request_id, credential = g.get("signature"), SIGNED  # whoever else holds a copy of it
+    if request_id is None:
         return None
     if not _NAME.fullmatch(request_id):
         raise BadRequestId(f"{HEADER} must be 1 to 128 visible ASCII characters")
     body = request.query_string + b"\x00" + request.get_data()
     return RepeatableRequest(credential[:64], request_id, route, hashlib.sha256(body).hexdigest(), answer)
+
+
+def repeatable_delivery(
+    request: Request, route: str, credential: str, answer: Callable[[Changes], Answer]
+) -> RepeatableRequest | None:
+    """As `repeatable_request`, where an alert must not be lost to an optional header: a bad one is as good as none."""
+    try:
+        return repeatable_request(request, route, credential, answer)
+    except BadRequestId as error:
+        if not ignored(str(error)):
+            raise
+        return None
+
+
+def ignored(why: str) -> bool:
+    """Whether the header is passed over, which is logged. One that is signed is not: without it copies would pass."""
+    if "signature" in g:
+        return False
+    log.warning("request_id_ignored", reason=why)
+    return True
 
 
 def again(answered: AlreadyAnswered) -> Response:

@@ -31,7 +31,10 @@ SECURITY_HEADERS = {
 
 
 class CookieOverHttps(SecureCookieSessionInterface):
-    """The session cookie is Secure whenever the request came over https."""
+    """The session cookie is Secure whenever the request came over https, or people are told to come so.
+
+    Behind a proxy that ends TLS the request itself does not say it, unless the proxy is trusted.
+    """
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return super().get_cookie_secure(app) or request.is_secure
@@ -44,7 +47,7 @@ def session_secret(app: Flask, admin_token: str) -> bytes:
     return app.secret_key if isinstance(app.secret_key, bytes) else app.secret_key.encode()
 
 
-def secure_application(app: Flask) -> None:
+def secure_application(app: Flask, public_url: str) -> None:
     """Session cookie, CSRF tokens and security headers; the CSRF check itself is `require_login`'s."""
     app.session_interface = CookieOverHttps()
     app.config.update(
@@ -52,6 +55,7 @@ def secure_application(app: Flask) -> None:
         SESSION_COOKIE_NAME="sentinel_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=public_url.startswith("https:"),
         PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
         WTF_CSRF_CHECK_DEFAULT=False,  # the receiver's senders have no cookie
         WTF_CSRF_TIME_LIMIT=int(SESSION_LIFETIME.total_seconds()),

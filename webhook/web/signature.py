@@ -1,4 +1,8 @@
-"""Signed deliveries: `X-Sentinel-Signature: t=<unix seconds>,v1=<hex>`, an HMAC-SHA256 over `<t>.<body>`."""
+"""Signed deliveries: `X-Sentinel-Signature: t=<unix seconds>,v1=<hex>`, an HMAC-SHA256 over all that says what to do.
+
+That is five parts with a line feed between them: the seconds, the method, the path with its query, the X-Request-ID or
+nothing, the body.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +41,24 @@ class Signature:
             raise BadSignature(f"{HEADER} is more than {minutes} minutes off: check the clocks")
         return cls(at, digests)
 
-    def verify(self, body: bytes, secret: bytes) -> None:
-        right = sign(body, secret, self.at).encode()
-        if not any([hmac.compare_digest(given.encode(), right) for given in self.digests]):  # noqa: C419 - all, always
-            raise BadSignature(f"{HEADER} does not fit the body")
+    def verify(self, signed: Signed, secret: bytes) -> str:
+        """The right digest, which is this request's own; BadSignature when it is not among those given."""
+        right = signed.digest(secret, self.at)
+        given = [hmac.compare_digest(digest.encode(), right.encode()) for digest in self.digests]
+        if not any(given):
+            raise BadSignature(f"{HEADER} does not fit the request: see docs/access.md for what is signed")
+        return right
 
 
-def sign(body: bytes, secret: bytes, at: int) -> str:
-    return hmac.new(secret, b"%d." % at + body, hashlib.sha256).hexdigest()
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What a signature covers. `target` is the path, with `?` and the query where there is one; text as WSGI has it."""
+
+    method: str
+    target: str
+    request_id: str
+    body: bytes
+
+    def digest(self, secret: bytes, at: int) -> str:
+        head = "\n".join((str(at), self.method, self.target, self.request_id, ""))
+        return hmac.new(secret, head.encode("latin-1") + self.body, hashlib.sha256).hexdigest()

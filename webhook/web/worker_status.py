@@ -13,6 +13,8 @@ from werkzeug.exceptions import NotFound
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response
 
+from webhook.web.scraping import refused
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -20,15 +22,16 @@ Check = Callable[[], str]
 """Why not; empty when all is well."""
 
 
-def status_app(registry: CollectorRegistry, *, healthy: Check, ready: Check) -> WSGIApplication:
-    """`/metrics`, `/-/healthy` and `/-/ready`, the latter two 503 with the reason in words."""
+def status_app(registry: CollectorRegistry, *, healthy: Check, ready: Check, token: str = "") -> WSGIApplication:
+    """`/metrics`, for who brings `token`, `/-/healthy` and `/-/ready`, the latter two 503 with the reason in words."""
     metrics = make_wsgi_app(registry)
     checks = {"/-/healthy": healthy, "/-/ready": ready}
 
     def app(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environment.get("PATH_INFO", "")
         if path == "/metrics":
-            shown: Iterable[bytes] = metrics(environment, start)
+            refusal = refused(environment.get("HTTP_AUTHORIZATION", ""), token)
+            shown: Iterable[bytes] = (refusal or metrics)(environment, start)
             return shown
         check = checks.get(path)
         if check is None:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_series_equal
 
 from exporter.collectors import columns
 from exporter.collectors.columns import column, frame_of_chunks, frame_of_rows
@@ -39,7 +40,7 @@ def test_chunks_say_the_same_numbers_as_the_whole(values: list[Any], size: int) 
     whole = frame_of_rows(["v"], rows, ["v"])
     assert count == len(frame) == len(rows)
     numbers, expected = read_numbers(frame["v"]), read_numbers(whole["v"])
-    assert numbers.cast(pl.Float64).to_list() == expected.cast(pl.Float64).to_list()
+    assert_series_equal(numbers.cast(pl.Float64), expected.cast(pl.Float64), check_exact=True)  # NaN is as NaN
     assert frame["v"].null_count() == whole["v"].null_count()
 
 

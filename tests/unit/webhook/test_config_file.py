@@ -64,12 +64,65 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path, change: tuple[str, st
     assert any(problem.startswith(f"{path}:{line}: ") and told in problem for problem in caught.value.problems)
 
 
-@pytest.mark.parametrize("text", ["{", "a: 1", "- 5", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "a: 1",
+        "- 5",
+        "\x00",
+        "- &a [*a]",
+        "- &a {<<: *a}",
+        "[" * 3000,
+        "{a: " * 3000,
+        "- " * 3000,
+        "- ? [a]\n  : b",
+    ],
+)
 def test_what_is_no_list_of_configurations_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "merchants.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigFileError):
+    with pytest.raises(ConfigFileError) as caught:
         read_config_file(path)
+    assert caught.value.problems[0].startswith(f"{path}:")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("2025-13-45", "snooze_until: "),
+        ("2025-02-30T10:00:00Z", "snooze_until: "),
+        ("20250101", "write a time as"),
+        ("!!timestamp x", "not a value of the kind timestamp"),
+        ("!!int ''", "not a value of the kind int"),
+        ("!!bool perhaps", "not a value of the kind bool"),
+        ("1" * 5000, "not a value of the kind int"),
+        ("[hunter2", "expected"),
+        ("\thunter2", "cannot start any token"),
+    ],
+)
+def test_values_that_cannot_be_read_are_told_with_their_line_and_not_quoted(
+    tmp_path: Path, value: str, told: str
+) -> None:
+    path = tmp_path / "merchants.yaml"
+    path.write_text(f"- account_id: acc_1\n  alert_type: CARD_TESTING\n  snooze_until: {value}\n")
+    with pytest.raises(ConfigFileError) as caught:
+        read_config_file(path)
+    (problem,) = caught.value.problems
+    assert told in problem
+    assert problem.startswith((f"{path}:3: ", f"{path}:4: "))
+    assert "hunter2" not in problem
+
+
+def test_times_are_read_as_people_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "merchants.yaml"
+    for written in ("2026-01-05T18:00:00Z", "2026-01-05 18:00:00", "'2026-01-05T19:00:00+01:00'"):
+        path.write_text(f"- {{account_id: 2026-01-05, alert_type: A, snooze_until: {written}}}")
+        (read,) = read_config_file(path)
+        assert (read.account_id, read.notification_settings) == (
+            "2026-01-05",
+            {"snooze_until": "2026-01-05T18:00:00Z"},
+        )
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:

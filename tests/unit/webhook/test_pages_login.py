@@ -42,12 +42,17 @@ def test_guessing_from_the_addresses_of_one_network_is_guessing_from_one() -> No
     assert near("") == ""
 
 
-def test_a_right_token_forgives_earlier_slips() -> None:
+def test_the_port_that_a_proxy_adds_makes_no_new_caller() -> None:
+    assert near("192.0.2.1:40001") == near("192.0.2.1:40002") == near("192.0.2.1")
+    assert near("[2001:db8:1:2::1]:40001") == near("[2001:db8:1:2::9]") == near("2001:db8:1:2::1")
+    assert near("::ffff:192.0.2.1") == near("192.0.2.1")
+    assert near("unknown:80") == "unknown:80"
+
+
+def test_guesses_count_by_address() -> None:
     rates = Rates(RateSettings())
     for _ in range(ATTEMPTS):
         rates.guessed("192.0.2.1")
     with pytest.raises(TooManyRequests):
         rates.guessed("192.0.2.1")
     rates.guessed("192.0.2.2")
-    rates.forgive("192.0.2.1")
-    rates.guessed("192.0.2.1")

@@ -137,3 +137,18 @@ def test_a_group_is_bounded(desk: Desk) -> None:
     answers = desk.meet(alerts(*many), alerts(*many), alerts("last"))
     assert [len(call) for call in desk.store.calls] == [1, 300, 301]
     assert [len(answer.result().entries) for answer in answers] == [300, 300, 1]
+
+
+def test_whoever_waits_too_long_is_told_to_come_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store hangs with the first one; those who wait are not taken along when it is well again."""
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(desk._ingest, alerts("first"))
+        desk.store.entered.wait()
+        monkeypatch.setattr("webhook.pipeline.together.LONGEST_TURN_S", 0.01)
+        with pytest.raises(StoreUnavailable, match="not stored"):
+            desk._ingest(alerts("late"))
+        desk.store.go.set()
+        first.result()
+    monkeypatch.undo()
+    desk._ingest(alerts("after"))
+    assert desk.store.calls == [["first"], ["after"]]

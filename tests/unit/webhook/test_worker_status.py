@@ -26,6 +26,14 @@ def test_it_is_well_until_a_reason_says_otherwise() -> None:
     assert client.get("/elsewhere").status_code == 404
 
 
+def test_metrics_want_the_token_where_there_is_one() -> None:
+    client = Client(status_app(CollectorRegistry(), healthy=str, ready=str, token="a-metrics-token"))
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers={"Authorization": "Bearer another"}).status_code == 401
+    assert client.get("/metrics", headers={"Authorization": "Bearer a-metrics-token"}).status_code == 200
+    assert client.get("/-/ready").status_code == 200
+
+
 def test_it_is_served_until_it_is_ended() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

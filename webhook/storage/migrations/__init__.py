@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from webhook.storage.database import Database
+from webhook.storage.database import Database, allow
 
 _LOCK = 0x53454E54  # any number, the same for everyone who migrates this schema
 
@@ -42,7 +42,7 @@ def _run(url: str, step: Callable[[Config, str], None], revision: str) -> None:
     try:
         with database.write() as connection:
             if not sqlite:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+                _wait_for_others(connection)
             try:
                 step(configuration(connection), revision)
             except CommandError as error:
@@ -51,6 +51,18 @@ def _run(url: str, step: Callable[[Config, str], None], revision: str) -> None:
                 _check_foreign_keys(connection)
     finally:
         database.close()
+
+
+def _wait_for_others(connection: sa.Connection) -> None:
+    """However long they take, and so may the statements after this; not for the locks of those who serve, though.
+
+    Whoever waits for such a lock holds up everybody who comes after: better to fail and to be run again.
+    """
+    allow(connection, None)
+    patience = connection.scalar(sa.text("SHOW lock_timeout"))
+    connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    connection.execute(sa.select(sa.func.set_config("lock_timeout", patience, True)))
 
 
 def _let_tables_be_copied(connection: Any, _record: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint
 from sqlalchemy.dialects import postgresql
 
 revision = "0001"
@@ -58,7 +59,7 @@ def _alert_config() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("namespace", sa.String(length=64), server_default="default", nullable=False),
         sa.Column("checkpoint", sa.String(length=64), server_default="", nullable=False),
-        sa.CheckConstraint("logic IN ('all', 'any')", name=op.f("ck_alert_config_logic")),
+        CheckConstraint("logic IN ('all', 'any')", name=op.f("ck_alert_config_logic")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_config")),
         sa.UniqueConstraint("account_id", "alert_type", name=op.f("uq_alert_config_account_id_alert_type")),
     )
@@ -118,10 +119,8 @@ def _alert() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("namespace", sa.String(length=64), server_default="default", nullable=False),
         sa.Column("checkpoint", sa.String(length=64), server_default="", nullable=False),
-        sa.CheckConstraint("original_severity IN ('P0', 'P1', 'P2', 'P3')", name=op.f("ck_alert_original_severity")),
-        sa.ForeignKeyConstraint(
-            ["template_id"], ["alert_template.id"], name=op.f("fk_alert_template_id_alert_template")
-        ),
+        CheckConstraint("original_severity IN ('P0', 'P1', 'P2', 'P3')", name=op.f("ck_alert_original_severity")),
+        ForeignKeyConstraint(["template_id"], ["alert_template.id"], name=op.f("fk_alert_template_id_alert_template")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert")),
     )
     op.create_index(op.f("ix_alert_account_id_created_at"), "alert", ["account_id", "created_at"], unique=False)
@@ -141,11 +140,11 @@ def _trigger_condition() -> None:
         sa.Column("is_active", sa.Boolean(), nullable=False),
         sa.Column("namespace", sa.String(length=64), server_default="default", nullable=False),
         sa.Column("checkpoint", sa.String(length=64), server_default="", nullable=False),
-        sa.CheckConstraint(
+        CheckConstraint(
             "operator IN ('>', '>=', '<', '<=', '==', '!=', 'in', 'not_in', 'contains', 'regex')",
             name=op.f("ck_trigger_condition_operator"),
         ),
-        sa.ForeignKeyConstraint(
+        ForeignKeyConstraint(
             ["config_id"],
             ["alert_config.id"],
             name=op.f("fk_trigger_condition_config_id_alert_config"),
@@ -169,11 +168,11 @@ def _alert_comment() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("namespace", sa.String(length=64), server_default="default", nullable=False),
         sa.Column("checkpoint", sa.String(length=64), server_default="", nullable=False),
-        sa.CheckConstraint(
+        CheckConstraint(
             "comment_type IN ('TRIGGER_EVENT', 'SEVERITY_ESCALATION', 'USER_NOTE', 'SYSTEM_LOG')",
             name=op.f("ck_alert_comment_comment_type"),
         ),
-        sa.ForeignKeyConstraint(
+        ForeignKeyConstraint(
             ["alert_id"], ["alert.id"], name=op.f("fk_alert_comment_alert_id_alert"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_comment")),
@@ -207,19 +206,17 @@ def _alert_dynamic() -> None:
         sa.Column("last_notified_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint("(status = 'ACTIVE') = (resolved_at IS NULL)", name=op.f("ck_alert_dynamic_resolved_at")),
-        sa.CheckConstraint(
-            "current_severity IN ('P0', 'P1', 'P2', 'P3')", name=op.f("ck_alert_dynamic_current_severity")
-        ),
-        sa.CheckConstraint(
+        CheckConstraint("(status = 'ACTIVE') = (resolved_at IS NULL)", name=op.f("ck_alert_dynamic_resolved_at")),
+        CheckConstraint("current_severity IN ('P0', 'P1', 'P2', 'P3')", name=op.f("ck_alert_dynamic_current_severity")),
+        CheckConstraint(
             "session_status <> 'ACTIVE' OR status = 'ACTIVE'", name=op.f("ck_alert_dynamic_session_of_active_alert")
         ),
-        sa.CheckConstraint(
+        CheckConstraint(
             "session_status IN ('ACTIVE', 'EXPIRED', 'RESOLVED')", name=op.f("ck_alert_dynamic_session_status")
         ),
-        sa.CheckConstraint("status IN ('ACTIVE', 'RESOLVED', 'DISMISSED')", name=op.f("ck_alert_dynamic_status")),
-        sa.CheckConstraint("occurrence_count >= 1", name=op.f("ck_alert_dynamic_occurrence_count")),
-        sa.ForeignKeyConstraint(
+        CheckConstraint("status IN ('ACTIVE', 'RESOLVED', 'DISMISSED')", name=op.f("ck_alert_dynamic_status")),
+        CheckConstraint("occurrence_count >= 1", name=op.f("ck_alert_dynamic_occurrence_count")),
+        ForeignKeyConstraint(
             ["alert_id"], ["alert.id"], name=op.f("fk_alert_dynamic_alert_id_alert"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_dynamic")),
@@ -263,9 +260,9 @@ def _alert_instance() -> None:
         sa.Column("last_passed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_counted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("severity IN ('P0', 'P1', 'P2', 'P3')", name=op.f("ck_alert_instance_severity")),
-        sa.CheckConstraint("status IN ('FIRING', 'RESOLVED')", name=op.f("ck_alert_instance_status")),
-        sa.ForeignKeyConstraint(
+        CheckConstraint("severity IN ('P0', 'P1', 'P2', 'P3')", name=op.f("ck_alert_instance_severity")),
+        CheckConstraint("status IN ('FIRING', 'RESOLVED')", name=op.f("ck_alert_instance_status")),
+        ForeignKeyConstraint(
             ["alert_id"], ["alert.id"], name=op.f("fk_alert_instance_alert_id_alert"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("fingerprint", "starts_at", name=op.f("pk_alert_instance")),
@@ -289,7 +286,7 @@ def _alert_relationship() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("namespace", sa.String(length=64), server_default="default", nullable=False),
         sa.Column("checkpoint", sa.String(length=64), server_default="", nullable=False),
-        sa.ForeignKeyConstraint(
+        ForeignKeyConstraint(
             ["alert_id"], ["alert.id"], name=op.f("fk_alert_relationship_alert_id_alert"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_relationship")),
@@ -322,7 +319,7 @@ def _alert_trigger_log() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("namespace", sa.String(length=64), server_default="default", nullable=False),
         sa.Column("checkpoint", sa.String(length=64), server_default="", nullable=False),
-        sa.ForeignKeyConstraint(
+        ForeignKeyConstraint(
             ["alert_id"], ["alert.id"], name=op.f("fk_alert_trigger_log_alert_id_alert"), ondelete="SET NULL"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_trigger_log")),
@@ -371,15 +368,15 @@ def _notification() -> None:
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("namespace", sa.String(length=64), server_default="default", nullable=False),
         sa.Column("checkpoint", sa.String(length=64), server_default="", nullable=False),
-        sa.CheckConstraint("(status = 'FAILED') = (failed_at IS NOT NULL)", name=op.f("ck_notification_failed_at")),
-        sa.CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name=op.f("ck_notification_lease")),
-        sa.CheckConstraint(
+        CheckConstraint("(status = 'FAILED') = (failed_at IS NOT NULL)", name=op.f("ck_notification_failed_at")),
+        CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name=op.f("ck_notification_lease")),
+        CheckConstraint(
             "status IN ('PENDING', 'SENDING', 'SENT', 'DELIVERED', 'FAILED')", name=op.f("ck_notification_status")
         ),
-        sa.ForeignKeyConstraint(
+        ForeignKeyConstraint(
             ["alert_id"], ["alert.id"], name=op.f("fk_notification_alert_id_alert"), ondelete="CASCADE"
         ),
-        sa.ForeignKeyConstraint(
+        ForeignKeyConstraint(
             ["comment_id"],
             ["alert_comment.id"],
             name=op.f("fk_notification_comment_id_alert_comment"),

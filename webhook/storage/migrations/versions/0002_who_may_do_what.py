@@ -13,33 +13,56 @@ JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 _BY_SEVERITY = "ix_alert_dynamic_current_severity_first_triggered_at"
 
 
+_ALTERED = ("alert_dynamic", "alert_trigger_log", "alert_config", "notification", "audit_log")
+
+
 def upgrade() -> None:
-    with op.batch_alter_table("alert_dynamic") as table:
-        table.add_column(sa.Column("dismiss_reason", sa.String(length=32), nullable=True))
-        table.add_column(sa.Column("feedback", sa.Text(), nullable=True))
-        table.add_column(sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True))
-        table.add_column(sa.Column("acknowledged_by", sa.String(length=255), nullable=True))
-        table.add_column(sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=True))
-        table.add_column(sa.Column("snoozed_by", sa.String(length=255), nullable=True))
-        table.create_index(_BY_SEVERITY, ["current_severity", "first_triggered_at"])
-    op.add_column("alert_trigger_log", sa.Column("position", sa.Integer(), server_default="0", nullable=False))
-    with op.batch_alter_table("alert_config") as table:
-        table.add_column(sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False))
-    with op.batch_alter_table("notification") as table:
-        table.add_column(sa.Column("requested_by", sa.String(length=255), nullable=True))
-        table.create_index(op.f("ix_notification_comment_id"), ["comment_id"])
-        table.create_index(op.f("ix_notification_created_at"), ["created_at"])
-    with op.batch_alter_table("audit_log") as table:
-        table.add_column(sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False))
-        table.add_column(sa.Column("address", sa.String(length=64), server_default="", nullable=False))
-        table.add_column(sa.Column("account_id", sa.String(length=255), nullable=True))
-        table.add_column(sa.Column("subject", sa.String(length=255), server_default="", nullable=False))
-        table.create_index(op.f("ix_audit_log_account_id_created_at"), ["account_id", "created_at"])
+    """What takes long comes first, while others can read; what shuts everybody out is done last, and at once."""
+    if op.get_bind().dialect.name == "postgresql":
+        # In one mode from the start: writers wait before they have read, so that none of them waits for us in a ring.
+        op.execute(f"LOCK TABLE alert, {', '.join(_ALTERED)} IN EXCLUSIVE MODE")
+    _indexes()
     _alert_config_version()
     _alert_flapping()
     _api_key()
     _handled_request()
     _lease()
+    _columns()
+
+
+def _indexes() -> None:
+    """Of columns that are there already."""
+    op.create_index(_BY_SEVERITY, "alert_dynamic", ["current_severity", "first_triggered_at"])
+    op.create_index(op.f("ix_notification_comment_id"), "notification", ["comment_id"])
+    op.create_index(op.f("ix_notification_created_at"), "notification", ["created_at"])
+
+
+def _columns() -> None:
+    """None of them rewrites its table."""
+    for column in (
+        sa.Column("dismiss_reason", sa.String(length=32), nullable=True),
+        sa.Column("feedback", sa.Text(), nullable=True),
+        sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("acknowledged_by", sa.String(length=255), nullable=True),
+        sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("snoozed_by", sa.String(length=255), nullable=True),
+    ):
+        op.add_column("alert_dynamic", column)
+    op.add_column("alert_trigger_log", sa.Column("position", sa.Integer(), server_default="0", nullable=False))
+    op.add_column(
+        "alert_config", sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False)
+    )
+    op.add_column("notification", sa.Column("requested_by", sa.String(length=255), nullable=True))
+    op.add_column("notification", sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True))
+    for column in (
+        sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False),
+        sa.Column("role", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("address", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("account_id", sa.String(length=255), nullable=True),
+        sa.Column("subject", sa.String(length=255), server_default="", nullable=False),
+    ):
+        op.add_column("audit_log", column)
+    op.create_index(op.f("ix_audit_log_account_id_created_at"), "audit_log", ["account_id", "created_at"])
 
 
 def downgrade() -> None:
@@ -47,11 +70,12 @@ def downgrade() -> None:
         op.drop_table(name)
     with op.batch_alter_table("audit_log") as table:
         table.drop_index(op.f("ix_audit_log_account_id_created_at"))
-        for name in ("subject", "account_id", "address", "authenticated_as"):
+        for name in ("subject", "account_id", "address", "role", "authenticated_as"):
             table.drop_column(name)
     with op.batch_alter_table("notification") as table:
         table.drop_index(op.f("ix_notification_comment_id"))
         table.drop_index(op.f("ix_notification_created_at"))
+        table.drop_column("replayed_at")
         table.drop_column("requested_by")
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
@@ -108,6 +132,7 @@ def _api_key() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("replaced_by", sa.String(length=16), nullable=True),
         sa.CheckConstraint("role IN ('admin', 'ops', 'merchant')", name=op.f("ck_api_key_role")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_key")),
         sa.UniqueConstraint("prefix", name=op.f("uq_api_key_prefix")),
