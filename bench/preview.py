@@ -29,6 +29,8 @@ import sqlalchemy as sa
 import structlog
 
 from tests import servers
+from webhook.adapters.secrets import SecretBox
+from webhook.domain.access import SYSTEM_PRINCIPAL
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.ledger import IngestSettings
@@ -36,7 +38,8 @@ from webhook.domain.payload import parse_payload
 from webhook.pipeline.ingest import ingest
 from webhook.pipeline.preview import LONGEST, Preview, Previews
 from webhook.pipeline.sweep import Sweep
-from webhook.storage.configs import save_configs
+from webhook.storage.columns import metadata
+from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
 from webhook.storage.migrations import upgrade
 from webhook.storage.outbox import Outbox
@@ -48,7 +51,6 @@ from webhook.storage.tables import (
     alert_dynamic,
     alert_instance,
     alert_trigger_log,
-    metadata,
     notification,
 )
 
@@ -116,7 +118,7 @@ _BEGINS, _ENDS = 0.02, 0.05  # of each rule and region, at each repeat
 def fill(database: Database, triggers: int) -> int:
     """A day goes through the pipeline and is copied until there are so many triggers before NOW; return how many."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    save_configs(database, [PRESENT], NOW - LONGEST)
+    ConfigStore(database, SecretBox()).save([PRESENT], SYSTEM_PRINCIPAL, NOW - LONGEST)
     stored = _a_day(database, NOW - timedelta(days=1))
     with database.write() as connection:
         made = {table: [dict(row) for row in connection.execute(sa.select(table)).mappings()] for table in _COPIED}
@@ -144,7 +146,9 @@ def _a_day(database: Database, start: datetime) -> int:
 _COPIED = (alert, alert_dynamic, alert_instance, alert_trigger_log, notification)
 
 
-def _copy_of_day(connection: sa.Connection, made: Mapping[sa.Table, Sequence[Mapping[str, Any]]], back: timedelta) -> None:
+def _copy_of_day(
+    connection: sa.Connection, made: Mapping[sa.Table, Sequence[Mapping[str, Any]]], back: timedelta
+) -> None:
     """The same rows so much earlier, of alerts of their own."""
     for table, rows in made.items():
         connection.execute(sa.insert(table), [_earlier(row, back) for row in rows])

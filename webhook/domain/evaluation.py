@@ -131,16 +131,17 @@ def evaluate(
     return Verdict(met is not False, _reason(met, judged), judged, config.version)
 
 
-def met_by(
-    config: MerchantConfig, metrics: Mapping[str, float], labels: Mapping[str, str] = _NO_LABELS
-) -> bool | None:
+def met_by(config: MerchantConfig, metrics: Mapping[str, float], labels: Mapping[str, str] = _NO_LABELS) -> bool | None:
     """What `evaluate` judges by, without its words: None where it is undetermined, and then passes."""
     if not config.enabled or not config.conditions:
         return config.enabled
     decisive, undetermined = config.logic == "any", False
     for condition in config.conditions:
         value, compare = metrics.get(condition.metric_name), condition.compare
-        met = compare(value, condition.threshold) if value is not None and compare is not None else _judge(condition, metrics, labels)[2]
+        if value is not None and compare is not None:
+            met: bool | None = compare(value, condition.threshold)
+        else:
+            met = _judge(condition, metrics, labels)[2]
         if met is decisive:
             return decisive
         undetermined = undetermined or met is None

@@ -43,13 +43,14 @@ class Lull:
 
 
 def lull_after(
-    notify: str,
     session: AlertSession,
+    notify: str,
+    now: datetime,
+    *,
     policy: NotificationPolicy,
     recent: Sequence[datetime],
     flapping: Flapping,
     settings: AlertTypeSettings,
-    now: datetime,
 ) -> Lull | None:
     """What follows an occurrence about which nobody was told; None: one cannot say.
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from re import _parser  # type: ignore[attr-defined]  # the only reader that reads a pattern as `re` does
+from re import _parser  # type: ignore[attr-defined]  # private, but nothing else reads as `re` does
 from typing import Any
 
 MOST_WORK = 1 << 16
-"""Ways to lay all patterns of one configuration over a text: some milliseconds at worst, for a text that was not searched before."""
+"""Ways to lay all patterns of one configuration over a text: some milliseconds at worst, for a text not seen before."""
 
 _LONGEST_TEXT = 128
 _LONGEST_PATTERN = 256
 _REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
+_GROUPS = ("SUBPATTERN", "ATOMIC_GROUP", "ASSERT", "ASSERT_NOT")
 _PLAIN = ("LITERAL", "NOT_LITERAL", "ANY", "IN", "AT", "GROUPREF", "FAILURE")
 
 
@@ -105,16 +106,12 @@ def _ways_of(operation: str, argument: Any) -> int:  # noqa: ANN401 - see above
         return 1
     if operation in _REPEATS:
         return _ways_to_repeat(*argument)
-    if operation == "SUBPATTERN":
-        return _ways(argument[-1])
     if operation == "BRANCH":
         return sum(_ways(branch) for branch in argument[1])
-    if operation in ("ASSERT", "ASSERT_NOT"):
-        return _ways(argument[1])
-    if operation == "ATOMIC_GROUP":
-        return _ways(argument)
     if operation == "GROUPREF_EXISTS":
         return sum(_ways(branch or ()) for branch in argument[1:])
+    if operation in _GROUPS:
+        return _ways(argument if operation == "ATOMIC_GROUP" else argument[-1])
     raise BadPattern(f"holds {operation.lower()}, which is not known here")
 
 

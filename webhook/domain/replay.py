@@ -11,30 +11,26 @@ for the store; what is not as plain as that goes through `decide`. A test holds 
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import count, groupby
 from operator import attrgetter
 
-from webhook.domain import session as sessions
-from webhook.domain.alert import AlertSession, AlertStatus, Instance, Outcome, SessionStatus, Trigger, TriggerStatus
+from webhook.domain.alert import Instance, Outcome, Trigger, TriggerStatus
 from webhook.domain.comparison import Comparison, Decided, Replayed, StoredTrigger, told_of
 from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
-from webhook.domain.flapping import STEADY, Flapping, calmed, holds_back
+from webhook.domain.held import Held
 from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide, judge
-from webhook.domain.lull import Lull, lull_after
 from webhook.domain.occurrence import Delivery, classify, heard_again
 from webhook.domain.past import Past
 from webhook.domain.report import start_of
-from webhook.domain.severity import escalate
-from webhook.domain.throttle import NotificationPolicy
 
 _PAUSE = 256  # deliveries
 _FIRING, _RESOLVED = TriggerStatus.FIRING, TriggerStatus.RESOLVED
 
-Key = tuple[str, datetime]
+_Step = tuple[Decided, Instance | None]
+"""What is decided of a trigger, and what its instance becomes; None where that stays."""
 
 
 def replay(
@@ -64,40 +60,21 @@ def replay(
     return comparison.result()
 
 
-class _Fold:
-    """The state that the store would hold."""
+class _Fold(Held):
+    """Deliveries, one after the other."""
 
     def __init__(self, past: Past, config: MerchantConfig, settings: IngestSettings, *, short: bool) -> None:
-        self._past = past
+        super().__init__(past, config, settings.types[config.alert_type])
         self._config = config
         self._short = short
         self._key = (config.account_id, config.alert_type)
         self._configs = {self._key: config}
-        self._policy = NotificationPolicy.of(config)
         self._by_own = config.enabled and not config.conditions
         self._settings = settings
-        self._type = settings.types[config.alert_type]
-        steps = self._type.escalation
-        self._steps = [(step.severity.rank, step.duration) for step in steps if step.duration is not None]
-        self._graver = max((rank for rank, _ in self._steps), default=0)
-        self._closings = list(reversed(past.closings))
-        self._elsewhere = list(reversed(past.notified))
-        self._notified: deque[datetime] = deque(maxlen=max(1, self._policy.max_per_hour, self._policy.max_per_day))
-        self._sessions: dict[str, AlertSession] = {}
-        self._lulls: dict[str, Lull | None] = {}
-        self._instances: dict[Key, Instance] = {}
-        self._of_alert: defaultdict[str, set[Key]] = defaultdict(set)
-        self._firing_of: defaultdict[str, set[Key]] = defaultdict(set)  # by condition
-        self._fired: dict[str, datetime] = {}
-        self._flapping: dict[str, Flapping] = {}
-        self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
         self._numbers = count(1)
 
     def deliver(self, at: datetime, rows: Sequence[StoredTrigger]) -> list[Decided]:
-        while self._closings and self._closings[-1][0] < at:
-            self._close(*self._closings.pop())
-        while self._elsewhere and self._elsewhere[-1] < at:
-            self._note(self._elsewhere.pop())
+        self._wait_until(at)
         begun = [row if row.own is None else self._begun(row, at) for row in rows]
         if not self._short:
             return self._fully(begun, at)
@@ -139,13 +116,15 @@ class _Fold:
         return row if start == stored else row._replace(key=(fingerprint, start))
 
     def _shortly(self, rows: Sequence[StoredTrigger], at: datetime) -> list[Decided] | None:
-        """What is delivered of one condition, if it only moves what is known; None where not, and nothing is changed."""
+        """Of one condition, what only moves what is known; None where it holds more, and then nothing is changed."""
         if len(rows) > 1 and len({row.key for row in rows}) < len(rows):
             return None
-        found: list[tuple[Decided, Instance | None]] = []
+        found: list[_Step] = []
         counted = 0
         for row in rows:
-            decided = self._heard(row, at, counted) if row.firing else self._ended(row, at)
+            decided = (
+                self._heard(row, at, counted, zip(rows, found, strict=False)) if row.firing else self._ended(row, at)
+            )
             if decided is None:
                 return None
             counted += decided[0].outcome in _GOES_ON
@@ -159,7 +138,9 @@ class _Fold:
             self._count(rows[0].condition, counted, at)
         return [decided for decided, _ in found]
 
-    def _heard(self, row: StoredTrigger, at: datetime, counted: int) -> tuple[Decided, Instance | None] | None:
+    def _heard(
+        self, row: StoredTrigger, at: datetime, counted: int, before: Iterable[tuple[StoredTrigger, _Step]]
+    ) -> _Step | None:
         """As `_Ledger.enter` has it, of what begins nothing and tells nobody."""
         key = row.key
         instance = self._instances.get(key) or self._closed(key)
@@ -174,18 +155,26 @@ class _Fold:
         lull = self._lulls.get(row.condition)
         if lull is None or row.severity.rank > lull.rank or not lull.holds(at, self._type, counted):
             return None
-        if self._restarts(row.condition, instance, at):
+        if self._restarts(row.condition, instance, at, before):
             return None
         alert_id = lull.alert_id
         return Decided(lull.outcome, alert_id, lull.notify), heard_again(instance, key, alert_id, at, counted=True)
 
-    def _restarts(self, condition: str, instance: Instance | None, at: datetime) -> bool:
-        """Whether nothing of the condition was firing any more."""
+    def _restarts(
+        self, condition: str, instance: Instance | None, at: datetime, before: Iterable[tuple[StoredTrigger, _Step]]
+    ) -> bool:
+        """Whether nothing of the condition was firing any more, after what came before in the delivery."""
         if instance is not None and instance.attacking and instance.alert_id is not None:
             return False
-        return self._fired_lately(condition, at) and not any(self._attacking_of(condition))
+        if not self._fired_lately(condition, at):
+            return False
+        heard = {row.key: heard for row, (_, heard) in before if heard is not None}
+        return not (
+            any(item.attacking for item in heard.values())
+            or any(key not in heard for key in self._attacking_of(condition))
+        )
 
-    def _ended(self, row: StoredTrigger, at: datetime) -> tuple[Decided, Instance | None] | None:
+    def _ended(self, row: StoredTrigger, at: datetime) -> _Step | None:
         instance = self._instances.get(row.key)
         if instance is None:
             return None
@@ -193,12 +182,6 @@ class _Fold:
             return Decided(Outcome.RESOLVED, instance.alert_id, "", "already recorded"), None
         ended = replace(instance, status=_RESOLVED, resolved_at=instance.last_heard_at if row.swept else at)
         return Decided(Outcome.RESOLVED, instance.alert_id), ended
-
-    def _count(self, condition: str, number: int, at: datetime) -> None:
-        lull = self._lulls[condition]
-        assert lull is not None
-        lull.more += number
-        lull.last = self._fired[condition] = at
 
     def _fully(self, rows: Sequence[StoredTrigger], at: datetime) -> list[Decided]:
         conditions = {row.condition for row in rows}
@@ -215,23 +198,6 @@ class _Fold:
             if row.swept:
                 self._date_back(row)
         return [_decided(entry) for entry in changes.entries]
-
-    def _settle_up(self, condition: str) -> None:
-        """Count what came in a lull."""
-        lull = self._lulls.get(condition)
-        if lull is None or not lull.more:
-            return
-        session = self._sessions[condition]
-        active = session.session_status is SessionStatus.ACTIVE
-        self._sessions[condition] = replace(
-            session,
-            occurrence_count=session.occurrence_count + lull.more,
-            session_last_active=lull.last if active else session.session_last_active,
-            last_triggered_at=max(lull.last, session.last_triggered_at),
-            version=session.version + lull.more,
-        )
-        lull.room -= lull.more
-        lull.more = 0
 
     def _trigger(self, row: StoredTrigger) -> Trigger:
         return Trigger(
@@ -266,34 +232,6 @@ class _Fold:
             flapping={name: self._flapping[name] for name in conditions if name in self._flapping},
         )
 
-    def _fired_lately(self, condition: str, at: datetime) -> bool:
-        fired = self._fired.get(condition)
-        return fired is not None and at - fired < self._type.flapping_window
-
-    def _attacking_of(self, condition: str) -> Iterator[Key]:
-        for key in self._firing_of[condition]:
-            item = self._instances.get(key)
-            if item is not None and item.alert_id is not None and item.attacking:
-                yield key
-
-    def _closed(self, key: Key) -> Instance | None:
-        """One that a person closed before."""
-        if key not in self._past.closed:
-            return None
-        return Instance(*key, _FIRING, None, key[1], None, closed_by_person=True)
-
-    def _last_passed(self, session: AlertSession, at: datetime) -> datetime | None:
-        if at - session.session_last_active < self._type.session_timeout:
-            return None  # it does not matter then
-        return max(
-            (item.last_passed_at for item in self._firing(session) if item.last_passed_at is not None), default=None
-        )
-
-    def _firing(self, session: AlertSession) -> Iterator[Instance]:
-        for key in self._of_alert[session.alert_id]:
-            if self._instances[key].status is _FIRING:
-                yield self._instances[key]
-
     def _take(self, changes: Changes, logged: set[str], at: datetime) -> None:
         self._flapping.update((condition, state) for condition, (state, _) in changes.flapping.items())
         for session in changes.sessions.values():
@@ -307,103 +245,6 @@ class _Fold:
         last = {entry.alert_id: entry.notify for entry in changes.entries if entry.notify}
         for session in changes.sessions.values():
             self._calm_down(session.condition_fingerprint, last.get(session.alert_id, ""), at)
-
-    def _keep(self, key: Key, instance: Instance) -> None:
-        before, alert_id = self._instances.get(key) or self._closed(key), instance.alert_id
-        if before is None or before.alert_id != alert_id:
-            if before is not None and before.alert_id is not None:
-                self._of_alert[before.alert_id].discard(key)
-            if alert_id is not None:
-                self._of_alert[alert_id].add(key)
-        elif before.closed_by_person and not instance.closed_by_person:
-            instance = replace(instance, closed_by_person=True)  # it is its alert that was closed
-        self._instances[key] = instance
-
-    def _calm_down(self, condition: str, notify: str, at: datetime) -> None:
-        """What the next occurrences get, if that is plain."""
-        session, state = self._sessions[condition], self._flapping.get(condition, STEADY)
-        self._lulls[condition] = lull_after(notify, session, self._policy, self._notified, state, self._type, at)
-
-    def _tell(self, condition: str, at: datetime, *, withdrawn: bool = False) -> None:
-        """Counted once a delivery and alert, as the store does; what a person's closing took back is not."""
-        if not withdrawn:
-            self._note(at)
-        sent = self._past.sent.get((condition, at))
-        if sent is not None:
-            self._sessions[condition] = replace(self._sessions[condition], last_notified_at=sent)
-
-    def _note(self, at: datetime) -> None:
-        """People are told; the times stay in order, and no more are kept than a limit asks for."""
-        if self._notified and at < self._notified[-1]:
-            self._notified = deque(sorted((*self._notified, at)), self._notified.maxlen)
-        else:
-            self._notified.append(at)
-
-    def _date_back(self, row: StoredTrigger) -> None:
-        ended = self._instances[row.key]
-        if ended.resolved_at == row.at:
-            self._instances[row.key] = replace(ended, resolved_at=ended.last_heard_at)
-
-    def _pass_time(self, condition: str, now: datetime) -> None:
-        """What the sweep made of the session since its last trigger; between two of them nothing changes but time."""
-        lull = self._lulls.get(condition)
-        if lull is not None and lull.outcome is Outcome.SESSION_UPDATED and lull.holds(now, self._type, 0):
-            return
-        flapping = self._flapping.get(condition)
-        if flapping is not None and flapping.since is not None and not holds_back(flapping, self._type, now):
-            self._flapping[condition] = calmed(flapping, self._type, now)
-        if condition not in self._sessions:
-            return
-        self._settle_up(condition)
-        if self._steps:
-            self._rise(self._sessions[condition], now)
-        if now - self._sessions[condition].session_last_active >= self._type.session_timeout:
-            self._settle(self._sessions[condition], now)
-
-    def _settle(self, session: AlertSession, now: datetime) -> None:
-        keys, condition = self._of_alert[session.alert_id], session.condition_fingerprint
-        for key in keys:
-            self._end_silent(key, now)
-        settled = sessions.settle(session, [self._instances[key] for key in keys], now, self._type)
-        if settled.kind is sessions.SettlementKind.RESOLVE:
-            del self._sessions[condition]
-            self._lulls.pop(condition, None)
-            self._of_alert.pop(session.alert_id, None)
-            self._firing_of.pop(condition, None)
-
-    def _end_silent(self, key: Key, now: datetime) -> None:
-        """Of reports nothing but silence tells that a firing is over."""
-        instance = self._instances[key]
-        silent = now - instance.last_heard_at > self._type.session_timeout
-        if key[0] in self._reported and instance.status is _FIRING and silent:
-            self._instances[key] = replace(instance, status=_RESOLVED, resolved_at=instance.last_heard_at)
-
-    def _rise(self, session: AlertSession, now: datetime) -> None:
-        if session.session_status is not SessionStatus.ACTIVE or session.severity.rank >= self._graver:
-            return
-        for rank, duration in self._steps:
-            reached = session.session_started_at + duration
-            if reached > now or rank <= session.severity.rank:
-                continue
-            heard = [item.last_heard_at for item in self._firing(session) if item.attacking]
-            if not any(max(reached, at) - at <= self._type.session_timeout for at in heard):
-                continue
-            told_at = max(reached, *heard)
-            rise = escalate(session, self._type.escalation, told_at)
-            if rise is not None:
-                session = self._sessions[session.condition_fingerprint] = sessions.raised(session, rise)
-                self._lulls[session.condition_fingerprint] = None
-                self._tell(session.condition_fingerprint, told_at)
-
-    def _close(self, at: datetime, condition: str) -> None:
-        """A person closed what was going on then; what fired for it stays closed."""
-        self._pass_time(condition, at)
-        self._lulls.pop(condition, None)
-        session = self._sessions.pop(condition, None)
-        if session is None or session.status is not AlertStatus.ACTIVE:
-            return
-        for key in self._of_alert[session.alert_id]:
-            self._instances[key] = replace(self._instances[key], closed_by_person=True)
 
     def _new_id(self) -> str:
         return str(next(self._numbers))
@@ -431,7 +272,6 @@ _BY_VERDICT = (Outcome.SUPPRESSED, Outcome.CREATED, *_GOES_ON)
 
 def _own(row: StoredTrigger) -> MerchantConfig | None:
     """TEMPORARY until own is a verdict."""
-    from webhook.domain.evaluation import Condition
     if row.own is None:
         return None
     return MerchantConfig("", "", conditions=tuple(c for c, _, _ in row.own.judged))

@@ -104,9 +104,9 @@ def decide_notification(
     """Why people are told of this occurrence, or why not.
 
     `before` is None for a new alert; `recent` are the times at which people were told about this account and alert
-    type within the last 24 h, of an end excepted, in order. An escalation always passes. At P0 no limit, snooze or sparser
-    strategy holds: people hear of it at once and then every hour (or as often as the strategy says). Of a flapping
-    condition people hear once that it flaps, and then nothing.
+    type within the last 24 h, of an end excepted, in order. An escalation always passes. At P0 no limit, snooze or
+    sparser strategy holds: people hear of it at once and then every hour (or as often as the strategy says). Of a
+    flapping condition people hear once that it flaps, and then nothing.
     """
     if before is not None and after.severity.rank > before.severity.rank:
         return NotifyReason.ESCALATED

@@ -21,7 +21,7 @@ def preview_answer(found: Preview) -> dict[str, Any]:
         "alerts": asdict(replayed.alerts),
         "messages": asdict(replayed.messages),
         "outcomes": [
-            {"stored": old, "proposed": new, "triggers": number}
+            {"stored": str(old), "proposed": str(new), "triggers": number}
             for (old, new), number in sorted(replayed.outcomes.items())
         ],
         "examples": [
