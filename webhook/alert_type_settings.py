@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from webhook.config_error import ConfigError
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
+from webhook.domain.metric import format_duration
 from webhook.domain.severity import EscalationStep, Severity
 
 
@@ -101,7 +102,8 @@ def _problems(settings: AlertTypeSettings) -> list[str]:
     if len(set(settings.fingerprint_fields)) < len(settings.fingerprint_fields):
         problems.append("fingerprint_fields names a label twice")
     if settings.flapping_window < settings.session_timeout:
-        problems.append("flapping_window is shorter than session_timeout: nothing ends and fires again within it")
+        spans = f"{format_duration(settings.flapping_window)}, {format_duration(settings.session_timeout)}"
+        problems.append(f"flapping_window is shorter than session_timeout ({spans}): nothing fires again within it")
     return problems
 
 
@@ -125,7 +127,11 @@ class ConfigFile(_Strict):
         base["VELOCITY_ATTACK"] = replace(waves, session_timeout=2 * default.session_timeout)
         base["OPERATIONS"] = replace(default, fingerprint_fields=OPERATIONS_FIELDS)
         named = {name: entry.over(base.get(name, default)) for name, entry in self.alert_types.items()}
-        problems = [f"alert_types.{name}: {problem}" for name, types in named.items() for problem in _problems(types)]
+        merged = {**base, **named}
+        problems = [f"alert_types.{name}: {problem}" for name in named for problem in _problems(merged[name])]
+        for name in sorted(base.keys() - named.keys()):
+            own = [problem for problem in _problems(base[name]) if problem not in _problems(default)]
+            problems += [f"alert_types.{name}, from the default: {problem}" for problem in own]
         if problems:
             raise ConfigError(problems)
-        return AlertTypes(default, {name: types for name, types in {**base, **named}.items() if name != "default"})
+        return AlertTypes(default, {name: types for name, types in merged.items() if name != "default"})

@@ -52,6 +52,9 @@ def limited(request: pytest.FixtureRequest, store_url: str, monkeypatch: pytest.
     shop.database.close()
 
 
+AN_HOUR_LATER = (timedelta(hours=2), MINUTE)
+
+
 def account(shop: Shop, *, spaced: bool = False) -> str:
     name = f"{'spaced' if spaced else 'a'}:{uuid4()}"
     limits = {"max_alerts_per_hour": 3, "max_alerts_per_day": 5, "min_interval_minutes": 1 if spaced else 0}
@@ -134,6 +137,8 @@ def test_an_escalation_passes_and_is_counted(limited: Shop) -> None:
     assert told(limited, attack(name, "1"), attack(name, "2"), attack(name, "3")) == ["first"] * 3
     graver = attack(name, "1") | {"fingerprint": "graver", "labels": {**attack(name, "1")["labels"], "severity": "P1"}}  # type: ignore[dict-item]
     assert told(limited, graver, after=MINUTE) == ["escalated"]
+    heard = [told(limited, attack(name, f"new {number}"), after=after)[0] for number, after in enumerate(AN_HOUR_LATER)]
+    assert heard == ["first", "withheld:frequency"], "of five a day four were used: three firsts and the escalation"
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)

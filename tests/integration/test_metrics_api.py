@@ -139,6 +139,42 @@ def test_a_series_of_reports_is_one_firing_until_it_falls_below(site: Site) -> N
     assert len(site.rows(alert_instance)) == 2, "it fell below in between"
 
 
+def test_each_window_of_a_metric_is_judged_by_its_own_value(site: Site) -> None:
+    body = report()
+    body["metrics"].append({"metric_name": "block_rate", "metric_value": 0.1, "threshold": 0.05, "time_window": "1h"})
+    assert site.client.post(PATH, json=body, headers=KEY).status_code == 201
+    (row,) = site.rows(alert_trigger_log)
+    assert [(c["value"], c["threshold"], c["met"]) for c in row["verdict"]["conditions"]] == [
+        (0.45, 0.3, True),
+        (0.1, 0.05, True),
+    ]
+    own = MerchantConfig("m-1", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.3),))
+    save_configs(site.database, [own], site.now)
+    site.now += 5 * MINUTE
+    assert site.client.post(PATH, json=body, headers=KEY).get_json()["status"] == "merged"
+
+
+def test_reports_detected_before_the_last_firing_began_are_one_firing(site: Site) -> None:
+    site.report()
+    site.sweep(after=16 * MINUTE)
+    answers = []
+    for number in range(10):
+        detected_at = (START - 10 * MINUTE + 5 * number * timedelta(seconds=1)).isoformat()
+        answers.append(site.report(after=timedelta(seconds=5), detected_at=detected_at).get_json()["status"])
+    assert answers == ["created"] + ["duplicate"] * 9
+    (state,) = site.rows(alert_dynamic, status="ACTIVE")
+    assert (state["occurrence_count"], state["current_severity"]) == (1, "P3")
+
+
+def test_a_reporter_that_always_names_one_start_has_no_say_in_what_is_new(site: Site) -> None:
+    start = START.isoformat()
+    alert_id = site.report(detected_at=start).get_json()["alert_id"]
+    site.actions.dismiss(alert_id, DismissReason.OTHER, "", by("mia", site.now))
+    assert site.report(detected_at=start, after=5 * MINUTE).get_json()["status"] == "stale"
+    site.report(rate=0.1, detected_at=start, after=5 * MINUTE)
+    assert site.report(detected_at=start, after=5 * MINUTE).status_code == 201, "it fell below: this is another attack"
+
+
 def test_reports_that_stop_end_the_alert_without_alertmanager(site: Site) -> None:
     site.report()
     site.sweep(after=16 * MINUTE)

@@ -133,6 +133,7 @@ class Instance:
     resolved_at: datetime | None = None
     closed_by_person: bool = False  # its alert was resolved or dismissed by a person
     last_passed_at: datetime | None = None
+    source: str = ALERTMANAGER  # who says of it that it fires, and so who can say that it does no more
 
     @property
     def attacking(self) -> bool:
@@ -157,6 +158,7 @@ class AlertSession:
     first_triggered_at: datetime
     last_triggered_at: datetime
     last_notified_at: datetime | None = None
+    last_notified_count: int = 0  # occurrences when people were last told
     version: int = 1
     escalations: tuple[Escalation, ...] = ()
     resolved_at: datetime | None = None

@@ -6,17 +6,22 @@ what stays undetermined passes and says which metric is missing, because a gap i
 
 from __future__ import annotations
 
+import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 from webhook.domain.patterns import matches
 
 NO_CONFIGURATION = "no merchant configuration: the rule decides"
 DISABLED = "disabled"
 
-_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+_LONGEST_NUMBER = 64
+_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
     "<": operator.lt,
@@ -24,7 +29,7 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-OPERATORS = (*_COMPARISONS, "in", "not_in", "contains", "regex")
+OPERATORS = (*COMPARISONS, "in", "not_in", "contains", "regex")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,8 @@ class Condition:
     """`metric_name operator threshold`; lower `priority` is judged, and shown, first.
 
     `threshold` is a number, a list for `in` and `not_in`, text for `contains` and `regex`. A name that is no
-    metric is looked up among the labels, so `region in [AP, EU]` works too. `time_window` is for people: the window
-    is the rule's.
+    metric is looked up among the labels, so `region in [AP, EU]` works too. A text that is a number compares as that
+    number: labels are always texts. `time_window` is for people: the window is the rule's.
     """
 
     metric_name: str
@@ -45,7 +50,7 @@ class Condition:
 
     def __post_init__(self) -> None:
         """Look the comparison up once: nearly all conditions compare a number with a number."""
-        compare = _COMPARISONS.get(self.operator) if _is_number(self.threshold) else None
+        compare = COMPARISONS.get(self.operator) if _is_number(self.threshold) else None
         object.__setattr__(self, "compare", compare)
 
 
@@ -84,7 +89,7 @@ class ConditionResult(NamedTuple):
     met: bool | None
 
 
-_Judged = tuple[Condition, float | str | None, bool | None]
+Judged = tuple[Condition, float | str | None, bool | None]
 """A condition with the value it was judged by and whether it is met, cheap to make for every trigger."""
 
 
@@ -93,7 +98,7 @@ class Verdict(NamedTuple):
 
     passed: bool
     reason: str
-    judged: tuple[_Judged, ...] = ()
+    judged: tuple[Judged, ...] = ()
     config_version: int | None = None
 
     @property
@@ -127,8 +132,7 @@ def evaluate(
     if not config.conditions:
         return Verdict(True, "no conditions configured: the rule decides", (), config.version)
     judged = tuple([_judge(condition, metrics, labels) for condition in config.conditions])
-    met = _combine(config.logic, judged)
-    return Verdict(met is not False, _reason(met, judged), judged, config.version)
+    return conclude(config.logic, judged, config.version)
 
 
 def met_by(config: MerchantConfig, metrics: Mapping[str, float], labels: Mapping[str, str] = _NO_LABELS) -> bool | None:
@@ -148,7 +152,13 @@ def met_by(config: MerchantConfig, metrics: Mapping[str, float], labels: Mapping
     return None if undetermined else not decisive
 
 
-def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[str, str]) -> _Judged:
+def conclude(logic: str, judged: tuple[Judged, ...], version: int | None = None) -> Verdict:
+    """The verdict that judged conditions come to."""
+    met = _combine(logic, judged)
+    return Verdict(met is not False, _reason(met, judged), judged, version)
+
+
+def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[str, str]) -> Judged:
     value = metrics.get(condition.metric_name)
     if value is not None and condition.compare is not None:
         return condition, value, condition.compare(value, condition.threshold)
@@ -158,19 +168,49 @@ def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[s
 
 
 def _other_met(symbol: str, value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401 - number, text or list
-    """All but a number compared with a number, which are told apart: None where they cannot be compared."""
-    if symbol in _COMPARISONS:
-        both_texts = isinstance(value, str) and isinstance(threshold, str)
-        return _COMPARISONS[symbol](value, threshold) if both_texts else None
+    """All but a metric compared with a number, which is quicker: None where they cannot be compared."""
+    if symbol in COMPARISONS:
+        return _compared(COMPARISONS[symbol], value, threshold)
     if symbol in ("in", "not_in"):
-        return (value in threshold) == (symbol == "in") if isinstance(threshold, list) else None
-    text = value if isinstance(value, str) else repr(int(value) if value.is_integer() else value)
+        found = _is_among(value, threshold) if isinstance(threshold, list) else None
+        return None if found is None else found == (symbol == "in")
     if symbol == "contains":
-        return str(threshold) in text
-    return matches(str(threshold), text) if symbol == "regex" else None
+        return _shown(threshold) in _shown(value)
+    return matches(_shown(threshold), _shown(value)) if symbol == "regex" else None
 
 
-def _combine(logic: str, judged: tuple[_Judged, ...]) -> bool | None:
+def _compared(compare: Callable[[Any, Any], bool], value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401
+    """As numbers where both are, else as texts where both are; None for a text and a number."""
+    left, right = number_of(value), number_of(threshold)
+    if left is not None and right is not None:
+        return compare(left, right)
+    return compare(value, threshold) if isinstance(value, str) and isinstance(threshold, str) else None
+
+
+def _is_among(value: float | str, items: list[Any]) -> bool | None:
+    """None where it equals none, but could not be compared with each."""
+    if value in items:
+        return True
+    equal = {_compared(operator.eq, value, item) for item in items}
+    return True if True in equal else None if None in equal else False
+
+
+def number_of(value: object) -> float | None:
+    """A number, or a text that is one as people write it: `5411`, `0.30`, `1e3`; no code such as `007`."""
+    if isinstance(value, str):
+        if len(value) > _LONGEST_NUMBER or not _NUMBER.fullmatch(value):
+            return None
+        number = int(value) if value.lstrip("+-").isdigit() else float(value)
+        return number if math.isfinite(number) else None
+    return value if _is_number(value) else None
+
+
+def _shown(value: object) -> str:
+    """A number as people write it: 5, not 5.0."""
+    return repr(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _combine(logic: str, judged: tuple[Judged, ...]) -> bool | None:
     decisive = logic == "any"  # one met condition decides `any`, one that is not met decides `all`
     undetermined = False
     for _, _, met in judged:
@@ -180,7 +220,7 @@ def _combine(logic: str, judged: tuple[_Judged, ...]) -> bool | None:
     return None if undetermined else not decisive
 
 
-def _reason(met: bool | None, judged: tuple[_Judged, ...]) -> str:
+def _reason(met: bool | None, judged: tuple[Judged, ...]) -> str:
     if met:
         return "conditions met"
     if met is None:
@@ -190,5 +230,5 @@ def _reason(met: bool | None, judged: tuple[_Judged, ...]) -> str:
     return "conditions not met: " + ", ".join(failed)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

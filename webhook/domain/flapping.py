@@ -30,7 +30,9 @@ STEADY = Flapping()
 
 
 def restarted(state: Flapping, settings: AlertTypeSettings, now: datetime) -> Flapping:
-    """The state after one more restart, which may begin to be flapping."""
+    """The state after one more restart, which may begin to be flapping; what had calmed down begins anew."""
+    if state.since is not None and not holds_back(state, settings, now):
+        state = calmed(state, settings, now)
     restarts = (*_recent(state, settings, now), now)
     if state.since is None and len(restarts) > settings.flapping_restarts:
         return Flapping(restarts, now)

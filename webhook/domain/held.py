@@ -194,7 +194,8 @@ class Held:
             told_at = max(reached, *heard)
             rise = escalate(session, self._type.escalation, told_at)
             if rise is not None:
-                session = self._sessions[session.condition_fingerprint] = sessions.raised(session, rise)
+                session = sessions.told(sessions.raised(session, rise), told_at)
+                self._sessions[session.condition_fingerprint] = session
                 self._lulls[session.condition_fingerprint] = None
                 self._tell(session.condition_fingerprint, told_at)
 

@@ -17,6 +17,7 @@ from webhook.domain import session as sessions
 from webhook.domain.alert import (
     AlertSession,
     AlertTypes,
+    AlertTypeSettings,
     CommentType,
     Instance,
     NotifyReason,
@@ -33,8 +34,6 @@ from webhook.domain.occurrence import Delivery, classify, heard_again
 from webhook.domain.payload import Rejected
 from webhook.domain.throttle import Limit, NotificationPolicy, decide_notification, holding_limit, passes_limits
 
-ALERTMANAGER = "alertmanager"
-
 Channels = Mapping[str, Mapping[str, Any]]
 """Settings by channel type, e.g. {"slack": {"channel": "#fraud"}}."""
 
@@ -43,12 +42,12 @@ Channels = Mapping[str, Mapping[str, Any]]
 class Received:
     """One alert of a delivery with its condition fingerprint (empty where it was rejected).
 
-    `own` are conditions that came with it: they judge it where its merchant has none.
+    `own` is what the conditions that came with it say: it holds where its merchant has none.
     """
 
     item: Trigger | Rejected
     condition: str
-    own: MerchantConfig | None = None
+    own: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,8 @@ class Claim:
 class Changes:
     """What to write. `opened` are new alerts by id; `sessions` holds the final state of new and known ones alike.
 
-    `flapping` holds states that changed, by condition fingerprint. `claims` has one for each announcement.
+    `flapping` holds states that changed, by condition fingerprint; `calmed` since when one flapped that was found to
+    have calmed down: ends that were held back since are owed. `claims` has one for each announcement.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -142,6 +142,7 @@ class Changes:
     comments: list[Comment] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
     flapping: dict[str, tuple[Flapping, Trigger]] = field(default_factory=dict)
+    calmed: dict[str, datetime] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
 
     def outcomes(self) -> Counter[Outcome]:
@@ -192,16 +193,16 @@ class _Ledger:
         delivery, why = classify(instance, self._settings.types[trigger.alert_type], self._now)
         alert_id = instance.alert_id if instance is not None else None
         config = self._known.configs.get((trigger.account_id, trigger.alert_type))
-        if delivery is Delivery.STALE:
-            self._hear_reports(received, trigger, instance, config)
-            return Entry(received, Outcome.STALE, why, alert_id)
         verdict = judge(config, received.own, trigger)
+        if delivery is Delivery.STALE:
+            self._hear_reports(received, trigger, instance, passed=verdict.passed)
+            return Entry(received, Outcome.STALE, why, alert_id, verdict)
         if not verdict.passed:
             self._hear(received, trigger, alert_id, passed=False)
             return Entry(received, Outcome.SUPPRESSED, verdict.reason, alert_id, verdict)
         if delivery is Delivery.DUPLICATE:
             self._hear(received, trigger, alert_id)
-            return Entry(received, Outcome.DUPLICATE, why, alert_id)
+            return Entry(received, Outcome.DUPLICATE, why, alert_id, verdict)
         return self._count(received, trigger, config, verdict)
 
     def _resolved(self, received: Received, trigger: Trigger, instance: Instance | None) -> Entry:
@@ -209,16 +210,13 @@ class _Ledger:
         if instance is not None and instance.status is TriggerStatus.RESOLVED:
             return Entry(received, Outcome.RESOLVED, "already recorded", instance.alert_id)
         known = instance or Instance(trigger.fingerprint, trigger.starts_at, trigger.status, None, self._now, None)
-        ended = replace(known, status=TriggerStatus.RESOLVED, resolved_at=self._now)
+        ended = replace(known, status=TriggerStatus.RESOLVED, resolved_at=self._now, source=trigger.source)
         self._keep(ended, trigger, received.condition)
         return Entry(received, Outcome.RESOLVED, "" if instance else "never heard firing", known.alert_id)
 
-    def _hear_reports(
-        self, received: Received, trigger: Trigger, instance: Instance | None, config: MerchantConfig | None
-    ) -> None:
+    def _hear_reports(self, received: Received, trigger: Trigger, instance: Instance | None, *, passed: bool) -> None:
         """Of a firing that a person closed, reports go on: while they come above their thresholds, it stays closed."""
         if received.own is not None and instance is not None and instance.status is TriggerStatus.FIRING:
-            passed = judge(config, received.own, trigger).passed
             self._hear(received, trigger, instance.alert_id, passed=passed)
 
     def _hear(
@@ -232,7 +230,9 @@ class _Ledger:
     ) -> None:
         """A suppressed instance is watched on, but keeps no session alive: what its merchant does not want is over."""
         known = self._instances.get(trigger.key)
-        heard = heard_again(known, trigger.key, alert_id, self._now, passed=passed, counted=counted)
+        heard = heard_again(
+            known, trigger.key, alert_id, self._now, passed=passed, counted=counted, source=trigger.source
+        )
         self._keep(heard, trigger, received.condition)
 
     def _keep(self, instance: Instance, trigger: Trigger, condition: str) -> None:
@@ -250,7 +250,7 @@ class _Ledger:
         last_passed = self._known.last_passed.get(before.alert_id) if before is not None else None
         outcome = sessions.place(before, last_passed, settings, self._now)
         if outcome is Outcome.CREATED or before is None:
-            after = self._open(received.condition, trigger, before)
+            after = self._open(received.condition, trigger, before, settings)
             before = None
         else:
             after = sessions.joined(before, trigger, outcome, settings, self._now)
@@ -262,23 +262,25 @@ class _Ledger:
         self._hear(received, trigger, after.alert_id, counted=True)
         return Entry(received, outcome, "", after.alert_id, verdict, notify, limit)
 
-    def _open(self, condition: str, trigger: Trigger, overdue: AlertSession | None) -> AlertSession:
+    def _open(
+        self, condition: str, trigger: Trigger, overdue: AlertSession | None, settings: AlertTypeSettings
+    ) -> AlertSession:
         """A new session; one that should have expired long ago makes room for it."""
         if overdue is not None and overdue.session_status is SessionStatus.ACTIVE:
             self.changes.expired.append(sessions.expired(overdue))
-        opened = sessions.opened(trigger, self._new_id(), condition, self._now)
+        opened = sessions.opened(trigger, self._new_id(), condition, settings, self._now)
         self.changes.opened[opened.alert_id] = trigger
         return opened
 
     def _comment(self, before: AlertSession | None, after: AlertSession, trigger: Trigger) -> str | None:
-        """Record the occurrence and each rise in severity; return the id of the last rise, if there is one."""
-        if before is None:
-            return None
-        alert_id, last_rise = after.alert_id, None
-        content = f"{trigger.alert_name} fired, occurrence {after.occurrence_count}"
-        event = Comment(self._new_id(), alert_id, CommentType.TRIGGER_EVENT, content, trigger.metrics)
-        self.changes.comments.append(event)
-        for rise in after.escalations[len(before.escalations) :]:
+        """Record a further occurrence and each rise in severity; return the id of the last rise, if there is one."""
+        alert_id, last_rise, risen = after.alert_id, None, 0
+        if before is not None:
+            risen = len(before.escalations)
+            content = f"{trigger.alert_name} fired, occurrence {after.occurrence_count}"
+            event = Comment(self._new_id(), alert_id, CommentType.TRIGGER_EVENT, content, trigger.metrics)
+            self.changes.comments.append(event)
+        for rise in after.escalations[risen:]:
             last_rise = self._new_id()
             kind, told = CommentType.SEVERITY_ESCALATION, rise.describe()
             self.changes.comments.append(Comment(last_rise, alert_id, kind, told, trigger.metrics, rise.as_json()))
@@ -292,6 +294,8 @@ class _Ledger:
         before = self._flapping.get(condition, STEADY)
         state = restarted(before, settings, self._now)
         self._remember(condition, state, trigger)
+        if before.since is not None and state.since is None:
+            self.changes.calmed[condition] = before.since
         if before.since is None and state.since is not None:
             told = Comment(
                 self._new_id(),
@@ -331,7 +335,7 @@ class _Ledger:
         if reason is NotifyReason.FLAPPING:
             state = self._flapping[after.condition_fingerprint]
             self._remember(after.condition_fingerprint, replace(state, told_at=self._now), trigger)
-        after = replace(after, last_notified_at=self._now)
+        after = sessions.told(after, self._now)
         thresholds = {**trigger.thresholds, **(config.thresholds() if config is not None else {})}
         self.changes.announcements.append(Announcement(after, trigger, reason, thresholds, channels, comment_id))
         return after, str(reason), None
@@ -361,14 +365,11 @@ class _Ledger:
         return True
 
 
-def judge(config: MerchantConfig | None, own: MerchantConfig | None, trigger: Trigger) -> Verdict:
-    """By the merchant's conditions; where it has none, by the `own` conditions of a trigger that brings some."""
+def judge(config: MerchantConfig | None, own: Verdict | None, trigger: Trigger) -> Verdict:
+    """By the merchant's conditions; where it has none, the `own` verdict of a trigger that brings one."""
     if own is None or (config is not None and (config.conditions or not config.enabled)):
         return evaluate(config, trigger.metrics, trigger.labels)
-    version = config.version if config is not None else None
-    if not own.conditions:
-        return Verdict(False, "no threshold: neither the merchant nor the request has one", (), version)
-    return evaluate(own, trigger.metrics, trigger.labels)._replace(config_version=version)
+    return own if config is None else own._replace(config_version=config.version)
 
 
 def channels_of(config: MerchantConfig | None, default: Channels) -> Channels:

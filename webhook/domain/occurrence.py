@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from webhook.domain.alert import AlertTypeSettings, Instance, TriggerStatus
+from webhook.domain.alert import ALERTMANAGER, AlertTypeSettings, Instance, TriggerStatus
 
 
 class Delivery(StrEnum):
@@ -48,6 +48,7 @@ def heard_again(
     *,
     passed: bool = True,
     counted: bool = False,
+    source: str = ALERTMANAGER,
 ) -> Instance:
     """What is recorded of an instance once it was heard to be firing; `known` is what was before."""
     return Instance(
@@ -58,4 +59,5 @@ def heard_again(
         now,
         now if counted else known.last_counted_at if known is not None else None,
         last_passed_at=now if passed else known.last_passed_at if known is not None else None,
+        source=source,
     )

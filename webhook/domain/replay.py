@@ -95,7 +95,7 @@ class _Fold(Held):
         return [one for one in decided if one is not None]
 
     def judge(self, row: StoredTrigger) -> Verdict:
-        return judge(self._config, _own(row), self._trigger(row))
+        return judge(self._config, row.own, self._trigger(row))
 
     def _passes(self, row: StoredTrigger) -> bool:
         """As `judge` says it."""
@@ -188,7 +188,7 @@ class _Fold(Held):
         for condition in conditions:
             self._pass_time(condition, at)
             self._settle_up(condition)
-        received = [Received(self._trigger(row), row.condition, _own(row)) for row in rows]
+        received = [Received(self._trigger(row), row.condition, row.own) for row in rows]
         changes = decide(received, self._known(rows, conditions, at), self._settings, at, self._new_id)
         self._take(changes, {row.condition for row in rows if told_of(row.notify)}, at)
         for row in rows:
@@ -268,10 +268,3 @@ def _decided(entry: Entry) -> Decided:
 
 _GOES_ON = (Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED)
 _BY_VERDICT = (Outcome.SUPPRESSED, Outcome.CREATED, *_GOES_ON)
-
-
-def _own(row: StoredTrigger) -> MerchantConfig | None:
-    """TEMPORARY until own is a verdict."""
-    if row.own is None:
-        return None
-    return MerchantConfig("", "", conditions=tuple(c for c, _, _ in row.own.judged))

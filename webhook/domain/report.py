@@ -14,17 +14,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from webhook.domain.alert import AlertTypeSettings, Instance, Trigger, TriggerStatus
-from webhook.domain.evaluation import Condition, MerchantConfig
+from webhook.domain.evaluation import Condition, Verdict, conclude
 from webhook.domain.severity import Severity
 
 SOURCE = "metrics"
-REPORTED = "metrics:"
-"""How fingerprints of reported firings begin; Alertmanager's are hexadecimal."""
+_PREFIX = f"{SOURCE}:"  # of fingerprints; Alertmanager's are hexadecimal
+
+
+NO_THRESHOLD = Verdict(passed=False, reason="no threshold: neither the merchant nor the request has one")
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedMetric:
-    """One value, full precision; `details` are more numbers that belong to it."""
+    """One value, full precision; `details` are more numbers that belong to it.
+
+    A name may come more than once, as of two time windows.
+    """
 
     name: str
     value: float
@@ -43,23 +48,29 @@ class Report:
     labels: Mapping[str, str]
     detected_at: datetime | None = None
 
-    def conditions(self) -> MerchantConfig:
-        """Each value above its threshold, all of them."""
-        conditions = tuple(
-            Condition(metric.name, ">", metric.threshold, priority, metric.time_window)
-            for priority, metric in enumerate(self.metrics)
-            if metric.threshold is not None
+    def verdict(self) -> Verdict:
+        """Each value above its own threshold, all of them."""
+        judged = tuple(
+            (Condition(m.name, ">", m.threshold, number, m.time_window), m.value, m.value > m.threshold)
+            for number, m in enumerate(self.metrics)
+            if m.threshold is not None
         )
-        return MerchantConfig(self.account_id, self.alert_type, conditions=conditions)
+        return conclude("all", judged) if judged else NO_THRESHOLD
 
     def values(self) -> dict[str, float]:
-        """By metric name; a detail never hides a metric."""
-        details = {name: value for metric in self.metrics for name, value in metric.details.items()}
-        return {**details, **{metric.name: metric.value for metric in self.metrics}}
+        """By name, of several of one name the highest: what a merchant's own conditions judge must not hide it.
+
+        A detail never hides a metric.
+        """
+        details = sorted((value, name) for metric in self.metrics for name, value in metric.details.items())
+        return {name: value for value, name in details} | {m.name: m.value for m in self._rising()}
+
+    def _rising(self) -> list[ReportedMetric]:
+        return sorted(self.metrics, key=lambda metric: metric.value)
 
     def fingerprint(self, fields: Sequence[str]) -> str:
         parts = [self.account_id, self.alert_type, *(self.labels.get(name, "") for name in fields)]
-        return REPORTED + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+        return _PREFIX + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def trigger(self, fields: Sequence[str], starts_at: datetime) -> Trigger:
         return Trigger(
@@ -73,7 +84,7 @@ class Report:
             account_id=self.account_id,
             merchant_name=self.labels.get("merchant_name", ""),
             metrics=self.values(),
-            thresholds={m.name: m.threshold for m in self.metrics if m.threshold is not None},
+            thresholds={m.name: m.threshold for m in self._rising() if m.threshold is not None},
             summary="",
             source=SOURCE,
             labels=self.labels,
@@ -85,11 +96,17 @@ class Report:
 def start_of(
     last: Instance | None, settings: AlertTypeSettings, detected_at: datetime | None, now: datetime, *, passed: bool
 ) -> datetime:
-    """When the firing began that a report tells of; `last` is the latest one of the same fingerprint."""
+    """When the firing began that a report tells of; `last` is the one of its fingerprint that was heard last.
+
+    A new firing began after that: a reporter that names one time again and again has no say in which firing it is.
+    """
+    if last is None:
+        return min(detected_at or now, now)
     going_on = (
-        last is not None
-        and last.status is TriggerStatus.FIRING
+        last.status is TriggerStatus.FIRING
         and now - last.last_heard_at <= settings.session_timeout
         and (last.attacking or not passed)
     )
-    return last.starts_at if going_on and last is not None else min(detected_at or now, now)
+    if going_on:
+        return last.starts_at
+    return detected_at if detected_at is not None and last.last_heard_at < detected_at <= now else now

@@ -24,6 +24,9 @@ class IllegalChange(ValueError):  # noqa: N818 - an answer to a person, not a fa
     """The alert is not in a state from which this change is possible."""
 
 
+UNHEARD = "no trigger within the window; whether it ended is not known, so nobody is told that it did"
+
+
 class SettlementKind(StrEnum):
     KEEP = "keep"
     EXPIRE = "expire"
@@ -32,10 +35,11 @@ class SettlementKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What time alone makes of a session, and why."""
+    """What time alone makes of a session, and why. Not `told` is an end that nobody has heard of."""
 
     kind: SettlementKind
     reason: str
+    told: bool = True
 
 
 def timed_out(session: AlertSession, settings: AlertTypeSettings, now: datetime) -> bool:
@@ -62,9 +66,11 @@ def place(
     return Outcome.COMMENT_ADDED if now - session.last_triggered_at <= settings.window else Outcome.CREATED
 
 
-def opened(trigger: Trigger, alert_id: str, fingerprint: str, now: datetime) -> AlertSession:
-    """The session that a first trigger opens; the attack began when the trigger was received."""
-    return AlertSession(
+def opened(
+    trigger: Trigger, alert_id: str, fingerprint: str, settings: AlertTypeSettings, now: datetime
+) -> AlertSession:
+    """The session that a first trigger opens, as grave as the steps make it; the attack began when it was received."""
+    first = AlertSession(
         alert_id=alert_id,
         account_id=trigger.account_id,
         alert_type=trigger.alert_type,
@@ -78,6 +84,8 @@ def opened(trigger: Trigger, alert_id: str, fingerprint: str, now: datetime) -> 
         first_triggered_at=now,
         last_triggered_at=now,
     )
+    step = escalate(first, settings.escalation, now)
+    return first if step is None else raised(first, step)
 
 
 def joined(
@@ -105,6 +113,11 @@ def raised(session: AlertSession, escalation: Escalation) -> AlertSession:
     return replace(session, severity=escalation.to_severity, escalations=(*session.escalations, escalation))
 
 
+def told(session: AlertSession, now: datetime) -> AlertSession:
+    """People are told of it as it stands."""
+    return replace(session, last_notified_at=now, last_notified_count=session.occurrence_count)
+
+
 def expired(session: AlertSession) -> AlertSession:
     """The session timed out; its alert stays active until it is settled."""
     return replace(session, session_status=SessionStatus.EXPIRED, version=session.version + 1)
@@ -128,7 +141,8 @@ def settle(
 ) -> Settlement:
     """Keep, expire or resolve a session, judged by its instances and the time since its last trigger.
 
-    An instance that fires below its merchant's own thresholds has ended for this merchant.
+    An instance that fires below its merchant's own thresholds has ended for this merchant. One that merely was not
+    heard of may fire on: its alert is closed after the window, but nobody is told that it is over.
     """
     firing = [instance for instance in instances if instance.status is TriggerStatus.FIRING]
     passed = [instance.last_passed_at for instance in firing if instance.last_passed_at is not None]
@@ -143,7 +157,7 @@ def settle(
     elif not any(instance.attacking for instance in firing):
         kind, reason = SettlementKind.RESOLVE, "the merchant's own conditions are not met any more"
     elif now - session.last_triggered_at > settings.window:
-        kind, reason = SettlementKind.RESOLVE, "no trigger within the window"
+        return Settlement(SettlementKind.RESOLVE, UNHEARD, told=False)
     elif session.session_status is SessionStatus.ACTIVE:
         kind, reason = SettlementKind.EXPIRE, "not heard of for a session timeout"
     else:

@@ -68,8 +68,9 @@ class Escalation:
 
     def describe(self) -> str:
         """One sentence for the alert's history."""
+        count = "once" if self.occurrence_count == 1 else f"{self.occurrence_count} times"
         because = {
-            "occurrence_count_threshold": f"it occurred {self.occurrence_count} times",
+            "occurrence_count_threshold": f"it occurred {count}",
             "duration_threshold": "of how long it has lasted",
             "rule_severity": "a graver rule fired",
         }.get(self.reason, self.reason)

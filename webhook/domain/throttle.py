@@ -51,7 +51,8 @@ class NotificationPolicy:
     """How often one merchant wants to hear of one alert type: when to speak (strategy), and at most how often.
 
     `first`: when an alert opens. `thresholds`: when its count reaches one of them. `interval`: again while it
-    lasts. Limits are sliding windows over all alerts of the account and type.
+    lasts. What was held back is owed: a threshold until a message has gone out at or above it. Limits are sliding
+    windows over all alerts of the account and type.
     """
 
     first: bool = True
@@ -103,18 +104,20 @@ def decide_notification(
 ) -> NotifyReason | Withheld:
     """Why people are told of this occurrence, or why not.
 
-    `before` is None for a new alert; `recent` are the times at which people were told about this account and alert
-    type within the last 24 h, of an end excepted, in order. An escalation always passes. At P0 no limit, snooze or
-    sparser strategy holds: people hear of it at once and then every hour (or as often as the strategy says). Of a
-    flapping condition people hear once that it flaps, and then nothing.
+    `before` is None for a new alert; `recent` are the times, in order, at which people were told about this account
+    and alert type within the last 24 h, of an end excepted. An escalation always passes, also that of an alert which
+    opens graver than its rule. At P0 no limit, snooze or sparser strategy holds: people hear of it at once and then
+    every hour (or as often as the strategy says). Of a flapping condition people hear once that it flaps, and then
+    nothing.
     """
-    if before is not None and after.severity.rank > before.severity.rank:
+    rose = bool(after.escalations) if before is None else after.severity.rank > before.severity.rank
+    if rose:
         return NotifyReason.ESCALATED
     if after.severity is Severity.P0:
-        return _due(before, after, policy, now) or _due(before, after, DEFAULT_POLICY, now) or Withheld.STRATEGY
+        return _due(after, policy, now) or _due(after, DEFAULT_POLICY, now) or Withheld.STRATEGY
     if any(until is not None and now < until for until in (policy.snoozed_until, after.snoozed_until)):
         return Withheld.SNOOZED
-    reason = _due(before, after, policy, now)
+    reason = _due(after, policy, now)
     if flapping and not flapping_told:
         reason = NotifyReason.FLAPPING
     if reason is None:
@@ -129,14 +132,11 @@ def passes_limits(reason: NotifyReason, after: AlertSession) -> bool:
     return reason is NotifyReason.ESCALATED or after.severity is Severity.P0
 
 
-def _due(
-    before: AlertSession | None, after: AlertSession, policy: NotificationPolicy, now: datetime
-) -> NotifyReason | None:
-    """What the strategy says. A first message that was withheld is still owed at the next occurrence."""
+def _due(after: AlertSession, policy: NotificationPolicy, now: datetime) -> NotifyReason | None:
+    """What the strategy says. What was withheld is still owed at the next occurrence."""
     if policy.first and after.last_notified_at is None:
         return NotifyReason.FIRST
-    count = before.occurrence_count if before is not None else 0
-    if any(count < threshold <= after.occurrence_count for threshold in policy.thresholds):
+    if any(after.last_notified_count < threshold <= after.occurrence_count for threshold in policy.thresholds):
         return NotifyReason.THRESHOLD
     last = after.last_notified_at or after.first_triggered_at
     if policy.interval is not None and now - last >= policy.interval:

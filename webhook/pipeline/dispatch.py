@@ -52,6 +52,8 @@ LONGEST_PAUSE = timedelta(minutes=10)
 Target = tuple[str, tuple[tuple[str, str], ...]]
 """A channel type and the settings of one merchant's channel: what a provider's limits are for."""
 
+ROOM_WITHIN = 0.1  # seconds; whoever waits for a free thread goes on as soon as there is one
+
 log = structlog.get_logger()
 
 
@@ -109,7 +111,7 @@ class Dispatcher:
 
     def run_once(self, now: datetime) -> int:
         """Claim what free threads can take and start sending it; return how many were claimed."""
-        free = self._senders.free
+        free = self._senders.free(ROOM_WITHIN)
         if not free:
             return 0
         for target, until in self._paused.copy().items():

@@ -19,6 +19,9 @@ from webhook.ports import AlertStore, RepeatableRequest, StoreConflict
 
 log = structlog.get_logger(__name__)
 
+_BY_VERDICT = frozenset({Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED, Outcome.SUPPRESSED})
+"""What the verdict decides; repeats and late ones would fill the log."""
+
 _TRIES = 5
 _MOST_TYPES = 50
 _LONGEST_PAUSE = 0.05  # seconds, random, between tries
@@ -148,8 +151,8 @@ def _log_changes(changes: Changes) -> None:
 
 def _log_entry(entry: Entry, trigger: Trigger) -> None:
     about = {"merchant_id": trigger.account_id, "alert_type": trigger.alert_type, "alert_id": entry.alert_id}
-    if entry.verdict is not None and (not entry.verdict.passed or entry.verdict.config_version is not None):
-        verdict = entry.verdict
+    verdict = entry.verdict if entry.outcome in _BY_VERDICT else None
+    if verdict is not None and (not verdict.passed or verdict.config_version is not None):
         log.info("trigger_condition_evaluated", passed=verdict.passed, reason=verdict.reason, **about)
     if entry.outcome is Outcome.CREATED:
         log.info("alert_created", severity=trigger.severity.value, **about)

@@ -34,7 +34,7 @@ class ReportIntake:
     def take(self, report: Report, request: RepeatableRequest | None, now: datetime) -> Entry:
         """What became of it; raise StoreUnavailable or AlreadyAnswered."""
         types = self.settings.types[report.alert_type]
-        fields, own = types.fingerprint_fields, report.conditions()
+        fields, own = types.fingerprint_fields, report.verdict()
         last, config = self.runs.read(report.fingerprint(fields), report.account_id, report.alert_type)
         trigger = report.trigger(fields, now)
         passed = judge(config, own, trigger).passed

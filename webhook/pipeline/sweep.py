@@ -1,7 +1,8 @@
 """What only time brings about: sessions expire, alerts end, severity rises by duration, dead leases are freed.
 
-Resolves get lost: of an inhibited alert Alertmanager never sends one. So instances that were not heard of for a
-session timeout are looked up there, all in one call, before their sessions are settled.
+Resolves get lost: of an inhibited alert Alertmanager never sends one. So its instances that were not heard of for a
+session timeout are looked up there, all in one call, before their sessions are settled. A series of reports ends when
+it stops. Grafana keeps its alerts to itself: of one that is silent nobody knows more, so its session expires.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Protocol, TypeVar
 import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from webhook.domain.alert import AlertSession, AlertTypes, Instance
-from webhook.domain.report import REPORTED
+from webhook.domain.alert import ALERTMANAGER, AlertSession, AlertTypes, Instance
+from webhook.domain.report import SOURCE as REPORTED
 from webhook.domain.session import Settlement, SettlementKind, settle
 from webhook.domain.severity import Escalation, escalate
 from webhook.ports import FiringAlerts, HistoryUnavailable, StoreConflict
@@ -43,13 +44,13 @@ class Batch(Protocol):
     def timed_out(self, after: str | None, limit: int) -> list[tuple[AlertSession, list[Instance]]]: ...
     def long_lasting(self, after: str | None, limit: int) -> list[AlertSession]: ...
     def expire(self, sessions: Sequence[AlertSession]) -> None: ...
-    def resolve(self, sessions: Sequence[AlertSession], note: str) -> None: ...
+    def resolve(self, sessions: Sequence[AlertSession], settlement: Settlement) -> None: ...
     def escalate(self, session: AlertSession, escalation: Escalation) -> None: ...
     def calm_down(self, after: str, limit: int) -> tuple[int, str | None]: ...
 
 
 class Store(Protocol):
-    def silent(self, now: datetime) -> Sequence[Instance]: ...
+    def silent(self, now: datetime, sources: Collection[str]) -> Sequence[Instance]: ...
     def batch(self, now: datetime) -> AbstractContextManager[Batch]: ...
 
 
@@ -91,13 +92,13 @@ class Sweep:
         return swept
 
     def _reconcile(self, now: datetime, swept: Swept) -> None:
-        """Ask Alertmanager about silent instances; while it cannot answer, nothing is ended."""
-        silent = self.store.silent(now)
-        reported = [instance for instance in silent if instance.fingerprint.startswith(REPORTED)]
+        """Ask Alertmanager about its silent instances; while it cannot answer, none of them is ended."""
+        known = self.store.silent(now, (ALERTMANAGER, REPORTED))
+        reported = [instance for instance in known if instance.source == REPORTED]
         for start in range(0, len(reported), BATCH):  # nobody but their reporter can say more of them
             part = reported[start : start + BATCH]
             swept.instances_ended += self._in_batch(now, partial(_reconciled, part, [], part))
-        silent = [instance for instance in silent if not instance.fingerprint.startswith(REPORTED)]
+        silent = [instance for instance in known if instance.source == ALERTMANAGER]
         if not silent or self.firing is None:
             return
         try:
@@ -140,9 +141,9 @@ class Sweep:
             for session, instances in batch.timed_out(after, BATCH)
         ]
         batch.expire([session for session, what in settled if what.kind is SettlementKind.EXPIRE])
-        ended = [(session, what.reason) for session, what in settled if what.kind is SettlementKind.RESOLVE]
-        for reason in sorted({reason for _, reason in ended}):
-            batch.resolve([session for session, why in ended if why == reason], reason)
+        ended = [(session, what) for session, what in settled if what.kind is SettlementKind.RESOLVE]
+        for settlement in sorted({what for _, what in ended}, key=lambda what: what.reason):
+            batch.resolve([session for session, what in ended if what == settlement], settlement)
         return settled
 
     def _escalate(self, now: datetime, swept: Swept) -> None:

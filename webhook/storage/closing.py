@@ -22,7 +22,10 @@ from webhook.storage.telling import tell_ends
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """RESOLVED or DISMISSED, by whom and why. `actor` is who they say they are, `by` who was let in: none is us."""
+    """RESOLVED or DISMISSED, by whom and why. `actor` is who they say they are, `by` who was let in: none is us.
+
+    Not `told`: nobody knows that it ended, so nobody hears that it did.
+    """
 
     status: AlertStatus
     note: str
@@ -31,6 +34,7 @@ class Closing:
     now: datetime
     dismiss_reason: DismissReason | None = None
     feedback: str = ""
+    told: bool = True
 
     @property
     def verb(self) -> str:
@@ -54,7 +58,7 @@ def close_alerts(connection: sa.Connection, sessions: Sequence[AlertSession], cl
     audits = [_audit(session, withdrawn.get(session.alert_id, []), closing) for session in sessions]
     connection.execute(sa.insert(alert_comment), comments)
     connection.execute(sa.insert(audit_log), audits)
-    if closing.status is AlertStatus.RESOLVED:
+    if closing.status is AlertStatus.RESOLVED and closing.told:
         held = held_back(connection, sessions) if closing.by is None else set()
         told = {alert_id: comment_id for alert_id, comment_id in comment_ids.items() if alert_id not in held}
         tell_ends(connection, told, closing.now)

@@ -55,13 +55,10 @@ def read_flapping(
 @cache
 def _lately() -> sa.Select[Any]:
     d, i, f = alert_dynamic.c, alert_instance.c, alert_flapping.c
-    attacking = sa.and_(
-        i.alert_id == d.alert_id, i.status == TriggerStatus.FIRING.value, i.last_passed_at == i.last_heard_at
-    )
     return (
         sa.select(d.condition_fingerprint, i.fingerprint, i.starts_at, f.restarts, f.flapping_since, f.told_at)
         .select_from(
-            alert_dynamic.outerjoin(alert_instance, attacking).outerjoin(
+            alert_dynamic.outerjoin(alert_instance, _attacks(d.alert_id)).outerjoin(
                 alert_flapping, f.condition_fingerprint == d.condition_fingerprint
             )
         )
@@ -70,6 +67,12 @@ def _lately() -> sa.Select[Any]:
             d.last_triggered_at > sa.bindparam("since", type_=d.last_triggered_at.type),
         )
     )
+
+
+def _attacks(alert_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Of an instance: it fires for this alert, and was not suppressed when last heard."""
+    i = alert_instance.c
+    return sa.and_(i.alert_id == alert_id, i.status == TriggerStatus.FIRING.value, i.last_passed_at == i.last_heard_at)
 
 
 def flapping_rows(changed: Mapping[str, tuple[Flapping, Trigger]], now: datetime) -> list[dict[str, Any]]:
@@ -127,19 +130,25 @@ def calm_down(
         ours = sa.update(alert_flapping).where(f.condition_fingerprint == row.condition_fingerprint)
         restarts = [time.isoformat() for time in state.restarts]
         connection.execute(ours.values(restarts=restarts, flapping_since=None, told_at=None, updated_at=now))
-        _tell_calm(connection, row, now)
+        _tell_calm(connection, row.condition_fingerprint, row.flapping_since, now)
     return len(over), rows[-1].condition_fingerprint if len(rows) == limit else None
 
 
-def _tell_calm(connection: sa.Connection, row: Any, now: datetime) -> None:  # noqa: ANN401 - of alert_flapping
+def end_flapping(connection: sa.Connection, calmed: Mapping[str, datetime], now: datetime) -> None:
+    """Tell what was held back of conditions that flapped since the times given, unless a sweep has done so."""
+    f = alert_flapping.c
+    for condition, since in sorted(calmed.items()):
+        ours = sa.update(alert_flapping).where(f.condition_fingerprint == condition, f.flapping_since == since)
+        if connection.execute(ours.values(flapping_since=None, told_at=None, updated_at=now)).rowcount:
+            _tell_calm(connection, condition, since, now)
+
+
+def _tell_calm(connection: sa.Connection, condition: str, since: datetime, now: datetime) -> None:
     """A comment on the last alert and on each whose end is owed, and those ends."""
-    owed = _owed(connection, row.condition_fingerprint, row.flapping_since)
+    owed = _owed(connection, condition, since)
     d = alert_dynamic.c
     last = connection.scalar(
-        sa.select(d.alert_id)
-        .where(d.condition_fingerprint == row.condition_fingerprint)
-        .order_by(d.last_triggered_at.desc())
-        .limit(1)
+        sa.select(d.alert_id).where(d.condition_fingerprint == condition).order_by(d.last_triggered_at.desc()).limit(1)
     )
     comment_ids = {alert_id: str(uuid4()) for alert_id in dict.fromkeys([*owed, *([last] if last else [])])}
     comments = [
@@ -149,7 +158,7 @@ def _tell_calm(connection: sa.Connection, row: Any, now: datetime) -> None:  # n
             "comment_type": CommentType.SYSTEM_LOG.value,
             "content": "Flapping is over"
             + (": the end of this alert, held back meanwhile, is told now" if alert_id in owed else ""),
-            "metadata": {"flapping": "over", "since": row.flapping_since.isoformat()},
+            "metadata": {"flapping": "over", "since": since.isoformat()},
             "created_at": now,
         }
         for alert_id, comment_id in comment_ids.items()
@@ -160,7 +169,10 @@ def _tell_calm(connection: sa.Connection, row: Any, now: datetime) -> None:  # n
 
 
 def _owed(connection: sa.Connection, condition: str, since: datetime) -> list[str]:
-    """Alerts of which people were told that they fire, and that ended while the condition was flapping, unsaid."""
+    """Alerts of which people were told that they fire, and that ended while the condition was flapping, unsaid.
+
+    What may still be firing, and was merely not heard of within the window, has not ended.
+    """
     d, n = alert_dynamic.c, notification.c
     of_alert = sa.exists().where(n.alert_id == d.alert_id, n.status != NotificationStatus.FAILED.value)
     ended = n.reason == NotifyReason.RESOLVED.value
@@ -172,6 +184,7 @@ def _owed(connection: sa.Connection, condition: str, since: datetime) -> list[st
             d.resolved_at >= since,
             of_alert.where(~ended),
             ~sa.exists().where(n.alert_id == d.alert_id, ended),
+            ~sa.exists().where(_attacks(d.alert_id)),
         )
         .order_by(d.resolved_at)
     )

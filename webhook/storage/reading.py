@@ -62,13 +62,13 @@ class Reading:
         """What verdicts need: instances, and the configurations of all that is judged."""
         judged = {
             (trigger.account_id, trigger.alert_type)
-            for received, trigger in self._received
-            if received.own is not None or self._delivered(trigger, instances) is not Delivery.STALE
+            for _, trigger in self._received
+            if trigger.status is TriggerStatus.FIRING
         }
         return Known(instances=instances, configs=read_configs(connection, judged) if judged else {})
 
     def _delivered(self, trigger: Trigger, instances: Instances) -> Delivery:
-        """An end is judged no more than what is stale."""
+        """An end counts no more than what is stale."""
         if trigger.status is TriggerStatus.RESOLVED:
             return Delivery.STALE
         return classify(instances.get(trigger.key), self._settings.types[trigger.alert_type], self._now)[0]

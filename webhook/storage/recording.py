@@ -13,7 +13,7 @@ from webhook.domain.ledger import Changes, Comment, Entry
 from webhook.domain.payload import Rejected
 from webhook.storage.announcements import announcement_rows
 from webhook.storage.bulk import Write, execute_writes
-from webhook.storage.flapping import FLAPPING, flapping_rows
+from webhook.storage.flapping import FLAPPING, end_flapping, flapping_rows
 from webhook.storage.sessions import session_values
 from webhook.storage.tables import (
     alert,
@@ -40,6 +40,7 @@ _LOG = Write("insert", alert_trigger_log)
 def record(connection: sa.Connection, changes: Changes, now: datetime) -> None:
     """Write a delivery's changes. Rows go in a fixed order, so that two writers rarely wait for each other."""
     _expire(connection, changes.expired, now)
+    end_flapping(connection, changes.calmed, now)
     opened = [changes.sessions[alert_id] for alert_id in changes.opened]
     opened.sort(key=lambda session: session.condition_fingerprint)
     known = [session for alert_id, session in changes.sessions.items() if alert_id not in changes.opened]
@@ -111,6 +112,7 @@ def _instance(instance: Instance, trigger: Trigger) -> dict[str, Any]:
         "account_id": trigger.account_id,
         "alert_type": trigger.alert_type,
         "alert_name": trigger.alert_name,
+        "source": instance.source,
         "severity": trigger.severity.value,
         "status": instance.status.value,
         "last_heard_at": instance.last_heard_at,
@@ -167,9 +169,14 @@ def _read(trigger: Trigger, entry: Entry) -> dict[str, Any]:
 
 
 def _verdict(entry: Entry) -> dict[str, Any]:
-    """With the frequency limit that held the message back, where one did."""
+    """With the frequency limit that held the message back, and what a report's own thresholds said: a replay asks."""
     verdict = entry.verdict.as_json() if entry.verdict is not None else {}
-    return verdict if entry.limit is None else {**verdict, "limit": entry.limit.as_json()}
+    if entry.limit is not None:
+        verdict["limit"] = entry.limit.as_json()
+    own = entry.received.own
+    if own is not None:
+        verdict["own"] = {"passed": own.passed, "reason": own.reason}
+    return verdict
 
 
 def _unread(rejected: Rejected) -> dict[str, Any]:

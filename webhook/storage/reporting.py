@@ -7,14 +7,17 @@ import sqlalchemy as sa
 from webhook.domain.alert import Instance
 from webhook.domain.evaluation import MerchantConfig
 from webhook.ports import StoreUnavailable
-from webhook.storage.configs import read_configs
+from webhook.storage.config_rows import read_configs
 from webhook.storage.database import Database
 from webhook.storage.sessions import instance_of
 from webhook.storage.tables import alert_instance
 
 
 class ReportRuns:
-    """The latest firing of a fingerprint, and its merchant's configuration."""
+    """The firing of a fingerprint that was heard last, and its merchant's configuration.
+
+    Not the one that started last: starts are what reporters say they are.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -22,7 +25,8 @@ class ReportRuns:
     def read(self, fingerprint: str, account_id: str, alert_type: str) -> tuple[Instance | None, MerchantConfig | None]:
         """Raise StoreUnavailable."""
         i, key = alert_instance.c, (account_id, alert_type)
-        latest = sa.select(alert_instance).where(i.fingerprint == fingerprint).order_by(i.starts_at.desc()).limit(1)
+        ours = sa.select(alert_instance).where(i.fingerprint == fingerprint)
+        latest = ours.order_by(i.last_heard_at.desc(), i.starts_at.desc()).limit(1)
         try:
             with self._database.read() as connection:
                 row = connection.execute(latest).mappings().first()

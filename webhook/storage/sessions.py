@@ -72,6 +72,7 @@ def session_of(row: sa.RowMapping) -> AlertSession:
         first_triggered_at=row["first_triggered_at"],
         last_triggered_at=row["last_triggered_at"],
         last_notified_at=row["last_notified_at"],
+        last_notified_count=row["last_notified_count"],
         version=row["version"],
         escalations=tuple(Escalation.from_json(entry) for entry in history),
         resolved_at=row["resolved_at"],
@@ -96,6 +97,7 @@ def session_values(session: AlertSession, now: datetime) -> dict[str, Any]:
         "last_escalated_at": rises[-1].escalated_at if rises else None,
         "resolved_at": session.resolved_at,
         "last_notified_at": session.last_notified_at,
+        "last_notified_count": session.last_notified_count,
         "version": session.version,
         "updated_at": now,
     }
@@ -139,6 +141,7 @@ def instance_of(row: sa.RowMapping, *, closed_by_person: bool = False) -> Instan
         resolved_at=row["resolved_at"],
         closed_by_person=closed_by_person,
         last_passed_at=row["last_passed_at"],
+        source=row["source"],
     )
 
 

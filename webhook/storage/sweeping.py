@@ -27,8 +27,8 @@ from webhook.domain.alert import (
     TriggerStatus,
 )
 from webhook.domain.ledger import Channels
-from webhook.domain.report import REPORTED
-from webhook.domain.session import raised
+from webhook.domain.report import SOURCE as REPORTED
+from webhook.domain.session import Settlement, raised
 from webhook.domain.severity import Escalation, Severity
 from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.database import Database
@@ -58,13 +58,14 @@ class Sweeping:
         with transaction(self._database) as connection:
             yield SweepBatch(connection, self._alert_types, self._channels, now)
 
-    def silent(self, now: datetime) -> list[Instance]:
-        """Firing instances, those of suppressed triggers too, not heard of for a session timeout; in order of key."""
+    def silent(self, now: datetime, sources: Collection[str]) -> list[Instance]:
+        """Firing instances of these sources, not heard of for a session timeout; suppressed ones too. By key."""
         i = alert_instance.c
         query = (
             sa.select(alert_instance)
             .where(
                 i.status == TriggerStatus.FIRING.value,
+                i.source.in_(sorted(sources)),
                 by_type(
                     self._alert_types, i.alert_type, lambda settings: i.last_heard_at < now - settings.session_timeout
                 ),
@@ -166,9 +167,13 @@ class SweepBatch:
     def expire(self, sessions: Sequence[AlertSession]) -> None:
         self._change(sessions, session_status=SessionStatus.EXPIRED.value)
 
-    def resolve(self, sessions: Sequence[AlertSession], note: str) -> None:
-        """RESOLVED by system; whoever was told of these alerts, or is about to be, is told that they ended."""
-        close_alerts(self._connection, sessions, Closing(AlertStatus.RESOLVED, note, SYSTEM, None, self._now))
+    def resolve(self, sessions: Sequence[AlertSession], settlement: Settlement) -> None:
+        """RESOLVED by system; whoever was told of these alerts, or is about to be, is told that they ended.
+
+        Nobody is where the settlement says so.
+        """
+        by_system = Closing(AlertStatus.RESOLVED, settlement.reason, SYSTEM, None, self._now, told=settlement.told)
+        close_alerts(self._connection, sessions, by_system)
 
     def escalate(self, session: AlertSession, escalation: Escalation) -> None:
         after = raised(session, escalation)
@@ -178,7 +183,10 @@ class SweepBatch:
             escalation_history={"escalations": [entry.as_json() for entry in after.escalations]},
             last_escalated_at=self._now,
         )
-        tell_escalation(self._connection, self._channels, session, escalation, self._now)
+        if tell_escalation(self._connection, self._channels, session, escalation, self._now):
+            heard = {"last_notified_at": self._now, "last_notified_count": session.occurrence_count}
+            of_it = sa.update(alert_dynamic).where(_COLUMNS.alert_id == session.alert_id)
+            self._connection.execute(of_it.values(heard))
 
     def calm_down(self, after: str, limit: int) -> tuple[int, str | None]:
         """See `webhook.storage.flapping.calm_down`."""
@@ -257,7 +265,7 @@ class SweepBatch:
             "annotations": {},
             "verdict": {},
             "outcome": Outcome.RESOLVED.value,
-            "outcome_reason": _UNREPORTED if row["fingerprint"].startswith(REPORTED) else _NOT_HELD,
+            "outcome_reason": _UNREPORTED if row["source"] == REPORTED else _NOT_HELD,
             "created_at": self._now,
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from webhook.domain.alert import (
+    ALERTMANAGER,
     AlertStatus,
     CommentType,
     NotificationStatus,
@@ -76,6 +77,7 @@ alert_dynamic = sa.Table(
     time_column("snoozed_until", nullable=True),
     sa.Column("snoozed_by", sa.String(255)),
     time_column("last_notified_at", nullable=True),
+    sa.Column("last_notified_count", sa.Integer, nullable=False, server_default="0"),  # occurrences when last told
     sa.Column("version", sa.Integer, nullable=False),
     time_column("updated_at"),
     one_of("current_severity", Severity),
@@ -107,6 +109,7 @@ alert_instance = sa.Table(
     sa.Column("account_id", sa.String(255), nullable=False),
     sa.Column("alert_type", sa.String(64), nullable=False),
     sa.Column("alert_name", sa.String(255), nullable=False),
+    sa.Column("source", sa.String(32), nullable=False, server_default=ALERTMANAGER),  # who says that it fires
     sa.Column("severity", sa.String(2), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     time_column("last_heard_at"),  # to be firing
@@ -124,7 +127,7 @@ alert_trigger_log = sa.Table(
     metadata,
     id_column(),
     sa.Column("alert_id", sa.Uuid(as_uuid=False), sa.ForeignKey("alert.id", ondelete="SET NULL")),
-    sa.Column("source", sa.String(32), nullable=False),  # alertmanager, sweep
+    sa.Column("source", sa.String(32), nullable=False),  # alertmanager, grafana, metrics, sweep
     sa.Column("fingerprint", sa.String(128), nullable=False),
     sa.Column("condition_fingerprint", sa.String(32), nullable=False),
     sa.Column("alert_name", sa.String(255), nullable=False),

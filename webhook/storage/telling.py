@@ -47,8 +47,11 @@ def tell_ends(connection: sa.Connection, comment_ids: Mapping[str, str], now: da
 
 def tell_escalation(
     connection: sa.Connection, default: Channels, session: AlertSession, escalation: Escalation, now: datetime
-) -> None:
-    """A comment, and a message on each channel that the merchant has now; `default` are those of who chose none."""
+) -> bool:
+    """A comment, and a message on each channel that the merchant has now; whether there is one.
+
+    `default` are the channels of who chose none.
+    """
     alert_id, key = session.alert_id, (session.account_id, session.alert_type)
     channels = channels_of(read_configs(connection, {key}).get(key), default)
     told = _told(connection, [alert_id])[alert_id]
@@ -80,6 +83,7 @@ def tell_escalation(
     ]
     if rows:
         connection.execute(sa.insert(notification), rows)
+    return bool(rows)
 
 
 def tell_again(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from webhook.domain.evaluation import OPERATORS, Condition, MerchantConfig
+from webhook.domain.evaluation import COMPARISONS, OPERATORS, Condition, MerchantConfig, number_of
 from webhook.domain.masking import NOT_YET
 from webhook.domain.patterns import BadPattern, check_work, compile_pattern
 from webhook.notifiers.settings import Channels
@@ -15,6 +15,7 @@ from webhook.web.parameters import Instant
 
 _NUMERIC = (">", ">=", "<", "<=")
 _LISTS = ("in", "not_in")
+_TEXTS = ("contains", "regex")
 _TEXT = r"^[^\x00]*$"
 
 Number = Annotated[float, Field(strict=True)]
@@ -37,16 +38,23 @@ class ConditionEntry(_Strict):
 
     @model_validator(mode="after")
     def _operator_fits_threshold(self) -> ConditionEntry:
-        threshold = self.threshold
         if self.operator not in OPERATORS:
             raise ValueError(f"operator {self.operator!r} is none of {', '.join(OPERATORS)}")
+        threshold = self.threshold = self._as_compared()
         if self.operator in _NUMERIC and not isinstance(threshold, float):
             raise ValueError(f"operator {self.operator} wants a number as threshold")
         if (self.operator in _LISTS) != isinstance(threshold, list):
             raise ValueError("a list as threshold belongs to the operators in and not_in, and to no other")
+        if self.operator in _TEXTS and not isinstance(threshold, str):
+            raise ValueError(f"operator {self.operator} wants a text as threshold: put quotes around the number")
         if self.operator == "regex":
             _check_pattern(threshold)
         return self
+
+    def _as_compared(self) -> float | str | list[float | str]:
+        """A text that is a number as that number where it is compared (YAML takes `1e3` for a text), if a float can."""
+        number = number_of(self.threshold) if self.operator in COMPARISONS else None
+        return float(number) if number is not None and float(number) == number else self.threshold
 
 
 def _check_pattern(pattern: object) -> None:

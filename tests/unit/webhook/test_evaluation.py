@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from webhook.domain.evaluation import Condition, MerchantConfig, evaluate, met_by
 
 METRICS = {"block_rate": 0.35, "transaction_count": 120.0}
-LABELS = {"region": "AP", "merchant_name": "Kahn & Co"}
+LABELS = {"region": "AP", "merchant_name": "Kahn & Co", "mcc": "5411", "share": "0.30", "code": "007"}
 
 
 def verdict(*conditions: Condition, logic: Literal["all", "any"] = "all") -> Any:
@@ -30,6 +30,28 @@ def verdict(*conditions: Condition, logic: Literal["all", "any"] = "all") -> Any
         ("transaction_count", "in", [100, 120], True),
         ("transaction_count", "not_in", [100, 120], False),
         ("transaction_count", "contains", "12", True),
+        ("transaction_count", "contains", 120.0, True),
+        ("transaction_count", "regex", "^120$", True),
+        ("transaction_count", "in", ["100", "120"], True),
+        ("transaction_count", "in", ["AP"], None),
+        ("transaction_count", "in", [], False),
+        ("transaction_count", ">", "1e2", True),
+        ("block_rate", "==", "0.35", True),
+        ("mcc", "in", [5411], True),
+        ("mcc", "in", [5412.0, "AP"], False),
+        ("mcc", "not_in", [5411.0], False),
+        ("mcc", "==", 5411, True),
+        ("mcc", ">", 5410, True),
+        ("mcc", "==", "AP", False),
+        ("mcc", "contains", 54, True),
+        ("share", "==", 0.3, True),
+        ("share", "==", "0.3", True),
+        ("code", "==", "007", True),
+        ("code", "==", "7", False),
+        ("code", "==", 7, None),
+        ("region", "in", [5411], None),
+        ("region", "not_in", [5411], None),
+        ("region", "in", [5411, "AP"], True),
         ("region", "in", ["AP", "EU"], True),
         ("region", "not_in", ["US"], True),
         ("region", "==", "AP", True),
@@ -50,6 +72,20 @@ def test_operators(name: str, symbol: str, threshold: object, met: bool | None) 
     result = verdict(Condition(name, symbol, threshold))
     assert result.conditions[0].met is met
     assert result.passed is (met is not False)
+
+
+@pytest.mark.parametrize("symbol", ["contains", "regex"])
+def test_whole_numbers_from_a_stored_document_are_texts_too(symbol: str) -> None:
+    """JSON gives 120 as an int, of which Python 3.11 does not know whether it is whole."""
+    config = MerchantConfig("acc", "CARD_TESTING", conditions=(Condition("transaction_count", symbol, "12"),))
+    assert evaluate(config, {"transaction_count": 120}).conditions[0].met
+
+
+@pytest.mark.parametrize("text", ["9" * 17, "9" * 65, "1e999", "٣", "1_000", " 5", "0x10", "inf", "nan", "-", ""])
+def test_what_is_no_number_or_too_long_for_one_is_itself_alone(text: str) -> None:
+    config = MerchantConfig("acc", "CARD_TESTING", conditions=(Condition("label", "in", [text]),))
+    assert evaluate(config, {}, {"label": text}).conditions[0].met
+    assert evaluate(config, {}, {"label": text + "8"}).conditions[0].met is False
 
 
 def test_without_configuration_the_rule_decides() -> None:

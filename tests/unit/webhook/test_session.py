@@ -19,7 +19,7 @@ from webhook.domain.alert import (
     Withheld,
 )
 from webhook.domain.evaluation import MerchantConfig
-from webhook.domain.session import IllegalChange, SettlementKind, closed, place, settle
+from webhook.domain.session import IllegalChange, SettlementKind, closed, place, settle, told
 from webhook.domain.severity import DEFAULT_STEPS, Severity, escalate
 from webhook.domain.throttle import DEFAULT_POLICY, NotificationPolicy, decide_notification
 
@@ -135,7 +135,9 @@ def test_a_lost_resolve_leaves_an_expired_session_until_the_window_ends() -> Non
     expired = replace(SESSION, session_status=SessionStatus.EXPIRED)
     heard = [instance(FIRING, NOW)]
     assert settle(expired, heard, NOW + HOUR, SETTINGS).kind is SettlementKind.KEEP
-    assert settle(expired, heard, NOW + 25 * HOUR, SETTINGS).kind is SettlementKind.RESOLVE
+    lapsed = settle(expired, heard, NOW + 25 * HOUR, SETTINGS)
+    assert (lapsed.kind, lapsed.told) == (SettlementKind.RESOLVE, False), "nobody knows that it ended"
+    assert settle(expired, [instance(RESOLVED, NOW)], NOW + HOUR, SETTINGS).told
     done = closed(SESSION, AlertStatus.RESOLVED, NOW)
     assert settle(done, [], NOW + 25 * HOUR, SETTINGS).kind is SettlementKind.KEEP
 
@@ -166,9 +168,29 @@ def test_a_first_message_that_was_withheld_is_owed() -> None:
 
 def test_thresholds() -> None:
     policy = NotificationPolicy(first=False, thresholds=(5, 20), interval=None)
-    five, six = replace(SESSION, occurrence_count=5), replace(SESSION, occurrence_count=6)
-    assert decide(five, before=replace(SESSION, occurrence_count=4), policy=policy) is NotifyReason.THRESHOLD
-    assert decide(six, before=five, policy=policy) is Withheld.STRATEGY
+    five = told(replace(SESSION, occurrence_count=5), NOW)
+    assert decide(replace(SESSION, occurrence_count=4), policy=policy) is Withheld.STRATEGY
+    assert decide(replace(SESSION, occurrence_count=5), policy=policy) is NotifyReason.THRESHOLD
+    assert decide(replace(five, occurrence_count=6), before=five, policy=policy) is Withheld.STRATEGY
+    assert decide(replace(five, occurrence_count=20), before=five, policy=policy) is NotifyReason.THRESHOLD
+
+
+@pytest.mark.parametrize("why", [Withheld.FREQUENCY, Withheld.SNOOZED])
+def test_a_threshold_that_was_withheld_is_owed_until_a_message_has_gone_out(why: Withheld) -> None:
+    snoozed = NOW + MINUTE if why is Withheld.SNOOZED else None
+    spaced = 30 * MINUTE if why is Withheld.FREQUENCY else timedelta(0)
+    policy = NotificationPolicy(
+        first=False, thresholds=(10,), interval=None, min_interval=spaced, snoozed_until=snoozed
+    )
+    untold = replace(SESSION, last_notified_at=None)
+    ten, eleven = replace(untold, occurrence_count=10), replace(untold, occurrence_count=11)
+    recent = (NOW - MINUTE,)
+    assert decide(ten, before=untold, policy=policy, recent=recent) is why
+    later = NOW + 30 * MINUTE
+    assert decide(eleven, before=ten, policy=policy, recent=recent, now=later) is NotifyReason.THRESHOLD
+    heard = told(eleven, later)
+    twelve = replace(heard, occurrence_count=12)
+    assert decide(twelve, before=heard, policy=policy, recent=recent, now=later) is Withheld.STRATEGY
 
 
 def test_limits_are_sliding_windows() -> None:
@@ -192,8 +214,8 @@ def test_escalation_and_p0_pass_every_limit() -> None:
     assert decide(graver, before=graver, policy=closed_shut) is Withheld.SNOOZED
     emergency = replace(SESSION, severity=Severity.P0, last_notified_at=None)
     assert decide(emergency, before=None, policy=closed_shut) is NotifyReason.FIRST
-    told = replace(emergency, last_notified_at=NOW)
-    assert decide(told, before=told, policy=closed_shut, now=NOW + HOUR) is NotifyReason.INTERVAL
+    heard = replace(emergency, last_notified_at=NOW)
+    assert decide(heard, before=heard, policy=closed_shut, now=NOW + HOUR) is NotifyReason.INTERVAL
 
 
 def test_the_policy_is_read_from_the_configuration() -> None:

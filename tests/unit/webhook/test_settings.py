@@ -25,7 +25,7 @@ def test_defaults() -> None:
     assert settings.llm_timeout == timedelta(seconds=5)
     assert settings.alert_types["CARD_TESTING"].session_timeout == timedelta(minutes=15)
     assert settings.alert_types["VELOCITY_ATTACK"].session_timeout == timedelta(minutes=30)
-    assert settings.alert_types["OPERATIONS"].fingerprint_fields[:3] == ("alertname", "source", "instance")
+    assert settings.alert_types["OPERATIONS"].fingerprint_fields == ("alertname", "source", "instance", "rulename")
 
 
 def test_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -148,6 +148,32 @@ def test_settings_of_a_type_that_cannot_be_meant(
     monkeypatch.setenv("SENTINEL_CONFIG_FILE", str(path))
     with pytest.raises(ConfigError, match=re.escape(f"{path}: {problem}")):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (
+            "default: {session_timeout: 45m}",
+            ["alert_types.VELOCITY_ATTACK, from the default: flapping_window is shorter than session_timeout (1 h, "],
+        ),
+        ("default: {occurrence_interval: 1h}", ["alert_types.default: occurrence_interval is longer"]),
+        ("default: {session_timeout: 45m}, VELOCITY_ATTACK: {session_timeout: 45m}", []),
+    ],
+)
+def test_types_that_the_file_does_not_name_are_checked_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, problems: list[str]
+) -> None:
+    path = tmp_path / "webhook.yaml"
+    path.write_text(f"alert_types: {{{text}}}")
+    monkeypatch.setenv("SENTINEL_CONFIG_FILE", str(path))
+    found: list[str] = []
+    try:
+        load_settings()
+    except ConfigError as error:
+        found = error.problems
+    assert len(found) == len(problems)
+    assert all(told.startswith(f"{path}: {wanted}") for told, wanted in zip(found, problems, strict=True))
 
 
 def test_the_redis_url_is_checked_and_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 _BY_SEVERITY = "ix_alert_dynamic_current_severity_first_triggered_at"
 
 
-_ALTERED = ("alert_dynamic", "alert_trigger_log", "alert_config", "notification", "audit_log")
+_ALTERED = ("alert_dynamic", "alert_instance", "alert_trigger_log", "alert_config", "notification", "audit_log")
 
 
 def upgrade() -> None:
@@ -46,8 +46,10 @@ def _columns() -> None:
         sa.Column("acknowledged_by", sa.String(length=255), nullable=True),
         sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("snoozed_by", sa.String(length=255), nullable=True),
+        sa.Column("last_notified_count", sa.Integer(), server_default="0", nullable=False),
     ):
         op.add_column("alert_dynamic", column)
+    op.add_column("alert_instance", sa.Column("source", sa.String(32), server_default="alertmanager", nullable=False))
     op.add_column("alert_trigger_log", sa.Column("position", sa.Integer(), server_default="0", nullable=False))
     op.add_column(
         "alert_config", sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False)
@@ -63,6 +65,9 @@ def _columns() -> None:
     ):
         op.add_column("audit_log", column)
     op.create_index(op.f("ix_audit_log_account_id_created_at"), "audit_log", ["account_id", "created_at"])
+    # Few rows: of what is closed nobody is told any more.
+    told = "status = 'ACTIVE' AND last_notified_at IS NOT NULL"
+    op.execute(f"UPDATE alert_dynamic SET last_notified_count = occurrence_count WHERE {told}")  # noqa: S608 - ours
 
 
 def downgrade() -> None:
@@ -80,8 +85,10 @@ def downgrade() -> None:
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
     op.drop_column("alert_trigger_log", "position")
+    op.drop_column("alert_instance", "source")
     with op.batch_alter_table("alert_dynamic") as table:
         table.drop_index(_BY_SEVERITY)
+        table.drop_column("last_notified_count")
         for name in ("snoozed_by", "snoozed_until", "acknowledged_by", "acknowledged_at", "feedback", "dismiss_reason"):
             table.drop_column(name)
 
