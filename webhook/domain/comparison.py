@@ -116,9 +116,14 @@ class Comparison:
         self._new: dict[Any, _Trace] = {}
         self._kept: Counter[tuple[str, str]] = Counter()
 
-    def add_all(self, rows: Iterable[StoredTrigger], decisions: Iterable[Decided]) -> None:
+    def add_all(
+        self, rows: Iterable[StoredTrigger], decisions: Iterable[Decided], since: Mapping[str, datetime]
+    ) -> None:
+        """`since`: of these conditions only what came from then on."""
         result = self._result
         for row, decided in zip(rows, decisions, strict=True):
+            if row.condition in since and row.at < since[row.condition]:
+                continue
             result.triggers += 1
             result.outcomes[row.outcome, decided.outcome] += 1
             if row.notify or decided.notify or row.outcome in _COUNTED_LOGGED or decided.outcome in _COUNTED:

@@ -40,6 +40,7 @@ class Held:
         self._steps = [(step.severity.rank, step.duration) for step in settings.escalation if step.duration is not None]
         self._graver = max((rank for rank, _ in self._steps), default=0)
         self._closings = list(reversed(past.closings))
+        self._resent = list(reversed(past.resent))
         self._elsewhere = list(reversed(past.notified))
         self._notified: deque[datetime] = deque(maxlen=max(1, self._policy.max_per_hour, self._policy.max_per_day))
         self._sessions: dict[str, AlertSession] = {}
@@ -55,8 +56,18 @@ class Held:
         """What happened elsewhere before then."""
         while self._closings and self._closings[-1][0] < at:
             self._close(*self._closings.pop())
+        while self._resent and self._resent[-1][0] < at:
+            self._tell_again(*self._resent.pop())
         while self._elsewhere and self._elsewhere[-1] < at:
             self._note(self._elsewhere.pop())
+
+    def _tell_again(self, at: datetime, condition: str) -> None:
+        """People know of it as of then, though it takes no place within the limits."""
+        session = self._sessions.get(condition)
+        if session is not None and session.first_triggered_at <= at:
+            self._settle_up(condition)
+            self._sessions[condition] = replace(self._sessions[condition], last_notified_at=at)
+            self._lulls[condition] = None
 
     def _count(self, condition: str, number: int, at: datetime) -> None:
         lull = self._lulls[condition]

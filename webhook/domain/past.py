@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -44,19 +43,21 @@ class Past:
     """What happened beside the triggers.
 
     `since`: from when on triggers are compared. `starts`: of these conditions triggers are replayed from that time:
-    earlier, for an attack that was going on at `since`, or later, after one whose beginning is not known any more.
-    `closings`: when people closed the alert of a condition, by time. `sent`: when what was decided at a time about a
-    condition went out, None while it waits. `notified`: when people were told of what is not replayed. `closed`:
-    instances whose alert a person had closed before their condition is replayed. `left_out`: alerts that are not
-    compared, since they began before what is known.
+    earlier, for an attack that was going on at `since`, or later, after one whose beginning is not known any more;
+    then they are compared from the time in `compared`. `left_out` alerts are not, or not wholly. `closings`: when
+    people closed the alert of a condition, by time. `sent`: when what was decided at a time about a condition went
+    out, None while it waits. `resent`: when what a person had asked for went out, by time. `notified`: when people
+    were told of what is not replayed. `closed`: instances whose alert a person closed before they are replayed.
     """
 
     since: datetime
     closings: Sequence[tuple[datetime, str]] = ()
     sent: Mapping[tuple[str, datetime], datetime | None] = field(default_factory=dict)
+    resent: Sequence[tuple[datetime, str]] = ()
     notified: Sequence[datetime] = ()
     closed: frozenset[tuple[str, datetime]] = frozenset()
     starts: Mapping[str, datetime] = field(default_factory=dict)
+    compared: Mapping[str, datetime] = field(default_factory=dict)
     left_out: int = 0
 
     def start_of(self, condition: str) -> datetime:
@@ -76,26 +77,27 @@ def beginnings(attacks: Iterable[Attack], since: datetime, remembered: timedelta
     return begun
 
 
-def left_out(
-    attacks: Iterable[Attack], unknown: Mapping[str, datetime], remembered: timedelta
-) -> tuple[dict[str, datetime], int]:
-    """Until when the conditions in `unknown` cannot be replayed, and how many alerts that leaves out.
+def known_past(
+    attacks: Sequence[Attack], beginning: Container[tuple[str, datetime]], since: datetime, remembered: timedelta
+) -> Past:
+    """From when on conditions are replayed and compared.
 
-    `unknown`: from when on their triggers are known, in the midst of an attack. They are replayed once that, and what
-    followed it within `remembered`, is over.
+    `beginning`: when attacks begin among the triggers that are there. After one that is not among them a condition is
+    replayed, and compared once nothing of it is remembered.
     """
-    of_condition: defaultdict[str, list[Attack]] = defaultdict(list)
-    for attack in sorted(attacks, key=attrgetter("begun")):
-        if attack.condition in unknown:
-            of_condition[attack.condition].append(attack)
-    starts, number = {}, 0
-    for condition, known_from in unknown.items():
-        start = known_from
-        for attack in of_condition[condition]:
-            if attack.begun > start or start == NEVER:
-                break
-            over = NEVER if attack.ended is None else attack.ended + remembered
-            if over > known_from:
-                start, number = max(start, over), number + 1
-        starts[condition] = start
-    return starts, number
+    starts, compared, number = beginnings(attacks, since, remembered), dict[str, datetime](), 0
+    for attack in attacks:
+        matters = attack.ended is None or attack.ended + remembered > since
+        if matters and (attack.condition, attack.begun) not in beginning:
+            over = NEVER if attack.ended is None else max(since, attack.ended)
+            starts[attack.condition] = max(over, compared.get(attack.condition, since))
+            compared[attack.condition] = starts[attack.condition]
+    for condition, start in compared.items():
+        compared[condition] = start if start == NEVER else start + remembered
+        number += sum(_is_in(attack, condition, since, compared[condition]) for attack in attacks)
+    return Past(since, starts=starts, compared=compared, left_out=number)
+
+
+def _is_in(attack: Attack, condition: str, since: datetime, until: datetime) -> bool:
+    going_on = attack.begun < until and (attack.ended is None or attack.ended > since)
+    return attack.condition == condition and going_on

@@ -56,7 +56,7 @@ def replay(
             continue
         decided = fold.deliver(at, delivery)
         if at >= past.since:
-            comparison.add_all(delivery, decided)
+            comparison.add_all(delivery, decided, past.compared)
     return comparison.result()
 
 

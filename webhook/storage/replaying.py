@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from webhook.domain.alert import AlertStatus, NotifyReason, Outcome, TriggerStatus
 from webhook.domain.comparison import StoredTrigger
 from webhook.domain.evaluation import Verdict
-from webhook.domain.past import Attack, Past, Wanted, beginnings, left_out
+from webhook.domain.past import Attack, Past, Wanted, beginnings, known_past
 from webhook.domain.report import SOURCE as REPORTS
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import LONGEST_WINDOW
@@ -23,6 +23,7 @@ from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_t
 
 _SWEEP = "sweep"
 _FIRING = TriggerStatus.FIRING.value
+_CREATED = Outcome.CREATED.value
 _SEVERITIES = {severity.value: severity for severity in Severity}
 _AT_ONCE = 1000  # rows: between them others get their turn
 
@@ -45,8 +46,9 @@ class StoredPast:
             if len(triggers) > wanted.limit:
                 triggers = _whole_deliveries(triggers[-wanted.limit - 1 :])
                 since = max(since, triggers[0].at) if triggers else since
-            starts, number = _starts(attacks, triggers, since, wanted.remembered)
-            return read_past(connection, wanted, attacks, Past(since, starts=starts, left_out=number)), triggers
+            created = {(trigger.condition, trigger.at) for trigger in triggers if trigger.outcome == _CREATED}
+            past = known_past(attacks, created, since, wanted.remembered)
+            return read_past(connection, wanted, attacks, past), triggers
 
 
 @contextmanager
@@ -80,20 +82,6 @@ def _whole_deliveries(triggers: Sequence[StoredTrigger]) -> list[StoredTrigger]:
     return [trigger for trigger in triggers if trigger.at != triggers[0].at]
 
 
-def _starts(
-    attacks: Sequence[Attack], triggers: Iterable[StoredTrigger], since: datetime, remembered: timedelta
-) -> tuple[dict[str, datetime], int]:
-    """From when on conditions are replayed, where that is not `since`, and how many alerts that leaves out.
-
-    An attack whose first trigger is not among those that are there cannot be.
-    """
-    begun = beginnings(attacks, since, remembered)
-    there = {(trigger.condition, trigger.at) for trigger in triggers if trigger.condition in begun}
-    unknown = {condition: since for condition, at in begun.items() if (condition, at) not in there}
-    later, number = left_out(attacks, unknown, remembered)
-    return {**begun, **later}, number
-
-
 def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attack], past: Past) -> Past:
     """With what happened beside the triggers."""
     first = min(past.starts.values(), default=past.since)
@@ -103,30 +91,38 @@ def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attac
         if attack.by_person and attack.ended is not None and attack.ended >= past.start_of(attack.condition)
     )
     sent: dict[tuple[str, datetime], datetime | None] = {}
-    notified = []
-    for condition, created_at, sent_at in _messages(connection, wanted, first):
-        if created_at < past.start_of(condition):
+    notified, resent = [], []
+    for condition, created_at, sent_at, by_person in _messages(connection, wanted, first):
+        if by_person:
+            resent += [(sent_at, condition)] if sent_at is not None else []
+        elif created_at < past.start_of(condition):
             notified.append(created_at)
         else:
             sent[condition, created_at] = sent_at
-    closed = _closed(connection, wanted, past)
-    return Past(past.since, closings, sent, notified, closed, past.starts, past.left_out)
+    return replace(
+        past,
+        closings=closings,
+        sent=sent,
+        resent=sorted(resent),
+        notified=notified,
+        closed=_closed(connection, wanted, past),
+    )
 
 
 def _messages(connection: sa.Connection, wanted: Wanted, first: datetime) -> Iterable[Any]:
-    """What counts for frequency limits, as `frequency.read_notified` has it, and when it went out."""
+    """Conditions, when it was decided to tell of them and when that went out, and whether a person asked for it."""
     n = notification.c
+    by_person = n.requested_by.is_not(None)
     query = (
-        sa.select(alert.c.condition_fingerprint, n.created_at, sa.func.max(n.sent_at, type_=n.sent_at.type))
+        sa.select(alert.c.condition_fingerprint, n.created_at, sa.func.max(n.sent_at, type_=n.sent_at.type), by_person)
         .select_from(notification.join(alert, alert.c.id == n.alert_id))
         .where(
             n.account_id == wanted.account_id,
             n.alert_type == wanted.alert_type,
             n.created_at > first - LONGEST_WINDOW,
             n.reason != NotifyReason.RESOLVED.value,
-            n.requested_by.is_(None),
         )
-        .group_by(n.alert_id, alert.c.condition_fingerprint, n.created_at)
+        .group_by(n.alert_id, alert.c.condition_fingerprint, n.created_at, by_person)
         .order_by(n.created_at)
     )
     return connection.execute(query)
