@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from bisect import insort
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 from webhook.domain.alert import Outcome
 from webhook.domain.evaluation import Verdict
-from webhook.domain.severity import Severity
+from webhook.domain.occurrence import CLOSED_BY_PERSON, WITHIN_INTERVAL
+from webhook.domain.triggers import Triggers
 
 Change = Literal["appear", "vanish", "change"]
 Kind = Literal["alert", "message"]
@@ -20,28 +23,7 @@ EXAMPLES = 5
 
 _COUNTED = frozenset((Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED))
 _JUDGED = _COUNTED | {Outcome.SUPPRESSED}
-_COUNTED_LOGGED = frozenset(outcome.value for outcome in _COUNTED)
-
-
-class StoredTrigger(NamedTuple):
-    """One row of the trigger log, by time and place in its delivery. `alert_id` is whatever tells alerts apart.
-
-    `key` is its fingerprint and start. `own` is what the thresholds say that came with a report.
-    """
-
-    at: datetime
-    condition: str
-    key: tuple[str, datetime]
-    firing: bool
-    severity: Severity
-    alert_name: str
-    metrics: Mapping[str, float]
-    labels: Mapping[str, str]
-    outcome: str
-    notify: str
-    alert_id: Any
-    swept: bool = False  # the sweep ended it: as of when it was last heard
-    own: Verdict | None = None
+_REASONS = {Outcome.DUPLICATE: WITHIN_INTERVAL, Outcome.STALE: CLOSED_BY_PERSON}
 
 
 class Decided(NamedTuple):
@@ -92,100 +74,119 @@ class Replayed:
 class _Trace:
     """One alert on one side: its first trigger, and what the other side calls its triggers."""
 
-    row: StoredTrigger
+    number: int
     decided: Decided
     counted: int = 0
     messages: list[tuple[datetime, str]] = field(default_factory=list)
     others: dict[Any, None] = field(default_factory=dict)  # a set in order
 
-    def note(self, at: datetime, told: str, other: Any) -> None:  # noqa: ANN401 - ids are opaque
-        self.counted += 1
-        self.others[other] = None
-        if told:
-            self.messages.append((at, told))
-
 
 class Comparison:
     """Trigger by trigger, then alert by alert: two are one alert where they have a trigger in common."""
 
-    def __init__(self, judge: Callable[[StoredTrigger], Verdict]) -> None:
+    def __init__(self, rows: Triggers, judge: Callable[[int], Verdict]) -> None:
         """`judge` tells the verdict of a trigger, for the examples."""
+        self._rows = rows
         self._judge = judge
         self._result = Replayed()
         self._old: dict[Any, _Trace] = {}
         self._new: dict[Any, _Trace] = {}
-        self._kept: Counter[tuple[str, str]] = Counter()
+        self._kept: defaultdict[tuple[Kind, Change], list[tuple[int, Decided]]] = defaultdict(list)
+        self._outcomes: Counter[tuple[int, Outcome]] = Counter()  # by what was said
+        self._counted = [said.counted for said in rows.said]
+        self._told = [told_of(said.notify) for said in rows.said]
 
-    def add_all(
-        self, rows: Iterable[StoredTrigger], decisions: Iterable[Decided], since: Mapping[str, datetime]
-    ) -> None:
-        """`since`: of these conditions only what came from then on."""
-        result = self._result
-        for row, decided in zip(rows, decisions, strict=True):
-            if row.condition in since and row.at < since[row.condition]:
-                continue
-            result.triggers += 1
-            result.outcomes[row.outcome, decided.outcome] += 1
-            if row.notify or decided.notify or row.outcome in _COUNTED_LOGGED or decided.outcome in _COUNTED:
-                self._add(row, decided)
+    def add(self, number: int, outcome: Outcome, alert_id: str | None, notify: str = "") -> None:
+        """What was decided of a trigger about which nobody would be told."""
+        said = self._rows.said_of[number]
+        told, old = self._told[said], self._rows.alert_ids[number] if self._counted[said] else None
+        new = alert_id if outcome in _COUNTED else None
+        if old is new is None and not told:
+            self._outcomes[said, outcome] += 1
+            return
+        known = self._old.get(old)
+        if known is not None and not told and new in known.others:
+            other = self._new.get(new)
+            if new is None or (other is not None and old in other.others):
+                self._outcomes[said, outcome] += 1
+                known.counted += 1
+                if other is not None:
+                    other.counted += 1
+                return
+        self.add_decided(number, Decided(outcome, alert_id, notify, _REASONS.get(outcome, "")))
 
-    def _add(self, row: StoredTrigger, decided: Decided) -> None:
-        old_told, new_told = told_of(row.notify), told_of(decided.notify)
+    def add_decided(self, number: int, decided: Decided) -> None:
+        rows = self._rows
+        said_of = rows.said_of[number]
+        self._outcomes[said_of, decided.outcome] += 1
+        old_told, new_told = self._told[said_of], told_of(decided.notify)
         if old_told or new_told:
             change = _count(self._result.messages, old_told, new_told)
             if change is not None:
-                self._keep("message", change, row, decided)
-        old = row.alert_id if row.outcome in _COUNTED_LOGGED else None
+                self._keep("message", change, number, decided)
+        old = rows.alert_ids[number] if self._counted[said_of] else None
         new = decided.alert_id if decided.outcome in _COUNTED else None
-        if old is not None:
-            trace = self._old.get(old) or self._old.setdefault(old, _Trace(row, decided))
-            trace.note(row.at, old_told, new)
-        if new is not None:
-            trace = self._new.get(new) or self._new.setdefault(new, _Trace(row, decided))
-            trace.note(row.at, new_told, old)
+        for traces, one, other, told in ((self._old, old, new, old_told), (self._new, new, old, new_told)):
+            if one is not None:
+                trace = traces.get(one) or traces.setdefault(one, _Trace(number, decided))
+                trace.counted += 1
+                trace.others[other] = None
+                if told:
+                    trace.messages.append((rows.at[number], told))
 
     def result(self) -> Replayed:
-        alerts = self._result.alerts
+        result = self._result
+        alerts = result.alerts
+        for (said, outcome), number in self._outcomes.items():
+            result.outcomes[self._rows.said[said].outcome, str(outcome)] += number
+        result.triggers = result.outcomes.total()
         alerts.stored, alerts.proposed = len(self._old), len(self._new)
         for trace in self._old.values():
-            others = [other for other in trace.others if other is not None]
-            if not others:
-                alerts.vanish += 1
-                self._keep("alert", "vanish", trace.row, trace.decided)
-            elif len(others) == 1 and _same(trace, self._new[others[0]]):
-                alerts.unchanged += 1
-            else:
-                alerts.change += 1
-                self._keep("alert", "change", trace.row, trace.decided)
+            self._compare(trace)
         for trace in self._new.values():
             if not any(other is not None for other in trace.others):
                 alerts.appear += 1
-                self._keep("alert", "appear", trace.row, trace.decided)
-        self._result.examples.sort(key=lambda example: (example.kind, example.at))
-        return self._result
+                self._keep("alert", "appear", trace.number, trace.decided)
+        result.examples = [
+            self._example(kind, change, *one) for (kind, change), kept in self._kept.items() for one in kept
+        ]
+        result.examples.sort(key=lambda example: (example.kind, example.at, example.change))
+        return result
 
-    def _keep(self, kind: Kind, change: Change, row: StoredTrigger, decided: Decided) -> None:
-        self._kept[kind, change] += 1
-        if self._kept[kind, change] > EXAMPLES:
-            return
-        old, new = _words(row.outcome, row.notify), _words(decided.outcome, decided.notify)
-        self._result.examples.append(Example(kind, change, row.at, row.alert_name, old, new, self._why(row, decided)))
+    def _compare(self, old: _Trace) -> None:
+        alerts = self._result.alerts
+        others = [other for other in old.others if other is not None]
+        if not others:
+            alerts.vanish += 1
+            self._keep("alert", "vanish", old.number, old.decided)
+        elif len(others) == 1 and self._same(old, self._new[others[0]]):
+            alerts.unchanged += 1
+        else:
+            alerts.change += 1
+            self._keep("alert", "change", old.number, old.decided)
 
-    def _why(self, row: StoredTrigger, decided: Decided) -> str:
+    def _same(self, old: _Trace, new: _Trace) -> bool:
+        opened = self._rows.said[self._rows.said_of[old.number]].outcome == Outcome.CREATED
+        same = None not in old.others and old.counted == new.counted and old.messages == new.messages
+        return same and opened == (new.decided.outcome is Outcome.CREATED)
+
+    def _keep(self, kind: Kind, change: Change, number: int, decided: Decided) -> None:
+        """The first ones of each kind of change."""
+        kept = self._kept[kind, change]
+        insort(kept, (number, decided), key=itemgetter(0))
+        del kept[EXAMPLES:]
+
+    def _example(self, kind: Kind, change: Change, number: int, decided: Decided) -> Example:
+        row = self._rows.row(number)
+        old, new = _words(*row.said), _words(str(decided.outcome), decided.notify)
+        return Example(kind, change, row.at, row.name.alert_name, old, new, self._why(number, decided))
+
+    def _why(self, number: int, decided: Decided) -> str:
         """Why the proposed configuration decides so: the verdict, and where it passes, what held a message back."""
         if decided.reason or decided.outcome not in _JUDGED:
             return decided.reason
-        verdict = self._judge(row)
+        verdict = self._judge(number)
         return f"{verdict.reason}; {decided.notify}" if verdict.passed and decided.notify else verdict.reason
-
-
-def _same(old: _Trace, new: _Trace) -> bool:
-    return (
-        None not in old.others
-        and old.counted == new.counted
-        and old.messages == new.messages
-        and (old.row.outcome == Outcome.CREATED) == (new.decided.outcome is Outcome.CREATED)
-    )
 
 
 def _count(tally: Tally, old: str, new: str) -> Change | None:

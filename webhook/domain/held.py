@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from webhook.domain import session as sessions
@@ -13,14 +13,12 @@ from webhook.domain.alert import (
     AlertStatus,
     AlertTypeSettings,
     Instance,
-    Outcome,
     SessionStatus,
     TriggerStatus,
 )
-from webhook.domain.comparison import StoredTrigger
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.flapping import STEADY, Flapping, calmed, holds_back
-from webhook.domain.lull import Lull, lull_after
+from webhook.domain.lull import FOREVER, Lull, lull_after
 from webhook.domain.past import Past
 from webhook.domain.severity import escalate
 from webhook.domain.throttle import NotificationPolicy
@@ -28,10 +26,64 @@ from webhook.domain.throttle import NotificationPolicy
 Key = tuple[str, datetime]
 
 _FIRING, _RESOLVED = TriggerStatus.FIRING, TriggerStatus.RESOLVED
+_LONG_AGO = datetime.min.replace(tzinfo=FOREVER.tzinfo)
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """One condition. Before `wake` time makes nothing of it; `fired`: when it last did.
+
+    `woken`: when time was last looked at. `busy` is the time of a delivery that holds more of it than what is known.
+    It is replayed from `starts` and compared from `since` on.
+    """
+
+    condition: str
+    starts: datetime
+    since: datetime
+    session: AlertSession | None = None
+    lull: Lull | None = None
+    flapping: Flapping = STEADY
+    fired: datetime | None = None
+    firing: set[Seen] = field(default_factory=set)
+    wake: datetime = FOREVER
+    changes: datetime = FOREVER  # when it may rise or calm down, apart from the session's end
+    woken: datetime | None = None
+    busy: datetime | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """One instance: an `Instance` to be changed. `again`: when it counts next.
+
+    `plain`: it fires, nobody closed it, and its condition knows. `stale`: whoever hears of it does nothing.
+    """
+
+    key: Key
+    group: Group
+    known: bool = False
+    status: TriggerStatus = _FIRING
+    alert_id: str | None = None
+    heard: datetime = _LONG_AGO
+    counted: datetime | None = None
+    resolved: datetime | None = None
+    closed: bool = False
+    passed: datetime | None = None
+    again: datetime = _LONG_AGO
+    plain: bool = False
+    stale: bool = False
+
+    @property
+    def attacking(self) -> bool:
+        return self.status is _FIRING and self.passed == self.heard
+
+    def instance(self) -> Instance:
+        return Instance(
+            *self.key, self.status, self.alert_id, self.heard, self.counted, self.resolved, self.closed, self.passed
+        )
 
 
 class Held:
-    """The state between deliveries. `_lulls`: of sessions whose next occurrences change nothing but their counts."""
+    """The state between deliveries."""
 
     def __init__(self, past: Past, config: MerchantConfig, settings: AlertTypeSettings) -> None:
         self._past = past
@@ -43,46 +95,76 @@ class Held:
         self._resent = list(reversed(past.resent))
         self._elsewhere = list(reversed(past.notified))
         self._notified: deque[datetime] = deque(maxlen=max(1, self._policy.max_per_hour, self._policy.max_per_day))
-        self._sessions: dict[str, AlertSession] = {}
-        self._lulls: dict[str, Lull | None] = {}
-        self._instances: dict[Key, Instance] = {}
-        self._of_alert: defaultdict[str, set[Key]] = defaultdict(set)
-        self._firing_of: defaultdict[str, set[Key]] = defaultdict(set)  # by condition
-        self._fired: dict[str, datetime] = {}
-        self._flapping: dict[str, Flapping] = {}
-        self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
+        self._groups: dict[str, Group] = {}
+        self._seen: dict[Key, Seen] = {}
+        self._of_alert: defaultdict[str, set[Seen]] = defaultdict(set)
 
-    def _wait_until(self, at: datetime) -> None:
-        """What happened elsewhere before then."""
+    def group(self, condition: str) -> Group:
+        found = self._groups.get(condition)
+        if found is None:
+            starts, since = self._past.start_of(condition), self._past.compared.get(condition, self._past.since)
+            found = self._groups[condition] = Group(condition, starts, since)
+        return found
+
+    def seen(self, key: Key, condition: str) -> Seen:
+        found = self._seen.get(key)
+        if found is None:
+            found = self._seen[key] = Seen(key, self.group(condition))
+            if key in self._past.closed:
+                found.known = found.closed = True
+                found.heard = key[1]
+        return found
+
+    def wait_until(self, at: datetime) -> datetime:
+        """What happened elsewhere before then; return when the next thing does."""
         while self._closings and self._closings[-1][0] < at:
             self._close(*self._closings.pop())
         while self._resent and self._resent[-1][0] < at:
             self._tell_again(*self._resent.pop())
         while self._elsewhere and self._elsewhere[-1] < at:
             self._note(self._elsewhere.pop())
+        following = [events[-1][0] for events in (self._closings, self._resent) if events]
+        return min((*following, *self._elsewhere[-1:]), default=FOREVER)
 
-    def _tell_again(self, at: datetime, condition: str) -> None:
-        """People know of it as of then, though it takes no place within the limits."""
-        session = self._sessions.get(condition)
-        if session is not None and session.first_triggered_at <= at:
-            self._settle_up(condition)
-            self._sessions[condition] = replace(self._sessions[condition], last_notified_at=at)
-            self._lulls[condition] = None
-
-    def _count(self, condition: str, number: int, at: datetime) -> None:
-        lull = self._lulls[condition]
-        assert lull is not None
-        lull.more += number
-        lull.last = self._fired[condition] = at
-
-    def _settle_up(self, condition: str) -> None:
-        """Count what came in a lull."""
-        lull = self._lulls.get(condition)
-        if lull is None or not lull.more:
+    def pass_time(self, group: Group, now: datetime) -> None:
+        """What the sweep made of the session since its last trigger; between two of them nothing changes but time."""
+        group.woken = now
+        if group.flapping.since is not None and not holds_back(group.flapping, self._type, now):
+            group.flapping = calmed(group.flapping, self._type, now)
+        if group.session is None:
+            group.wake = self._calms_at(group)
             return
-        session = self._sessions[condition]
+        self.settle_up(group)
+        self._rise(group, now)
+        if now - group.session.session_last_active >= self._type.session_timeout:
+            group.busy = now  # whether it goes on hangs on what its instances were before this delivery
+            self._settle(group, now)
+        self.set_wake(group, now)
+
+    def set_wake(self, group: Group, now: datetime) -> None:
+        """When time next makes something of it."""
+        session, group.changes = group.session, self._calms_at(group)
+        if session is None:
+            group.wake = group.changes
+            return
+        if session.session_status is SessionStatus.ACTIVE:
+            rises = (session.session_started_at + lasts for rank, lasts in self._steps if rank > session.severity.rank)
+            group.changes = min((*rises, group.changes))
+        group.wake = min(max(session.session_last_active + self._type.session_timeout, now), group.changes)
+
+    def _calms_at(self, group: Group) -> datetime:
+        """At a time at which restarts leave the window."""
+        if group.flapping.since is None:
+            return FOREVER
+        return min((restart + self._type.flapping_window for restart in group.flapping.restarts), default=_LONG_AGO)
+
+    def settle_up(self, group: Group) -> None:
+        """Count what came in a lull."""
+        lull, session = group.lull, group.session
+        if lull is None or session is None or not lull.more:
+            return
         active = session.session_status is SessionStatus.ACTIVE
-        self._sessions[condition] = replace(
+        group.session = replace(
             session,
             occurrence_count=session.occurrence_count + lull.more,
             session_last_active=lull.last if active else session.session_last_active,
@@ -92,59 +174,66 @@ class Held:
         lull.room -= lull.more
         lull.more = 0
 
-    def _fired_lately(self, condition: str, at: datetime) -> bool:
-        fired = self._fired.get(condition)
-        return fired is not None and at - fired < self._type.flapping_window
+    def attacking(self, group: Group) -> Iterator[Seen]:
+        return (seen for seen in group.firing if seen.alert_id is not None and seen.attacking)
 
-    def _attacking_of(self, condition: str) -> Iterator[Key]:
-        for key in self._firing_of[condition]:
-            item = self._instances.get(key)
-            if item is not None and item.alert_id is not None and item.attacking:
-                yield key
+    def fired_lately(self, group: Group, at: datetime) -> bool:
+        return group.fired is not None and at - group.fired < self._type.flapping_window
 
-    def _closed(self, key: Key) -> Instance | None:
-        """One that a person closed before."""
-        if key not in self._past.closed:
-            return None
-        return Instance(*key, _FIRING, None, key[1], None, closed_by_person=True)
-
-    def _last_passed(self, session: AlertSession, at: datetime) -> datetime | None:
+    def last_passed(self, session: AlertSession, at: datetime) -> datetime | None:
         if at - session.session_last_active < self._type.session_timeout:
             return None  # it does not matter then
-        return max(
-            (item.last_passed_at for item in self._firing(session) if item.last_passed_at is not None), default=None
-        )
+        return max((seen.passed for seen in self._firing(session) if seen.passed is not None), default=None)
 
-    def _firing(self, session: AlertSession) -> Iterator[Instance]:
-        for key in self._of_alert[session.alert_id]:
-            if self._instances[key].status is _FIRING:
-                yield self._instances[key]
+    def _firing(self, session: AlertSession) -> Iterator[Seen]:
+        return (seen for seen in self._of_alert[session.alert_id] if seen.status is _FIRING)
 
-    def _keep(self, key: Key, instance: Instance) -> None:
-        before, alert_id = self._instances.get(key) or self._closed(key), instance.alert_id
-        if before is None or before.alert_id != alert_id:
-            if before is not None and before.alert_id is not None:
-                self._of_alert[before.alert_id].discard(key)
-            if alert_id is not None:
-                self._of_alert[alert_id].add(key)
-        elif before.closed_by_person and not instance.closed_by_person:
-            instance = replace(instance, closed_by_person=True)  # it is its alert that was closed
-        self._instances[key] = instance
+    def keep(self, seen: Seen, instance: Instance) -> None:
+        """What was decided of an instance."""
+        self.move(seen, instance.alert_id)
+        seen.known = True
+        seen.status, seen.heard = instance.status, instance.last_heard_at
+        seen.counted, seen.passed = instance.last_counted_at, instance.last_passed_at
+        seen.resolved = instance.resolved_at
+        seen.closed = seen.closed or instance.closed_by_person  # it is its alert that was closed
+        if seen.counted is not None:
+            seen.again = seen.counted + self._type.occurrence_interval
 
-    def _calm_down(self, condition: str, notify: str, at: datetime) -> None:
+    def move(self, seen: Seen, alert_id: str | None) -> None:
+        if seen.alert_id == alert_id:
+            return
+        if seen.alert_id is not None:
+            self._of_alert[seen.alert_id].discard(seen)
+        seen.alert_id, seen.closed = alert_id, False
+        if alert_id is not None:
+            self._of_alert[alert_id].add(seen)
+
+    def list_seen(self, seen: Seen, *, firing: bool) -> None:
+        """Its condition knows whether it was heard firing last."""
+        (seen.group.firing.add if firing else seen.group.firing.discard)(seen)
+        seen.plain = firing and seen.known and seen.status is _FIRING and not seen.closed
+        seen.stale = firing and seen.known and seen.closed
+
+    def calm_down(self, group: Group, notify: str, at: datetime) -> None:
         """What the next occurrences get, if that is plain."""
-        session, state = self._sessions[condition], self._flapping.get(condition, STEADY)
-        self._lulls[condition] = lull_after(
-            session, notify, at, policy=self._policy, recent=self._notified, flapping=state, settings=self._type
+        assert group.session is not None
+        group.lull = lull_after(
+            group.session,
+            notify,
+            at,
+            policy=self._policy,
+            recent=self._notified,
+            flapping=group.flapping,
+            settings=self._type,
         )
 
-    def _tell(self, condition: str, at: datetime, *, withdrawn: bool = False) -> None:
+    def tell(self, group: Group, at: datetime, *, withdrawn: bool = False) -> None:
         """Counted once a delivery and alert, as the store does; what a person's closing took back is not."""
         if not withdrawn:
             self._note(at)
-        sent = self._past.sent.get((condition, at))
-        if sent is not None:
-            self._sessions[condition] = replace(self._sessions[condition], last_notified_at=sent)
+        sent = self._past.sent.get((group.condition, at))
+        if sent is not None and group.session is not None:
+            group.session = replace(group.session, last_notified_at=sent)
 
     def _note(self, at: datetime) -> None:
         """People are told; the times stay in order, and no more are kept than a limit asks for."""
@@ -153,69 +242,62 @@ class Held:
         else:
             self._notified.append(at)
 
-    def _date_back(self, row: StoredTrigger) -> None:
-        ended = self._instances[row.key]
-        if ended.resolved_at == row.at:
-            self._instances[row.key] = replace(ended, resolved_at=ended.last_heard_at)
+    def _tell_again(self, at: datetime, condition: str) -> None:
+        """People know of it as of then, though it takes no place within the limits."""
+        group = self.group(condition)
+        if group.session is not None and group.session.first_triggered_at <= at:
+            self.settle_up(group)
+            group.session, group.lull = replace(group.session, last_notified_at=at), None
 
-    def _pass_time(self, condition: str, now: datetime) -> None:
-        """What the sweep made of the session since its last trigger; between two of them nothing changes but time."""
-        lull = self._lulls.get(condition)
-        if lull is not None and lull.outcome is Outcome.SESSION_UPDATED and lull.holds(now, self._type, 0):
-            return
-        flapping = self._flapping.get(condition)
-        if flapping is not None and flapping.since is not None and not holds_back(flapping, self._type, now):
-            self._flapping[condition] = calmed(flapping, self._type, now)
-        if condition not in self._sessions:
-            return
-        self._settle_up(condition)
-        if self._steps:
-            self._rise(self._sessions[condition], now)
-        if now - self._sessions[condition].session_last_active >= self._type.session_timeout:
-            self._settle(self._sessions[condition], now)
-
-    def _settle(self, session: AlertSession, now: datetime) -> None:
-        keys, condition = self._of_alert[session.alert_id], session.condition_fingerprint
-        for key in keys:
-            self._end_silent(key, now)
-        settled = sessions.settle(session, [self._instances[key] for key in keys], now, self._type)
+    def _settle(self, group: Group, now: datetime) -> None:
+        assert group.session is not None
+        instances = self._of_alert[group.session.alert_id]
+        self._end_silent(instances, now)
+        settled = sessions.settle(group.session, [seen.instance() for seen in instances], now, self._type)
         if settled.kind is sessions.SettlementKind.RESOLVE:
-            del self._sessions[condition]
-            self._lulls.pop(condition, None)
-            self._of_alert.pop(session.alert_id, None)
-            self._firing_of.pop(condition, None)
+            self._of_alert.pop(group.session.alert_id, None)
+            group.session = group.lull = None
+            for seen in group.firing:
+                seen.plain = seen.stale = False
+            group.firing.clear()
 
-    def _end_silent(self, key: Key, now: datetime) -> None:
+    def _end_silent(self, instances: Iterable[Seen], now: datetime) -> None:
         """Of reports nothing but silence tells that a firing is over."""
-        instance = self._instances[key]
-        silent = now - instance.last_heard_at > self._type.session_timeout
-        if key[0] in self._reported and instance.status is _FIRING and silent:
-            self._instances[key] = replace(instance, status=_RESOLVED, resolved_at=instance.last_heard_at)
+        for seen in instances:
+            silent = now - seen.heard > self._type.session_timeout
+            if silent and seen.status is _FIRING and self.is_reported(seen):
+                seen.status, seen.resolved, seen.plain = _RESOLVED, seen.heard, False
 
-    def _rise(self, session: AlertSession, now: datetime) -> None:
-        if session.session_status is not SessionStatus.ACTIVE or session.severity.rank >= self._graver:
+    def is_reported(self, seen: Seen) -> bool:
+        raise NotImplementedError
+
+    def _rise(self, group: Group, now: datetime) -> None:
+        session = group.session
+        if session is None or session.session_status is not SessionStatus.ACTIVE:
             return
-        for rank, duration in self._steps:
+        for rank, duration in self._steps if session.severity.rank < self._graver else ():
             reached = session.session_started_at + duration
             if reached > now or rank <= session.severity.rank:
                 continue
-            heard = [item.last_heard_at for item in self._firing(session) if item.attacking]
+            heard = [seen.heard for seen in self._firing(session) if seen.attacking]
             if not any(max(reached, at) - at <= self._type.session_timeout for at in heard):
                 continue
             told_at = max(reached, *heard)
             rise = escalate(session, self._type.escalation, told_at)
             if rise is not None:
-                session = sessions.told(sessions.raised(session, rise), told_at)
-                self._sessions[session.condition_fingerprint] = session
-                self._lulls[session.condition_fingerprint] = None
-                self._tell(session.condition_fingerprint, told_at)
+                session = group.session = sessions.told(sessions.raised(session, rise), told_at)
+                group.lull = None
+                self.tell(group, told_at)
 
     def _close(self, at: datetime, condition: str) -> None:
         """A person closed what was going on then; what fired for it stays closed."""
-        self._pass_time(condition, at)
-        self._lulls.pop(condition, None)
-        session = self._sessions.pop(condition, None)
+        group = self.group(condition)
+        self.pass_time(group, at)
+        session, group.session, group.lull = group.session, None, None
+        self.set_wake(group, at)
         if session is None or session.status is not AlertStatus.ACTIVE:
             return
-        for key in self._of_alert[session.alert_id]:
-            self._instances[key] = replace(self._instances[key], closed_by_person=True)
+        for seen in self._of_alert[session.alert_id]:
+            seen.closed = True
+            if seen.plain:
+                seen.plain, seen.stale = False, True

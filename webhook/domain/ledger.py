@@ -30,7 +30,7 @@ from webhook.domain.alert import (
 from webhook.domain.evaluation import MerchantConfig, Verdict, evaluate
 from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back, restarted
 from webhook.domain.masking import NOT_YET
-from webhook.domain.occurrence import Delivery, classify, heard_again
+from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.payload import Rejected
 from webhook.domain.throttle import Limit, NotificationPolicy, decide_notification, holding_limit, passes_limits
 
@@ -230,8 +230,15 @@ class _Ledger:
     ) -> None:
         """A suppressed instance is watched on, but keeps no session alive: what its merchant does not want is over."""
         known = self._instances.get(trigger.key)
-        heard = heard_again(
-            known, trigger.key, alert_id, self._now, passed=passed, counted=counted, source=trigger.source
+        heard = Instance(
+            trigger.fingerprint,
+            trigger.starts_at,
+            TriggerStatus.FIRING,
+            alert_id,
+            last_heard_at=self._now,
+            last_counted_at=self._now if counted else known.last_counted_at if known is not None else None,
+            last_passed_at=self._now if passed else known.last_passed_at if known is not None else None,
+            source=trigger.source,
         )
         self._keep(heard, trigger, received.condition)
 
@@ -253,7 +260,7 @@ class _Ledger:
             after = self._open(received.condition, trigger, before, settings)
             before = None
         else:
-            after = sessions.joined(before, trigger, outcome, settings, self._now)
+            after = sessions.joined(before, trigger.severity, outcome, settings, self._now)
         comment_id = self._comment(before, after, trigger)
         self._watch_flapping(received.condition, after, trigger)
         after, notify, limit = self._notify(before, after, trigger, config, comment_id)

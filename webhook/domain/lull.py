@@ -33,9 +33,9 @@ class Lull:
     last: datetime
     more: int = 0
 
-    def holds(self, at: datetime, settings: AlertTypeSettings, before: int) -> bool:
-        """Whether the same is decided at `at`, where `before` more came in the same delivery."""
-        if at >= self.until or self.more + before >= self.room:
+    def holds(self, at: datetime, settings: AlertTypeSettings) -> bool:
+        """Whether the same is decided of one more at `at`."""
+        if at >= self.until or self.more >= self.room:
             return False
         if self.outcome is Outcome.SESSION_UPDATED:
             return at - self.last < settings.session_timeout

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from webhook.domain.alert import ALERTMANAGER, AlertTypeSettings, Instance, TriggerStatus
+from webhook.domain.alert import AlertTypeSettings, Instance, TriggerStatus
+
+CLOSED_BY_PERSON = "the alert was closed by a person"
+WITHIN_INTERVAL = "counted within the occurrence interval"
 
 
 class Delivery(StrEnum):
@@ -30,34 +33,11 @@ def classify(instance: Instance | None, settings: AlertTypeSettings, now: dateti
     if instance is None:
         return Delivery.COUNTED, ""
     if instance.closed_by_person:
-        return Delivery.STALE, "the alert was closed by a person"
+        return Delivery.STALE, CLOSED_BY_PERSON
     if instance.status is TriggerStatus.RESOLVED:
         if instance.resolved_at is not None and now - instance.resolved_at <= settings.session_timeout:
             return Delivery.STALE, "the same firing was already resolved"
         return Delivery.COUNTED, ""
     if instance.last_counted_at is not None and now - instance.last_counted_at < settings.occurrence_interval:
-        return Delivery.DUPLICATE, "counted within the occurrence interval"
+        return Delivery.DUPLICATE, WITHIN_INTERVAL
     return Delivery.COUNTED, ""
-
-
-def heard_again(
-    known: Instance | None,
-    key: tuple[str, datetime],
-    alert_id: str | None,
-    now: datetime,
-    *,
-    passed: bool = True,
-    counted: bool = False,
-    source: str = ALERTMANAGER,
-) -> Instance:
-    """What is recorded of an instance once it was heard to be firing; `known` is what was before."""
-    return Instance(
-        key[0],
-        key[1],
-        TriggerStatus.FIRING,
-        alert_id,
-        now,
-        now if counted else known.last_counted_at if known is not None else None,
-        last_passed_at=now if passed else known.last_passed_at if known is not None else None,
-        source=source,
-    )

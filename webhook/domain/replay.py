@@ -4,37 +4,38 @@ Pure. Deliveries are decided by `ledger.decide`, as they were when they came; be
 rise by duration as the sweep does it, and people's closings happen when they happened. Compared are what the log
 says and what the fold says of each trigger, so a message that time alone caused (an end, a rise by duration) is not.
 
-Most deliveries hold nothing but what was heard before: duplicates, what is suppressed, one more occurrence of an
-attack of which people were told. They are decided by the ledger's own functions without the records that it makes
-for the store; what is not as plain as that goes through `decide`. A test holds both ways together.
+Nearly all triggers only move what is known: duplicates, what is suppressed, ends, one more occurrence in a lull. For
+these the ledger's rules are written out in `_Fold.run`, without a call or a record for each; whatever is not as plain
+goes through `decide`. A test holds both ways together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
-from itertools import count, groupby
-from operator import attrgetter
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
 
-from webhook.domain.alert import Instance, Outcome, Trigger, TriggerStatus
-from webhook.domain.comparison import Comparison, Decided, Replayed, StoredTrigger, told_of
+from webhook.domain import session as sessions
+from webhook.domain.alert import Outcome, Trigger, TriggerStatus, Withheld
+from webhook.domain.comparison import Comparison, Decided, Replayed, told_of
 from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
-from webhook.domain.held import Held
+from webhook.domain.flapping import holds_back
+from webhook.domain.held import Group, Held, Seen
 from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide, judge
-from webhook.domain.occurrence import Delivery, classify, heard_again
+from webhook.domain.lull import FOREVER, Lull
 from webhook.domain.past import Past
 from webhook.domain.report import start_of
+from webhook.domain.throttle import decide_notification
+from webhook.domain.triggers import FIRING, SEVERITIES, SWEPT, Triggers
 
-_PAUSE = 256  # deliveries
+_PAUSE = timedelta(hours=1)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _FIRING, _RESOLVED = TriggerStatus.FIRING, TriggerStatus.RESOLVED
-
-_Step = tuple[Decided, Instance | None]
-"""What is decided of a trigger, and what its instance becomes; None where that stays."""
 
 
 def replay(
-    triggers: Iterable[StoredTrigger],
+    triggers: Triggers,
     past: Past,
     config: MerchantConfig,
     settings: IngestSettings,
@@ -44,227 +45,273 @@ def replay(
 ) -> Replayed:
     """Compare what was logged of one account's triggers of one type with what `config` would have made of them.
 
-    `pause` is called every few hundred deliveries and may raise. `short` is False where all goes through `decide`.
+    `pause` is called for each hour of triggers at least, and may raise. Not `short`: all is left to
+    `decide`.
     """
-    fold = _Fold(past, config, settings, short=short)
-    comparison = Comparison(fold.judge)
-    for number, (at, group) in enumerate(groupby(triggers, key=attrgetter("at"))):
-        if number % _PAUSE == 0:
-            pause()
-        delivery = [row for row in group if at >= past.starts.get(row.condition, past.since)]
-        if not delivery:
-            continue
-        decided = fold.deliver(at, delivery)
-        if at >= past.since:
-            comparison.add_all(delivery, decided, past.compared)
-    return comparison.result()
+    fold = _Fold(triggers, past, config, settings)
+    fold.run(pause, short=short)
+    return fold.comparison.result()
 
 
 class _Fold(Held):
     """Deliveries, one after the other."""
 
-    def __init__(self, past: Past, config: MerchantConfig, settings: IngestSettings, *, short: bool) -> None:
+    def __init__(self, rows: Triggers, past: Past, config: MerchantConfig, settings: IngestSettings) -> None:
         super().__init__(past, config, settings.types[config.alert_type])
+        self.comparison = Comparison(rows, self.judge)
+        self._rows = rows
         self._config = config
-        self._short = short
         self._key = (config.account_id, config.alert_type)
         self._configs = {self._key: config}
         self._by_own = config.enabled and not config.conditions
+        self._ask_reports = self._by_own and bool(rows.own)
         self._settings = settings
         self._numbers = count(1)
+        self._named = [self.seen(name.key, name.condition) for name in rows.names]
+        self._verdicts: list[bool | None] = [None] * len(rows.readings)
+        self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
 
-    def deliver(self, at: datetime, rows: Sequence[StoredTrigger]) -> list[Decided]:
-        self._wait_until(at)
-        begun = [row if row.own is None else self._begun(row, at) for row in rows]
-        if not self._short:
-            return self._fully(begun, at)
-        decided: list[Decided | None] = [None] * len(rows)
-        left: list[int] = []
-        for condition, places in _by_condition(begun).items():
-            self._pass_time(condition, at)
-            found = self._shortly([begun[place] for place in places], at)
-            if found is None:
-                left += places
-            else:
-                for place, one in zip(places, found, strict=True):
-                    decided[place] = one
-        if left:
-            left.sort()
-            for place, one in zip(left, self._fully([begun[place] for place in left], at), strict=True):
-                decided[place] = one
-        return [one for one in decided if one is not None]
+    def run(self, pause: Callable[[], None], *, short: bool) -> None:
+        rows, named, own = self._rows, self._named, self._rows.own
+        now, following, busy = FOREVER, _LONG_AGO, list[tuple[int, Seen]]()
+        for number, (at, name, kind) in enumerate(zip(rows.at, rows.name_of, rows.kinds, strict=True)):
+            if at is not now:
+                self._decide(busy, now)
+                busy, now = [], at
+                if at > following:
+                    following = min(self.wait_until(at), at + _PAUSE)
+                    pause()
+            seen = named[name]
+            group = seen.group
+            if at < group.starts:
+                continue
+            if number in own and kind == FIRING:
+                seen = self._begun(number, seen, at)
+            if at >= group.wake and group.woken is not at:
+                self.pass_time(group, at)
+            if group.busy is at or not short or not self._move(number, seen, kind, at):
+                group.busy = at
+                busy.append((number, seen))
+        self._decide(busy, now)
 
-    def judge(self, row: StoredTrigger) -> Verdict:
-        return judge(self._config, row.own, self._trigger(row))
+    def _move(self, number: int, seen: Seen, kind: int, at: datetime) -> bool:
+        """Decide a trigger that only moves what is known; False where it does more, and then nothing is changed."""
+        if kind != FIRING:
+            return self._end(number, seen, kind, at)
+        if seen.stale or (seen.known and not seen.plain and not self._fires_on(seen)):
+            return seen.stale and self._is_stale(number, seen, at)
+        passes = self._verdicts[self._rows.reading_of[number]]
+        if passes is None or self._ask_reports:
+            passes = self._passes(number)
+        if not passes:
+            seen.heard, outcome = at, Outcome.SUPPRESSED
+        elif at < seen.again:
+            seen.heard = seen.passed = at
+            outcome = Outcome.DUPLICATE
+        else:
+            return self._count(number, seen, at)
+        if not seen.plain:
+            self._list(seen)
+        if at >= seen.group.since:
+            self.comparison.add(number, outcome, seen.alert_id)
+        return True
 
-    def _passes(self, row: StoredTrigger) -> bool:
+    @staticmethod
+    def _fires_on(seen: Seen) -> bool:
+        """Heard of before its session ended."""
+        return seen.status is _FIRING and not seen.closed
+
+    def _list(self, seen: Seen) -> None:
+        seen.known, seen.status = True, _FIRING
+        self.list_seen(seen, firing=True)
+
+    def _count(self, number: int, seen: Seen, at: datetime) -> bool:
+        """One more occurrence, about which nobody is told."""
+        group = seen.group
+        lull = group.lull
+        attacks = seen.plain and seen.attacking
+        if not attacks and self.fired_lately(group, at) and not any(self.attacking(group)):
+            return False  # it fires again: it may flap
+        if lull is not None and self._rows.ranks[number] <= lull.rank and lull.holds(at, self._type):
+            lull.more += 1
+            lull.last = at
+        else:
+            lull = self._join(number, group, at)
+            if lull is None:
+                return False
+        seen.heard = seen.passed = seen.counted = at
+        seen.again = at + self._type.occurrence_interval
+        if seen.alert_id != lull.alert_id:
+            self.move(seen, lull.alert_id)
+        if not seen.plain:
+            self._list(seen)
+        group.fired = at
+        if lull.outcome is Outcome.SESSION_UPDATED:
+            group.wake = min(at + self._type.session_timeout, group.changes)
+        if at >= group.since:
+            self.comparison.add(number, lull.outcome, lull.alert_id, lull.notify)
+        return True
+
+    def _join(self, number: int, group: Group, at: datetime) -> Lull | None:
+        """The lull after this occurrence; None where people are told of it, or it may begin an alert."""
+        self.settle_up(group)
+        before = group.session
+        if before is None or not sessions.is_recent(before, self._type, at):
+            return None
+        outcome = sessions.place(before, None, self._type, at)
+        after = sessions.joined(before, SEVERITIES[self._rows.ranks[number]], outcome, self._type, at)
+        why = decide_notification(
+            before,
+            after,
+            self._policy,
+            self._notified,
+            at,
+            flapping=holds_back(group.flapping, self._type, at),
+            flapping_told=group.flapping.told_at is not None,
+        )
+        if not isinstance(why, Withheld):
+            return None
+        group.session = after
+        self.calm_down(group, f"withheld:{why}", at)
+        return group.lull
+
+    def _end(self, number: int, seen: Seen, kind: int, at: datetime) -> bool:
+        if not seen.known:
+            return False
+        if seen.status is _FIRING:
+            seen.status, seen.resolved = _RESOLVED, seen.heard if kind == SWEPT else at
+        self.list_seen(seen, firing=False)
+        if at >= seen.group.since:
+            self.comparison.add(number, Outcome.RESOLVED, seen.alert_id)
+        return True
+
+    def _is_stale(self, number: int, seen: Seen, at: datetime) -> bool:
+        """A report of what a person closed is heard all the same."""
+        if number in self._rows.own:
+            return False
+        if at >= seen.group.since:
+            self.comparison.add(number, Outcome.STALE, seen.alert_id)
+        return True
+
+    def judge(self, number: int) -> Verdict:
+        return judge(self._config, self._rows.own.get(number), self._trigger(number, self._named[0]))
+
+    def _passes(self, number: int) -> bool:
         """As `judge` says it."""
-        if self._by_own and row.own is not None:
-            return row.own.passed
-        return met_by(self._config, row.metrics, row.labels) is not False
+        own = self._rows.own.get(number)
+        if own is not None and self._by_own:
+            return own.passed
+        place = self._rows.reading_of[number]
+        passes = self._verdicts[place] = met_by(self._config, *self._rows.readings[place]) is not False
+        return passes
 
-    def _begun(self, row: StoredTrigger, at: datetime) -> StoredTrigger:
+    def is_reported(self, seen: Seen) -> bool:
+        return seen.key[0] in self._reported
+
+    def _begun(self, number: int, seen: Seen, at: datetime) -> Seen:
         """A report goes on with a firing or begins one: that hangs on what became of the one before."""
-        fingerprint, stored = row.key
+        fingerprint, stored = seen.key
         known = self._reported.get(fingerprint)
         start = stored
         if known is not None:
-            last = self._instances.get((fingerprint, known[1]))
+            before = self.seen((fingerprint, known[1]), seen.group.condition)
             detected_at = stored if stored != known[0] else None  # it began another firing when it came
-            start = start_of(last, self._type, detected_at, at, passed=self._passes(row))
+            last = before.instance() if before.known else None
+            start = start_of(last, self._type, detected_at, at, passed=self._passes(number))
         self._reported[fingerprint] = (stored, start)
-        return row if start == stored else row._replace(key=(fingerprint, start))
+        return seen if start == stored else self.seen((fingerprint, start), seen.group.condition)
 
-    def _shortly(self, rows: Sequence[StoredTrigger], at: datetime) -> list[Decided] | None:
-        """Of one condition, what only moves what is known; None where it holds more, and then nothing is changed."""
-        if len(rows) > 1 and len({row.key for row in rows}) < len(rows):
-            return None
-        found: list[_Step] = []
-        counted = 0
-        for row in rows:
-            decided = (
-                self._heard(row, at, counted, zip(rows, found, strict=False)) if row.firing else self._ended(row, at)
-            )
-            if decided is None:
-                return None
-            counted += decided[0].outcome in _GOES_ON
-            found.append(decided)
-        keys = self._firing_of[rows[0].condition]
-        for row, (_, instance) in zip(rows, found, strict=True):
-            if instance is not None:
-                self._keep(row.key, instance)
-            (keys.add if row.firing else keys.discard)(row.key)
-        if counted:
-            self._count(rows[0].condition, counted, at)
-        return [decided for decided, _ in found]
+    def _decide(self, busy: Sequence[tuple[int, Seen]], at: datetime) -> None:
+        """What a delivery holds beside what only moves."""
+        if not busy:
+            return
+        groups = list(dict.fromkeys(seen.group for _, seen in busy))
+        for group in groups:
+            self.settle_up(group)
+        own = self._rows.own
+        received = [
+            Received(self._trigger(number, seen), seen.group.condition, own.get(number)) for number, seen in busy
+        ]
+        changes = decide(received, self._known(busy, groups, at), self._settings, at, self._new_id)
+        self._take(changes, busy[0][0], at)
+        for number, seen in busy:
+            kind = self._rows.kinds[number]
+            if kind == SWEPT and seen.resolved == at:
+                seen.resolved = seen.heard
+            self.list_seen(seen, firing=kind == FIRING)
+        for group in groups:
+            self.set_wake(group, at)
+        for (number, seen), entry in zip(busy, changes.entries, strict=True):
+            if at >= seen.group.since:
+                self.comparison.add_decided(number, _decided(entry))
 
-    def _heard(
-        self, row: StoredTrigger, at: datetime, counted: int, before: Iterable[tuple[StoredTrigger, _Step]]
-    ) -> _Step | None:
-        """As `_Ledger.enter` has it, of what begins nothing and tells nobody."""
-        key = row.key
-        instance = self._instances.get(key) or self._closed(key)
-        delivery, why = classify(instance, self._type, at)
-        alert_id = None if instance is None else instance.alert_id
-        if delivery is Delivery.STALE:
-            return (Decided(Outcome.STALE, alert_id, "", why), None) if row.own is None else None
-        if not self._passes(row):
-            return Decided(Outcome.SUPPRESSED, alert_id), heard_again(instance, key, alert_id, at, passed=False)
-        if delivery is Delivery.DUPLICATE:
-            return Decided(Outcome.DUPLICATE, alert_id, "", why), heard_again(instance, key, alert_id, at)
-        lull = self._lulls.get(row.condition)
-        if lull is None or row.severity.rank > lull.rank or not lull.holds(at, self._type, counted):
-            return None
-        if self._restarts(row.condition, instance, at, before):
-            return None
-        alert_id = lull.alert_id
-        return Decided(lull.outcome, alert_id, lull.notify), heard_again(instance, key, alert_id, at, counted=True)
+    def _was_told(self, condition: str, number: int) -> bool:
+        """Whether the log says so of the delivery that this trigger is of."""
+        rows = self._rows
+        at = rows.at[number]
+        delivery = map(rows.row, range(bisect_left(rows.at, at), bisect_right(rows.at, at)))
+        return any(told_of(row.said.notify) for row in delivery if row.name.condition == condition)
 
-    def _restarts(
-        self, condition: str, instance: Instance | None, at: datetime, before: Iterable[tuple[StoredTrigger, _Step]]
-    ) -> bool:
-        """Whether nothing of the condition was firing any more, after what came before in the delivery."""
-        if instance is not None and instance.attacking and instance.alert_id is not None:
-            return False
-        if not self._fired_lately(condition, at):
-            return False
-        heard = {row.key: heard for row, (_, heard) in before if heard is not None}
-        return not (
-            any(item.attacking for item in heard.values())
-            or any(key not in heard for key in self._attacking_of(condition))
-        )
-
-    def _ended(self, row: StoredTrigger, at: datetime) -> _Step | None:
-        instance = self._instances.get(row.key)
-        if instance is None:
-            return None
-        if instance.status is _RESOLVED:
-            return Decided(Outcome.RESOLVED, instance.alert_id, "", "already recorded"), None
-        ended = replace(instance, status=_RESOLVED, resolved_at=instance.last_heard_at if row.swept else at)
-        return Decided(Outcome.RESOLVED, instance.alert_id), ended
-
-    def _fully(self, rows: Sequence[StoredTrigger], at: datetime) -> list[Decided]:
-        conditions = {row.condition for row in rows}
-        for condition in conditions:
-            self._pass_time(condition, at)
-            self._settle_up(condition)
-        received = [Received(self._trigger(row), row.condition, row.own) for row in rows]
-        changes = decide(received, self._known(rows, conditions, at), self._settings, at, self._new_id)
-        self._take(changes, {row.condition for row in rows if told_of(row.notify)}, at)
-        for row in rows:
-            keys = self._firing_of[row.condition]
-            (keys.add if row.firing else keys.discard)(row.key)
-        for row in rows:
-            if row.swept:
-                self._date_back(row)
-        return [_decided(entry) for entry in changes.entries]
-
-    def _trigger(self, row: StoredTrigger) -> Trigger:
+    def _trigger(self, number: int, seen: Seen) -> Trigger:
+        row = self._rows.row(number)
         return Trigger(
-            row.key[0],
-            _FIRING if row.firing else _RESOLVED,
-            row.key[1],
+            seen.key[0],
+            _FIRING if row.kind == FIRING else _RESOLVED,
+            seen.key[1],
             None,
-            row.alert_name,
+            row.name.alert_name,
             self._key[1],
             row.severity,
             self._key[0],
             "",
-            row.metrics,
+            row.reading.metrics,
             {},
             "",
-            row.labels,
+            row.reading.labels,
             {},
             "",
         )
 
-    def _known(self, rows: Sequence[StoredTrigger], conditions: Iterable[str], at: datetime) -> Known:
+    def _known(self, busy: Sequence[tuple[int, Seen]], groups: Sequence[Group], at: datetime) -> Known:
         """As the store reads it for a delivery."""
-        found = {name: self._sessions[name] for name in conditions if name in self._sessions}
-        instances = {row.key: self._instances.get(row.key) or self._closed(row.key) for row in rows}
+        found = [(group, group.session) for group in groups if group.session is not None]
         return Known(
-            sessions=found,
-            instances={key: instance for key, instance in instances.items() if instance is not None},
-            last_passed={item.alert_id: last for item in found.values() if (last := self._last_passed(item, at))},
+            sessions={group.condition: session for group, session in found},
+            instances={seen.key: seen.instance() for _, seen in busy if seen.known},
+            last_passed={item.alert_id: last for _, item in found if (last := self.last_passed(item, at))},
             configs=self._configs,
             notified={self._key: self._notified},
-            attacking={name: set(self._attacking_of(name)) for name in conditions if self._fired_lately(name, at)},
-            flapping={name: self._flapping[name] for name in conditions if name in self._flapping},
+            attacking={
+                group.condition: {seen.key for seen in self.attacking(group)}
+                for group in groups
+                if self.fired_lately(group, at)
+            },
+            flapping={group.condition: group.flapping for group in groups},
         )
 
-    def _take(self, changes: Changes, logged: set[str], at: datetime) -> None:
-        self._flapping.update((condition, state) for condition, (state, _) in changes.flapping.items())
-        for session in changes.sessions.values():
-            self._sessions[session.condition_fingerprint] = session
-            self._fired[session.condition_fingerprint] = session.last_triggered_at
+    def _take(self, changes: Changes, number: int, at: datetime) -> None:
+        """Of the delivery that the trigger with this number is of."""
+        for condition, (state, _) in changes.flapping.items():
+            self.group(condition).flapping = state
         for key, (instance, _) in changes.instances.items():
-            self._keep(key, instance)
-        told = {announcement.session.condition_fingerprint for announcement in changes.announcements}
-        for condition in told:
-            self._tell(condition, at, withdrawn=condition in logged and (condition, at) not in self._past.sent)
+            self.keep(self._seen[key], instance)
+        for session in changes.sessions.values():
+            group = self.group(session.condition_fingerprint)
+            group.session, group.fired = session, session.last_triggered_at
+        for condition in {announcement.session.condition_fingerprint for announcement in changes.announcements}:
+            withdrawn = (condition, at) not in self._past.sent and self._was_told(condition, number)
+            self.tell(self.group(condition), at, withdrawn=withdrawn)
         last = {entry.alert_id: entry.notify for entry in changes.entries if entry.notify}
         for session in changes.sessions.values():
-            self._calm_down(session.condition_fingerprint, last.get(session.alert_id, ""), at)
+            self.calm_down(self.group(session.condition_fingerprint), last.get(session.alert_id, ""), at)
 
     def _new_id(self) -> str:
         return str(next(self._numbers))
 
 
-def _by_condition(rows: Sequence[StoredTrigger]) -> Mapping[str, Sequence[int]]:
-    """The places of each condition's rows in a delivery."""
-    if len(rows) == 1:
-        return {rows[0].condition: (0,)}
-    places: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        places.setdefault(row.condition, []).append(place)
-    return places
-
-
 def _decided(entry: Entry) -> Decided:
     """With the reason where it is not the verdict's."""
-    reason = "" if entry.outcome in _BY_VERDICT else entry.reason
-    return Decided(entry.outcome, entry.alert_id, entry.notify, reason)
+    return Decided(entry.outcome, entry.alert_id, entry.notify, "" if entry.outcome in _BY_VERDICT else entry.reason)
 
 
-_GOES_ON = (Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED)
-_BY_VERDICT = (Outcome.SUPPRESSED, Outcome.CREATED, *_GOES_ON)
+_BY_VERDICT = (Outcome.SUPPRESSED, Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED)

@@ -12,11 +12,12 @@ from threading import Lock
 from typing import Protocol
 
 from webhook.domain.alert import AlertTypeSettings
-from webhook.domain.comparison import Replayed, StoredTrigger
+from webhook.domain.comparison import Replayed
 from webhook.domain.evaluation import MerchantConfig, met_by
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.past import Past, Wanted
 from webhook.domain.replay import replay
+from webhook.domain.triggers import FIRING, Reading, Triggers
 from webhook.ports import HistoryUnavailable, MetricHistory, Series
 
 LONGEST = timedelta(days=30)
@@ -28,11 +29,14 @@ MOST_SECONDS = 20.0
 """A preview takes no longer: it runs beside the deliveries of a process."""
 
 _HISTORY_SECONDS = 8.0  # of these
-_REST_S = 0.0002  # between two pieces of work: a thread that waits would else get its turn after 5 ms each time
+_WORK_S, _REST_S = 0.01, 0.0002  # in turns: others who wait for the interpreter would else be late at every step
 _POINTS = 5000  # of one query to Prometheus, which answers with 11,000 at most
 _FINEST = timedelta(minutes=1)
 _STALE = timedelta(minutes=5)  # as Prometheus itself has it
 _MOST_METRICS = 10
+
+
+_Lacking = tuple[datetime, Reading]
 
 
 class PreviewTooLong(Exception):  # noqa: N818 - an answer to a person
@@ -46,7 +50,7 @@ class PreviewBusy(Exception):  # noqa: N818 - an answer to a person
 class StoredTriggers(Protocol):
     """See `webhook.storage.replaying.StoredPast`."""
 
-    def read(self, wanted: Wanted) -> tuple[Past, list[StoredTrigger]]: ...
+    def read(self, wanted: Wanted) -> tuple[Past, Triggers]: ...
 
 
 @dataclass(slots=True)
@@ -114,24 +118,23 @@ class Previews:
         past, triggers = self._stored.read(wanted)
         replayed = replay(triggers, past, config, self._settings, pause=budget.pause)
         truncated = past.since > wanted.since
-        names = _numeric(config)
-        lacking = [row for row in triggers if not names <= row.metrics.keys() and _undecided(row, config, past.since)]
+        lacking = _undecided(triggers, config, past.since)
         found, told = self._look_up(lacking, config, now, budget)
         undetermined = _undetermined(lacking, config, found, budget.pause)
         return Preview(replayed, past.since, now, truncated, past.left_out, undetermined, told)
 
     def _look_up(
-        self, lacking: Sequence[StoredTrigger], config: MerchantConfig, now: datetime, budget: _Budget
+        self, lacking: Sequence[_Lacking], config: MerchantConfig, now: datetime, budget: _Budget
     ) -> tuple[Mapping[str, Series], Mapping[str, str]]:
         """The metrics that a condition names and a trigger did not carry, as Prometheus has them."""
-        missing = sorted(set().union(*(_numeric(config) - row.metrics.keys() for row in lacking)))
+        missing = sorted(set().union(*(_numeric(config) - reading.metrics.keys() for _, reading in lacking)))
         told: dict[str, str] = {}
         found: dict[str, Series] = {}
         for number, name in enumerate(missing):
             if self._history is None or number >= _MOST_METRICS or budget.spent > _HISTORY_SECONDS:
                 told[name] = "it was not asked for"
                 continue
-            start = lacking[0].at - _STALE
+            start = lacking[0][0] - _STALE
             try:
                 series = self._history.range(name, config.account_id, start, now, max(_FINEST, (now - start) / _POINTS))
             except HistoryUnavailable as error:
@@ -147,6 +150,7 @@ class _Budget:
 
     def __init__(self, seconds: float) -> None:
         self._begun, self._seconds = time.monotonic(), seconds
+        self._rested = self._begun
 
     @property
     def spent(self) -> float:
@@ -156,7 +160,9 @@ class _Budget:
         """Let others have their turn; raise PreviewTooLong."""
         if self.spent > self._seconds:
             raise PreviewTooLong(f"takes longer than {self._seconds:g} s")
-        time.sleep(_REST_S)
+        if time.monotonic() - self._rested > _WORK_S:
+            time.sleep(_REST_S)
+            self._rested = time.monotonic()
 
 
 def _memory(settings: AlertTypeSettings) -> timedelta:
@@ -168,9 +174,18 @@ def _numeric(config: MerchantConfig) -> set[str]:
     return {condition.metric_name for condition in config.conditions if condition.compare is not None}
 
 
-def _undecided(row: StoredTrigger, config: MerchantConfig, since: datetime) -> bool:
-    """Whether a live trigger like it passes because a number is missing."""
-    return row.firing and row.at >= since and met_by(config, row.metrics, row.labels) is None
+def _undecided(triggers: Triggers, config: MerchantConfig, since: datetime) -> list[_Lacking]:
+    """Triggers that pass, as live ones do, because a number is missing."""
+    names = _numeric(config)
+    open_ones = [
+        not names <= reading.metrics.keys() and met_by(config, *reading) is None for reading in triggers.readings
+    ]
+    rows = zip(triggers.at, triggers.kinds, triggers.reading_of, strict=True)
+    return [
+        (at, triggers.readings[place])
+        for at, kind, place in (rows if any(open_ones) else ())
+        if open_ones[place] and kind == FIRING and at >= since
+    ]
 
 
 def _numbers(series: Series) -> Series:
@@ -180,23 +195,23 @@ def _numbers(series: Series) -> Series:
 
 
 def _undetermined(
-    lacking: Sequence[StoredTrigger], config: MerchantConfig, found: Mapping[str, Series], pause: Callable[[], None]
+    lacking: Sequence[_Lacking], config: MerchantConfig, found: Mapping[str, Series], pause: Callable[[], None]
 ) -> Undetermined:
     tally = Undetermined(triggers=len(lacking))
-    for number, row in enumerate(lacking):
+    for number, (at, reading) in enumerate(lacking):
         if number % 1000 == 0:
             pause()
-        met = met_by(config, _completed(row, found), row.labels)
+        met = met_by(config, _completed(at, reading.metrics, found), reading.labels)
         tally.met += met is True
         tally.not_met += met is False
         tally.unknown += met is None
     return tally
 
 
-def _completed(row: StoredTrigger, found: Mapping[str, Series]) -> Mapping[str, float]:
+def _completed(at: datetime, metrics: Mapping[str, float], found: Mapping[str, Series]) -> Mapping[str, float]:
     added = {}
     for name, series in found.items():
-        place = bisect_right(series.times, row.at) - 1
-        if name not in row.metrics and place >= 0 and row.at - series.times[place] <= _STALE:
+        place = bisect_right(series.times, at) - 1
+        if name not in metrics and place >= 0 and at - series.times[place] <= _STALE:
             added[name] = series.values[place]
-    return {**row.metrics, **added} if added else row.metrics
+    return {**metrics, **added}

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotifyReason, Outcome, TriggerStatus
-from webhook.domain.comparison import StoredTrigger
 from webhook.domain.evaluation import Verdict
 from webhook.domain.past import Attack, Past, Wanted, beginnings, known_past
 from webhook.domain.report import SOURCE as REPORTS
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import LONGEST_WINDOW
+from webhook.domain.triggers import FIRING, RESOLVED, SWEPT, Name, Reading, Said, Triggers
 from webhook.storage.database import LONG, Database, allow
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log, notification
 
 _SWEEP = "sweep"
 _FIRING = TriggerStatus.FIRING.value
-_CREATED = Outcome.CREATED.value
-_SEVERITIES = {severity.value: severity for severity in Severity}
 _AT_ONCE = 1000  # rows: between them others get their turn
 
 
@@ -34,19 +34,18 @@ class StoredPast:
 
     database: Database
 
-    def read(self, wanted: Wanted) -> tuple[Past, list[StoredTrigger]]:
+    def read(self, wanted: Wanted) -> tuple[Past, Triggers]:
         """`Past.since` is later than wanted where there are too many triggers."""
         with read_only(self.database) as connection:
             attacks = _attacks(connection, wanted)
             begun = beginnings(attacks, wanted.since, wanted.remembered)
-            begun = {condition: at for condition, at in begun.items() if at >= wanted.earliest}
-            first = min(begun.values(), default=wanted.since)
-            triggers = read_triggers(connection, wanted, first, begun)
+            readable = {condition: at for condition, at in begun.items() if at >= wanted.earliest}
+            triggers = read_triggers(connection, wanted, readable)
             since = wanted.since
             if len(triggers) > wanted.limit:
-                triggers = _whole_deliveries(triggers[-wanted.limit - 1 :])
-                since = max(since, triggers[0].at) if triggers else since
-            created = {(trigger.condition, trigger.at) for trigger in triggers if trigger.outcome == _CREATED}
+                _drop_part(triggers)
+                since = max(since, triggers.at[0]) if triggers.at else since
+            created = _created(triggers)
             past = known_past(attacks, created, since, wanted.remembered)
             return read_past(connection, wanted, attacks, past), triggers
 
@@ -77,9 +76,16 @@ def _attacks(connection: sa.Connection, wanted: Wanted) -> list[Attack]:
     return [Attack(condition, begun, ended, by is not None) for condition, begun, ended, by in rows]
 
 
-def _whole_deliveries(triggers: Sequence[StoredTrigger]) -> list[StoredTrigger]:
-    """Without the first delivery, part of which is missing."""
-    return [trigger for trigger in triggers if trigger.at != triggers[0].at]
+def _drop_part(triggers: Triggers) -> None:
+    """The first delivery, of which not all may have been read."""
+    triggers.drop_first(bisect_right(triggers.at, triggers.at[0]))
+
+
+def _created(triggers: Triggers) -> set[tuple[str, datetime]]:
+    """Conditions and times of triggers that began an alert."""
+    begins = [said.outcome == Outcome.CREATED for said in triggers.said]
+    rows = zip(triggers.at, triggers.name_of, triggers.said_of, strict=True)
+    return {(triggers.names[name].condition, at) for at, name, said in rows if begins[said]}
 
 
 def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attack], past: Past) -> Past:
@@ -144,107 +150,142 @@ def _closed(connection: sa.Connection, wanted: Wanted, past: Past) -> frozenset[
     return frozenset((name, start) for name, start, condition, ended in rows if ended < past.start_of(condition))
 
 
-def read_triggers(
-    connection: sa.Connection, wanted: Wanted, first: datetime, begun: Mapping[str, datetime]
-) -> list[StoredTrigger]:
-    """By time and place in their delivery; before `since` only of conditions in `begun`. One more than the limit."""
-    log, c = alert_trigger_log, alert_trigger_log.c
+def read_triggers(connection: sa.Connection, wanted: Wanted, begun: Mapping[str, datetime]) -> Triggers:
+    """One more than the limit; before `since` only of conditions in `begun`."""
+    c, name = alert_trigger_log.c, connection.dialect.name
+    first = min(begun.values(), default=wanted.since)
     early = sa.and_(c.created_at >= first, c.condition_fingerprint.in_(sorted(begun)))
-    query = (
-        sa.select(*_columns(connection.dialect.name, labels=wanted.labels))
-        .select_from(log)
-        .where(
-            c.account_id == wanted.account_id,
-            c.alert_type == wanted.alert_type,
-            c.created_at >= first,
-            sa.or_(c.created_at >= wanted.since, early) if first < wanted.since else sa.true(),
-            c.outcome != Outcome.REJECTED.value,
-        )
-        .order_by(c.created_at.desc(), c.position.desc())
-        .limit(wanted.limit + 1)
+    ours = (
+        c.account_id == wanted.account_id,
+        c.alert_type == wanted.alert_type,
+        c.created_at >= first,
+        sa.or_(c.created_at >= wanted.since, early) if begun else sa.true(),
+        c.outcome != Outcome.REJECTED.value,
     )
-    found: list[StoredTrigger] = []
-    reader = _Reader(connection.dialect.name, labels=wanted.labels)
-    cursor = connection.execute(query).cursor  # the driver's: a Row for each costs a third of the reading
+    order = (c.created_at.desc(), c.position.desc())
+    query = sa.select(*_cells(name, labels=wanted.labels)).where(*ours).order_by(*order).limit(wanted.limit + 1)
+    columns = _Columns(texts=name == "sqlite")
+    cursor = connection.execute(query).cursor  # the driver's: SQLAlchemy's rows cost as much again
     while rows := cursor.fetchmany(_AT_ONCE):
-        found += reader.read(rows)
+        columns.add(rows)
         wanted.pause()
-    found.reverse()
-    return found
+    reported = columns.reported()
+    verdicts: Iterable[Any] = ()
+    if reported:
+        of_reports = (
+            sa.select(c.verdict)
+            .where(*ours, c.source == REPORTS, c.status == _FIRING)
+            .order_by(*order)
+            .limit(len(reported))
+        )
+        verdicts = connection.scalars(of_reports)
+    return columns.triggers({number: _own(verdict) for number, verdict in zip(reported, verdicts, strict=True)})
 
 
-def _columns(dialect: str, *, labels: bool) -> list[Any]:
+def _cells(dialect: str, *, labels: bool) -> list[Any]:
     """As the driver has them: what SQLAlchemy makes of them costs more than to read them."""
     c = alert_trigger_log.c
-    plain = [
-        c.created_at,
-        c.condition_fingerprint,
-        c.fingerprint,
-        c.starts_at,
-        c.status,
-        c.severity,
-        c.alert_name,
-        c.outcome,
-        c.notify,
-        c.source,
-    ]
-    texts: list[sa.ColumnElement[Any]] = [c.alert_id, c.metrics_data]
-    if labels:
-        texts.append(c.labels)
-    reports = sa.case((c.source == REPORTS, sa.cast(c.verdict, sa.Text)), else_=None)
+    names = (c.fingerprint, c.starts_at, c.condition_fingerprint, c.alert_name)
+    texts: tuple[sa.ColumnElement[Any], ...] = (c.alert_id, c.metrics_data, *((c.labels,) if labels else ()))
     if dialect == "postgresql":
-        texts = [sa.cast(column, sa.Text) for column in texts]
-    return [sa.type_coerce(column, sa.types.NullType()) for column in (*plain, reports, *texts)]
+        texts = tuple(sa.cast(column, sa.Text) for column in texts)
+    cells = (c.created_at, *names, c.status, c.source, c.severity, c.outcome, c.notify, *texts)
+    return [sa.type_coerce(cell, sa.types.NullType()) for cell in cells]
 
 
-class _Reader:
-    """Rows as triggers. What repeats is made once and shared: times, keys, labels."""
+class _Columns:
+    """Cells as columns of `Triggers`, without a step of Python's for each but what is new."""
 
-    def __init__(self, dialect: str, *, labels: bool) -> None:
-        self._times: dict[Any, datetime] = {}
-        self._keys: dict[tuple[str, Any], tuple[str, datetime]] = {}
-        self._labels: dict[str, Mapping[str, str]] = {}
-        self._texts = dialect == "sqlite"
-        self._without_labels = not labels
+    def __init__(self, *, texts: bool) -> None:
+        self._times = _Times(texts=texts)
+        self._names = _Numbered(self._name)
+        self._kinds = _Numbered(_kind)
+        self._said = _Numbered(Said._make)
+        self._readings: dict[Any, int] = {}
+        self._read: list[Reading] = []
+        self._found = Triggers()
+        self._kind_of: list[int] = []
 
-    def read(self, rows: Sequence[Any]) -> list[StoredTrigger]:
-        metrics = json.loads(f"[{','.join([row[12] for row in rows])}]")  # one by one takes three times as long
-        return [self._trigger(row, values) for row, values in zip(rows, metrics, strict=True)]
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        """From the last to the first."""
+        at, *columns = zip(*rows, strict=True)
+        found = self._found
+        found.at.extend(map(self._times.__getitem__, at))
+        found.name_of.extend(map(self._names.__getitem__, zip(*columns[:4], strict=True)))
+        self._kind_of.extend(map(self._kinds.__getitem__, zip(*columns[4:7], strict=True)))
+        found.said_of.extend(map(self._said.__getitem__, zip(*columns[7:9], strict=True)))
+        found.alert_ids.extend(columns[9])
+        readings = list(zip(*columns[10:], strict=True))
+        self._parse([texts for texts in dict.fromkeys(readings) if texts not in self._readings])
+        found.reading_of.extend(map(self._readings.__getitem__, readings))
 
-    def _trigger(self, row: Any, metrics: Mapping[str, float]) -> StoredTrigger:  # noqa: ANN401 - as the driver has it
-        at, start = row[0], row[3]
-        key = self._keys.get((row[2], start))
-        if key is None:
-            key = self._keys[row[2], start] = (row[2], self._time(start))
-        return StoredTrigger(
-            self._times.get(at) or self._time(at),
-            row[1],
-            key,
-            row[4] == _FIRING,
-            _SEVERITIES[row[5]],
-            row[6],
-            metrics,
-            _NO_LABELS if self._without_labels else self._labels_of(row[13]),
-            row[7],
-            row[8],
-            row[11],
-            row[9] == _SWEEP,
-            None if row[10] is None else _own(json.loads(row[10])),
-        )
+    def _name(self, cells: tuple[Any, ...]) -> Name:
+        fingerprint, starts_at, condition, alert_name = cells
+        return Name(condition, (fingerprint, self._times[starts_at]), alert_name)
 
-    def _time(self, value: Any) -> datetime:  # noqa: ANN401 - SQLite gives texts
+    def _parse(self, readings: Sequence[tuple[str, ...]]) -> None:
+        """All in one text: reading them one by one takes three times as long."""
+        if not readings:
+            return
+        start = len(self._read)
+        documents = [json.loads(f"[{','.join(texts)}]") for texts in zip(*readings, strict=True)]
+        self._read += map(Reading, *documents) if len(documents) > 1 else map(_WITHOUT_LABELS, *documents)
+        self._readings.update(zip(readings, range(start, len(self._read)), strict=True))
+
+    def reported(self) -> list[int]:
+        """Places of reports, from the last to the first."""
+        reports = {number for number, (_, _, reported) in enumerate(self._kinds.found) if reported}
+        return [place for place, number in enumerate(self._kind_of) if number in reports] if reports else []
+
+    def triggers(self, own: Mapping[int, Verdict]) -> Triggers:
+        """From the first to the last; `own` by place from the last to the first."""
+        found, last = self._found, len(self._kind_of) - 1
+        kinds, ranks = ([one[place] for one in self._kinds.found] for place in (0, 1))
+        found.kinds = [kinds[number] for number in self._kind_of]
+        found.ranks = [ranks[number] for number in self._kind_of]
+        for column in (found.at, found.name_of, found.kinds, found.ranks, found.reading_of, found.said_of):
+            column.reverse()
+        found.alert_ids.reverse()
+        found.own = {last - place: verdict for place, verdict in own.items()}
+        found.names, found.said, found.readings = self._names.found, self._said.found, self._read
+        return found
+
+
+_WITHOUT_LABELS = partial(Reading, labels={})
+
+
+def _kind(cells: tuple[Any, ...]) -> tuple[int, int, bool]:
+    """The kind, the rank of the severity, and whether it is a report."""
+    status, source, severity = cells
+    kind = FIRING if status == _FIRING else SWEPT if source == _SWEEP else RESOLVED
+    return kind, Severity(severity).rank, source == REPORTS and kind == FIRING
+
+
+class _Times(dict[Any, datetime]):
+    """By what the driver gives, which is a text on SQLite: the same object for the same time."""
+
+    def __init__(self, *, texts: bool) -> None:
+        super().__init__()
+        self._texts = texts
+
+    def __missing__(self, value: Any) -> datetime:  # noqa: ANN401 - see above
         time = datetime.fromisoformat(value).replace(tzinfo=UTC) if self._texts else value.astimezone(UTC)
-        self._times[value] = time
+        self[value] = time
         return time
 
-    def _labels_of(self, text: str) -> Mapping[str, str]:
-        labels = self._labels.get(text)
-        if labels is None:
-            labels = self._labels[text] = json.loads(text)
-        return labels
 
+class _Numbered(dict[Any, int]):
+    """What is found by its number; `found` is what `read` makes of it."""
 
-_NO_LABELS: Mapping[str, str] = {}
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._read = read
+        self.found: list[Any] = []
+
+    def __missing__(self, cells: Any) -> int:  # noqa: ANN401 - as the driver has them
+        number = self[cells] = len(self.found)
+        self.found.append(self._read(cells))
+        return number
 
 
 def _own(verdict: Mapping[str, Any]) -> Verdict:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
-from webhook.domain.comparison import StoredTrigger
 from webhook.domain.evaluation import Condition, MerchantConfig, Verdict
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.past import Past
 from webhook.domain.replay import replay
 from webhook.domain.severity import Severity
+from webhook.domain.triggers import FIRING, RESOLVED, SWEPT, Name, Reading, Said, StoredTrigger, Triggers, triggers_of
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -33,8 +33,8 @@ class Stream:
         self.calm = self.chosen.random()
         self.reports = self.chosen.random() < 0.3
 
-    def triggers(self, deliveries: int) -> list[StoredTrigger]:
-        return [row for _ in range(deliveries) for row in self.delivery()]
+    def triggers(self, deliveries: int) -> Triggers:
+        return triggers_of(row for _ in range(deliveries) for row in self.delivery())
 
     def delivery(self) -> list[StoredTrigger]:
         quiet = self.chosen.random() < 0.02
@@ -65,19 +65,18 @@ class Stream:
     ) -> StoredTrigger:
         own = Verdict(rate > 0.4, "its own") if self.reports and name == "Detected" else None
         outcome, notify = self.chosen.choice([("created", "first"), ("duplicate", ""), ("session_updated", "")])
+        kind = (SWEPT if self.chosen.random() < 0.2 else RESOLVED) if ended else FIRING
         return StoredTrigger(
             self.now,
-            condition,
-            (f"{name}/{condition}", starts_at),
-            not ended,
+            Name(condition, (f"{name}/{condition}", starts_at), name),
+            kind,
             severity,
-            name,
-            {"block_rate": rate} if self.chosen.random() < 0.9 else {},
-            {"region": self.chosen.choice(["AP", "EU"])},
-            "resolved" if ended else outcome,
-            "" if ended else notify,
+            Reading(
+                {"block_rate": rate} if self.chosen.random() < 0.9 else {},
+                {"region": self.chosen.choice(["AP", "EU"])},
+            ),
+            Said("resolved", "") if ended else Said(outcome, notify),
             f"alert-{condition}-{self.now.day}",
-            ended and self.chosen.random() < 0.2,
             own,
         )
 
@@ -91,7 +90,13 @@ class Stream:
         notified = sorted(some_time() for _ in range(self.chosen.randint(0, 6)))
         closed = frozenset({(f"Detected/{CONDITIONS[0]}", START + MINUTE)})
         return Past(
-            START + self.chosen.choice([0, 120]) * MINUTE, closings, {}, notified, closed, {CONDITIONS[1]: START}
+            START + self.chosen.choice([0, 120]) * MINUTE,
+            closings=closings,
+            resent=sorted((some_time(), self.chosen.choice(CONDITIONS)) for _ in range(self.chosen.randint(0, 3))),
+            notified=notified,
+            closed=closed,
+            starts={CONDITIONS[1]: START},
+            compared={CONDITIONS[2]: START + self.chosen.choice([0, 200]) * MINUTE},
         )
 
     def config(self) -> MerchantConfig:
