@@ -65,6 +65,7 @@ class History:
 
     def _report(self) -> None:
         metric = ReportedMetric("block_rate", self.random.uniform(0.2, 0.6), self.random.choice([0.3, 0.4]))
+        self.shop.now += timedelta(seconds=20)  # a delivery of its own
         labels = {"region": self.random.choice(["AP", "EU"])}
         self.intake.take(Report("acc_001", "CARD_TESTING", [metric], labels), None, self.shop.now)
 

@@ -93,27 +93,21 @@ class Comparison:
         self._new: dict[Any, _Trace] = {}
         self._kept: defaultdict[tuple[Kind, Change], list[tuple[int, Decided]]] = defaultdict(list)
         self._outcomes: Counter[tuple[int, Outcome]] = Counter()  # by what was said
+        self._alike: dict[tuple[int, Outcome, Any, Any], int] = {}  # further ones, with both their alerts
         self._counted = [said.counted for said in rows.said]
         self._told = [told_of(said.notify) for said in rows.said]
 
     def add(self, number: int, outcome: Outcome, alert_id: str | None, notify: str = "") -> None:
-        """What was decided of a trigger about which nobody would be told."""
+        """What was decided of a trigger about which nobody would be told; most are like one before."""
         said = self._rows.said_of[number]
-        told, old = self._told[said], self._rows.alert_ids[number] if self._counted[said] else None
-        new = alert_id if outcome in _COUNTED else None
-        if old is new is None and not told:
-            self._outcomes[said, outcome] += 1
+        old = self._rows.alert_ids[number] if self._counted[said] else None
+        like = (said, outcome, old, alert_id if outcome in _COUNTED else None)
+        if like in self._alike:
+            self._alike[like] += 1
             return
-        known = self._old.get(old)
-        if known is not None and not told and new in known.others:
-            other = self._new.get(new)
-            if new is None or (other is not None and old in other.others):
-                self._outcomes[said, outcome] += 1
-                known.counted += 1
-                if other is not None:
-                    other.counted += 1
-                return
         self.add_decided(number, Decided(outcome, alert_id, notify, _REASONS.get(outcome, "")))
+        if not self._told[said]:
+            self._alike[like] = 0
 
     def add_decided(self, number: int, decided: Decided) -> None:
         rows = self._rows
@@ -137,6 +131,11 @@ class Comparison:
     def result(self) -> Replayed:
         result = self._result
         alerts = result.alerts
+        for (said, outcome, old, new), more in self._alike.items():
+            self._outcomes[said, outcome] += more
+            for traces, one in ((self._old, old), (self._new, new)):
+                if one is not None:
+                    traces[one].counted += more
         for (said, outcome), number in self._outcomes.items():
             result.outcomes[self._rows.said[said].outcome, str(outcome)] += number
         result.triggers = result.outcomes.total()

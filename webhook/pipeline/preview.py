@@ -29,7 +29,7 @@ MOST_SECONDS = 20.0
 """A preview takes no longer: it runs beside the deliveries of a process."""
 
 _HISTORY_SECONDS = 8.0  # of these
-_WORK_S, _REST_S = 0.01, 0.0002  # in turns: others who wait for the interpreter would else be late at every step
+_WORK_S, _REST_S = 0.02, 0.0002  # in turns: others who wait for the interpreter would else be late at every step
 _POINTS = 5000  # of one query to Prometheus, which answers with 11,000 at most
 _FINEST = timedelta(minutes=1)
 _STALE = timedelta(minutes=5)  # as Prometheus itself has it
