@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,12 @@ from webhook.domain.report import SOURCE as REPORTS
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import LONGEST_WINDOW
 from webhook.domain.triggers import FIRING, RESOLVED, SWEPT, Name, Reading, Said, Triggers
-from webhook.storage.database import LONG, Database, allow
+from webhook.storage.database import Database, allow
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log, notification
 
 _SWEEP = "sweep"
 _FIRING = TriggerStatus.FIRING.value
+_LONGEST = timedelta(seconds=20)  # for a statement: somebody waits
 _AT_ONCE = 1000  # rows: between them others get their turn
 
 
@@ -56,7 +57,7 @@ def read_only(database: Database) -> Iterator[sa.Connection]:
     with database.read() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-            allow(connection, LONG)
+            allow(connection, _LONGEST)
         yield connection
 
 
