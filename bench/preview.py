@@ -61,7 +61,7 @@ REGIONS = [f"region-{number}" for number in range(12)]
 RULES = (("CardTestingDetected", "P3"), ("CardTestingSevere", "P2"), ("CardTestingCritical", "P1"))
 SETTINGS = IngestSettings(types=AlertTypes(AlertTypeSettings(fingerprint_fields=("region",))))
 _REPEAT = timedelta(minutes=5)
-_LIMITS = {"frequency_control": {"max_alerts_per_hour": 20, "max_alerts_per_day": 100}}
+_LIMITS = {"frequency_control": {"max_alerts_per_hour": 100, "max_alerts_per_day": 1000}}
 
 _RATES = (Condition("block_rate", ">", 0.3), Condition("failed_auth_rate", ">=", 0.2), Condition("total", ">", 50))
 _TEXTS = (Condition("region", "in", REGIONS[:9]), Condition("merchant_name", "regex", "^Kahn.*Co$"))
@@ -137,7 +137,7 @@ def _a_day(database: Database, start: datetime) -> int:
         at += _REPEAT
         delivered = attacks.delivery(at, over=at >= end)
         for late in (timedelta(0), timedelta(seconds=20)):  # the second Alertmanager
-            sweep.run_once(at + late - timedelta(seconds=1))
+            sweep.run_once(at + late)
             stored += len(ingest(store, parse_payload({"alerts": delivered}), SETTINGS, at + late).entries)
     sweep.run_once(at + timedelta(minutes=20))
     return stored

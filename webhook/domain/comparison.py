@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 from webhook.domain.alert import Outcome
@@ -24,15 +22,6 @@ EXAMPLES = 5
 _COUNTED = frozenset((Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED))
 _JUDGED = _COUNTED | {Outcome.SUPPRESSED}
 _REASONS = {Outcome.DUPLICATE: WITHIN_INTERVAL, Outcome.STALE: CLOSED_BY_PERSON}
-
-
-class Decided(NamedTuple):
-    """What a fold says of one trigger; the reason is "" where it is the verdict's."""
-
-    outcome: Outcome
-    alert_id: Any
-    notify: str = ""
-    reason: str = ""
 
 
 class Example(NamedTuple):
@@ -58,6 +47,17 @@ class Tally:
     vanish: int = 0
     change: int = 0
 
+    def count(self, old: object, new: object) -> Change | None:
+        """One that either side may have; what is different about it."""
+        self.stored += bool(old)
+        self.proposed += bool(new)
+        if old == new:
+            self.unchanged += 1
+            return None
+        change: Change = "change" if old and new else "vanish" if old else "appear"
+        setattr(self, change, getattr(self, change) + 1)
+        return change
+
 
 @dataclass(slots=True)
 class Replayed:
@@ -71,132 +71,149 @@ class Replayed:
 
 
 @dataclass(slots=True)
+class Decisions:
+    """What a fold says of each trigger, by its place; an outcome is None where it is not compared.
+
+    `alert_ids` are there where it was counted. `told`: of what people are told. `reasons` are those that are neither
+    the verdict's nor the only one of their outcome.
+    """
+
+    outcomes: list[Outcome | None]
+    alert_ids: list[str | None]
+    notify: list[str]
+    told: list[int] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, number: int) -> Decisions:
+        return cls([None] * number, [None] * number, [""] * number)
+
+
+def compare(rows: Triggers, decisions: Decisions, judge: Callable[[int], Verdict]) -> Replayed:
+    """Trigger by trigger, then alert by alert; `judge` tells the verdict of a trigger, for the examples."""
+    return _Comparison(rows, decisions, judge).result()
+
+
+@dataclass(slots=True)
 class _Trace:
-    """One alert on one side: its first trigger, and what the other side calls its triggers."""
+    """One alert on one side: what the other side calls its triggers, and its messages."""
 
-    number: int
-    decided: Decided
     counted: int = 0
+    others: set[Any] = field(default_factory=set)
     messages: list[tuple[datetime, str]] = field(default_factory=list)
-    others: dict[Any, None] = field(default_factory=dict)  # a set in order
 
 
-class Comparison:
-    """Trigger by trigger, then alert by alert: two are one alert where they have a trigger in common."""
+class _Comparison:
+    """Two alerts are one where they have a trigger in common."""
 
-    def __init__(self, rows: Triggers, judge: Callable[[int], Verdict]) -> None:
-        """`judge` tells the verdict of a trigger, for the examples."""
-        self._rows = rows
-        self._judge = judge
+    def __init__(self, rows: Triggers, decisions: Decisions, judge: Callable[[int], Verdict]) -> None:
+        self._rows, self._decisions, self._judge = rows, decisions, judge
         self._result = Replayed()
-        self._old: dict[Any, _Trace] = {}
-        self._new: dict[Any, _Trace] = {}
-        self._kept: defaultdict[tuple[Kind, Change], list[tuple[int, Decided]]] = defaultdict(list)
-        self._outcomes: Counter[tuple[int, Outcome]] = Counter()  # by what was said
-        self._alike: dict[tuple[int, Outcome, Any, Any], int] = {}  # further ones, with both their alerts
-        self._counted = [said.counted for said in rows.said]
-        self._told = [told_of(said.notify) for said in rows.said]
-
-    def add(self, number: int, outcome: Outcome, alert_id: str | None, notify: str = "") -> None:
-        """What was decided of a trigger about which nobody would be told; most are like one before."""
-        said = self._rows.said_of[number]
-        old = self._rows.alert_ids[number] if self._counted[said] else None
-        like = (said, outcome, old, alert_id if outcome in _COUNTED else None)
-        if like in self._alike:
-            self._alike[like] += 1
-            return
-        self.add_decided(number, Decided(outcome, alert_id, notify, _REASONS.get(outcome, "")))
-        if not self._told[said]:
-            self._alike[like] = 0
-
-    def add_decided(self, number: int, decided: Decided) -> None:
-        rows = self._rows
-        said_of = rows.said_of[number]
-        self._outcomes[said_of, decided.outcome] += 1
-        old_told, new_told = self._told[said_of], told_of(decided.notify)
-        if old_told or new_told:
-            change = _count(self._result.messages, old_told, new_told)
-            if change is not None:
-                self._keep("message", change, number, decided)
-        old = rows.alert_ids[number] if self._counted[said_of] else None
-        new = decided.alert_id if decided.outcome in _COUNTED else None
-        for traces, one, other, told in ((self._old, old, new, old_told), (self._new, new, old, new_told)):
-            if one is not None:
-                trace = traces.get(one) or traces.setdefault(one, _Trace(number, decided))
-                trace.counted += 1
-                trace.others[other] = None
-                if told:
-                    trace.messages.append((rows.at[number], told))
+        self._old: defaultdict[Any, _Trace] = defaultdict(_Trace)
+        self._new: defaultdict[Any, _Trace] = defaultdict(_Trace)
+        self._found: defaultdict[tuple[Kind, Change], list[int]] = defaultdict(list)
 
     def result(self) -> Replayed:
-        result = self._result
-        alerts = result.alerts
-        for (said, outcome, old, new), more in self._alike.items():
-            self._outcomes[said, outcome] += more
-            for traces, one in ((self._old, old), (self._new, new)):
-                if one is not None:
-                    traces[one].counted += more
-        for (said, outcome), number in self._outcomes.items():
-            result.outcomes[self._rows.said[said].outcome, str(outcome)] += number
-        result.triggers = result.outcomes.total()
-        alerts.stored, alerts.proposed = len(self._old), len(self._new)
-        for trace in self._old.values():
-            self._compare(trace)
-        for trace in self._new.values():
-            if not any(other is not None for other in trace.others):
-                alerts.appear += 1
-                self._keep("alert", "appear", trace.number, trace.decided)
-        result.examples = [
-            self._example(kind, change, *one) for (kind, change), kept in self._kept.items() for one in kept
+        self._count_triggers()
+        self._count_messages()
+        self._count_alerts()
+        examples = [
+            self._example(kind, change, number)
+            for (kind, change), numbers in self._found.items()
+            for number in sorted(numbers)[:EXAMPLES]
         ]
-        result.examples.sort(key=lambda example: (example.kind, example.at, example.change))
-        return result
+        self._result.examples = sorted(examples, key=lambda example: (example.kind, example.at, example.change))
+        return self._result
 
-    def _compare(self, old: _Trace) -> None:
+    def _count_triggers(self) -> None:
+        """Nearly all are like others: their outcomes and alerts on both sides."""
+        rows, decisions, result = self._rows, self._decisions, self._result
+        for (said, outcome, old_id, new_id), number in Counter(
+            zip(rows.said_of, decisions.outcomes, rows.alert_ids, decisions.alert_ids, strict=True)
+        ).items():
+            if outcome is None:
+                continue
+            result.triggers += number
+            result.outcomes[rows.said[said].outcome, str(outcome)] += number
+            old = old_id if rows.said[said].counted else None
+            new = new_id if outcome in _COUNTED else None
+            for traces, one, other in ((self._old, old, new), (self._new, new, old)):
+                if one is not None:
+                    trace = traces[one]
+                    trace.counted += number
+                    trace.others.add(other)
+
+    def _count_messages(self) -> None:
+        rows, decisions = self._rows, self._decisions
+        told = [told_of(said.notify) for said in rows.said]
+        logged = (number for number, said in enumerate(rows.said_of) if told[said])
+        for number in sorted({*logged, *decisions.told}):
+            outcome = decisions.outcomes[number]
+            if outcome is None:
+                continue
+            old, new = told[rows.said_of[number]], told_of(decisions.notify[number])
+            self._find("message", self._result.messages.count(old, new), number)
+            if old and rows.said[rows.said_of[number]].counted:
+                self._old[rows.alert_ids[number]].messages.append((rows.at[number], old))
+            if new:
+                self._new[decisions.alert_ids[number]].messages.append((rows.at[number], new))
+
+    def _count_alerts(self) -> None:
+        rows, decisions, alerts = self._rows, self._decisions, self._result.alerts
+        alerts.stored, alerts.proposed = len(self._old), len(self._new)
+        counted = [said.counted for said in rows.said]
+        compared = zip(rows.said_of, decisions.outcomes, strict=True)
+        logged = [n for n, (said, outcome) in enumerate(compared) if counted[said] and outcome is not None]
+        for alert_id, number in _firsts(rows.alert_ids, logged).items():
+            self._compare(self._old[alert_id], number)
+        fresh = {alert_id for alert_id, trace in self._new.items() if trace.others == {None}}
+        made = [n for n, alert_id in enumerate(decisions.alert_ids) if alert_id in fresh] if fresh else []
+        for number in _firsts(decisions.alert_ids, made).values():
+            alerts.appear += 1
+            self._find("alert", "appear", number)
+
+    def _compare(self, old: _Trace, number: int) -> None:
         alerts = self._result.alerts
-        others = [other for other in old.others if other is not None]
+        others = old.others - {None}
         if not others:
             alerts.vanish += 1
-            self._keep("alert", "vanish", old.number, old.decided)
-        elif len(others) == 1 and self._same(old, self._new[others[0]]):
+            self._find("alert", "vanish", number)
+        elif len(others) == len(old.others) == 1 and self._same(old, self._new[min(others)], number):
             alerts.unchanged += 1
         else:
             alerts.change += 1
-            self._keep("alert", "change", old.number, old.decided)
+            self._find("alert", "change", number)
 
-    def _same(self, old: _Trace, new: _Trace) -> bool:
-        opened = self._rows.said[self._rows.said_of[old.number]].outcome == Outcome.CREATED
-        same = None not in old.others and old.counted == new.counted and old.messages == new.messages
-        return same and opened == (new.decided.outcome is Outcome.CREATED)
+    def _same(self, old: _Trace, new: _Trace, number: int) -> bool:
+        """Where all triggers of one are of the other, both have the same first one."""
+        opened = self._rows.said[self._rows.said_of[number]].outcome == Outcome.CREATED
+        same = old.counted == new.counted and old.messages == new.messages
+        return same and opened == (self._decisions.outcomes[number] is Outcome.CREATED)
 
-    def _keep(self, kind: Kind, change: Change, number: int, decided: Decided) -> None:
-        """The first ones of each kind of change."""
-        kept = self._kept[kind, change]
-        insort(kept, (number, decided), key=itemgetter(0))
-        del kept[EXAMPLES:]
+    def _find(self, kind: Kind, change: Change | None, number: int) -> None:
+        if change is not None:
+            self._found[kind, change].append(number)
 
-    def _example(self, kind: Kind, change: Change, number: int, decided: Decided) -> Example:
+    def _example(self, kind: Kind, change: Change, number: int) -> Example:
         row = self._rows.row(number)
-        old, new = _words(*row.said), _words(str(decided.outcome), decided.notify)
-        return Example(kind, change, row.at, row.name.alert_name, old, new, self._why(number, decided))
+        new = _words(str(self._decisions.outcomes[number]), self._decisions.notify[number])
+        return Example(kind, change, row.at, row.name.alert_name, _words(*row.said), new, self._why(number))
 
-    def _why(self, number: int, decided: Decided) -> str:
+    def _why(self, number: int) -> str:
         """Why the proposed configuration decides so: the verdict, and where it passes, what held a message back."""
-        if decided.reason or decided.outcome not in _JUDGED:
-            return decided.reason
+        outcome, notify = self._decisions.outcomes[number], self._decisions.notify[number]
+        if outcome not in _JUDGED:
+            return self._decisions.reasons.get(number, _REASONS.get(outcome, "") if outcome else "")
         verdict = self._judge(number)
-        return f"{verdict.reason}; {decided.notify}" if verdict.passed and decided.notify else verdict.reason
+        return f"{verdict.reason}; {notify}" if verdict.passed and notify else verdict.reason
 
 
-def _count(tally: Tally, old: str, new: str) -> Change | None:
-    tally.stored += bool(old)
-    tally.proposed += bool(new)
-    if old == new:
-        tally.unchanged += 1
-        return None
-    change: Change = "change" if old and new else "vanish" if old else "appear"
-    setattr(tally, change, getattr(tally, change) + 1)
-    return change
+def _firsts(alert_ids: Sequence[Any], numbers: Sequence[int]) -> dict[Any, int]:
+    """By alert the first of these triggers."""
+    firsts: dict[Any, int] = {}
+    for number in numbers:
+        firsts.setdefault(alert_ids[number], number)
+    return firsts
 
 
 def told_of(notify: str) -> str:

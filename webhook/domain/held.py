@@ -33,8 +33,8 @@ _LONG_AGO = datetime.min.replace(tzinfo=FOREVER.tzinfo)
 class Group:
     """One condition. Before `wake` time makes nothing of it; `fired`: when it last did.
 
-    `woken`: when time was last looked at. `busy` is the time of a delivery that holds more of it than what is known.
-    It is replayed from `starts` and compared from `since` on.
+    `woken`: when time was last looked at; `told`: when a delivery last told people. `busy` is the time of a delivery
+    that holds more of it than what is known. It is replayed from `starts` and compared from `since` on.
     """
 
     condition: str
@@ -48,6 +48,7 @@ class Group:
     wake: datetime = FOREVER
     changes: datetime = FOREVER  # when it may rise or calm down, apart from the session's end
     woken: datetime | None = None
+    told: datetime | None = None
     busy: datetime | None = None
 
 
@@ -229,8 +230,9 @@ class Held:
 
     def tell(self, group: Group, at: datetime, *, withdrawn: bool = False) -> None:
         """Counted once a delivery and alert, as the store does; what a person's closing took back is not."""
-        if not withdrawn:
+        if not withdrawn and group.told is not at:
             self._note(at)
+        group.told = at
         sent = self._past.sent.get((group.condition, at))
         if sent is not None and group.session is not None:
             group.session = replace(group.session, last_notified_at=sent)

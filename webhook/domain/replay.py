@@ -17,13 +17,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from webhook.domain import session as sessions
-from webhook.domain.alert import Outcome, Trigger, TriggerStatus, Withheld
-from webhook.domain.comparison import Comparison, Decided, Replayed, told_of
+from webhook.domain.alert import NotifyReason, Outcome, Trigger, TriggerStatus, Withheld
+from webhook.domain.comparison import Decisions, Replayed, compare, told_of
 from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
 from webhook.domain.flapping import holds_back
 from webhook.domain.held import Group, Held, Seen
-from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide, judge
-from webhook.domain.lull import FOREVER, Lull
+from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, channels_of, decide, judge
+from webhook.domain.lull import FOREVER
 from webhook.domain.past import Past
 from webhook.domain.report import start_of
 from webhook.domain.throttle import decide_notification
@@ -50,7 +50,7 @@ def replay(
     """
     fold = _Fold(triggers, past, config, settings)
     fold.run(pause, short=short)
-    return fold.comparison.result()
+    return compare(triggers, fold.decisions, fold.judge)
 
 
 class _Fold(Held):
@@ -58,7 +58,7 @@ class _Fold(Held):
 
     def __init__(self, rows: Triggers, past: Past, config: MerchantConfig, settings: IngestSettings) -> None:
         super().__init__(past, config, settings.types[config.alert_type])
-        self.comparison = Comparison(rows, self.judge)
+        self.decisions = Decisions.of(len(rows))
         self._rows = rows
         self._config = config
         self._key = (config.account_id, config.alert_type)
@@ -67,6 +67,9 @@ class _Fold(Held):
         self._ask_reports = self._by_own and bool(rows.own)
         self._settings = settings
         self._numbers = count(1)
+        self._channels = channels_of(config, settings.channels)
+        self._unheard_of: datetime | None = None  # a delivery of which something is left to `decide`
+        self._again = self._silent = FOREVER  # when what comes now counts again, and when its session ends
         self._named = [self.seen(name.key, name.condition) for name in rows.names]
         self._verdicts: list[bool | None] = [None] * len(rows.readings)
         self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
@@ -74,10 +77,12 @@ class _Fold(Held):
     def run(self, pause: Callable[[], None], *, short: bool) -> None:
         rows, named, own = self._rows, self._named, self._rows.own
         now, following, busy = FOREVER, _LONG_AGO, list[tuple[int, Seen]]()
+        interval, timeout = self._type.occurrence_interval, self._type.session_timeout
         for number, (at, name, kind) in enumerate(zip(rows.at, rows.name_of, rows.kinds, strict=True)):
             if at is not now:
                 self._decide(busy, now)
                 busy, now = [], at
+                self._again, self._silent = at + interval, at + timeout
                 if at > following:
                     following = min(self.wait_until(at), at + _PAUSE)
                     pause()
@@ -90,7 +95,7 @@ class _Fold(Held):
             if at >= group.wake and group.woken is not at:
                 self.pass_time(group, at)
             if group.busy is at or not short or not self._move(number, seen, kind, at):
-                group.busy = at
+                group.busy = self._unheard_of = at
                 busy.append((number, seen))
         self._decide(busy, now)
 
@@ -113,7 +118,7 @@ class _Fold(Held):
         if not seen.plain:
             self._list(seen)
         if at >= seen.group.since:
-            self.comparison.add(number, outcome, seen.alert_id)
+            self.decisions.outcomes[number] = outcome
         return True
 
     @staticmethod
@@ -126,7 +131,7 @@ class _Fold(Held):
         self.list_seen(seen, firing=True)
 
     def _count(self, number: int, seen: Seen, at: datetime) -> bool:
-        """One more occurrence, about which nobody is told."""
+        """One more occurrence of what is going on."""
         group = seen.group
         lull = group.lull
         attacks = seen.plain and seen.attacking
@@ -135,31 +140,34 @@ class _Fold(Held):
         if lull is not None and self._rows.ranks[number] <= lull.rank and lull.holds(at, self._type):
             lull.more += 1
             lull.last = at
+            outcome, alert_id, notify = lull.outcome, lull.alert_id, lull.notify
         else:
-            lull = self._join(number, group, at)
-            if lull is None:
+            joined = self._join(number, group, at)
+            if joined is None:
                 return False
+            outcome, alert_id, notify = joined
         seen.heard = seen.passed = seen.counted = at
-        seen.again = at + self._type.occurrence_interval
-        if seen.alert_id != lull.alert_id:
-            self.move(seen, lull.alert_id)
+        seen.again = self._again
+        if seen.alert_id != alert_id:
+            self.move(seen, alert_id)
         if not seen.plain:
             self._list(seen)
         group.fired = at
-        if lull.outcome is Outcome.SESSION_UPDATED:
-            group.wake = min(at + self._type.session_timeout, group.changes)
+        if outcome is Outcome.SESSION_UPDATED:
+            group.wake = min(group.changes, self._silent)
         if at >= group.since:
-            self.comparison.add(number, lull.outcome, lull.alert_id, lull.notify)
+            made = self.decisions
+            made.outcomes[number], made.alert_ids[number], made.notify[number] = outcome, alert_id, notify
         return True
 
-    def _join(self, number: int, group: Group, at: datetime) -> Lull | None:
-        """The lull after this occurrence; None where people are told of it, or it may begin an alert."""
+    def _join(self, number: int, group: Group, at: datetime) -> tuple[Outcome, str, str] | None:
+        """One more occurrence of what is going on, as `_Ledger` counts it; None where it may be more than that."""
         self.settle_up(group)
         before = group.session
         if before is None or not sessions.is_recent(before, self._type, at):
             return None
-        outcome = sessions.place(before, None, self._type, at)
-        after = sessions.joined(before, SEVERITIES[self._rows.ranks[number]], outcome, self._type, at)
+        severity = SEVERITIES[self._rows.ranks[number]]
+        after = sessions.joined(before, severity, Outcome.SESSION_UPDATED, self._type, at)
         why = decide_notification(
             before,
             after,
@@ -169,11 +177,27 @@ class _Fold(Held):
             flapping=holds_back(group.flapping, self._type, at),
             flapping_told=group.flapping.told_at is not None,
         )
-        if not isinstance(why, Withheld):
+        if isinstance(why, Withheld):
+            group.session = after
+            self.calm_down(group, f"withheld:{why}", at)
+            return Outcome.SESSION_UPDATED, after.alert_id, f"withheld:{why}"
+        if why is NotifyReason.FLAPPING or not self._tells(number, group, at):
             return None
-        group.session = after
-        self.calm_down(group, f"withheld:{why}", at)
-        return group.lull
+        group.session, group.lull = sessions.told(after, at), None
+        self.tell(group, at)
+        self.set_wake(group, at)
+        self.decisions.told.append(number)
+        return Outcome.SESSION_UPDATED, after.alert_id, str(why)
+
+    def _tells(self, number: int, group: Group, at: datetime) -> bool:
+        """Whether a message has its place whatever else the delivery holds, and time did before it."""
+        if self._unheard_of is at or not self._channels:
+            return False
+        names = self._rows.name_of
+        others = (self._named[names[place]].group for place in self._delivery(number))
+        if any(at >= other.wake and other.woken is not at for other in others):
+            return False
+        return (group.condition, at) in self._past.sent or not self._was_told(group.condition, number)
 
     def _end(self, number: int, seen: Seen, kind: int, at: datetime) -> bool:
         if not seen.known:
@@ -182,7 +206,7 @@ class _Fold(Held):
             seen.status, seen.resolved = _RESOLVED, seen.heard if kind == SWEPT else at
         self.list_seen(seen, firing=False)
         if at >= seen.group.since:
-            self.comparison.add(number, Outcome.RESOLVED, seen.alert_id)
+            self.decisions.outcomes[number] = Outcome.RESOLVED
         return True
 
     def _is_stale(self, number: int, seen: Seen, at: datetime) -> bool:
@@ -190,7 +214,7 @@ class _Fold(Held):
         if number in self._rows.own:
             return False
         if at >= seen.group.since:
-            self.comparison.add(number, Outcome.STALE, seen.alert_id)
+            self.decisions.outcomes[number] = Outcome.STALE
         return True
 
     def judge(self, number: int) -> Verdict:
@@ -243,14 +267,28 @@ class _Fold(Held):
             self.set_wake(group, at)
         for (number, seen), entry in zip(busy, changes.entries, strict=True):
             if at >= seen.group.since:
-                self.comparison.add_decided(number, _decided(entry))
+                self._note_entry(number, entry)
+
+    def _note_entry(self, number: int, entry: Entry) -> None:
+        made = self.decisions
+        made.outcomes[number], made.notify[number] = entry.outcome, entry.notify
+        if entry.outcome in _COUNTED:
+            made.alert_ids[number] = entry.alert_id
+        elif entry.outcome is not Outcome.SUPPRESSED:
+            made.reasons[number] = entry.reason
+        if told_of(entry.notify):
+            made.told.append(number)
 
     def _was_told(self, condition: str, number: int) -> bool:
         """Whether the log says so of the delivery that this trigger is of."""
         rows = self._rows
-        at = rows.at[number]
-        delivery = map(rows.row, range(bisect_left(rows.at, at), bisect_right(rows.at, at)))
+        delivery = map(rows.row, self._delivery(number))
         return any(told_of(row.said.notify) for row in delivery if row.name.condition == condition)
+
+    def _delivery(self, number: int) -> range:
+        """The places of the triggers that came with this one."""
+        at = self._rows.at
+        return range(bisect_left(at, at[number]), bisect_right(at, at[number]))
 
     def _trigger(self, number: int, seen: Seen) -> Trigger:
         row = self._rows.row(number)
@@ -264,10 +302,10 @@ class _Fold(Held):
             row.severity,
             self._key[0],
             "",
-            row.reading.metrics,
+            row.reading[0],
             {},
             "",
-            row.reading.labels,
+            row.reading[1],
             {},
             "",
         )
@@ -309,9 +347,4 @@ class _Fold(Held):
         return str(next(self._numbers))
 
 
-def _decided(entry: Entry) -> Decided:
-    """With the reason where it is not the verdict's."""
-    return Decided(entry.outcome, entry.alert_id, entry.notify, "" if entry.outcome in _BY_VERDICT else entry.reason)
-
-
-_BY_VERDICT = (Outcome.SUPPRESSED, Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED)
+_COUNTED = (Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED)

@@ -28,11 +28,8 @@ class Name(NamedTuple):
     alert_name: str
 
 
-class Reading(NamedTuple):
-    """What conditions are judged by."""
-
-    metrics: Mapping[str, float]
-    labels: Mapping[str, str]
+Reading = tuple[Mapping[str, float], Mapping[str, str]]
+"""What conditions are judged by: metrics and labels."""
 
 
 class Said(NamedTuple):

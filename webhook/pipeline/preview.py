@@ -127,7 +127,7 @@ class Previews:
         self, lacking: Sequence[_Lacking], config: MerchantConfig, now: datetime, budget: _Budget
     ) -> tuple[Mapping[str, Series], Mapping[str, str]]:
         """The metrics that a condition names and a trigger did not carry, as Prometheus has them."""
-        missing = sorted(set().union(*(_numeric(config) - reading.metrics.keys() for _, reading in lacking)))
+        missing = sorted(set().union(*(_numeric(config) - metrics.keys() for _, (metrics, _) in lacking)))
         told: dict[str, str] = {}
         found: dict[str, Series] = {}
         for number, name in enumerate(missing):
@@ -178,7 +178,7 @@ def _undecided(triggers: Triggers, config: MerchantConfig, since: datetime) -> l
     """Triggers that pass, as live ones do, because a number is missing."""
     names = _numeric(config)
     open_ones = [
-        not names <= reading.metrics.keys() and met_by(config, *reading) is None for reading in triggers.readings
+        not names <= metrics.keys() and met_by(config, metrics, labels) is None for metrics, labels in triggers.readings
     ]
     rows = zip(triggers.at, triggers.kinds, triggers.reading_of, strict=True)
     return [
@@ -198,10 +198,10 @@ def _undetermined(
     lacking: Sequence[_Lacking], config: MerchantConfig, found: Mapping[str, Series], pause: Callable[[], None]
 ) -> Undetermined:
     tally = Undetermined(triggers=len(lacking))
-    for number, (at, reading) in enumerate(lacking):
+    for number, (at, (metrics, labels)) in enumerate(lacking):
         if number % 1000 == 0:
             pause()
-        met = met_by(config, _completed(at, reading.metrics, found), reading.labels)
+        met = met_by(config, _completed(at, metrics, found), labels)
         tally.met += met is True
         tally.not_met += met is False
         tally.unknown += met is None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from itertools import compress, repeat
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,8 +85,10 @@ def _drop_part(triggers: Triggers) -> None:
 def _created(triggers: Triggers) -> set[tuple[str, datetime]]:
     """Conditions and times of triggers that began an alert."""
     begins = [said.outcome == Outcome.CREATED for said in triggers.said]
-    rows = zip(triggers.at, triggers.name_of, triggers.said_of, strict=True)
-    return {(triggers.names[name].condition, at) for at, name, said in rows if begins[said]}
+    rows = zip(triggers.at, triggers.name_of, strict=True)
+    return {
+        (triggers.names[name].condition, at) for at, name in compress(rows, map(begins.__getitem__, triggers.said_of))
+    }
 
 
 def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attack], past: Past) -> Past:
@@ -230,7 +232,7 @@ class _Columns:
             return
         start = len(self._read)
         documents = [json.loads(f"[{','.join(texts)}]") for texts in zip(*readings, strict=True)]
-        self._read += map(Reading, *documents) if len(documents) > 1 else map(_WITHOUT_LABELS, *documents)
+        self._read += zip(*documents, *([repeat(_NO_LABELS)] if len(documents) == 1 else []))  # noqa: B905 - endless
         self._readings.update(zip(readings, range(start, len(self._read)), strict=True))
 
     def reported(self) -> list[int]:
@@ -252,7 +254,7 @@ class _Columns:
         return found
 
 
-_WITHOUT_LABELS = partial(Reading, labels={})
+_NO_LABELS: Mapping[str, str] = {}
 
 
 def _kind(cells: tuple[Any, ...]) -> tuple[int, int, bool]:

@@ -14,7 +14,7 @@ from webhook.domain.ledger import IngestSettings
 from webhook.domain.past import Past
 from webhook.domain.replay import replay
 from webhook.domain.severity import Severity
-from webhook.domain.triggers import FIRING, RESOLVED, SWEPT, Name, Reading, Said, StoredTrigger, Triggers, triggers_of
+from webhook.domain.triggers import FIRING, RESOLVED, SWEPT, Name, Said, StoredTrigger, Triggers, triggers_of
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -71,7 +71,7 @@ class Stream:
             Name(condition, (f"{name}/{condition}", starts_at), name),
             kind,
             severity,
-            Reading(
+            (
                 {"block_rate": rate} if self.chosen.random() < 0.9 else {},
                 {"region": self.chosen.choice(["AP", "EU"])},
             ),
