@@ -243,7 +243,7 @@ def _spread(ratios: Sequence[float]) -> str:
 @click.option("--python", type=click.Path(path_type=Path, exists=True), default=sys.executable, help="That runs ours.")
 def main(rows: Sequence[int], rounds: int, starts: int, program: Path, python: Path) -> None:
     """Measure the exporter beside its peers; exit code 1 when a goal is short."""
-    subjects = (sentinel(python), SQL_EXPORTER, query_exporter(program))
+    subjects = (sentinel(python.absolute()), SQL_EXPORTER, query_exporter(program.absolute()))
     results = []
     with servers.postgresql() as server:
         with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:

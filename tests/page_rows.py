@@ -25,6 +25,7 @@ from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.records import AlertRecord
 from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_trigger_log, notification
 from webhook.web.api import Api
+from webhook.web.config_api import ConfigSite
 from webhook.web.doors import DoorSettings, open_doors
 from webhook.web.openapi import application
 from webhook.web.pages import register_pages
@@ -105,13 +106,14 @@ def make_app(
     *,
     token: str = TOKEN,
     secret_key: str | bytes | None = None,
+    config: ConfigSite | None = None,
 ) -> tuple[Flask, NotedActions]:
     app, actions = application(), NotedActions(database)
     app.secret_key = secret_key
     clock = clock or Clock()
     doors = open_doors(app, DoorSettings(token), database, clock)
     site = Api(database, clock, actions, DeadLetters(database, CHANNELS), charts, AlertTypes())
-    app.extensions["sentinel_broadcaster"] = register_pages(app, site, doors)
+    app.extensions["sentinel_broadcaster"] = register_pages(app, site, doors, config)
     return app, actions
 
 

@@ -43,12 +43,13 @@ from webhook.web.contracts import ImageFormat, Theme
 from webhook.web.doors import Doors, DoorSettings, open_doors
 from webhook.web.ingest_door import IngestDoor, IngestSecrets
 from webhook.web.metrics_api import reports_blueprint
-from webhook.web.openapi import application
+from webhook.web.openapi import application, describe
 from webhook.web.pages import register_pages
 from webhook.web.people import OidcSettings
 from webhook.web.previewing import preview_answer
 from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
+from webhook.web.receiver_document import receiver_document
 from webhook.web.scraping import refused
 from webhook.web.tracing import trace_requests
 
@@ -81,6 +82,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     )
     intake = ReportIntake(store, ReportRuns(database), settings.ingest, ingest_metrics, clock)
     app.register_api(reports_blueprint(intake, KnownTypes(database), ingest_door))
+    describe(app, receiver_document())
     _register_health(app, database)
     _register_metrics(app, registry, _text(settings.metrics_token) or "")
     _register_pages(app, settings, database, doors, clock, registry=registry)

@@ -17,8 +17,9 @@ import time
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-PATIENCE_MS = 10
-"""For this long a thread waits, and only while no other connection waits for one."""
+PATIENCE_MS = 5
+TIMES = 10
+"""So long, and so often, a thread waits, and only while no other connection waits for one."""
 
 POLITENESS_S = 0.0001
 """For each connection that a worker has, before it takes another."""
@@ -35,14 +36,19 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no typ
     def handle(self, conn: TConn) -> object:
         """Answer the request that is there, and those that follow at once; runs in a thread of the pool."""
         kept = super().handle(conn)
-        while kept is True and self.alive and self._follows(conn):
+        while kept is True and self._follows(conn):
             kept = super().handle(conn)
         return kept
 
     def _follows(self, conn: TConn) -> bool:
         """Whether the connection's next request is here. What the parser holds already is gunicorn's own to find."""
-        if conn.is_http2 or self.tpool._work_queue.qsize():  # noqa: SLF001 - the pool tells nobody what waits
+        if conn.is_http2:
             return False
         poll = select.poll()
         poll.register(conn.sock, select.POLLIN)
-        return bool(poll.poll(PATIENCE_MS))
+        for _ in range(TIMES):
+            if not self.alive or self.tpool._work_queue.qsize():  # noqa: SLF001 - the pool tells nobody what waits
+                return False
+            if poll.poll(PATIENCE_MS):
+                return True
+        return False

@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 import structlog
 
@@ -44,7 +44,7 @@ class Masked:
             return [self.value(name, part) for part in value]
         if value is None or isinstance(value, bool):
             return value
-        if _NAMED.search(name):
+        if _is_secret(name):
             return MASK
         return value if isinstance(value, int | float) else self.text(str(value))
 
@@ -52,6 +52,11 @@ class Masked:
         if self._known is not None:
             text = self._known.sub(MASK, text)
         return _SECRETS.sub(_masked, text)
+
+
+@lru_cache(1024)
+def _is_secret(name: str) -> bool:
+    return _NAMED.search(name) is not None
 
 
 def _masked(found: re.Match[str]) -> str:

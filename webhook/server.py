@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -37,7 +38,7 @@ def run(settings: Settings, listener: socket.socket, *, workers: int, threads: i
         "proc_name": "sentinel-webhook",
         "control_socket_disable": True,  # it would lie in the user's home, one for all servers of that user
         "child_exit": _forget,
-        "post_worker_init": _end_streams_on_stop,
+        "post_worker_init": _ready,
     }
     _Server(settings, options).run()
 
@@ -45,6 +46,13 @@ def run(settings: Settings, listener: socket.socket, *, workers: int, threads: i
 def _forget(_arbiter: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def _ready(worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
+    """What a worker holds from its start stays: the garbage collector need not look at it again and again."""
+    _end_streams_on_stop(worker)
+    gc.collect()
+    gc.freeze()
 
 
 def _end_streams_on_stop(worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types

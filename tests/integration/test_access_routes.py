@@ -13,9 +13,11 @@ from typing import Any
 import page_rows as rows
 import pytest
 from access_rows import FOREIGN, OWN, Site
+from ingest_shop import save_configs
 from page_reading import token_in
 
 from webhook.domain.access import Role
+from webhook.domain.evaluation import MerchantConfig
 from webhook.storage.keys import prefix_of
 
 AWAY, MISSING, NOT_YOURS, UNKNOWN, WRONG, MOVED = 401, 404, 403, 401, 400, 303
@@ -51,6 +53,7 @@ KEY = {"name": "n", "role": "ops"}
 SENT = {"version": "4", "alerts": []}
 
 LETTER, CONFIG = "/api/v1/dead-letters/<uuid:notification_id>", "/api/v1/alerts/config"
+FORM = {"do": "try", "version": "0", "logic": "all", "enabled": "on"}
 NOBODY = "11111111-1111-4111-8111-111111111111"
 OF_OWN, OF_FOREIGN = (f"merchant_id={account}&alert_type=CARD_TESTING" for account in (OWN, FOREIGN))
 
@@ -71,6 +74,16 @@ def on_page(action: str, form: dict[str, str]) -> list[Asked]:
     return [
         Asked("POST", rule, LOGIN, MOVED, MOVED, MOVED, path=own, form=form),
         Asked("POST", rule, LOGIN, MISSING, MOVED, MOVED, path=foreign, form=form),
+    ]
+
+
+def settings(method: str, what: str, status: int, form: dict[str, str] | None = None) -> list[Asked]:
+    """The pages of an own configuration, and of a foreign one."""
+    rule = f"/settings/config{what}"
+    own, foreign = (f"{rule}?account={account}&type=VELOCITY_ATTACK" for account in (OWN, FOREIGN))
+    return [
+        Asked(method, rule, LOGIN, status, status, status, path=own, form=form),
+        Asked(method, rule, LOGIN, MISSING, status, status, path=foreign, form=form),
     ]
 
 
@@ -115,6 +128,18 @@ TABLE = [
     *on_page("unsnooze", {"confirmed": "yes"}),
     *on_page("comment", {"content": "x"}),
     *on_page("resend", {"confirmed": "yes"}),
+    Asked("GET", "/notifications", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/notifications/dead", LOGIN, 200, 200, 200),
+    Asked("POST", "/notifications/dead/replay", LOGIN, NOT_YOURS, MOVED, MOVED),
+    Asked("POST", "/notifications/dead/discard", LOGIN, NOT_YOURS, MOVED, MOVED),
+    Asked("GET", "/statistics", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/audit", LOGIN, 200, 200, 200, path="/audit?action=alert", hidden=FOREIGN),
+    Asked("GET", "/settings", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    *settings("GET", "", 200),
+    *settings("POST", "", 200, FORM),
+    *settings("GET", "/history", 200),
+    *settings("POST", "/restore", MISSING, {"restore_version": "99", "version": "1"}),  # no such version
+    *settings("POST", "/remove", 200),  # asks first
     # alerts
     Asked("GET", "/api/v1/alerts", AWAY, 200, 200, 200, hidden=FOREIGN),
     Asked("GET", "/api/v1/triggers", AWAY, 200, 200, 200, hidden=FOREIGN),
@@ -173,7 +198,7 @@ TABLE = [
           path="/api/v1/api-keys/{prefix}/rotate", json={}),
     Asked("POST", "/api/v1/api-keys/<prefix>/revoke", AWAY, NOT_YOURS, NOT_YOURS, 200,
           path="/api/v1/api-keys/{prefix}/revoke"),
-    Asked("GET", "/api/v1/audit", AWAY, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/api/v1/audit", AWAY, 200, 200, 200, path="/api/v1/audit?action=alert&limit=100", hidden=FOREIGN),
 ]
 # fmt: on
 
@@ -185,6 +210,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     store = f"sqlite:///{tmp_path_factory.mktemp('store')}/sentinel.db"
     site = Site(rows.open_store(store), settings=settings)
     rows.insert_trigger(site.database, site.foreign, account_id=FOREIGN)
+    save_configs(site.database, [MerchantConfig(FOREIGN, "ACCOUNT_TAKEOVER")], site.clock())
     yield site
     site.close()
 

@@ -11,6 +11,7 @@ import page_rows as rows
 import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
+from ingest_shop import save_configs
 from page_rows import NOW, TOKEN
 from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
@@ -18,12 +19,11 @@ from werkzeug.test import TestResponse
 from webhook.domain.access import Principal, Role
 from webhook.domain.action import Doing
 from webhook.domain.evaluation import MerchantConfig
-from webhook.domain.message import Message
+from webhook.domain.message import Message, Summary
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.ports import AlertNotFound, Receipt, TemporaryDeliveryError
 from webhook.storage.acting import AlertActions
-from webhook.storage.configs import save_configs
 from webhook.storage.database import Database
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.outbox import Outbox
@@ -77,9 +77,9 @@ def test_an_alert_is_acknowledged_snoozed_and_noted_and_each_step_is_left_in_its
     assert len(get(stranger, f"alerts/{alert_id}/comments")["data"]) == 5
 
 
-def test_a_closed_alert_takes_notes_and_nothing_else(stranger: FlaskClient, database: Database) -> None:
+def test_a_closed_alert_takes_notes_and_no_decision(stranger: FlaskClient, database: Database) -> None:
     alert_id = rows.insert_alert(database, status="RESOLVED")
-    for path in ("acknowledge", "unacknowledge", "snooze", "unsnooze", "resend-notification"):
+    for path in ("acknowledge", "unacknowledge", "snooze", "unsnooze"):
         assert "already RESOLVED" in post(stranger, f"{alert_id}/{path}", status=409)["detail"]
     post(stranger, f"{alert_id}/comments", {"content": "refunded"}, 201)
 
@@ -120,6 +120,24 @@ def test_a_message_is_sent_again_on_the_channels_asked_for(stranger: FlaskClient
     assert (first["reason"], first["status"], first["requested_by"]) == ("resend", "pending", "admin")
     notes = Outbox(database).claim(9, "worker", NOW, timedelta(minutes=1))
     assert {note.channel_type for note in notes} == {"slack", "console"}
+
+
+def test_of_an_alert_that_ended_its_end_is_sent_again(stranger: FlaskClient, database: Database) -> None:
+    alert_id = rows.insert_alert(database)
+    for minutes, rate in ((12, 0.2), (8, 0.9)):
+        rows.insert_trigger(database, alert_id, metrics={"block_rate": rate}, at=NOW - timedelta(minutes=minutes))
+    rows.insert_notification(database, alert_id)
+    post(stranger, f"{alert_id}/resolve", {"resolution_note": "blocked"})
+    (told,) = Outbox(database).claim(9, "worker", NOW, timedelta(minutes=1))
+    Outbox(database).record_sent(told, Receipt(), Summary("Ended", "It has ended.", "", "template"), NOW)
+    post(stranger, f"{alert_id}/resend-notification", {"channels": ["slack"]})
+    (again,) = Outbox(database).claim(9, "worker", NOW, timedelta(minutes=1))
+    assert (told.reason, again.reason, again.status) == ("resolved", "resolved", "RESOLVED")
+    assert (again.peaks, again.resolved_at) == (told.peaks, told.resolved_at)
+    assert again.peaks == {"block_rate": 0.9}
+    dismissed = rows.insert_alert(database, status="DISMISSED")
+    answer = post(stranger, f"{dismissed}/resend-notification", status=409)
+    assert answer["detail"] == "the alert was dismissed as no attack: nothing more is sent of it."
 
 
 def test_dead_letters_are_found_replayed_and_discarded(stranger: FlaskClient, database: Database) -> None:
@@ -254,6 +272,29 @@ def test_a_cursor_walks_the_list_as_pages_do(stranger: FlaskClient, database: Da
         place = {"cursor": answer["pagination"]["next_cursor"]}
     assert walked == whole
     assert len(set(walked)) == 7
+
+
+def test_the_last_page_has_no_cursor_even_when_it_is_full(stranger: FlaskClient, database: Database) -> None:
+    for number in range(4):
+        alert_id = rows.insert_alert(database, at=NOW - timedelta(minutes=number))
+        rows.insert_trigger(database, alert_id, at=NOW - timedelta(minutes=number))
+    for number in range(4):
+        rows.insert_notification(database, alert_id, at=NOW - timedelta(minutes=number), status="FAILED")
+        rows.insert_comment(database, alert_id, "x", at=NOW - timedelta(minutes=number))
+    paths = ("triggers", "notifications", "dead-letters", f"alerts/{alert_id}/notifications",
+             f"alerts/{alert_id}/comments")  # fmt: skip
+    for path in paths:
+        first = get(stranger, path, limit=2)
+        last = get(stranger, path, limit=2, cursor=first["next_cursor"])
+        assert (len(first["data"]), len(last["data"]), last["next_cursor"]) == (2, 2, None), path
+        assert get(stranger, path, limit=4)["next_cursor"] is None, path
+    post(stranger, f"{alert_id}/acknowledge")
+    post(stranger, f"{alert_id}/snooze")
+    first = get(stranger, "audit", limit=1)
+    assert get(stranger, "audit", limit=1, before=first["next"])["next"] is None
+    last = get(stranger, "alerts", page_size=2, page=2)["pagination"]
+    assert (last["next_cursor"], last["total_count"], last["total_pages"]) == (None, 4, 2)
+    assert get(stranger, "alerts", page_size=4)["pagination"]["next_cursor"] is None
 
 
 def test_statistics_count_the_period(stranger: FlaskClient, database: Database) -> None:

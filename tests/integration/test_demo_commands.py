@@ -18,6 +18,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 from servers import answers, wait_for
+from stores import migrate
 
 from demo.__main__ import main
 from demo.metric_platform import PATH
@@ -204,8 +205,8 @@ def wall_time(environment: dict[str, str], hours: float) -> str:
 def alert_during_second_morning(environment: dict[str, str]) -> None:
     """What the webhook would have stored: merchant b fired from 01:00 to 06:00 of the second day."""
     fired, ended = (datetime.fromisoformat(wall_time(environment, hours)) for hours in (25, 30))
+    migrate(environment["SENTINEL_DATABASE_URL"])
     engine = sa.create_engine(environment["SENTINEL_DATABASE_URL"])
-    tables.metadata.create_all(engine)
     key = "00000000-0000-0000-0000-000000000001"
     common = {"account_id": "b", "alert_type": "VELOCITY_ATTACK", "condition_fingerprint": "f"}
     with engine.begin() as connection:
@@ -235,7 +236,5 @@ def alert_during_second_morning(environment: dict[str, str]) -> None:
 
 
 def test_the_report_reads_alerts_of_both_databases(store_url: str) -> None:
-    engine = sa.create_engine(store_url)
-    tables.metadata.create_all(engine)
-    engine.dispose()
+    migrate(store_url)
     assert load_alerts(store_url) == []

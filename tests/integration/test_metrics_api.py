@@ -30,6 +30,7 @@ from webhook.storage.tables import (
     handled_request,
     notification,
 )
+from webhook.web.answers import time_text
 
 PATH = "/api/v1/alerts/metrics"
 RECEIVER = "/api/v1/alerts/prometheus/webhook"
@@ -94,7 +95,7 @@ def test_values_above_their_thresholds_make_an_alert(site: Site) -> None:
     assert answer == {
         "alert_id": stored["id"],
         "status": "created",
-        "triggered_at": START.isoformat(),
+        "triggered_at": time_text(START),
         "message": "Alert created and notifications queued",
     }
     assert stored["metrics_data"] == {"block_rate": 0.45, "total_transactions": 1000, "blocked_transactions": 450}
@@ -103,6 +104,18 @@ def test_values_above_their_thresholds_make_an_alert(site: Site) -> None:
     assert row["verdict"]["conditions"][0]["met"] is True
     (told,) = site.rows(notification)
     assert told["content"]["thresholds"] == {"block_rate": 0.3}
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "1969-07-20T20:17:40Z"])
+def test_a_time_beyond_all_reckoning_is_taken(site: Site, at: str) -> None:
+    assert site.report(detected_at=at).status_code == 201
+    assert site.rows(alert_trigger_log)[0]["starts_at"] <= START
+
+
+def test_names_that_the_database_cannot_keep_are_mended(site: Site) -> None:
+    body = report() | {"event_metadata": {"a\x00b": 1.5}}
+    assert site.client.post(PATH, json=body, headers=KEY).status_code == 201
+    assert site.rows(alert_trigger_log)[0]["labels"] == {"a\ufffdb": "1.5"}
 
 
 def test_values_below_are_answered_with_the_conditions(site: Site) -> None:
@@ -206,7 +219,7 @@ def test_a_limit_is_answered_with_429_and_the_alert_is_kept(site: Site) -> None:
     assert answer["limit_details"] == {
         "max_per_hour": 1,
         "current_count": 1,
-        "window_reset_at": (START + timedelta(hours=1)).isoformat(),
+        "window_reset_at": time_text(START + timedelta(hours=1)),
     }
     assert answer["alert_id"] == site.rows(alert)[-1]["id"]
     with site.database.read() as connection:
@@ -229,8 +242,10 @@ def test_a_limit_is_answered_with_429_and_the_alert_is_kept(site: Site) -> None:
         (report() | {"metrics": []}, "metrics"),
         (report() | {"merchant_id": ""}, "merchant_id"),
         (report() | {"merchant_id": "a\x00"}, "merchant_id"),
-        (report(detected_at="yesterday"), "detected_at"),
-        (report(detected_at="2026-01-05T11:59:00"), "detected_at"),
+        (report(detected_at="yesterday"), "event_metadata"),
+        (report(detected_at="2026-01-05T11:59:00"), "event_metadata"),
+        (report(detected_at=1767614340), "event_metadata"),
+        (report(region="\x00"), "event_metadata.region.constrained-str"),
     ],
 )
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)

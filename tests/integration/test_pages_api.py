@@ -67,7 +67,7 @@ def test_the_detail_has_metrics_with_thresholds_notifications_and_actions(
     detail = get(stranger, f"{ALERTS}/{ids['attack']}")
     assert detail["metrics"][0] == {
         "metric_name": "block_rate", "metric_value": 0.35038363171355497, "threshold": 0.3, "operator": ">",
-        "threshold_of": "merchant", "met": True,
+        "threshold_of": "merchant", "met": True, "time_window": None, "metadata": {},
     }  # fmt: skip
     assert {sent["status"] for sent in detail["notifications"]} == {"pending", "sent", "failed", "delivered"}
     assert detail["suggested_action"].startswith("Ask for 3-D Secure")

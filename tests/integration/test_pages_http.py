@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import html
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import page_rows as rows
+import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 from page_reading import Elements, page, shown, token_in
 from page_rows import HOSTILE, LONG, NOW
 
+from webhook.domain.action import Doing
+from webhook.storage.acting import Acted, AlertActions
 from webhook.storage.database import Database
-from webhook.storage.tables import alert_trigger_log
+from webhook.storage.tables import alert_dynamic, alert_trigger_log
 
 # ---- the list ------------------------------------------------------------------------------------
 
@@ -239,6 +243,82 @@ def test_without_a_reason_nothing_happens_and_the_form_says_what_is_missing(
         assert response.status_code == 422, data
         assert hint in response.text
     assert client.application.extensions["actions"].asked == []
+
+
+def test_whoever_acts_on_an_old_page_is_told_what_has_changed_and_asked(
+    client: FlaskClient, database: Database
+) -> None:
+    alert_id = rows.insert_alert(database, severity="P2")
+    old = page(client, f"/alerts/{alert_id}")
+    rises(database, alert_id)
+    asked = client.post(f"/alerts/{alert_id}/snooze", data=fields_in(old) | {"hours": "4"})
+    said = shown(asked.text)
+    for text in ("Snooze this alert?", "The severity was P2 and is P0 now.", "Severity rose: 50 triggers", "P0"):
+        assert text in said
+    assert not detail_of(client, alert_id)["snoozed_until"]
+    confirmed = fields_in(asked.text)
+    assert (confirmed["hours"], confirmed["confirmed"]) == ("4", "yes")
+    done = client.post(f"/alerts/{alert_id}/snooze", data=confirmed)
+    assert done.status_code == 303
+    assert detail_of(client, alert_id)["snoozed_until"]
+
+
+def test_a_confirmation_on_an_old_page_is_not_taken_for_one(client: FlaskClient, database: Database) -> None:
+    alert_id = rows.insert_alert(database, severity="P2")
+    old = fields_in(page(client, f"/alerts/{alert_id}"))
+    rises(database, alert_id)
+    asked = client.post(f"/alerts/{alert_id}/resolve", data=old | {"note": "done", "confirmed": "yes"})
+    assert "Severity rose: 50 triggers" in shown(asked.text)
+    assert client.application.extensions["actions"].asked == []
+
+
+def test_what_changes_nothing_for_a_reader_is_not_asked_about(client: FlaskClient, database: Database) -> None:
+    """That it fired once more: a running attack does so all the time; who would close it is told."""
+    alert_id = rows.insert_alert(database)
+    old = fields_in(page(client, f"/alerts/{alert_id}"))
+    rises(database, alert_id, kind="TRIGGER_EVENT", severity="P1")
+    assert client.post(f"/alerts/{alert_id}/acknowledge", data=old).status_code == 303
+    asked = client.post(f"/alerts/{alert_id}/resolve", data=old | {"note": "done", "confirmed": "yes"})
+    assert "It fired again, 1 time." in shown(asked.text)
+    assert "Acknowledged by admin" in shown(asked.text)
+    assert client.post(f"/alerts/{alert_id}/comment", data=old | {"content": "a note"}).status_code == 303
+
+
+def test_a_change_at_the_very_moment_is_not_run_over(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alert_id = rows.insert_alert(database)
+    data = fields_in(page(client, f"/alerts/{alert_id}")) | {"hours": "1"}
+    snooze = AlertActions.snooze
+
+    def late(actions: AlertActions, of: str, until: datetime, doing: Doing) -> Acted:
+        rises(database, of)
+        return snooze(actions, of, until, doing)
+
+    monkeypatch.setattr(AlertActions, "snooze", late)
+    answer = client.post(f"/alerts/{alert_id}/snooze", data=data, follow_redirects=True)
+    assert "Nothing was changed: the alert changed at the same moment." in shown(answer.text)
+    assert not detail_of(client, alert_id)["snoozed_until"]
+
+
+def rises(database: Database, alert_id: str, *, kind: str = "SEVERITY_ESCALATION", severity: str = "P0") -> None:
+    at = NOW + timedelta(seconds=1)
+    rows.insert_comment(database, alert_id, "Severity rose: 50 triggers", kind=kind, by="system", at=at)
+    version = alert_dynamic.c.version + 1
+    with database.write() as connection:
+        of = sa.update(alert_dynamic).where(alert_dynamic.c.alert_id == alert_id)
+        connection.execute(of.values(current_severity=severity, version=version, updated_at=at))
+
+
+def fields_in(text: str) -> dict[str, str]:
+    """Hidden fields: those of the page's last form count."""
+    found = [given for tag, given in Elements(text).found if tag == "input" and given.get("type") == "hidden"]
+    return {str(given["name"]): str(given["value"]) for given in found}
+
+
+def detail_of(client: FlaskClient, alert_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/api/v1/alerts/{alert_id}").get_json()
+    return found
 
 
 def test_closing_what_another_has_closed_changes_nothing_and_says_so(client: FlaskClient, database: Database) -> None:

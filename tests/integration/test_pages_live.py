@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from structlog.testing import capture_logs
 from webhook.storage.database import Database
 from webhook.storage.tables import alert_dynamic, notification
 from webhook.web import live
-from webhook.web.live import Broadcaster, Change, ChangeFeed
+from webhook.web.live import Broadcaster, Change, ChangeFeed, Subscriber
 
 
 def touch(database: Database, alert_id: str, at: datetime) -> None:
@@ -115,40 +116,54 @@ def pollers() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "live"}
 
 
+def subscribed(broadcaster: Broadcaster, holder: str, left: Callable[[], bool] = live.never) -> Subscriber:
+    found = broadcaster.subscribe(holder, left)
+    assert found
+    return found
+
+
 def test_one_thread_serves_all_and_ends_with_the_last(database: Database, broadcaster: Broadcaster) -> None:
     others = pollers()  # of earlier tests, that are about to end
-    first, second = broadcaster.subscribe(), broadcaster.subscribe()
-    assert first
-    assert second
+    first, second = subscribed(broadcaster, "a"), subscribed(broadcaster, "b")
     (poller,) = pollers() - others
-    assert broadcaster.subscribe() is None  # enough is enough
+    assert broadcaster.subscribe("c") is None  # enough is enough
     alert_id = rows.insert_alert(database, at=NOW)
-    for changes in (first, second):
-        change = changes.get(timeout=60)
+    for subscriber in (first, second):
+        change = subscriber.changes.get(timeout=60)
         assert change
         assert change.alerts == {alert_id}
-        broadcaster.unsubscribe(changes)
-        broadcaster.unsubscribe(changes)  # a second time does no harm
+        broadcaster.unsubscribe(subscriber)
+        broadcaster.unsubscribe(subscriber)  # a second time does no harm
     wait_for(lambda: not poller.is_alive(), what="poller gone")
-    again = broadcaster.subscribe()
-    assert again
+    again = subscribed(broadcaster, "a")
     (poller,) = pollers() - others
     broadcaster.unsubscribe(again)
     wait_for(lambda: not poller.is_alive(), what="poller gone")
 
 
-def test_who_has_left_gives_way(database: Database, broadcaster: Broadcaster) -> None:
+def test_who_has_left_gives_way(broadcaster: Broadcaster) -> None:
     left = threading.Event()
-    gone, there = broadcaster.subscribe(left.is_set), broadcaster.subscribe()
-    assert gone
-    assert there
-    assert broadcaster.subscribe() is None
+    gone, there = subscribed(broadcaster, "a", left.is_set), subscribed(broadcaster, "b")
+    assert broadcaster.subscribe("c") is None
     left.set()
-    new = broadcaster.subscribe()
-    assert new
-    assert gone.get_nowait() is None
-    for changes in (gone, there, new):
-        broadcaster.unsubscribe(changes)
+    new = subscribed(broadcaster, "c")
+    assert gone.changes.get_nowait() is None
+    for subscriber in (there, new):
+        broadcaster.unsubscribe(subscriber)
+
+
+def test_whoever_opens_many_streams_loses_its_own_oldest_and_shuts_nobody_out(database: Database) -> None:
+    broadcaster = Broadcaster(database, lambda: NOW, limit=4)
+    many = [subscribed(broadcaster, "greedy") for _ in range(3)]
+    assert broadcaster.subscribers == 2  # half of all
+    assert many[0].changes.get_nowait() is None
+    others = [subscribed(broadcaster, name) for name in ("b", "c")]
+    late = subscribed(broadcaster, "d")
+    assert many[1].changes.get_nowait() is None, "who holds most gives one to who has none"
+    assert all(other.changes.empty() for other in (many[2], *others, late))
+    assert broadcaster.subscribe("e") is None, "of those who have one each nobody has to go"
+    for subscriber in (many[2], *others, late):
+        broadcaster.unsubscribe(subscriber)
 
 
 def test_a_closed_connection_is_noticed() -> None:
@@ -166,20 +181,62 @@ def test_a_closed_connection_is_noticed() -> None:
 
 
 def test_a_slow_reader_is_told_that_much_has_changed(broadcaster: Broadcaster) -> None:
-    changes = broadcaster.subscribe()
-    assert changes
+    slow = subscribed(broadcaster, "a")
     for number in range(live.QUEUED_EVENTS + 1):
         broadcaster.publish(Change(NOW, frozenset({str(number)})))
-    change = changes.get_nowait()
+    change = slow.changes.get_nowait()
     assert change
     assert change.many
-    assert changes.empty()
-    broadcaster.unsubscribe(changes)
+    assert slow.changes.empty()
+    broadcaster.unsubscribe(slow)
+
+
+def test_a_reader_that_empties_its_queue_meanwhile_harms_nobody() -> None:
+    """Full when a change is put, empty when it is to be emptied."""
+
+    class Raced(queue.Queue[Change | None]):
+        def put_nowait(self, item: Change | None) -> None:
+            if not self.raced:
+                self.raced = True
+                raise queue.Full
+            super().put_nowait(item)
+
+        raced = False
+
+        def empty(self) -> bool:
+            return False
+
+    subscriber = Subscriber("a", live.never, Raced())
+    subscriber.put(Change(NOW))
+    change = subscriber.changes.get_nowait()
+    assert change
+    assert change.many
+
+
+def test_an_error_in_one_look_does_not_end_the_thread(
+    database: Database, broadcaster: Broadcaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others, poll, failures = pollers(), ChangeFeed.poll, iter([RuntimeError("unforeseen")])
+
+    def poll_after_failing(feed: ChangeFeed) -> Change | None:
+        for failure in failures:
+            raise failure
+        return poll(feed)
+
+    monkeypatch.setattr(ChangeFeed, "poll", poll_after_failing)
+    subscriber = subscribed(broadcaster, "a")
+    (poller,) = pollers() - others
+    alert_id = rows.insert_alert(database, at=NOW)
+    change = subscriber.changes.get(timeout=60)
+    assert change
+    assert change.alerts == {alert_id}
+    assert next(failures, None) is None, "it has failed once"
+    broadcaster.unsubscribe(subscriber)
+    wait_for(lambda: not poller.is_alive(), what="poller gone")
 
 
 def test_a_database_that_was_away_for_a_moment_ends_nothing(database: Database, broadcaster: Broadcaster) -> None:
-    changes = broadcaster.subscribe()
-    assert changes
+    subscriber = subscribed(broadcaster, "a")
     with capture_logs() as logs:
         with database.engine.begin() as connection:
             connection.execute(sa.text("ALTER TABLE notification RENAME TO elsewhere"))
@@ -187,10 +244,10 @@ def test_a_database_that_was_away_for_a_moment_ends_nothing(database: Database, 
     with database.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE elsewhere RENAME TO notification"))
     alert_id = rows.insert_alert(database, at=NOW)
-    change = changes.get(timeout=60)
+    change = subscriber.changes.get(timeout=60)
     assert change
     assert alert_id in change.alerts
-    broadcaster.unsubscribe(changes)
+    broadcaster.unsubscribe(subscriber)
 
 
 # ---- over HTTP -------------------------------------------------------------------------------------
@@ -260,13 +317,28 @@ def test_an_id_that_says_nothing_means_everything(listen: Callable[..., Events],
 def test_too_many_listeners_are_told_to_come_back(database: Database) -> None:
     app, _ = rows.make_app(database)
     broadcaster: Broadcaster = app.extensions["sentinel_broadcaster"]
-    queues = [broadcaster.subscribe() for _ in range(live.DEFAULT_SUBSCRIBERS)]
+    subscribers = [subscribed(broadcaster, f"holder {number}") for number in range(live.DEFAULT_SUBSCRIBERS)]
     response = app.test_client().get("/live/events", headers={"Authorization": f"Bearer {TOKEN}"})
     assert response.status_code == 503
+    assert response.mimetype == "application/problem+json"
     assert response.headers["Retry-After"] == "30"
-    for changes in queues:
-        assert changes
-        broadcaster.unsubscribe(changes)
+    for subscriber in subscribers:
+        broadcaster.unsubscribe(subscriber)
+
+
+def test_a_stream_that_gives_way_says_to_come_back_later(database: Database) -> None:
+    app, _ = rows.make_app(database)
+    broadcaster: Broadcaster = app.extensions["sentinel_broadcaster"]
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    first = app.test_client().get("/live/events", headers=bearer)
+    chunks = iter(first.response)
+    next(chunks)
+    opened = [app.test_client().get("/live/events", headers=bearer) for _ in range(live.DEFAULT_SUBSCRIBERS // 2)]
+    assert {response.status_code for response in opened} == {200}
+    assert [bytes(chunk) for chunk in chunks] == [b"retry: 30000\n"]  # type: ignore[arg-type]
+    for response in (first, *opened):
+        response.close()
+    assert broadcaster.subscribers == 0
 
 
 def test_closing_ends_every_stream_and_takes_no_new_ones(database: Database) -> None:
@@ -278,7 +350,7 @@ def test_closing_ends_every_stream_and_takes_no_new_ones(database: Database) -> 
         broadcaster.close()
         assert list(stream) == []
     assert broadcaster.subscribers == 0
-    assert broadcaster.subscribe() is None
+    assert broadcaster.subscribe("a") is None
 
 
 def test_an_idle_stream_beats_and_ends_after_its_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

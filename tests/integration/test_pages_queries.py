@@ -164,7 +164,7 @@ def test_what_changed_is_seen(database: Database) -> None:
 
 def test_no_question_reads_a_whole_table(database: Database) -> None:
     """The plans of the statements that run at every view or every second, over a store of some size."""
-    _fill(database, 2000)
+    _fill(database, 5000)
     plans = _plans(database)
     whole = {name: [line for line in plan if _reads_all(line)] for name, plan in plans.items()}
     assert {name: lines for name, lines in whole.items() if lines} == {}

@@ -131,7 +131,14 @@ def evaluate(
         return Verdict(False, DISABLED, (), config.version)
     if not config.conditions:
         return Verdict(True, "no conditions configured: the rule decides", (), config.version)
-    judged = tuple([_judge(condition, metrics, labels) for condition in config.conditions])
+    judged = tuple(
+        [
+            (condition, value, condition.compare(value, condition.threshold))
+            if condition.compare is not None and (value := metrics.get(condition.metric_name)) is not None
+            else _judge(condition, metrics, labels)
+            for condition in config.conditions
+        ]
+    )
     return conclude(config.logic, judged, config.version)
 
 
@@ -159,16 +166,15 @@ def conclude(logic: str, judged: tuple[Judged, ...], version: int | None = None)
 
 
 def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[str, str]) -> Judged:
+    """What is no metric compared with a number."""
     value = metrics.get(condition.metric_name)
-    if value is not None and condition.compare is not None:
-        return condition, value, condition.compare(value, condition.threshold)
     text = labels.get(condition.metric_name) if value is None else value
     met = None if text is None else _other_met(condition.operator, text, condition.threshold)
     return condition, text, met
 
 
 def _other_met(symbol: str, value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401 - number, text or list
-    """All but a metric compared with a number, which is quicker: None where they cannot be compared."""
+    """None where they cannot be compared."""
     if symbol in COMPARISONS:
         return _compared(COMPARISONS[symbol], value, threshold)
     if symbol in ("in", "not_in"):

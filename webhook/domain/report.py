@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from webhook.domain.alert import AlertTypeSettings, Instance, Trigger, TriggerStatus
 from webhook.domain.evaluation import Condition, Verdict, conclude
@@ -23,10 +24,13 @@ _PREFIX = f"{SOURCE}:"  # of fingerprints; Alertmanager's are hexadecimal
 
 NO_THRESHOLD = Verdict(passed=False, reason="no threshold: neither the merchant nor the request has one")
 
+TIME_WINDOW, METADATA = "time_window_", "metadata_"
+"""Annotations of a metric, as `threshold_<metric>` is one: over what time it was taken; what belongs to it, as JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReportedMetric:
-    """One value, full precision; `details` are more numbers that belong to it.
+    """One value, full precision; `metadata` is what belongs to it: numbers, texts, truths.
 
     A name may come more than once, as of two time windows.
     """
@@ -35,7 +39,23 @@ class ReportedMetric:
     value: float
     threshold: float | None = None
     time_window: str = ""
-    details: Mapping[str, float] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def details(self) -> dict[str, float]:
+        """The numbers of the metadata."""
+        numbers = (int, float)
+        found = {name: v for name, v in self.metadata.items() if isinstance(v, numbers) and not isinstance(v, bool)}
+        return {name: float(value) for name, value in found.items()}
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        found = {}
+        if self.time_window:
+            found[TIME_WINDOW + self.name] = self.time_window
+        if self.metadata:
+            found[METADATA + self.name] = json.dumps(dict(self.metadata))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +93,7 @@ class Report:
         return _PREFIX + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def trigger(self, fields: Sequence[str], starts_at: datetime) -> Trigger:
+        shown = {metric.name: metric for metric in self._rising()}  # those whose values are taken
         return Trigger(
             fingerprint=self.fingerprint(fields),
             status=TriggerStatus.FIRING,
@@ -88,7 +109,7 @@ class Report:
             summary="",
             source=SOURCE,
             labels=self.labels,
-            annotations={},
+            annotations={name: text for m in shown.values() for name, text in m.annotations.items()},
             generator_url="",
         )
 

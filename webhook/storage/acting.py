@@ -124,8 +124,10 @@ class AlertActions:
             )
 
     def resend(self, alert_id: str, channels: Sequence[str], doing: Doing) -> Acted:
-        """Send the alert as it stands on these channels, or on all that its merchant has."""
-        with self._on(alert_id, "resent", doing) as (connection, session):
+        """Send the alert as it stands, or its end, on these channels, or on all that its merchant has."""
+        with self._on(alert_id, "resent", doing, active=False) as (connection, session):
+            if session.status is AlertStatus.DISMISSED:
+                raise IllegalChange("the alert was dismissed as no attack: nothing more is sent of it")
             queued = tell_again(connection, self._channels, session, channels, doing)
             said = f"Message sent again on {', '.join(queued)}, asked for by {doing.actor}"
             acted = _change(connection, session, doing, {}, "resent", said=said, details={"channels": queued})

@@ -37,8 +37,11 @@ def execute_writes(connection: sa.Connection, writes: Sequence[tuple[Write, Rows
         connection.execute(statement, {f"rows_{number}": _json(rows) for number, (_, _, rows) in enumerate(present)})
 
 
+_encoder = json.JSONEncoder(default=datetime.isoformat, check_circular=False, separators=(",", ":"))
+
+
 def _json(rows: Rows) -> str:
-    return json.dumps(rows, default=datetime.isoformat)
+    return _encoder.encode(rows)
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -25,6 +26,7 @@ from webhook.storage.records import (
     microseconds,
 )
 from webhook.storage.tables import (
+    TEXTS,
     alert,
     alert_comment,
     alert_dynamic,
@@ -61,19 +63,19 @@ def _alert_record(row: sa.RowMapping) -> AlertRecord:
 
 
 def _alert_conditions(wanted: AlertFilter) -> list[sa.ColumnElement[bool]]:
+    """On what never changes of an alert, and on its texts."""
     conditions = within(alert.c.account_id, wanted.accounts)
     if wanted.alert_type:
         conditions.append(alert.c.alert_type == wanted.alert_type)
     if wanted.account_id:
         conditions.append(alert.c.account_id == wanted.account_id)
     if wanted.search:
-        texts = (alert.c.merchant_name, alert.c.account_id, alert.c.title, alert.c.summary)
-        conditions.append(sa.or_(*(text.icontains(wanted.search, autoescape=True) for text in texts)))
+        conditions.append(sa.or_(*(containing(alert.c[name], wanted.search) for name in TEXTS)))
     if wanted.since:
         conditions.append(alert.c.created_at >= wanted.since)
     if wanted.until:
         conditions.append(alert.c.created_at <= wanted.until)
-    return conditions + _dynamic_conditions(wanted)
+    return conditions
 
 
 def _dynamic_conditions(wanted: AlertFilter) -> list[sa.ColumnElement[bool]]:
@@ -87,6 +89,12 @@ def _dynamic_conditions(wanted: AlertFilter) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
+def _plan_for_text(connection: sa.Connection, wanted: AlertFilter) -> None:
+    """Whether a text is rare decides between its index and the order's: no plan is good for all texts."""
+    if wanted.search and connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
+
+
 def _closed_since(since: datetime) -> sa.ColumnElement[bool]:
     # Closing is an update, so `updated_at`, which has an index, bounds `resolved_at`, which has none.
     return (alert_dynamic.c.updated_at >= since) & (alert_dynamic.c.resolved_at >= since)
@@ -97,7 +105,13 @@ def within(column: sa.ColumnElement[str], accounts: frozenset[str] | None) -> li
     return [] if accounts is None else [column.in_(accounts)]
 
 
+def containing(column: sa.ColumnElement[str], text: str) -> sa.ColumnElement[bool]:
+    """`text` anywhere, in any case: ILIKE on PostgreSQL, for which a column has trigrams and statistics."""
+    return column.ilike("%" + re.sub("[%_/]", r"/\g<0>", text) + "%", escape="/")
+
+
 def count_alerts(connection: sa.Connection, wanted: AlertFilter) -> int:
+    _plan_for_text(connection, wanted)
     # Every alert has its dynamic row: each table is read only where a condition needs it.
     fixed, dynamic = _alert_conditions(wanted), _dynamic_conditions(wanted)
     source: sa.FromClause = alert_dynamic if dynamic else alert
@@ -119,20 +133,28 @@ def list_alerts(
     """In the order asked for, ties newest first and then by id, so that pages never overlap.
 
     `descending` severity is gravest first; P0 is the gravest, so that is ascending in the column. `after` is the place
-    of the last alert of the page before. What an offset passes over is read as ids alone.
+    of the last alert of the page before, and takes no offset. Only the alerts of the page are read whole.
     """
+    _plan_for_text(connection, wanted)
     order = _order(sort, descending=descending)
-    conditions = [*_alert_conditions(wanted), *_dynamic_conditions(wanted)]
-    if after is not None:
-        conditions += _beyond(sort, after, descending=descending)
-    page = sa.select(*_alert_columns()).select_from(alert.join(alert_dynamic))
-    if offset:
-        source = alert if sort is AlertSort.TIME and not _dynamic_conditions(wanted) else alert.join(alert_dynamic)
-        ids = sa.select(alert.c.id).select_from(source).where(*conditions).order_by(*order).limit(limit).offset(offset)
-        page = page.where(alert.c.id.in_(ids.subquery().select()))
-    else:
-        page = page.where(*conditions).limit(limit)
-    return [_alert_record(row) for row in connection.execute(page.order_by(*order)).mappings()]
+    ids = _ids(wanted, sort)
+    parts = [[]] if after is None else _beyond(sort, after, descending=descending)
+    pages = [ids.where(*part).order_by(*order).limit(limit).offset(offset or None) for part in parts]
+    found = pages[0] if len(pages) == 1 else sa.union_all(*(page.subquery().select() for page in pages))
+    statement = sa.select(*_alert_columns()).select_from(alert.join(alert_dynamic))
+    statement = statement.where(alert.c.id.in_(found)).order_by(*order).limit(limit)
+    return [_alert_record(row) for row in connection.execute(statement).mappings()]
+
+
+def _ids(wanted: AlertFilter, sort: AlertSort) -> sa.Select[tuple[str]]:
+    """Of the alerts that match, from one table where that is enough."""
+    fixed, dynamic = _alert_conditions(wanted), _dynamic_conditions(wanted)
+    by_time = sort is AlertSort.TIME
+    if by_time and not dynamic:
+        return sa.select(alert.c.id).where(*fixed)
+    if not by_time and not fixed:
+        return sa.select(alert_dynamic.c.alert_id).where(*dynamic)
+    return sa.select(alert.c.id).select_from(alert.join(alert_dynamic)).where(*fixed, *dynamic)
 
 
 _SORTED: dict[AlertSort, sa.Column[Any]] = {
@@ -144,27 +166,27 @@ _SORTED: dict[AlertSort, sa.Column[Any]] = {
 
 
 def _order(sort: AlertSort, *, descending: bool) -> list[sa.ColumnElement[Any]]:
-    if sort is AlertSort.TIME and not descending:
-        return [alert.c.created_at.asc(), alert.c.id.asc()]
-    newest: list[sa.ColumnElement[Any]] = [alert.c.created_at.desc(), alert.c.id.desc()]
+    """Within one table, so that one index can have it."""
     if sort is AlertSort.TIME:
-        return newest
+        place = (alert.c.created_at, alert.c.id)
+        return [column.desc() if descending else column.asc() for column in place]
     column = _SORTED[sort]
-    return [column.asc() if descending is (sort is AlertSort.SEVERITY) else column.desc(), *newest]
+    first = column.asc() if descending is (sort is AlertSort.SEVERITY) else column.desc()
+    return [first, alert_dynamic.c.first_triggered_at.desc(), alert_dynamic.c.alert_id.desc()]
 
 
-def _beyond(sort: AlertSort, after: AlertPlace, *, descending: bool) -> list[sa.ColumnElement[bool]]:
-    """What comes after a place in the order."""
-    at, tie = alert.c.created_at, alert.c.id
+def _beyond(sort: AlertSort, after: AlertPlace, *, descending: bool) -> list[list[sa.ColumnElement[bool]]]:
+    """What comes after a place in the order, in parts that are each a range of an index: ties, and all else."""
     if sort is AlertSort.TIME:
+        at, tie = alert.c.created_at, alert.c.id
         if descending:
-            return [at <= after.created_at, (at < after.created_at) | (tie < after.id)]
-        return [at >= after.created_at, (at > after.created_at) | (tie > after.id)]
+            return [before_place(alert, (after.at, after.id))]
+        return [[at >= after.at, (at > after.at) | (tie > after.id)]]
     column, value = _SORTED[sort], _value(sort, after.value)
     rising = descending is (sort is AlertSort.SEVERITY)
-    later = column > value if rising else column < value
-    older = (at < after.created_at) | ((at == after.created_at) & (tie < after.id))
-    return [later | ((column == value) & older)]
+    at, tie = alert_dynamic.c.first_triggered_at, alert_dynamic.c.alert_id
+    ties = [column == value, at <= after.at, (at < after.at) | (tie < after.id)]
+    return [ties, [column > value if rising else column < value]]
 
 
 def _value(sort: AlertSort, value: int) -> object:
@@ -182,7 +204,8 @@ def place_of(record: AlertRecord, sort: AlertSort) -> AlertPlace:
         AlertSort.UPDATED: microseconds(record.updated_at),
         AlertSort.OCCURRENCES: record.occurrence_count,
     }[sort]
-    return AlertPlace(value, record.created_at, record.id)
+    at = record.created_at if sort is AlertSort.TIME else record.first_triggered_at
+    return AlertPlace(value, at, record.id)
 
 
 def alert_by_id(connection: sa.Connection, alert_id: str, accounts: frozenset[str] | None = None) -> AlertRecord | None:
@@ -208,6 +231,18 @@ def latest_verdicts(connection: sa.Connection, alert_ids: Sequence[str]) -> dict
     )
     statement = sa.select(alert.c.id, latest.label("verdict")).where(alert.c.id.in_(alert_ids))
     return {row.id: row.verdict or {} for row in connection.execute(statement)}
+
+
+def latest_annotations(connection: sa.Connection, alert_id: str) -> Mapping[str, str]:
+    """Of the trigger whose values the alert shows: the last counted one."""
+    log = alert_trigger_log.c
+    statement = (
+        sa.select(log.annotations)
+        .where(log.alert_id == alert_id, log.outcome.in_([outcome.value for outcome in COUNTED]))
+        .order_by(log.created_at.desc())
+        .limit(1)
+    )
+    return connection.scalar(statement) or {}
 
 
 def channels_of(connection: sa.Connection, alert_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -271,6 +306,8 @@ def notification_conditions(wanted: NotificationFilter) -> list[sa.ColumnElement
         *within(n.account_id, wanted.accounts),
         *(column == value for column, value in equal.items() if value),
     ]
+    if wanted.severity:
+        conditions.append(n.priority == wanted.severity.rank)
     if wanted.since:
         conditions.append(n.created_at >= wanted.since)
     if wanted.until:

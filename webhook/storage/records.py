@@ -38,10 +38,13 @@ def from_microseconds(value: int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class AlertPlace:
-    """Of an alert in a list: the value that is sorted by (times in microseconds, severity as its number), and ties."""
+    """Of an alert in a list: the value that is sorted by (times in microseconds, severity as its number), and ties.
+
+    `at` is when it was created; first triggered, where something else than time is sorted by.
+    """
 
     value: int
-    created_at: datetime
+    at: datetime
     id: str
 
 
@@ -166,10 +169,14 @@ class NotificationRecord:
 
 @dataclass(frozen=True, slots=True)
 class NotificationFilter:
-    """Empty fields do not filter; times are of creation. `accounts` bounds who asks."""
+    """Empty fields do not filter; times are of creation, `severity` that of the alert then.
+
+    `accounts` bounds who asks.
+    """
 
     status: NotificationStatus | None = None
     channel: str = ""
+    severity: Severity | None = None
     account_id: str = ""
     alert_id: str = ""
     since: datetime | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotificationStatus, Outcome
 from webhook.domain.severity import Severity
+from webhook.storage.columns import UtcDateTime
 from webhook.storage.queries import within
 from webhook.storage.tables import alert, alert_dynamic, alert_trigger_log, notification
 
@@ -67,26 +69,28 @@ class PeriodStatistics:
 
 def period_statistics(connection: sa.Connection, period: Period) -> PeriodStatistics:
     """Read one after the other in one transaction."""
-    a, d, log, n = alert.c, alert_dynamic.c, alert_trigger_log.c, notification.c
+    a, d, n = alert.c, alert_dynamic.c, notification.c
     mine = within(a.account_id, period.accounts)
-    opened = [*period.of(a.created_at), *mine]
-    both = alert.join(alert_dynamic)
+    # What changes of an alert says by itself when it was opened and closed: whose it is, is not always asked.
+    changing = alert_dynamic if period.accounts is None else alert.join(alert_dynamic)
+    opened = [*mine, *period.of(a.created_at)]
     closed = [*mine, *period.of(d.resolved_at), d.updated_at >= period.since, d.status == AlertStatus.RESOLVED.value]
-    active = _counts(connection, d.current_severity, both, [*mine, d.status == AlertStatus.ACTIVE.value])
-    outcomes = [*within(log.account_id, period.accounts), *period.of(log.created_at)]
-    outcome_counts = _counts(connection, log.outcome, alert_trigger_log, outcomes)
+    active = _counts(connection, d.current_severity, changing, [*mine, d.status == AlertStatus.ACTIVE.value])
     sent = [*within(n.account_id, period.accounts), *period.of(n.created_at)]
     sent_counts = _counts(connection, n.status, notification, sent)
+    opened_counts = _series(connection, period, a.created_at, alert, opened, by=a.alert_type)
+    closed_counts = _series(connection, period, d.resolved_at, changing, closed, by=d.status)
+    acknowledged, resolved = _medians(connection, changing, [*mine, *period.of(d.first_triggered_at)], period)
     return PeriodStatistics(
         active={severity: active.get(severity.value, 0) for severity in Severity},
-        opened=_series(connection, period, a.created_at, alert, opened),
-        resolved=_series(connection, period, d.resolved_at, both, closed),
-        by_type=_counts(connection, a.alert_type, alert, opened),
+        opened={at: sum(counts.values()) for at, counts in opened_counts.items()},
+        resolved={at: sum(counts.values()) for at, counts in closed_counts.items()},
+        by_type=dict(sorted(sum(opened_counts.values(), Counter()).items())),
         merchants=_top(connection, opened),
-        outcomes={outcome: outcome_counts.get(outcome.value, 0) for outcome in Outcome},
+        outcomes=_outcomes(connection, period),
         notifications={status: sent_counts.get(status.value, 0) for status in NotificationStatus},
-        seconds_to_acknowledge=_median(connection, d.acknowledged_at, opened),
-        seconds_to_resolve=_median(connection, d.resolved_at, [*opened, d.status == AlertStatus.RESOLVED.value]),
+        seconds_to_acknowledge=acknowledged,
+        seconds_to_resolve=resolved,
     )
 
 
@@ -100,24 +104,37 @@ def _counts(
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
+def _outcomes(connection: sa.Connection, period: Period) -> dict[Outcome, int]:
+    """All are named so that the index of outcomes and times answers alone; an account's are few and read whole."""
+    log = alert_trigger_log.c
+    named = log.outcome.in_([outcome.value for outcome in Outcome]) if period.accounts is None else sa.true()
+    where = [*within(log.account_id, period.accounts), *period.of(log.created_at), named]
+    counts = _counts(connection, log.outcome, alert_trigger_log, where)
+    return {outcome: counts.get(outcome.value, 0) for outcome in Outcome}
+
+
 def _series(
     connection: sa.Connection,
     period: Period,
     column: sa.ColumnElement[datetime],
     source: sa.FromClause,
     where: list[sa.ColumnElement[bool]],
-) -> dict[datetime, int]:
-    """Every interval of the period, those without any too."""
+    *,
+    by: sa.ColumnElement[str],
+) -> dict[datetime, Counter[str]]:
+    """How many of each kind (`by`) in every interval of the period, those without any too."""
     bucket: sa.ColumnElement[Any]
-    if connection.dialect.name == "postgresql":
-        bucket = sa.extract("epoch", sa.func.date_trunc(period.interval.value, column, "UTC"))
+    if connection.dialect.name == "postgresql":  # its sessions are in UTC
+        bucket = sa.func.date_trunc(sa.literal_column(f"'{period.interval.value}'"), column, type_=UtcDateTime)
     else:
         hour = "%H" if period.interval is Interval.HOUR else "00"
         bucket = sa.func.strftime("%s", sa.func.strftime(f"%Y-%m-%d {hour}:00:00", column))
     key = bucket.label("bucket")
-    query = sa.select(key, sa.func.count()).select_from(source).where(*where).group_by(key)
-    counts = {datetime.fromtimestamp(int(row[0]), UTC): row[1] for row in connection.execute(query)}
-    return {at: counts.get(at, 0) for at in period.buckets()}
+    query = sa.select(key, by, sa.func.count()).select_from(source).where(*where).group_by(key, by)
+    counts: dict[datetime, Counter[str]] = {at: Counter() for at in period.buckets()}
+    for at, name, count in connection.execute(query):
+        counts[at if isinstance(at, datetime) else datetime.fromtimestamp(int(at), UTC)][name] += count
+    return counts
 
 
 def _top(connection: sa.Connection, where: list[sa.ColumnElement[bool]]) -> list[tuple[str, str, int]]:
@@ -133,19 +150,38 @@ def _top(connection: sa.Connection, where: list[sa.ColumnElement[bool]]) -> list
     return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
+def _medians(
+    connection: sa.Connection, source: sa.FromClause, opened: list[sa.ColumnElement[bool]], period: Period
+) -> tuple[float | None, float | None]:
+    """Seconds from the opening of an alert until it was acknowledged and resolved; of an even number the mean."""
+    d = alert_dynamic.c
+    # Both are changes, so that the index of changes leaves out what was last changed before the period.
+    where = [*opened, d.updated_at >= period.since]
+    closed = d.status == AlertStatus.RESOLVED.value
+    if connection.dialect.name == "postgresql":
+        middle = [
+            sa.extract("epoch", sa.func.percentile_cont(0.5).within_group(end - d.first_triggered_at).filter(which))
+            for end, which in ((d.acknowledged_at, d.acknowledged_at.is_not(None)), (d.resolved_at, closed))
+        ]
+        row = connection.execute(sa.select(*middle).select_from(source).where(*where)).one()
+        acknowledged, resolved = (None if seconds is None else round(float(seconds), 3) for seconds in tuple(row))
+        return acknowledged, resolved
+    resolved = _median(connection, d.resolved_at, source, [*where, closed])
+    return _median(connection, d.acknowledged_at, source, where), resolved
+
+
 def _median(
-    connection: sa.Connection, until: sa.ColumnElement[datetime | None], where: list[sa.ColumnElement[bool]]
+    connection: sa.Connection,
+    until: sa.ColumnElement[datetime | None],
+    source: sa.FromClause,
+    where: list[sa.ColumnElement[bool]],
 ) -> float | None:
-    """Seconds from the opening of an alert; of an even number the mean of the two in the middle."""
-    both, where = alert.join(alert_dynamic), [*where, until.is_not(None)]
-    number = connection.scalar(sa.select(sa.func.count()).select_from(both).where(*where)) or 0
+    where = [*where, until.is_not(None)]
+    number = connection.scalar(sa.select(sa.func.count()).select_from(source).where(*where)) or 0
     if not number:
         return None
-    if connection.dialect.name == "postgresql":
-        seconds: sa.ColumnElement[Any] = sa.extract("epoch", until) - sa.extract("epoch", alert.c.created_at)
-    else:
-        seconds = (sa.func.julianday(until) - sa.func.julianday(alert.c.created_at)) * 86400
+    seconds = (sa.func.julianday(until) - sa.func.julianday(alert_dynamic.c.first_triggered_at)) * 86400
     lasted = sa.cast(seconds, sa.Double).label("lasted")
-    query = sa.select(lasted).select_from(both).where(*where).order_by(lasted)
+    query = sa.select(lasted).select_from(source).where(*where).order_by(lasted)
     middle: Sequence[float] = connection.scalars(query.offset((number - 1) // 2).limit(2 - number % 2)).all()
     return round(sum(middle) / len(middle), 3)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
 from webhook.domain.alert import (
@@ -23,6 +26,9 @@ from webhook.storage.columns import (
     one_of,
     time_column,
 )
+
+TEXTS = ("merchant_name", "account_id", "title", "summary")
+"""Of an alert, that are searched."""
 
 alert = sa.Table(
     "alert",
@@ -49,6 +55,16 @@ alert = sa.Table(
     sa.Index(None, "created_at"),
 )
 
+# A part of a text is found by its trigrams; SQLite reads the table.
+sa.Index(
+    "ix_alert_texts",
+    *(alert.c[name] for name in TEXTS),
+    postgresql_using="gin",
+    postgresql_ops=dict.fromkeys(TEXTS, "gin_trgm_ops"),
+    postgresql_with={"fastupdate": "off"},  # else one delivery in thousands waits for the entries of all
+).ddl_if(dialect="postgresql")
+
+_newest: Sequence[sa.UnaryExpression[Any]] = (sa.desc("first_triggered_at"), sa.desc("alert_id"))
 alert_dynamic = sa.Table(
     "alert_dynamic",
     metadata,
@@ -95,8 +111,9 @@ alert_dynamic = sa.Table(
         postgresql_where=sa.text("session_status = 'ACTIVE'"),
     ),
     sa.Index(None, "condition_fingerprint", "last_triggered_at"),
-    sa.Index(None, "status", "session_status"),
-    sa.Index(None, "current_severity", "first_triggered_at"),
+    # The gravest first, of all and of the active ones, each page of it read from the index alone.
+    sa.Index("ix_alert_dynamic_gravest", "current_severity", *_newest),
+    sa.Index("ix_alert_dynamic_status_gravest", "status", "current_severity", *_newest),
     sa.Index(None, "updated_at"),
 )
 

@@ -11,7 +11,14 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from webhook.domain.action import Doing
-from webhook.domain.alert import AlertSession, CommentType, NotificationStatus, NotifyReason, TriggerStatus
+from webhook.domain.alert import (
+    AlertSession,
+    AlertStatus,
+    CommentType,
+    NotificationStatus,
+    NotifyReason,
+    TriggerStatus,
+)
 from webhook.domain.ledger import Channels, channels_of
 from webhook.domain.session import IllegalChange
 from webhook.domain.severity import Escalation
@@ -29,12 +36,12 @@ def tell_ends(connection: sa.Connection, comment_ids: Mapping[str, str], now: da
     alert_ids = list(comment_ids)
     if not alert_ids:
         return
-    told, peaks, ends = _told(connection, alert_ids), _peaks(connection, alert_ids), _ends(connection, alert_ids)
+    told, found = _told(connection, alert_ids), _alerts(connection, alert_ids)
+    endings = _endings(connection, found)
     rows = []
-    for row in _alerts(connection, alert_ids):
+    for row in found:
         alert_id = row["alert_id"]
-        ended_at = ends.get(alert_id) or row["last_triggered_at"]
-        extra = {"peaks": peaks[alert_id], "resolved_at": ended_at.isoformat()}
+        extra = endings[alert_id]
         rows += [
             _message(
                 row, NotifyReason.RESOLVED, channel, content, comment_id=comment_ids[alert_id], now=now, extra=extra
@@ -89,7 +96,7 @@ def tell_escalation(
 def tell_again(
     connection: sa.Connection, default: Channels, session: AlertSession, wanted: Sequence[str], doing: Doing
 ) -> list[str]:
-    """The alert as it stands, on the channels that are `wanted`, or on all that the merchant has.
+    """The alert as it stands, its end where it has ended, on the channels that are `wanted`, or on all of the merchant.
 
     Return the channels; raise IllegalChange for one that the merchant does not have.
     """
@@ -101,23 +108,33 @@ def tell_again(
         raise IllegalChange(f"this merchant has no channel {', '.join(unknown)} (it has: {have})".replace("  ", " "))
     told = _told(connection, [session.alert_id])[session.alert_id]
     last: Mapping[str, Any] = next(reversed(told.values()), {})
-    (row,) = _alerts(connection, [session.alert_id])
+    (row,) = found = _alerts(connection, [session.alert_id])
+    ended = session.status is not AlertStatus.ACTIVE
+    ending = _endings(connection, found)[session.alert_id] if ended else {}
     queued = list(dict.fromkeys(wanted)) or list(channels)
     rows = [
         _message(
             row,
-            NotifyReason.RESEND,
+            NotifyReason.RESOLVED if ended else NotifyReason.RESEND,
             channel,
             told.get(channel, last),
             comment_id=None,
             now=doing.now,
-            extra={"channel_settings": dict(channels[channel])},
+            extra={**ending, "channel_settings": dict(channels[channel])},
         )
         | {"requested_by": doing.actor}
         for channel in queued
     ]
     connection.execute(sa.insert(notification), rows)
     return queued
+
+
+def _endings(connection: sa.Connection, found: Collection[sa.RowMapping]) -> dict[str, dict[str, Any]]:
+    """Alert id → what the word of its end says besides: the highest values, and when the attack ended."""
+    alert_ids = [row["alert_id"] for row in found]
+    peaks, ends = _peaks(connection, alert_ids), _ends(connection, alert_ids)
+    ended_at = {row["alert_id"]: ends.get(row["alert_id"]) or row["last_triggered_at"] for row in found}
+    return {a: {"peaks": peaks[a], "resolved_at": ended_at[a].isoformat()} for a in alert_ids}
 
 
 def _message(

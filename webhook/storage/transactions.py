@@ -15,12 +15,14 @@ _CONFLICTS = ("40001", "40P01")  # PostgreSQL: serialisation failure, deadlock
 
 @contextmanager
 def transaction(database: Database) -> Iterator[sa.Connection]:
-    """Commit on leaving; raise StoreConflict or StoreUnavailable for what the database refuses."""
+    """Commit on leaving; raise StoreConflict or StoreUnavailable for what the database refuses; DataError goes on."""
     try:
         with database.write() as connection:
             yield connection
     except sa.exc.IntegrityError as error:
         raise StoreConflict("another transaction wrote the same alert") from error
+    except sa.exc.DataError:
+        raise  # a value that it cannot take: the same again cannot help
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _CONFLICTS:
             raise StoreConflict("the transaction met another one, or its connection broke") from error

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from flask import g
+from collections.abc import Callable
+
+from flask import g, request
 from werkzeug.exceptions import Forbidden
 
-from webhook.domain.access import Principal, Role
+from webhook.domain.access import MAY, Principal, Right, Role
+
+READING = ("GET", "HEAD", "OPTIONS")
 
 
 def admit(principal: Principal) -> None:
@@ -25,3 +29,12 @@ def require(*roles: Role) -> Principal:
     if found.role not in roles:
         raise Forbidden(f"This needs the role {' or '.join(roles)}; yours is {found.role}.")
     return found
+
+
+def allow(read: Right, change: Right) -> Callable[[], None]:
+    """A `before_request` behind a door: who lacks the right to `read`, or to `change` something, gets Forbidden."""
+
+    def check() -> None:
+        require(*MAY[read if request.method in READING else change])
+
+    return check

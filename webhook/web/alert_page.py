@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from webhook.domain.action import Doing
-from webhook.domain.alert import Outcome
+from webhook.domain.action import Doing, VersionChanged
+from webhook.domain.alert import CommentType, Outcome
 from webhook.domain.explanation import explain
 from webhook.domain.session import IllegalChange
 from webhook.ports import AlertNotFound
 from webhook.storage import queries
 from webhook.storage.acting import AlertActions
 from webhook.storage.explaining import read_facts
-from webhook.storage.records import AlertRecord, NotificationFilter, TriggerFilter, TriggerRecord
+from webhook.storage.records import AlertRecord, CommentRecord, NotificationFilter, TriggerFilter, TriggerRecord
 from webhook.storage.trigger_search import list_triggers
 from webhook.web import readings
 from webhook.web.access import principal
@@ -38,10 +38,13 @@ from webhook.web.parameters import (
     Parameters,
     ResendForm,
     ResolveForm,
+    SeenForm,
     SnoozeForm,
 )
 
 TIMELINE = 100
+NEWS = 50
+_NOTE, _TRIGGER = CommentType.USER_NOTE, CommentType.TRIGGER_EVENT
 CHARTED = 4
 
 
@@ -71,12 +74,13 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """What one form of the page does, and what is said then. What ends an alert is asked for twice."""
+    """What one form of the page does and says then. It `asks` where the alert has changed, or if it `ends`."""
 
     form: type[Parameters]
     act: Callable[[AlertActions, str, Any, Doing], object]
     done: str
-    asks: bool = False
+    asks: str = ""
+    ends: bool = False
 
 
 BUTTONS: Mapping[str, Button] = {
@@ -84,23 +88,27 @@ BUTTONS: Mapping[str, Button] = {
         ResolveForm,
         lambda actions, alert_id, form, doing: actions.resolve(alert_id, form.note, doing),
         "Resolved. Whoever was told of the attack is told that it ended.",
-        asks=True,
+        asks="Resolve this alert?",
+        ends=True,
     ),
     "dismiss": Button(
         DismissForm,
         lambda actions, alert_id, form, doing: actions.dismiss(alert_id, form.kind, form.detail, doing),
         "Dismissed. Your reason is kept with the alert.",
-        asks=True,
+        asks="Dismiss this alert?",
+        ends=True,
     ),
     "acknowledge": Button(
         NoForm,
         lambda actions, alert_id, _, doing: actions.acknowledge(alert_id, "", doing),
         "Acknowledged: the others see that you are on it.",
+        asks="Acknowledge this alert?",
     ),
     "unacknowledge": Button(
         NoForm,
         lambda actions, alert_id, _, doing: actions.unacknowledge(alert_id, doing),
         "No longer acknowledged.",
+        asks="Take the acknowledgement back?",
     ),
     "snooze": Button(
         SnoozeForm,
@@ -108,9 +116,13 @@ BUTTONS: Mapping[str, Button] = {
             alert_id, doing.now + timedelta(hours=int(form.hours)), doing
         ),
         "Snoozed. A rise in severity is told all the same.",
+        asks="Snooze this alert?",
     ),
     "unsnooze": Button(
-        NoForm, lambda actions, alert_id, _, doing: actions.unsnooze(alert_id, doing), "The snooze is over."
+        NoForm,
+        lambda actions, alert_id, _, doing: actions.unsnooze(alert_id, doing),
+        "The snooze is over.",
+        asks="End the snooze?",
     ),
     "comment": Button(
         CommentForm,
@@ -121,6 +133,7 @@ BUTTONS: Mapping[str, Button] = {
         ResendForm,
         lambda actions, alert_id, form, doing: actions.resend(alert_id, [form.channel] if form.channel else [], doing),
         "The message is queued and goes out in a moment.",
+        asks="Send the message again?",
     ),
 }
 
@@ -143,7 +156,7 @@ def _render_alert(site: Api, alert_id: str, form: Form) -> str:
         if record is None or facts is None:
             raise NotFound
         verdict = queries.latest_verdicts(connection, [alert_id])[alert_id]
-        triggers = list_triggers(connection, TriggerFilter(alert_id=alert_id), TIMELINE).records
+        triggers = list_triggers(connection, TriggerFilter(alert_id=alert_id), TIMELINE)
         comments = queries.comments_of(connection, alert_id)
         notifications = queries.list_notifications(connection, NotificationFilter(alert_id=alert_id))
     compared, others = readings.featured(readings_of(record, verdict))
@@ -155,8 +168,8 @@ def _render_alert(site: Api, alert_id: str, form: Form) -> str:
         compared=compared,
         others=others,
         charted=[reading.metric for reading in compared if reading.recorded][:CHARTED] if site.charts else [],
-        timeline=_timeline(triggers),
-        truncated=len(triggers) == TIMELINE,
+        timeline=_timeline(triggers.records),
+        truncated=triggers.next is not None,
         escalations=_escalations(record),
         explanation=explain(facts, site.types[record.alert_type]),
         comments=comments,
@@ -192,7 +205,7 @@ def _escalations(record: AlertRecord) -> list[dict[str, Any]]:
 
 
 def _act(site: Api, kind: str, alert_id: UUID) -> Response | tuple[str, int]:
-    """Check, have it confirmed where it ends the alert, act, and say what came of it on the alert's page."""
+    """Check, have it confirmed where it ends the alert or the alert is another by now, act, and say what came of it."""
     button, shown, typed = BUTTONS[kind], str(alert_id), Form(kind, request.form.to_dict())
     try:
         form = button.form.model_validate(typed.values)
@@ -201,12 +214,16 @@ def _act(site: Api, kind: str, alert_id: UUID) -> Response | tuple[str, int]:
         return _render_alert(site, shown, replace(typed, errors=errors)), 422
     if isinstance(form, DismissForm) and form.reason == "Other" and not form.detail:
         return _render_alert(site, shown, replace(typed, errors={"detail": _hint(kind, "detail")})), 422
-    if button.asks and request.form.get("confirmed") != "yes":
-        return _confirm(site, shown, typed), 200
+    record, news = _looked_up(site, shown, button)
+    if record.active and (news or (button.ends and request.form.get("confirmed") != "yes")):
+        asked = {"question": button.asks, "kept": sorted(button.form.model_fields)}
+        return render_template("confirm.html", alert=record, form=typed, news=news, **asked), 200
     try:
-        button.act(site.actions, shown, form, site.doing(None))
+        button.act(site.actions, shown, form, site.doing(None, _decided_on(record, button)))
     except AlertNotFound:
         raise NotFound from None
+    except VersionChanged:
+        flash("Nothing was changed: the alert changed at the same moment. Look at it again.", "problem")
     except IllegalChange as error:
         flash(f"Nothing was changed: {error}.", "problem")
     else:
@@ -214,12 +231,36 @@ def _act(site: Api, kind: str, alert_id: UUID) -> Response | tuple[str, int]:
     return redirect(url_for("pages.alert", alert_id=alert_id), 303)
 
 
-def _confirm(site: Api, alert_id: str, form: Form) -> str:
+def _looked_up(site: Api, alert_id: str, button: Button) -> tuple[AlertRecord, list[str]]:
+    """The alert, and what happened to it since the page was rendered from which the button was pressed."""
     with site.database.read() as connection:
         record = queries.alert_by_id(connection, alert_id, principal().accounts)
-    if record is None:
-        raise NotFound
-    return render_template("confirm.html", alert=record, form=form)
+        if record is None:
+            raise NotFound
+        seen = SeenForm.leniently(request.form)
+        if not button.asks or seen.version in (None, record.version):
+            return record, []
+        comments = queries.comments_of(connection, alert_id, NEWS)
+    return record, _news(seen, record, comments, fired=button.ends)
+
+
+def _decided_on(record: AlertRecord, button: Button) -> int | None:
+    """A note is welcome on any version; of a closed alert its state says what can be done."""
+    return record.version if record.active and button.asks else None
+
+
+def _news(seen: SeenForm, record: AlertRecord, comments: Sequence[CommentRecord], *, fired: bool) -> list[str]:
+    """What happened since, oldest first. That it fired again counts only where the alert is to be closed."""
+    since = seen.since or record.updated_at
+    new = [comment for comment in reversed(comments) if comment.created_at > since]
+    told = [f"{comment.created_by}: {comment.content}" for comment in new if comment.comment_type == _NOTE]
+    told += [comment.content for comment in new if comment.comment_type not in (_NOTE, _TRIGGER)]
+    if seen.severity not in (None, record.severity):
+        told.insert(0, f"The severity was {seen.severity} and is {record.severity} now.")
+    again = sum(comment.comment_type == _TRIGGER for comment in new)
+    if fired and again:
+        told.append(f"It fired again, {again} time{'s' if again > 1 else ''}.")
+    return told
 
 
 def _hint(kind: str, field: str) -> str:

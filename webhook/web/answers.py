@@ -12,6 +12,7 @@ from webhook.domain.alert import AlertStatus, CommentType, SessionStatus
 from webhook.domain.explanation import Explanation
 from webhook.domain.severity import Severity
 from webhook.storage.records import AlertRecord, CommentRecord, NotificationRecord, TriggerRecord
+from webhook.web.metric_answers import MetricEntry, metric_entry
 from webhook.web.readings import Reading
 
 
@@ -58,15 +59,6 @@ class AlertEntry(BaseModel):
 class AlertList(BaseModel):
     data: list[AlertEntry]
     pagination: Pagination
-
-
-class MetricEntry(BaseModel):
-    metric_name: str
-    metric_value: float
-    threshold: float | None
-    operator: str | None
-    threshold_of: str | None = Field(description="`merchant` or `rule`.")
-    met: bool | None
 
 
 class NotificationEntry(BaseModel):
@@ -118,7 +110,11 @@ class AlertDetail(BaseModel):
     dismiss_reason: str | None
     feedback: str | None
     metrics: list[MetricEntry]
-    raw_metrics: dict[str, Any]
+    raw_metrics: dict[str, Any] = Field(
+        description="What the source said of the event (labels; `event_metadata` of a report), with all values as "
+        "`detailed_breakdown`."
+    )
+    metadata: dict[str, Any] = Field(description="Which rule it was, its thresholds and where it came from.")
     escalation_history: dict[str, Any]
     notifications: list[NotificationEntry]
     actions_taken: list[ActionEntry]
@@ -301,6 +297,7 @@ def alert_entry(record: AlertRecord, channels: list[str]) -> AlertEntry:
 def alert_detail(
     record: AlertRecord,
     shown: Sequence[Reading],
+    annotations: Mapping[str, str],
     notifications: Sequence[NotificationRecord],
     actions: Sequence[CommentRecord],
 ) -> AlertDetail:
@@ -310,22 +307,12 @@ def alert_detail(
         **{name: getattr(record, name) for name in same.split()},
         suggested_action=action_text(record.suggested_action),
         summary_source=str(record.metadata.get("summary_source", "template")),
-        metrics=[_metric_entry(reading) for reading in shown],
-        raw_metrics=dict(record.metadata),
+        metrics=[metric_entry(reading, annotations) for reading in shown],
+        raw_metrics={**record.metadata.get("labels", {}), "detailed_breakdown": dict(record.metrics)},
+        metadata={name: value for name, value in record.metadata.items() if name != "labels"},
         escalation_history=dict(record.escalation_history),
         notifications=[notification_entry(sent) for sent in notifications],
         actions_taken=_actions_taken(record, actions),
-    )
-
-
-def _metric_entry(reading: Reading) -> MetricEntry:
-    return MetricEntry(
-        metric_name=reading.metric,
-        metric_value=reading.value,
-        threshold=reading.threshold,
-        operator=reading.operator or None,
-        threshold_of=reading.owner or None,
-        met=reading.met if reading.threshold is not None else None,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from typing import TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ from webhook.web.contracts import Charts
 from webhook.web.openapi import blueprint
 from webhook.web.problems import problem
 
+T = TypeVar("T")
 _ETAG = re.compile(r"[0-9]{1,10}")
 
 
@@ -53,11 +55,16 @@ class Api:
 def named_versions(version: int | None) -> frozenset[int] | None:
     """Of what is to be changed; None: any. If-Match and `version` both have to hold where both are given."""
     given = None if version is None else frozenset({version})
-    if request.if_match and not request.if_match.star_tag:
+    if if_match_given() and not request.if_match.star_tag:
         tags = request.if_match.as_set()
         matched = frozenset(int(tag) for tag in tags if _ETAG.fullmatch(tag))
         given = matched if given is None else matched & given
     return given
+
+
+def if_match_given() -> bool:
+    """Even where nothing in it can be read: whoever sends it does not want to change whatever there is."""
+    return "If-Match" in request.headers
 
 
 def seen(connection: sa.Connection, alert_id: UUID) -> AlertRecord:
@@ -66,6 +73,12 @@ def seen(connection: sa.Connection, alert_id: UUID) -> AlertRecord:
     if record is None:
         raise AlertNotFound(str(alert_id))
     return record
+
+
+def one_page(found: Sequence[T], limit: int) -> tuple[Sequence[T], T | None]:
+    """Of `limit` + 1 rows that were asked for: those to show, and the last of them where there are more."""
+    shown = found[:limit]
+    return shown, shown[-1] if len(found) > limit else None
 
 
 def answer(model: BaseModel, status: HTTPStatus = HTTPStatus.OK, *, version: int | None = None) -> Response:
@@ -82,7 +95,7 @@ def alert_routes(name: str, tag: str) -> APIBlueprint:
 
     @routes.errorhandler(VersionChanged)
     def changed(error: VersionChanged) -> Response:
-        status = HTTPStatus.PRECONDITION_FAILED if request.if_match else HTTPStatus.CONFLICT
+        status = HTTPStatus.PRECONDITION_FAILED if if_match_given() else HTTPStatus.CONFLICT
         return problem(status, f"{error}.", {"version": error.present}, ETag=f'"{error.present}"')
 
     return routes

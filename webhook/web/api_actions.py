@@ -19,7 +19,7 @@ from webhook.web.answers import (
     Snoozed,
     comment_entry,
 )
-from webhook.web.api import Api, alert_routes, answer, seen
+from webhook.web.api import Api, alert_routes, answer, one_page, seen
 from webhook.web.api_parameters import (
     AcknowledgeBody,
     ActorBody,
@@ -146,10 +146,10 @@ def _add_comments(routes: APIBlueprint, api: Api) -> None:
         """An alert's history, newest first: notes of people, and what the system did."""
         with api.database.read() as connection:
             record = seen(connection, path.alert_id)
-            found = queries.comments_of(connection, record.id, query.limit, query.cursor)
-        full = len(found) == query.limit
-        following = cursor(found[-1].created_at, found[-1].id) if full else None
-        data = [comment_entry(comment, record.id) for comment in found]
+            found = queries.comments_of(connection, record.id, query.limit + 1, query.cursor)
+        shown, last = one_page(found, query.limit)
+        following = last and cursor(last.created_at, last.id)
+        data = [comment_entry(comment, record.id) for comment in shown]
         return answer(CommentList(data=data, next_cursor=following), version=record.version)
 
     @routes.post("/alerts/<uuid:alert_id>/comments", responses={201: CommentEntry, **ERRORS})

@@ -28,7 +28,7 @@ from webhook.web.answers import (
     explanation_answer,
     notification_entry,
 )
-from webhook.web.api import Api, answer, seen
+from webhook.web.api import Api, answer, one_page, seen
 from webhook.web.api_parameters import AlertPath, AlertQuery, ChartPath, ChartQuery, ListQuery, alert_cursor
 from webhook.web.contracts import ImageFormat
 from webhook.web.openapi import blueprint, problems
@@ -63,21 +63,21 @@ def _add_list(routes: APIBlueprint, api: Api) -> None:
                 wanted,
                 sort=query.sort_by,
                 descending=query.sort_order == "desc",
-                limit=query.page_size,
+                limit=query.page_size + 1,
                 offset=query.offset,
-                after=query.cursor,
+                after=query.after,
             )
             total = _total(connection, wanted, query, len(found))
-            channels = queries.channels_of(connection, [record.id for record in found])
-        full = len(found) == query.page_size
+            shown, last = one_page(found, query.page_size)
+            channels = queries.channels_of(connection, [record.id for record in shown])
         pagination = Pagination(
             page=query.page,
             page_size=query.page_size,
             total_count=total,
             total_pages=None if total is None else -(-total // query.page_size),
-            next_cursor=alert_cursor(queries.place_of(found[-1], query.sort_by)) if full else None,
+            next_cursor=last and alert_cursor(queries.place_of(last, query.sort_by)),
         )
-        data = [alert_entry(record, channels[record.id]) for record in found]
+        data = [alert_entry(record, channels[record.id]) for record in shown]
         return answer(AlertList(data=data, pagination=pagination))
 
 
@@ -85,7 +85,7 @@ def _total(connection: sa.Connection, wanted: AlertFilter, query: AlertQuery, fo
     """Counted only where it is neither plain from the page nor of no use to who goes on by cursor."""
     if query.cursor is not None:
         return None
-    last = found < query.page_size and (found > 0 or query.page == 1)
+    last = found <= query.page_size and (found > 0 or query.page == 1)
     return query.offset + found if last else queries.count_alerts(connection, wanted)
 
 
@@ -96,19 +96,20 @@ def _add_detail(routes: APIBlueprint, api: Api) -> None:
         with api.database.read() as connection:
             record = seen(connection, path.alert_id)
             shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])
+            annotations = queries.latest_annotations(connection, record.id)
             notifications = queries.list_notifications(connection, NotificationFilter(alert_id=record.id))
             actions = queries.comments_of(connection, record.id, people=True)
-        return answer(alert_detail(record, shown, notifications, actions), version=record.version)
+        return answer(alert_detail(record, shown, annotations, notifications, actions), version=record.version)
 
     @routes.get("/alerts/<uuid:alert_id>/notifications", responses={200: NotificationList, **problems(404)})
     def notifications(path: AlertPath, query: ListQuery) -> Response:
         """Who was told of an alert, newest first."""
         with api.database.read() as connection:
             wanted = NotificationFilter(alert_id=seen(connection, path.alert_id).id)
-            found = queries.list_notifications(connection, wanted, query.limit, query.cursor)
-        full = len(found) == query.limit
-        following = cursor(found[-1].created_at, found[-1].id) if full else None
-        return answer(NotificationList(data=[notification_entry(sent) for sent in found], next_cursor=following))
+            found = queries.list_notifications(connection, wanted, query.limit + 1, query.cursor)
+        shown, last = one_page(found, query.limit)
+        following = last and cursor(last.created_at, last.id)
+        return answer(NotificationList(data=[notification_entry(sent) for sent in shown], next_cursor=following))
 
     @routes.get("/alerts/<uuid:alert_id>/explain", responses={200: ExplanationAnswer, **problems(404)})
     def explanation(path: AlertPath) -> Response:

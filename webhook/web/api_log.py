@@ -8,7 +8,6 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from werkzeug.exceptions import NotFound
 
-from webhook.domain.access import MAY, Right
 from webhook.domain.alert import NotificationStatus
 from webhook.domain.session import IllegalChange
 from webhook.storage import queries
@@ -16,7 +15,7 @@ from webhook.storage.dead_letters import WORDS
 from webhook.storage.records import NotificationFilter
 from webhook.storage.statistics import Interval, Period, PeriodStatistics, period_statistics
 from webhook.storage.trigger_search import list_triggers
-from webhook.web.access import principal, require
+from webhook.web.access import principal
 from webhook.web.answers import (
     Bucket,
     LettersChanged,
@@ -28,7 +27,7 @@ from webhook.web.answers import (
     notification_entry,
     trigger_entry,
 )
-from webhook.web.api import Api, answer
+from webhook.web.api import Api, answer, one_page
 from webhook.web.api_parameters import (
     LONGEST_PERIOD,
     LetterBody,
@@ -96,7 +95,6 @@ def _add_replay(routes: APIBlueprint, api: Api) -> None:
 
         Those of alerts that have ended stay, but for the word that they ended; `skipped` says which and why.
         """
-        require(*MAY[Right.REPLAY])
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
         done = api.letters.replay(wanted, api.doing(None))
         skipped = [LettersSkipped(reason=why, count=done.skipped[why], message=WORDS[why]) for why in done.skipped]
@@ -105,7 +103,6 @@ def _add_replay(routes: APIBlueprint, api: Api) -> None:
     @routes.post("/dead-letters/<uuid:notification_id>/replay", responses={200: LettersChanged, **problems(404, 409)})
     def replay_one(path: NotificationPath) -> Response:
         """Send one once more, with what its merchant has set now; 409 says why it has to stay."""
-        require(*MAY[Right.REPLAY])
         wanted = NotificationFilter(accounts=principal().accounts)
         done = api.letters.replay(wanted, api.doing(None), str(path.notification_id))
         for why in done.skipped:
@@ -121,7 +118,6 @@ def _add_discard(routes: APIBlueprint, api: Api) -> None:
     @routes.post("/dead-letters/discard", responses={200: LettersChanged, **errors})
     def discard(body: LetterBody) -> Response:
         """Delete all that match."""
-        require(*MAY[Right.REPLAY])
         wanted = body.wanted(principal().accounts, NotificationStatus.FAILED)
         count = api.letters.discard(wanted, api.doing(None))
         return answer(LettersChanged(count=count, message="Discarded"))
@@ -129,7 +125,6 @@ def _add_discard(routes: APIBlueprint, api: Api) -> None:
     @routes.delete("/dead-letters/<uuid:notification_id>", responses={200: LettersChanged, **problems(404)})
     def discard_one(path: NotificationPath) -> Response:
         """Delete one."""
-        require(*MAY[Right.REPLAY])
         wanted = NotificationFilter(accounts=principal().accounts)
         if not api.letters.discard(wanted, api.doing(None), str(path.notification_id)):
             raise NotFound("There is no such dead letter.")
@@ -138,9 +133,10 @@ def _add_discard(routes: APIBlueprint, api: Api) -> None:
 
 def _notifications(api: Api, wanted: NotificationFilter, query: ListQuery) -> NotificationList:
     with api.database.read() as connection:
-        found = queries.list_notifications(connection, wanted, query.limit, query.cursor)
-    following = cursor(found[-1].created_at, found[-1].id) if len(found) == query.limit else None
-    return NotificationList(data=[notification_entry(sent) for sent in found], next_cursor=following)
+        found = queries.list_notifications(connection, wanted, query.limit + 1, query.cursor)
+    shown, last = one_page(found, query.limit)
+    following = last and cursor(last.created_at, last.id)
+    return NotificationList(data=[notification_entry(sent) for sent in shown], next_cursor=following)
 
 
 def _statistics(period: Period, found: PeriodStatistics) -> StatisticsAnswer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -26,12 +27,15 @@ from webhook.storage.statistics import Interval
 from webhook.web.parameters import FURTHEST_PAGE, PAGE_SIZE, Actor, Instant, Note, Parameters, Place, Reason, Text
 
 LONGEST_PERIOD = timedelta(days=366)
+LARGEST = 2**31 - 1
+"""Of the numbers in the store."""
+
 _ALERT_PLACE = r"^[0-9]{1,16}\.[0-9]{1,16}\.[0-9a-f]{32}$"
 
 
 def alert_cursor(place: AlertPlace) -> str:
     """The place after one alert of a list."""
-    return f"{place.value}.{microseconds(place.created_at)}.{UUID(place.id).hex}"
+    return f"{place.value}.{microseconds(place.at)}.{UUID(place.id).hex}"
 
 
 def _alert_place(text: object) -> AlertPlace:
@@ -70,7 +74,7 @@ class Query(Parameters):
 class Body(Parameters):
     """What changes an alert. Without `version` it applies to whatever the alert is now."""
 
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description="Of the alert that this was decided on.")
+    version: int | None = Field(None, ge=1, le=LARGEST, description="Of the alert that this was decided on.")
 
 
 class OptionalBody(Body):
@@ -122,6 +126,13 @@ class AlertQuery(Query):
     @property
     def offset(self) -> int:
         return 0 if self.cursor else (self.page - 1) * self.page_size
+
+    @property
+    def after(self) -> AlertPlace | None:
+        """A count beyond all that are stored means the largest of them."""
+        if self.cursor is None or self.sort_by is not AlertSort.OCCURRENCES:
+            return self.cursor
+        return replace(self.cursor, value=min(self.cursor.value, LARGEST))
 
     def wanted(self, accounts: frozenset[str] | None) -> AlertFilter:
         return AlertFilter(

@@ -14,6 +14,7 @@ from webhook.domain.access import MAY, Right
 from webhook.storage.audit import STAFF, AuditFilter, AuditRecord, list_audit
 from webhook.storage.database import Database
 from webhook.web.access import require
+from webhook.web.api import one_page
 from webhook.web.openapi import blueprint
 from webhook.web.parameters import Instant, Place, Text, cursor
 
@@ -74,10 +75,11 @@ def audit_blueprint(database: Database) -> APIBlueprint:
         """Who changed what, newest first."""
         asking = require(*MAY[Right.AUDIT])
         with database.read() as connection:
-            found = list_audit(connection, query.wanted(), accounts=asking.accounts, limit=query.limit)
-        following = cursor(found[-1].created_at, found[-1].id) if len(found) == query.limit else None
+            found = list_audit(connection, query.wanted(), accounts=asking.accounts, limit=query.limit + 1)
+        listed, last = one_page(found, query.limit)
+        following = last and cursor(last.created_at, last.id)
         # Who of the staff it was, and where anybody calls from, is no merchant's business.
-        shown = [_entry(record, whole=asking.accounts is None) for record in found]
+        shown = [_entry(record, whole=asking.accounts is None) for record in listed]
         return Response(AuditPage(data=shown, next=following).model_dump_json(), mimetype="application/json")
 
     return routes

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import ConfigDict, Field
 from werkzeug.exceptions import NotFound
@@ -24,7 +24,7 @@ from webhook.pipeline.preview import PreviewBusy, PreviewTooLong
 from webhook.ports import ConfigNotFound, SecretUnreadable, StaffOnly, StoreConflict, UnknownMasks, VersionConflict
 from webhook.storage.configs import ConfigStore, Saved
 from webhook.web.access import principal
-from webhook.web.api import answer, named_versions
+from webhook.web.api import answer, if_match_given, named_versions
 from webhook.web.api_parameters import Query
 from webhook.web.config_answers import (
     ConfigDeleted,
@@ -209,7 +209,7 @@ def _own(account_id: str) -> None:
 
 def _conflict(error: VersionConflict) -> Response:
     """412 where If-Match named the version, 409 where the request did."""
-    status = HTTPStatus.PRECONDITION_FAILED if request.if_match else HTTPStatus.CONFLICT
+    status = HTTPStatus.PRECONDITION_FAILED if if_match_given() else HTTPStatus.CONFLICT
     detail = "Somebody else has changed this configuration." if error.present else "There is no configuration yet."
     words = f"{detail} The present version is {error.present}."
     return problem(status, words, {"version": error.present}, ETag=f'"{error.present}"')

@@ -10,6 +10,7 @@ from typing import Annotated
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
 
 from webhook.domain.access import MAY, Principal, Right, Role
 from webhook.storage.database import Database
@@ -27,15 +28,30 @@ from webhook.storage.keys import (
 from webhook.storage.transactions import transaction
 from webhook.web.access import require
 from webhook.web.openapi import blueprint, problems
-from webhook.web.parameters import Instant
+from webhook.web.parameters import SAID, Instant
 from webhook.web.problems import problem
 
 LONGEST_GRACE_HOURS = 24 * 30
 MOST_ACCOUNTS = 1000
 
-PLAIN = r"^[^\x00]*$"  # PostgreSQL takes no NUL
-AccountId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=PLAIN)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=PLAIN)]
+AccountId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=SAID)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=SAID)]
+
+
+_ACCOUNTS_OF_ROLE: JsonDict = {
+    "anyOf": [
+        {
+            "properties": {"role": {"enum": [Role.MERCHANT.value]}, "account_ids": {"type": "array", "minItems": 1}},
+            "required": ["account_ids"],
+        },
+        {
+            "properties": {
+                "role": {"enum": [Role.ADMIN.value, Role.OPS.value]},
+                "account_ids": {"type": "array", "maxItems": 0},
+            }
+        },
+    ]
+}
 
 
 class _Strict(BaseModel):
@@ -45,6 +61,7 @@ class _Strict(BaseModel):
 class NewKeyBody(_Strict):
     """`account_ids` for the role merchant, and for no other."""
 
+    model_config = ConfigDict(json_schema_extra=_ACCOUNTS_OF_ROLE)
     name: Name
     role: Role
     account_ids: Annotated[list[AccountId], Field(max_length=MOST_ACCOUNTS)] = []

@@ -13,9 +13,12 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -26,6 +29,8 @@ from webhook.domain.access import Principal
 from webhook.storage.changes import changed_alerts, last_trigger_at, open_notifications
 from webhook.storage.database import Database
 from webhook.web.access import principal
+from webhook.web.problems import problem
+from webhook.web.rates import caller
 
 POLL_INTERVAL = timedelta(seconds=0.8)
 HEARTBEAT = timedelta(seconds=15)
@@ -94,15 +99,39 @@ def never() -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscriber:
+    """One stream: whose it is, its changes, which end with None, and whether its client has gone."""
+
+    holder: str
+    left: Callable[[], bool]
+    changes: queue.Queue[Change | None]
+
+    def put(self, change: Change | None) -> None:
+        """A reader too slow for its queue is told once that much has changed."""
+        try:
+            self.changes.put_nowait(change)
+        except queue.Full:
+            with suppress(queue.Empty):  # who reads may be emptying it as well
+                while True:
+                    self.changes.get_nowait()
+            self.changes.put_nowait(change and Change(change.cursor, triggers=True, many=True))
+
+
 class Broadcaster:
-    """Hands each change to every subscriber. The polling thread lives as long as there are subscribers."""
+    """Hands each change to every subscriber. The polling thread lives as long as there are subscribers.
+
+    Of its `limit` streams one holder has half at most; where all are taken, whoever holds most gives one to who has
+    none. So nobody shuts anybody out.
+    """
 
     def __init__(self, database: Database, clock: Callable[[], datetime], limit: int) -> None:
         self._database = database
         self._clock = clock
         self._limit = limit
+        self._share = max(1, limit // 2)
         self._lock = threading.Lock()
-        self._subscribers: dict[queue.Queue[Change | None], Callable[[], bool]] = {}
+        self._subscribers: list[Subscriber] = []  # oldest first
         self._stop: threading.Event | None = None
         self._closed = False
 
@@ -110,33 +139,53 @@ class Broadcaster:
     def subscribers(self) -> int:
         return len(self._subscribers)
 
-    def subscribe(self, left: Callable[[], bool] = never) -> queue.Queue[Change | None] | None:
-        """A queue of changes that ends with None; None when there are subscribers enough, or after `close`.
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
-        `left` says whether the subscriber has gone: such give way when there are many.
-        """
+    def subscribe(self, holder: str, left: Callable[[], bool] = never) -> Subscriber | None:
+        """None where there is no room, or after `close`. `left`: such give way when there are many."""
         with self._lock:
-            if len(self._subscribers) >= self._limit:
-                self._forget_those_who_left()
-            if self._closed or len(self._subscribers) >= self._limit:
+            if self._closed or not self._make_room(holder):
                 return None
             if self._stop is None:
                 # Looked at here and not in the thread: nothing written from now on is missed.
                 feed = ChangeFeed(self._database, self._clock())
                 self._stop = threading.Event()
                 threading.Thread(target=self._run, args=(feed, self._stop), name="live", daemon=True).start()
-            changes: queue.Queue[Change | None] = queue.Queue(QUEUED_EVENTS)
-            self._subscribers[changes] = left
-            return changes
+            subscriber = Subscriber(holder, left, queue.Queue(QUEUED_EVENTS))
+            self._subscribers.append(subscriber)
+            return subscriber
 
-    def _forget_those_who_left(self) -> None:
-        for changes in [changes for changes, left in self._subscribers.items() if left()]:
-            del self._subscribers[changes]
-            _put(changes, None)
+    def _make_room(self, holder: str) -> bool:
+        """Whether there is a place for one more stream of `holder`, the oldest of one's own given up for it."""
+        if len(self._subscribers) >= self._limit or self._held()[holder] >= self._share:
+            for gone in [subscriber for subscriber in self._subscribers if subscriber.left()]:
+                self._end(gone)
+        held = self._held()
+        if held[holder] >= self._share:
+            self._end_oldest(holder)
+        elif len(self._subscribers) >= self._limit:
+            ((most, count),) = held.most_common(1)
+            if count <= held[holder] + 1:
+                return False
+            self._end_oldest(most)
+        return True
 
-    def unsubscribe(self, changes: queue.Queue[Change | None]) -> None:
+    def _held(self) -> Counter[str]:
+        return Counter(subscriber.holder for subscriber in self._subscribers)
+
+    def _end_oldest(self, holder: str) -> None:
+        self._end(next(subscriber for subscriber in self._subscribers if subscriber.holder == holder))
+
+    def _end(self, subscriber: Subscriber) -> None:
+        self._subscribers.remove(subscriber)
+        subscriber.put(None)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
         with self._lock:
-            self._subscribers.pop(changes, None)
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
             if not self._subscribers and self._stop is not None:
                 self._stop.set()
                 self._stop = None
@@ -145,33 +194,24 @@ class Broadcaster:
         """End every stream, for a graceful shutdown; their pages connect again elsewhere."""
         with self._lock:
             self._closed = True
-            for changes in self._subscribers:
-                _put(changes, None)
+            for subscriber in self._subscribers:
+                subscriber.put(None)
 
     def publish(self, change: Change) -> None:
         with self._lock:
-            for changes in self._subscribers:
-                _put(changes, change)
+            for subscriber in self._subscribers:
+                subscriber.put(change)
 
     def _run(self, feed: ChangeFeed, stop: threading.Event) -> None:
         while not stop.wait(POLL_INTERVAL.total_seconds()):
             try:
                 change = feed.poll()
+                if change is not None:
+                    self.publish(change)
             except SQLAlchemyError as error:
                 log.warning("live_poll_failed", error=type(error).__name__)
-                continue
-            if change is not None:
-                self.publish(change)
-
-
-def _put(changes: queue.Queue[Change | None], change: Change | None) -> None:
-    """A reader too slow for its queue is told once that much has changed."""
-    try:
-        changes.put_nowait(change)
-    except queue.Full:
-        while not changes.empty():
-            changes.get_nowait()
-        changes.put_nowait(change and Change(change.cursor, triggers=True, many=True))
+            except Exception:  # the thread is everybody's: what is wrong with one look must not end it
+                log.exception("live_poll_failed")
 
 
 def _missed(
@@ -229,9 +269,8 @@ def _own(change: Change, feed: ChangeFeed | None) -> Change | None:
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
-    """`left`: has gone; `admitted`: is still let in; `feed`: of a merchant."""
+    """`admitted`: is still let in; `feed`: of a merchant."""
 
-    left: Callable[[], bool]
     admitted: Callable[[], bool]
     feed: ChangeFeed | None
 
@@ -245,18 +284,18 @@ def _stays(listener: _Listener) -> bool:
 
 
 def _stream(
-    broadcaster: Broadcaster, changes: queue.Queue[Change | None], missed: Change | None, listener: _Listener
+    broadcaster: Broadcaster, subscriber: Subscriber, missed: Change | None, listener: _Listener
 ) -> Iterator[str]:
     """Events and heartbeats, for about STREAM_LIFETIME; the client comes back by itself."""
     beat = time.monotonic()
     end = beat + STREAM_LIFETIME.total_seconds()
     try:
-        yield f"retry: {int(RECONNECT.total_seconds() * 1000)}\n: connected\n\n"
+        yield f"{_retry(RECONNECT)}: connected\n\n"
         if missed is not None:
             yield missed.as_event()
-        while time.monotonic() < end and not listener.left():
+        while time.monotonic() < end and not subscriber.left():
             try:
-                change = changes.get(timeout=min(PEER_CHECK, HEARTBEAT).total_seconds())
+                change = subscriber.changes.get(timeout=min(PEER_CHECK, HEARTBEAT).total_seconds())
             except queue.Empty:
                 if time.monotonic() - beat >= HEARTBEAT.total_seconds():
                     beat = time.monotonic()
@@ -264,13 +303,20 @@ def _stream(
                         return
                     yield ": heartbeat\n\n"
                 continue
+            if change is None and not broadcaster.closed:  # it gave way: not back at once, in the place of another
+                yield _retry(FULL_RETRY)
             if change is None or not _stays(listener):
                 return
             own = _own(change, listener.feed)
             if own is not None:
                 yield own.as_event()
     finally:
-        broadcaster.unsubscribe(changes)
+        broadcaster.unsubscribe(subscriber)
+
+
+def _retry(after: timedelta) -> str:
+    """When a browser whose stream ended is to ask again: a field of an event that is not finished by it."""
+    return f"retry: {int(after.total_seconds() * 1000)}\n"
 
 
 def live_blueprint(
@@ -283,23 +329,23 @@ def live_blueprint(
     def events() -> Response:
         listening, left = principal(), peer_left(request.environ)
         accounts = listening.accounts
-        changes = broadcaster.subscribe(left)
-        if changes is None:
+        subscriber = broadcaster.subscribe(caller(listening), left)
+        if subscriber is None:
             retry = str(int(FULL_RETRY.total_seconds()))
-            return Response("Too many listeners.\n", 503, {"Retry-After": retry}, "text/plain")
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many listeners.", Retry_After=retry)
         try:
             since = request.headers.get("Last-Event-ID") or request.args.get("since")
             feed = None if accounts is None else ChangeFeed(database, clock(), accounts)
             missed = _missed(database, since, clock(), accounts)
         except SQLAlchemyError:
-            broadcaster.unsubscribe(changes)
+            broadcaster.unsubscribe(subscriber)
             raise
-        listener = _Listener(left, lambda: still_in(listening), feed)
-        response = Response(_stream(broadcaster, changes, missed, listener), mimetype="text/event-stream")
+        listener = _Listener(lambda: still_in(listening), feed)
+        response = Response(_stream(broadcaster, subscriber, missed, listener), mimetype="text/event-stream")
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
         # Once begun, the generator's `finally` unsubscribes; this is for a client that left before that.
-        response.call_on_close(lambda: broadcaster.unsubscribe(changes))
+        response.call_on_close(lambda: broadcaster.unsubscribe(subscriber))
         return response
 
     return pages

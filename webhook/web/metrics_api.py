@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import structlog
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 from werkzeug.exceptions import Forbidden
 
 from webhook.domain.access import Right
@@ -23,10 +35,12 @@ from webhook.pipeline.reports import ReportIntake
 from webhook.ports import AlreadyAnswered, Answer, StoreUnavailable
 from webhook.storage.known_types import KnownTypes
 from webhook.web.access import principal
+from webhook.web.answers import time_text
 from webhook.web.ingest_door import IngestDoor
-from webhook.web.openapi import blueprint, problems
+from webhook.web.openapi import SCHEMAS, Problem, blueprint, problems, schemas_of
+from webhook.web.parameters import PLAIN, no_number, utc
 from webhook.web.problems import problem
-from webhook.web.repeating import BadRequestId, again, repeatable_request, respond
+from webhook.web.repeating import BadRequestId, RequestId, again, repeatable_request, respond
 
 log = structlog.get_logger(__name__)
 
@@ -35,18 +49,45 @@ _RETRY_AFTER = "5"  # seconds
 _MOST_METRICS = 200
 
 
-def _storable(text: str) -> str:
-    if any(c == "\x00" or "\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError("holds a NUL or half a surrogate pair")
-    return text
+def _time(value: object) -> datetime:
+    """Raise ValueError for what is no time with a zone. Times beyond all reckoning mean the first or the last."""
+    try:
+        return _ZONED.validate_python(value)
+    except ValidationError:
+        raise ValueError("`detected_at`: write a time with its zone, such as 2026-01-05T12:00:00Z") from None
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+_ZONED: TypeAdapter[datetime] = TypeAdapter(Annotated[AwareDatetime, BeforeValidator(no_number), AfterValidator(utc)])
+Text = Annotated[str, StringConstraints(pattern=PLAIN)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Scalar = Text | Number | bool | None
+
+
+def _name(text: str) -> str:
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("holds half a surrogate pair")
+    return text.replace("\x00", "\ufffd")
+
+
+Scalars = Annotated[dict[Annotated[str, AfterValidator(_name)], Scalar], Field(max_length=100)]
+
+
+def _scalars(**known: object) -> dict[str, Any]:
+    """`Scalars` in the words of the document."""
+    value = {"anyOf": [{"type": "string", "pattern": PLAIN}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]}
+    return {"type": "object", "maxProperties": 100, "default": {}, "properties": known, "additionalProperties": value}
+
+
+def _with_time(values: dict[str, Any]) -> dict[str, Any]:
+    at = values.get("detected_at")
+    return values if at is None else {**values, "detected_at": time_text(_time(at))}
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+_TIME = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}
 
 
 class MetricValue(_Strict):
@@ -56,7 +97,7 @@ class MetricValue(_Strict):
     metric_value: Number
     threshold: Number | None = None
     time_window: Annotated[Text, Field(max_length=16)] = ""
-    metadata: Annotated[dict[Text, Text | Number | bool | None], Field(max_length=100)] = {}
+    metadata: Annotated[Scalars, WithJsonSchema(_scalars())] = {}
 
 
 class MetricsReport(_Strict):
@@ -65,7 +106,7 @@ class MetricsReport(_Strict):
     merchant_id: Annotated[Text, Field(min_length=1, max_length=255)]
     alert_type: Annotated[Text, Field(min_length=1, max_length=64)]
     metrics: Annotated[list[MetricValue], Field(min_length=1, max_length=_MOST_METRICS)]
-    event_metadata: Annotated[dict[Text, Text | Number | bool | None], Field(max_length=100)] = {}
+    event_metadata: Annotated[Scalars, AfterValidator(_with_time), WithJsonSchema(_scalars(detected_at=_TIME))] = {}
 
 
 class ReportTaken(BaseModel):
@@ -98,21 +139,22 @@ class LimitDetails(BaseModel):
     window_reset_at: datetime
 
 
-class FrequencyLimited(BaseModel):
-    """The alert is recorded; its message waits. A problem document with the owner's members.
+class Reported(RootModel[ReportTaken | NoAlert]):
+    """Nothing that opened an alert."""
 
-    Without them nothing is recorded: the key calls too often.
-    """
+
+class FrequencyLimited(BaseModel):
+    """The alert is recorded; its message waits. A problem document with the owner's members."""
 
     type: str
     title: str
     status: int
     detail: str
-    error: str | None = None
-    message: str | None = None
-    retry_after_seconds: int | None = None
-    limit_details: LimitDetails | None = None
-    alert_id: str | None = None
+    error: str
+    message: str
+    retry_after_seconds: int
+    limit_details: LimitDetails
+    alert_id: str
 
 
 def reports_blueprint(intake: ReportIntake, known_types: KnownTypes, door: IngestDoor) -> APIBlueprint:
@@ -122,12 +164,15 @@ def reports_blueprint(intake: ReportIntake, known_types: KnownTypes, door: Inges
     """
     routes = blueprint("reports", "Ingestion")
     routes.before_request(_through(door))
+    routes.components_schemas |= schemas_of(FrequencyLimited)
+    limited = {"anyOf": [{"$ref": SCHEMAS + model.__name__} for model in (FrequencyLimited, Problem)]}
+    too_many = {"description": "Too Many Requests", "content": {"application/problem+json": {"schema": limited}}}
 
     @routes.post(
         "/alerts/metrics",
-        responses={200: NoAlert, 201: ReportTaken, 429: FrequencyLimited, **problems(403, 413, 415, 422)},
+        responses={200: Reported, 201: ReportTaken, 429: too_many, **problems(403, 413, 415, 422)},
     )
-    def report_metrics(body: MetricsReport) -> Response:
+    def report_metrics(header: RequestId, body: MetricsReport) -> Response:  # noqa: ARG001 - read by `_take`
         """Report the metrics of a merchant."""
         if not principal().may_see(body.merchant_id):
             raise Forbidden("This key reports of its own accounts alone.")
@@ -174,26 +219,17 @@ def _take(intake: ReportIntake, report: Report) -> Response:
 
 
 def _report(body: MetricsReport) -> Report:
-    about = dict(body.event_metadata)
-    detected_at = _DetectedAt.model_validate({"detected_at": about.pop("detected_at", None)}).detected_at
+    about = {name: value for name, value in body.event_metadata.items() if value is not None}
+    detected_at = about.get("detected_at")
     return Report(
         account_id=body.merchant_id,
         alert_type=body.alert_type,
         metrics=[
-            ReportedMetric(m.metric_name, m.metric_value, m.threshold, m.time_window, _numbers(m.metadata))
-            for m in body.metrics
+            ReportedMetric(m.metric_name, m.metric_value, m.threshold, m.time_window, m.metadata) for m in body.metrics
         ],
-        labels={name: _label(value) for name, value in about.items() if value is not None},
-        detected_at=detected_at.astimezone(UTC) if detected_at is not None else None,
+        labels={name: _label(value) for name, value in about.items()},
+        detected_at=datetime.fromisoformat(str(detected_at)) if detected_at is not None else None,
     )
-
-
-class _DetectedAt(BaseModel):
-    detected_at: AwareDatetime | None
-
-
-def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    return {name: float(v) for name, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
 def _label(value: str | float | bool) -> str:
@@ -214,7 +250,7 @@ def answer_of(entry: Entry, now: datetime) -> Answer:
         {
             "alert_id": entry.alert_id,
             "status": "merged" if merged else entry.outcome.value,
-            "triggered_at": now.isoformat(),
+            "triggered_at": time_text(now),
             "message": _message(entry, created=created, merged=merged),
         },
     )
@@ -259,6 +295,6 @@ def _limited(entry: Entry, limit: Limit, now: datetime) -> dict[str, Any]:
         "error": "rate_limit_exceeded",
         "message": message,
         "retry_after_seconds": max(1, math.ceil((limit.frees_at - now).total_seconds())),
-        "limit_details": {**maximum, "current_count": limit.count, "window_reset_at": limit.frees_at.isoformat()},
+        "limit_details": {**maximum, "current_count": limit.count, "window_reset_at": time_text(limit.frees_at)},
         "alert_id": entry.alert_id,
     }

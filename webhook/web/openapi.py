@@ -17,6 +17,7 @@ import structlog
 from flask import Response, g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.info import Info
+from flask_openapi3.models.schema import Schema
 from flask_openapi3.models.tag import Tag
 from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,6 +29,7 @@ from webhook.web.depth import TooDeep, check_depth
 from webhook.web.problems import problem
 
 PREFIX = "/api/v1"
+SCHEMAS = "#/components/schemas/"
 SECURITY: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or the admin token."},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -148,9 +150,26 @@ def blueprint(name: str, tag: str) -> APIBlueprint:
     return routes
 
 
+def describe(app: OpenAPI, routes: APIBlueprint) -> None:
+    """Put routes into the document that the application serves by other means: `routes` itself is not registered."""
+    app.paths |= routes.paths
+    app.components_schemas |= routes.components_schemas
+    app.tags += [tag for tag in routes.tags if tag.name not in app.tag_names]
+    app.tag_names += [name for name in routes.tag_names if name not in app.tag_names]
+
+
+def schemas_of(*models: type[BaseModel]) -> dict[str, Schema]:
+    """Components of the document, for answers that are described by hand."""
+    found: dict[str, Any] = {}
+    for model in models:
+        schema = model.model_json_schema(ref_template=SCHEMAS + "{model}", mode="serialization")
+        found |= schema.pop("$defs", {}) | {model.__name__: schema}
+    return {name: Schema(**schema) for name, schema in found.items()}
+
+
 def problems(*statuses: int) -> dict[Any, Any]:
     """The document's description of errors."""
-    schema = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
+    schema = {"schema": {"$ref": SCHEMAS + Problem.__name__}}
     return {
         str(status): {
             "description": HTTPStatus(status).phrase,

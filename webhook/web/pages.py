@@ -1,4 +1,4 @@
-"""The pages: alert list, alert detail, trigger log. Rendered on the server; a script only keeps them fresh."""
+"""The pages, wired; alert list and trigger log. Rendered on the server; scripts only save clicks and reloads."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import structlog
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
+from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response
 
+from webhook.domain.access import Right
 from webhook.domain.alert import AlertStatus, Outcome
 from webhook.domain.message import printable
 from webhook.domain.severity import Severity
@@ -25,15 +28,17 @@ from webhook.ports import StoreUnavailable
 from webhook.storage import queries
 from webhook.storage.trigger_search import list_triggers
 from webhook.web import readings, wording
-from webhook.web.access import principal
+from webhook.web.access import allow, principal
 from webhook.web.alert_page import add_alert_page
 from webhook.web.api import Api
 from webhook.web.api_actions import actions_blueprint
 from webhook.web.api_alerts import alerts_blueprint, readings_of
 from webhook.web.api_log import letters_blueprint, log_blueprint
 from webhook.web.audit_api import audit_blueprint
+from webhook.web.audit_page import add_audit_page
 from webhook.web.auth import Gate, require_credentials, require_login
 from webhook.web.config_api import ConfigSite, config_blueprint
+from webhook.web.delivery_page import add_delivery_page
 from webhook.web.docs import document_blueprint, reader_blueprint, swagger_blueprint
 from webhook.web.doors import Doors
 from webhook.web.figures import Figures
@@ -51,6 +56,8 @@ from webhook.web.parameters import (
     day_start,
 )
 from webhook.web.problems import problem
+from webhook.web.settings_pages import add_settings_pages
+from webhook.web.statistics_page import add_statistics_page
 
 TRIGGERS = 50
 FRAGMENT_HEADER = "X-Sentinel-Fragment"
@@ -64,6 +71,8 @@ ERRORS = {
     503: "The database cannot be reached now. Alertmanager keeps alerts and sends them again. Try again later.",
 }
 
+log = structlog.get_logger(__name__)
+
 
 def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | None = None) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
@@ -72,27 +81,47 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | N
     """
     database, clock, gate = site.database, site.clock, doors.gate
     broadcaster = Broadcaster(database, clock, app.config.get("LIVE_SUBSCRIBERS", DEFAULT_SUBSCRIBERS))
-    pages, reader = _pages_blueprint(site), reader_blueprint()
+    pages, reader = _pages_blueprint(site, config), reader_blueprint()
     for page in (pages, reader):
         page.before_request(require_login(gate))
+        page.before_request(allow(Right.READ, Right.ACT))
     live, document = live_blueprint(database, broadcaster, clock, gate.still_in), document_blueprint()
     for protected in (live, document):
         protected.before_request(require_credentials(gate))
-    apis = [routes(site) for routes in (alerts_blueprint, actions_blueprint, log_blueprint, letters_blueprint)]
-    apis += [keys_blueprint(database, clock), audit_blueprint(database)]
-    if config is not None:
-        apis.append(config_blueprint(config))
-    for api in apis:
+        protected.before_request(allow(Right.READ, Right.READ))
+    for api, rights in _apis(site, config):
         api.before_request(require_credentials(gate))
+        api.before_request(allow(*rights))
         app.register_api(api)
     assets = _assets_blueprint()
     for blueprint in (login_blueprint(gate, doors.oidc), assets, swagger_blueprint(), live, document, pages, reader):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
+    app.jinja_env.globals.update(has_settings=config is not None)
+    _add_error_handlers(app)
+    return broadcaster
+
+
+def _apis(site: Api, config: ConfigSite | None) -> list[tuple[APIBlueprint, tuple[Right, Right]]]:
+    """Each part of the API, with the rights to read there and to change something."""
+    apis = [
+        (alerts_blueprint(site), (Right.READ, Right.ACT)),
+        (actions_blueprint(site), (Right.READ, Right.ACT)),
+        (log_blueprint(site), (Right.READ, Right.ACT)),
+        (letters_blueprint(site), (Right.READ, Right.REPLAY)),
+        (keys_blueprint(site.database, site.clock), (Right.KEYS, Right.KEYS)),
+        (audit_blueprint(site.database), (Right.AUDIT, Right.AUDIT)),
+    ]
+    if config is not None:
+        apis.append((config_blueprint(config), (Right.CONFIGURE, Right.CONFIGURE)))
+    return apis
+
+
+def _add_error_handlers(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(DataError, _unstorable)
     for away in (OperationalError, PoolTimeout, StoreUnavailable):
         app.register_error_handler(away, _database_away)
-    return broadcaster
 
 
 def _assets_blueprint() -> Blueprint:
@@ -149,18 +178,27 @@ def _http_error(error: HTTPException) -> Response | tuple[str, int] | HTTPExcept
     return response
 
 
+def _unstorable(error: DataError) -> Response | tuple[str, int] | HTTPException:
+    """A value that the database cannot take, and that nobody refused before: the same again cannot help."""
+    log.warning("value_refused_by_the_database", path=request.path, error=type(error.orig).__name__)
+    return _http_error(BadRequest("A value is one that cannot be stored or looked up."))
+
+
 def _database_away(_error: Exception) -> Response | tuple[str, int]:
     if _wants_problem():
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached.", Retry_After="5")
     return render_template("error.html", code=503, title="Service unavailable", text=ERRORS[503]), 503
 
 
-def _pages_blueprint(site: Api) -> Blueprint:
+def _pages_blueprint(site: Api, config: ConfigSite | None) -> Blueprint:
     pages = Blueprint("pages", __name__, template_folder="templates")
     pages.add_url_rule("/", view_func=lambda: redirect(url_for("pages.alerts")), endpoint="home")
     pages.add_url_rule("/alerts", "alerts", partial(_alerts, site, Figures()))
     pages.add_url_rule("/triggers", "triggers", partial(_triggers, site))
-    add_alert_page(pages, site)
+    for add in (add_alert_page, add_delivery_page, add_statistics_page, add_audit_page):
+        add(pages, site)
+    if config is not None:
+        add_settings_pages(pages, site, config)
     return pages
 
 

@@ -38,22 +38,24 @@ PAGE_SIZE = 20
 REASON_LENGTH = 2000
 FURTHEST_PAGE = 100_000
 
+PLAIN = r"^[^\x00]*$"
+"""PostgreSQL takes no NUL."""
+SAID = r"^[^\x00]*[^\s\x00][^\x00]*$"
+"""More than blanks."""
 
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 """Nothing is older or younger; times beyond mean these, so that one can still reckon with them."""
 
 
-def _utc(value: datetime) -> datetime:
+def utc(value: datetime) -> datetime:
     aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value
     return min(max(aware, _FIRST), _LAST).astimezone(UTC)
 
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255, pattern=r"^[^\x00]*$")]
-Reason = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=REASON_LENGTH, pattern=r"^[^\x00]*$")
-]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255, pattern=PLAIN)]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=REASON_LENGTH, pattern=SAID)]
 
-Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=REASON_LENGTH, pattern=r"^[^\x00]*$")]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=REASON_LENGTH, pattern=PLAIN)]
 
 
 def _person(name: str) -> str:
@@ -64,19 +66,19 @@ def _person(name: str) -> str:
 
 Actor = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=r"^[^\x00]*$"),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=SAID),
     AfterValidator(_person),
 ]
 
 
-def _no_number(value: object) -> object:
+def no_number(value: object) -> object:
     """A number would pass as seconds since 1970, or as milliseconds: nobody means either."""
     if isinstance(value, int | float):
         raise ValueError("write a time as 2026-01-05T12:00:00Z")  # noqa: TRY004 - pydantic collects ValueError
     return value
 
 
-Instant = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_utc)]
+Instant = Annotated[datetime, BeforeValidator(no_number), AfterValidator(utc)]
 
 
 def cursor(at: datetime, row_id: str) -> str:
@@ -169,6 +171,15 @@ class TriggerPageQuery(Parameters):
             before=self.before,
             accounts=accounts,
         )
+
+
+class SeenForm(Parameters):
+    """The alert as the page showed it on which somebody decided: all of it hidden in its forms."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    version: int | None = None
+    severity: Severity | None = None
+    since: Instant | None = None
 
 
 class ResolveForm(Parameters):

@@ -59,12 +59,8 @@ class Rates:
         self._take(self._address, "address", near(address))
 
     def take(self, principal: Principal, method: str) -> None:
-        """A key counts as itself wherever it is used; the admin token, which many share, by address."""
         reads = method in READS
-        who = principal.credential
-        if not who.startswith(("api_key/", "oidc/")):
-            who = f"{who}/{near(principal.address)}"
-        self._take(self._read if reads else self._write, "read" if reads else "write", who)
+        self._take(self._read if reads else self._write, "read" if reads else "write", caller(principal))
 
     def guessed(self, address: str) -> None:
         """A wrong credential came from this address; TooManyRequests after ATTEMPTS in ATTEMPT_WINDOW.
@@ -95,6 +91,12 @@ class Rates:
         """Ask Redis again after a while, not with every request."""
         self._redis_back = time.monotonic() + REDIS_REST_S
         log.warning("rate_limits_by_process", reason=type(error.storage_error).__name__)
+
+
+def caller(principal: Principal) -> str:
+    """Who is counted: a key as itself wherever it is used; the admin token, which many share, by address."""
+    who = principal.credential
+    return who if who.startswith(("api_key/", "oidc/")) else f"{who}/{near(principal.address)}"
 
 
 def near(address: str) -> str:

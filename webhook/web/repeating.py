@@ -14,9 +14,11 @@ from http import HTTPStatus
 
 import structlog
 from flask import Request, Response, g
+from pydantic import ConfigDict, Field
 
 from webhook.domain.ledger import Changes
 from webhook.ports import AlreadyAnswered, Answer, RepeatableRequest
+from webhook.web.api_parameters import Query
 from webhook.web.problems import problem
 
 log = structlog.get_logger(__name__)
@@ -25,6 +27,18 @@ HEADER = "X-Request-ID"
 SIGNED = "signature"
 """In place of the credential, for a request that is called by its signature."""
 _NAME = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class RequestId(Query):
+    """Read by `repeatable_request`; here for the document."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    x_request_id: str | None = Field(
+        None,
+        alias="X-Request-ID",
+        pattern=r"^[\x21-\x7e]{1,128}$",
+        description="The sender's own name for this request: the same again is answered as the first time.",
+    )
 
 
 class BadRequestId(ValueError):  # noqa: N818 - a value that is refused

@@ -89,6 +89,38 @@ ESCALATION_REASONS = {
     "duration_threshold": "how long it lasts",
     "rule_severity": "a graver rule fired",
 }
+AUDIT_ACTIONS = {
+    "config_created": "Settings added",
+    "config_updated": "Settings changed",
+    "config_deleted": "Settings removed",
+    "alert_resolved": "Alert resolved",
+    "alert_dismissed": "Alert dismissed",
+    "alert_acknowledged": "Alert acknowledged",
+    "alert_unacknowledged": "Acknowledgement taken back",
+    "alert_snoozed": "Alert snoozed",
+    "alert_unsnoozed": "Snooze ended",
+    "alert_commented": "Note on an alert",
+    "alert_resent": "Message sent again",
+    "dead_letters_replayed": "Dead letters sent again",
+    "dead_letters_discarded": "Dead letters discarded",
+    "api_key_created": "API key created",
+    "api_key_rotated": "API key rotated",
+    "api_key_revoked": "API key revoked",
+    "keys_rotated": "Secrets encrypted anew",
+}
+TOLD_CHANGES = {"appear": "New", "vanish": "Gone", "change": "Different"}
+CONDITIONS = {
+    ">": "above (>)",
+    ">=": "at least (\N{GREATER-THAN OR EQUAL TO})",
+    "<": "below (<)",
+    "<=": "at most (\N{LESS-THAN OR EQUAL TO})",
+    "==": "equal to (=)",
+    "!=": "not equal to (\N{NOT EQUAL TO})",
+    "in": "one of",
+    "not_in": "none of",
+    "contains": "contains",
+    "regex": "matches (regular expression)",
+}
 OPERATORS = {
     ">": ">",
     ">=": "\N{GREATER-THAN OR EQUAL TO}",
@@ -101,6 +133,22 @@ OPERATORS = {
     "contains": "contains",
     "regex": "matches",
 }
+
+PLACES = {
+    "pages.alerts": "Alerts",
+    "pages.triggers": "Triggers",
+    "pages.notifications": "Delivery",
+    "pages.statistics": "Statistics",
+    "pages.settings": "Settings",
+    "pages.audit": "Audit",
+}
+"""The main menu: endpoints and names. Each page shows what whoever looks at it may see."""
+
+
+def place_of(endpoint: str | None) -> str:
+    """The entry of the menu that a page belongs to."""
+    kind = (endpoint or "").removeprefix("pages.").partition("_")[0]
+    return "pages." + {"alert": "alerts", "letters": "notifications", "config": "settings"}.get(kind, kind)
 
 
 def humanise(code: str) -> str:
@@ -173,6 +221,23 @@ def notify_text(notify: str) -> str:
 def told_text(notify: str) -> str:
     """What one trigger had people told, as a phrase."""
     return notify_text(notify) if ":" in notify else f"Message: {notify_text(notify).lower()}"
+
+
+def replayed_text(told: str) -> str:
+    """`created, first` as a preview has it, as a phrase; empty for what was, or would be, nothing."""
+    outcome, _, notify = told.partition(", ")
+    return "; ".join(
+        filter(None, (outcome_label(outcome) if outcome else "", told_text(notify).lower() if notify else ""))
+    )
+
+
+def short_numbers(text: str) -> str:
+    """With four digits of numbers that have more than that after the point."""
+    return re.sub(r"[0-9]+\.[0-9]{5,}", lambda match: f"{float(match[0]):.4g}", text)
+
+
+def audit_label(action: str) -> str:
+    return AUDIT_ACTIONS.get(action) or humanise(action)
 
 
 def was_judged(outcome: str) -> bool:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
 from datetime import datetime
 
 import pytest
@@ -370,32 +369,3 @@ def test_nobody_hears_of_a_run_that_hangs_after_its_source_was_given_up(capsys: 
     slot.run_once()
     assert (job.cancelled, slot.state.failures, job.closed) == (2, 0, 1)
     assert "collection failed" not in capsys.readouterr().out
-
-
-def test_a_fault_with_one_source_ends_neither_the_schedule_nor_that_source(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("exporter.scheduler._AFTER_FAULT", 0.05)
-    faults = {"drop": iter([True, True]), "publish": iter([True])}
-
-    def breaks(what: str) -> Callable[[], None]:
-        def call() -> None:
-            if next(faults[what], False):
-                raise LookupError(f"cannot {what}")
-
-        return call
-
-    dropping = FakeJob("dropping", interval=0.1, max_staleness=0.02)
-    dropping.drop = breaks("drop")  # type: ignore[method-assign]
-    publishing = FakeJob("publishing", interval=0.1)
-    publishing.publish = breaks("publish")  # type: ignore[method-assign]
-    other = FakeJob("other", interval=0.1)
-    scheduler = Scheduler([dropping, publishing, other])
-    scheduler.start()
-    jobs = (dropping, publishing, other)
-    wait_for(lambda: all(len(job.deadlines) > 4 for job in jobs), what="all go on", timeout=60)
-    assert scheduler.healthy
-    scheduler.stop()
-    told = capsys.readouterr().out
-    assert "cannot drop" in told
-    assert "cannot publish" in told

@@ -1,8 +1,9 @@
-"""When a schedule says that it is healthy, and that it is ready."""
+"""When a schedule says that it is healthy, that it is ready, and that it goes on whatever happens."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from scheduler_parts import FakeJob
@@ -35,3 +36,32 @@ def test_ready_once_every_source_was_tried(attempts: int) -> None:
     for slot in scheduler.slots[: attempts + 1]:
         slot.run_once()
     assert scheduler.ready == (attempts == 1)
+
+
+def test_a_fault_with_one_source_ends_neither_the_schedule_nor_that_source(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("exporter.scheduler._AFTER_FAULT", 0.05)
+    faults = {"drop": iter([True, True]), "publish": iter([True])}
+
+    def breaks(what: str) -> Callable[[], None]:
+        def call() -> None:
+            if next(faults[what], False):
+                raise LookupError(f"cannot {what}")
+
+        return call
+
+    dropping = FakeJob("dropping", interval=0.1, max_staleness=0.02)
+    dropping.drop = breaks("drop")  # type: ignore[method-assign]
+    publishing = FakeJob("publishing", interval=0.1)
+    publishing.publish = breaks("publish")  # type: ignore[method-assign]
+    other = FakeJob("other", interval=0.1)
+    scheduler = Scheduler([dropping, publishing, other])
+    scheduler.start()
+    jobs = (dropping, publishing, other)
+    wait_for(lambda: all(len(job.deadlines) > 4 for job in jobs), what="all go on", timeout=60)
+    assert scheduler.healthy
+    scheduler.stop()
+    told = capsys.readouterr().out
+    assert "cannot drop" in told
+    assert "cannot publish" in told

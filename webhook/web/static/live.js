@@ -52,7 +52,7 @@ function showTimes(root) {
 
 // ---- putting in what has changed ---------------------------------------------------------------
 
-const SHOWN_DIFFERENTLY = { time: "time[data-time]", token: "input[name=csrf_token]" };
+const SHOWN_DIFFERENTLY = { time: "time[data-time]", token: "input[name=csrf_token], input.seen" };
 
 /** What the server rendered, without what differs at every rendering. */
 function essence(region) {
@@ -120,6 +120,11 @@ function putIn(page) {
     const came = replaceRegion(old, fresh);
     changed += 1;
     if (old.id === "alerts") arrived = came;
+  }
+  for (const field of document.querySelectorAll("input.seen")) {
+    const fresh = page.querySelector(`input.seen[name=${field.name}]`);
+    const kept = field.closest("[data-region]")?.querySelector(".stale"); // this part is older than the page says
+    if (fresh && !kept) field.value = fresh.value;
   }
   const title = page.querySelector("title");
   if (title && title.textContent !== document.title) document.title = title.textContent;
@@ -237,6 +242,7 @@ document.addEventListener("error", missingChart, true);
 for (const image of document.querySelectorAll("figure.chart img")) {
   if (image.complete && image.naturalWidth === 0 && image.currentSrc) missingChart({ target: image });
 }
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 showTimes(document);
 setInterval(() => showTimes(document), RELATIVE_EVERY);
 if (streamUrl) {

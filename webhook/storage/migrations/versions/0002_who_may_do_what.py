@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -9,8 +11,16 @@ from sqlalchemy.dialects import postgresql
 revision = "0002"
 down_revision = "0001"
 
+_TEXTS = (
+    "CREATE INDEX ix_alert_texts ON alert USING gin (merchant_name gin_trgm_ops, account_id gin_trgm_ops, "
+    "title gin_trgm_ops, summary gin_trgm_ops) WITH (fastupdate = off)"
+)
+# Insufficient privilege, not available, its file is not installed, it lies in a schema that is not searched.
+_REFUSED = ("42501", "0A000", "58P01", "42704")
+
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-_BY_SEVERITY = "ix_alert_dynamic_current_severity_first_triggered_at"
+_NEWEST = (sa.text("first_triggered_at DESC"), sa.text("alert_id DESC"))
+_LOGGER = logging.getLogger(__name__)
 
 
 _ALTERED = ("alert_dynamic", "alert_instance", "alert_trigger_log", "alert_config", "notification", "audit_log")
@@ -32,13 +42,16 @@ def upgrade() -> None:
 
 def _indexes() -> None:
     """Of columns that are there already."""
-    op.create_index(_BY_SEVERITY, "alert_dynamic", ["current_severity", "first_triggered_at"])
+    op.create_index("ix_alert_dynamic_gravest", "alert_dynamic", ["current_severity", *_NEWEST])
+    op.create_index("ix_alert_dynamic_status_gravest", "alert_dynamic", ["status", "current_severity", *_NEWEST])
+    _texts()
     op.create_index(op.f("ix_notification_comment_id"), "notification", ["comment_id"])
     op.create_index(op.f("ix_notification_created_at"), "notification", ["created_at"])
 
 
 def _columns() -> None:
     """None of them rewrites its table."""
+    op.drop_index(op.f("ix_alert_dynamic_status_session_status"), "alert_dynamic")
     for column in (
         sa.Column("dismiss_reason", sa.String(length=32), nullable=True),
         sa.Column("feedback", sa.Text(), nullable=True),
@@ -86,11 +99,29 @@ def downgrade() -> None:
         table.drop_column("updated_by")
     op.drop_column("alert_trigger_log", "position")
     op.drop_column("alert_instance", "source")
+    op.drop_index("ix_alert_texts", "alert", if_exists=True)  # the extension may serve others
+    op.drop_index("ix_alert_dynamic_gravest", "alert_dynamic")
+    op.drop_index("ix_alert_dynamic_status_gravest", "alert_dynamic")
     with op.batch_alter_table("alert_dynamic") as table:
-        table.drop_index(_BY_SEVERITY)
+        table.create_index(op.f("ix_alert_dynamic_status_session_status"), ["status", "session_status"])
         table.drop_column("last_notified_count")
         for name in ("snoozed_by", "snoozed_until", "acknowledged_by", "acknowledged_at", "feedback", "dismiss_reason"):
             table.drop_column(name)
+
+
+def _texts() -> None:
+    """Where the extension may not be made, search reads all alerts; the database's owner can add both at any time."""
+    connection = op.get_bind()
+    if connection.dialect.name != "postgresql":
+        return
+    try:
+        with connection.begin_nested():
+            op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+            op.execute(_TEXTS)
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", "") not in _REFUSED:
+            raise
+        _LOGGER.warning("search reads all alerts: %s To add it: CREATE EXTENSION pg_trgm; %s", error.orig, _TEXTS)
 
 
 def _alert_config_version() -> None:
