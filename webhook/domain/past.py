@@ -25,7 +25,7 @@ class Wanted:
     """Triggers of one account and type since a time, with what happened before as far as `earliest`.
 
     At most `limit` triggers, and then the latest. What ended at most `remembered` before still matters. `labels`:
-    whether conditions may name them. `pause` is called between reads and may raise.
+    whether conditions may name them. `check` is called between reads and may raise.
     """
 
     account_id: str
@@ -35,7 +35,7 @@ class Wanted:
     remembered: timedelta
     limit: int
     labels: bool = True
-    pause: Callable[[], None] = lambda: None
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from webhook.domain.report import start_of
 from webhook.domain.throttle import decide_notification
 from webhook.domain.triggers import FIRING, SEVERITIES, SWEPT, Triggers
 
-_PAUSE = timedelta(hours=1)
+_STRETCH = timedelta(hours=1)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _FIRING, _RESOLVED = TriggerStatus.FIRING, TriggerStatus.RESOLVED
 
@@ -40,16 +40,16 @@ def replay(
     config: MerchantConfig,
     settings: IngestSettings,
     *,
-    pause: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
     short: bool = True,
 ) -> Replayed:
     """Compare what was logged of one account's triggers of one type with what `config` would have made of them.
 
-    `pause` is called for each hour of triggers at least, and may raise. Not `short`: all is left to
+    `check` is called for each hour of triggers at least, and may raise. Not `short`: all is left to
     `decide`.
     """
     fold = _Fold(triggers, past, config, settings)
-    fold.run(pause, short=short)
+    fold.run(check, short=short)
     return compare(triggers, fold.decisions, fold.judge)
 
 
@@ -74,7 +74,7 @@ class _Fold(Held):
         self._verdicts: list[bool | None] = [None] * len(rows.readings)
         self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
 
-    def run(self, pause: Callable[[], None], *, short: bool) -> None:
+    def run(self, check: Callable[[], None], *, short: bool) -> None:
         rows, named, own = self._rows, self._named, self._rows.own
         now, following, busy = FOREVER, _LONG_AGO, list[tuple[int, Seen]]()
         interval, timeout = self._type.occurrence_interval, self._type.session_timeout
@@ -84,8 +84,8 @@ class _Fold(Held):
                 busy, now = [], at
                 self._again, self._silent = at + interval, at + timeout
                 if at > following:
-                    following = min(self.wait_until(at), at + _PAUSE)
-                    pause()
+                    following = min(self.wait_until(at), at + _STRETCH)
+                    check()
             seen = named[name]
             group = seen.group
             if at < group.starts:

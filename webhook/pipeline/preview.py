@@ -29,7 +29,6 @@ MOST_SECONDS = 20.0
 """A preview takes no longer: it runs beside the deliveries of a process."""
 
 _HISTORY_SECONDS = 8.0  # of these
-_WORK_S, _REST_S = 0.02, 0.0002  # in turns: others who wait for the interpreter would else be late at every step
 _POINTS = 5000  # of one query to Prometheus, which answers with 11,000 at most
 _FINEST = timedelta(minutes=1)
 _STALE = timedelta(minutes=5)  # as Prometheus itself has it
@@ -113,14 +112,14 @@ class Previews:
             remembered=_memory(self._settings.types[config.alert_type]),
             limit=self._most,
             labels=any(condition.compare is None for condition in config.conditions),
-            pause=budget.pause,
+            check=budget.check,
         )
         past, triggers = self._stored.read(wanted)
-        replayed = replay(triggers, past, config, self._settings, pause=budget.pause)
+        replayed = replay(triggers, past, config, self._settings, check=budget.check)
         truncated = past.since > wanted.since
         lacking = _undecided(triggers, config, past.since)
         found, told = self._look_up(lacking, config, now, budget)
-        undetermined = _undetermined(lacking, config, found, budget.pause)
+        undetermined = _undetermined(lacking, config, found, budget.check)
         return Preview(replayed, past.since, now, truncated, past.left_out, undetermined, told)
 
     def _look_up(
@@ -150,19 +149,15 @@ class _Budget:
 
     def __init__(self, seconds: float) -> None:
         self._begun, self._seconds = time.monotonic(), seconds
-        self._rested = self._begun
 
     @property
     def spent(self) -> float:
         return time.monotonic() - self._begun
 
-    def pause(self) -> None:
-        """Let others have their turn; raise PreviewTooLong."""
+    def check(self) -> None:
+        """Raise PreviewTooLong."""
         if self.spent > self._seconds:
             raise PreviewTooLong(f"takes longer than {self._seconds:g} s")
-        if time.monotonic() - self._rested > _WORK_S:
-            time.sleep(_REST_S)
-            self._rested = time.monotonic()
 
 
 def _memory(settings: AlertTypeSettings) -> timedelta:
@@ -195,12 +190,12 @@ def _numbers(series: Series) -> Series:
 
 
 def _undetermined(
-    lacking: Sequence[_Lacking], config: MerchantConfig, found: Mapping[str, Series], pause: Callable[[], None]
+    lacking: Sequence[_Lacking], config: MerchantConfig, found: Mapping[str, Series], check: Callable[[], None]
 ) -> Undetermined:
     tally = Undetermined(triggers=len(lacking))
     for number, (at, (metrics, labels)) in enumerate(lacking):
         if number % 1000 == 0:
-            pause()
+            check()
         met = met_by(config, _completed(at, metrics, found), labels)
         tally.met += met is True
         tally.not_met += met is False

@@ -26,7 +26,7 @@ from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_t
 _SWEEP = "sweep"
 _FIRING = TriggerStatus.FIRING.value
 _LONGEST = timedelta(seconds=20)  # for a statement: somebody waits
-_AT_ONCE = 1000  # rows: between them others get their turn
+_AT_ONCE = 1000  # rows: what is done with them holds other threads up
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def read_triggers(connection: sa.Connection, wanted: Wanted, begun: Mapping[str,
     cursor = connection.execute(query).cursor  # the driver's: SQLAlchemy's rows cost as much again
     while rows := cursor.fetchmany(_AT_ONCE):
         columns.add(rows)
-        wanted.pause()
+        wanted.check()
     reported = columns.reported()
     verdicts: Iterable[Any] = ()
     if reported:
