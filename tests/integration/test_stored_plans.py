@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 import sqlalchemy as sa
+from servers import wait_for
 from stores import Cluster
 
 from bench.stored import fill, plans, whole_tables
@@ -28,8 +30,19 @@ def filled(postgresql_server: str, postgresql_cluster: Cluster) -> Iterator[Data
         database = Database(url.replace("postgresql://", "postgresql+psycopg://"))
         upgrade(url.replace("postgresql://", "postgresql+psycopg://"))
         fill(url, triggers=20_000, alerts=4_000, now=NOW)
+        wait_for(lambda: all_visible(url), what="nobody who could still see what was there before the rows")
         yield database
         database.close()
+
+
+def all_visible(url: str) -> bool:
+    """Whether an index alone can answer: a vacuum marks only pages that no transaction sees otherwise."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("VACUUM alert_trigger_log")
+        row = connection.execute(
+            "SELECT relallvisible = relpages FROM pg_class WHERE oid = 'alert_trigger_log'::regclass"
+        ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def read_whole(database: Database, *questions: Callable[[Subject], Questions]) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ import pytest
 from exporter.allocators import return_freed_memory
 
 
-@pytest.mark.parametrize("given", ["", "narenas:1", "dirty_decay_ms:5,muzzy_decay_ms:9"])
+@pytest.mark.parametrize("given", ["", "narenas:1", "dirty_decay_ms:0,muzzy_decay_ms:9"])
 def test_freed_memory_is_given_back_unless_the_environment_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
@@ -17,4 +17,4 @@ def test_freed_memory_is_given_back_unless_the_environment_says_otherwise(
     return_freed_memory()
     return_freed_memory()
     settings = os.environ["_RJEM_MALLOC_CONF"].split(",")
-    assert settings == ["dirty_decay_ms:0", "muzzy_decay_ms:0", *filter(None, given.split(","))]
+    assert settings == ["muzzy_decay_ms:0", "dirty_decay_ms:150", "narenas:1", *filter(None, given.split(","))]
