@@ -176,7 +176,7 @@ def measure(name: str, database: Database, rounds: int) -> bool:
     """Print figures and goals; True when all hold."""
     fine = True
     for proposal, config in PROPOSALS.items():
-        previews = Previews(StoredPast(database), None, SETTINGS)
+        previews = Previews(StoredPast(database), None, SETTINGS, seconds=300)
         wall, cpu, found = _timed(lambda: previews.run(config, NOW, LONGEST), rounds)  # noqa: B023 - called at once
         print(f"  {name}, {proposal}: {json.dumps(_told(found))}")
         print(f"    wall {_span(wall)} s, CPU of this process {_span(cpu)} s")
