@@ -1,10 +1,10 @@
-"""What the file that SENTINEL_CONFIG_FILE names says of alert types, checked as a whole."""
+"""The file that SENTINEL_CONFIG_FILE names: what it says of alert types, checked as a whole, and of channels."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import durationpy
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -108,12 +108,14 @@ def _problems(settings: AlertTypeSettings) -> list[str]:
 
 
 class ConfigFile(_Strict):
-    """The file that SENTINEL_CONFIG_FILE names: `alert_types: {default: {...}, CARD_TESTING: {...}}`.
+    """`alert_types: {default: {...}, CARD_TESTING: {...}}`, and `channels` with the options of each.
 
-    `types` raises ConfigError for settings of a type that contradict one another.
+    The options are checked by whoever builds the channels. `types` raises ConfigError for settings of a type that
+    contradict one another.
     """
 
     alert_types: dict[str, AlertTypeEntry] = {}
+    channels: dict[str, dict[str, Any]] = {}
 
     def types(self) -> AlertTypes:
         """What the types of the shipped rules differ in, unless the file says otherwise.

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from webhook.alert_type_settings import ConfigFile, Duration
+from webhook.channel_options import with_secrets
 from webhook.config_error import ConfigError
 from webhook.domain.access import Role
 from webhook.domain.alert import AlertTypes
@@ -131,6 +132,7 @@ class Settings(BaseSettings):
     insecure_webhooks: bool = False
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
+    channel_options: Annotated[dict[str, dict[str, Any]], Field(exclude=True, repr=False)] = {}
 
     @field_validator("channels", "oidc_scopes", mode="before")
     @classmethod
@@ -206,6 +208,8 @@ class Settings(BaseSettings):
     def secrets(self) -> list[str]:
         """The values that no log may show; of the URLs their passwords are found by their form."""
         values = [getattr(self, name) for name in SECRETS if not name.endswith("_url")]
+        options = [value for channel in self.channel_options.values() for value in channel.values()]
+        values += [value for value in options if isinstance(value, SecretStr)]
         return [value.get_secret_value() for value in values if value is not None]
 
     @property
@@ -238,7 +242,9 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
     problems: list[str] = []
     given: dict[str, Any] = _secrets_from_files(os.environ, problems)
     if path := os.environ.get(f"{PREFIX}CONFIG_FILE"):
-        given["alert_types"] = _alert_types(Path(path), problems)
+        file = _config_file(Path(path), problems)
+        given["alert_types"] = _alert_types(file, path, problems)
+        given["channel_options"] = with_secrets(file.channels, os.environ, problems)
     settings = _settings(given, problems)
     if settings is not None:
         problems += [f"{_variable(name)}: must be set" for name in require if not getattr(settings, name)]
@@ -279,11 +285,17 @@ def _secrets_from_files(environment: Mapping[str, str], problems: list[str]) -> 
     return secrets
 
 
-def _alert_types(path: Path, problems: list[str]) -> AlertTypes:
+def _alert_types(file: ConfigFile, path: str, problems: list[str]) -> AlertTypes:
     try:
-        return ConfigFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {}).types()
+        return file.types()
     except ConfigError as error:
         problems += [f"{path}: {problem}" for problem in error.problems]
+        return AlertTypes()
+
+
+def _config_file(path: Path, problems: list[str]) -> ConfigFile:
+    try:
+        return ConfigFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except OSError as error:
         problems.append(f"{path}: {error.strerror}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -291,7 +303,7 @@ def _alert_types(path: Path, problems: list[str]) -> AlertTypes:
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
         problems += [f"{path}: {'.'.join(map(str, detail['loc']))}: {_message(detail['msg'])}" for detail in details]
-    return AlertTypes()
+    return ConfigFile()
 
 
 def _message(message: str) -> str:

@@ -154,15 +154,25 @@ class Receipt:
 
 
 class Notifier(Protocol):
-    """One channel. `send` delivers text at once; `attach` adds the chart afterwards and never delays the text."""
+    """One channel. `settings`: a merchant's own for it, with its secrets. `parallel`: sends of a worker at once."""
 
     channel_type: str
+    parallel: int
 
-    def send(self, message: Message, settings: Mapping[str, Any]) -> Receipt:
-        """Deliver; raise TemporaryDeliveryError or PermanentDeliveryError."""
+    def send(self, message: Message, settings: Mapping[str, Any], before: Receipt | None = None) -> Receipt:
+        """Deliver the text at once; raise TemporaryDeliveryError or PermanentDeliveryError.
+
+        `before`: what came of the last message about the same alert with the same settings, where there was one.
+        """
 
     def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
-        """Add the chart to what `send` delivered; raise as `send` does."""
+        """Add the chart to what `send` delivered, which never waits for it; raise as `send` does."""
+
+    def preview(self, message: Message, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What `send` would hand to the provider, as JSON without secrets. Nothing is sent."""
+
+    def check(self) -> str:
+        """Ask the provider, sending nothing, whether it knows us; say as whom. Raise as `send` does."""
 
 
 @dataclass(frozen=True, slots=True)

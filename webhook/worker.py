@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -29,7 +29,7 @@ from webhook.alert_type_settings import Duration
 from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
 from webhook.logs import configure_logging
-from webhook.notifiers.registry import build_notifiers
+from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
@@ -286,20 +286,13 @@ def _notifiers(settings: Settings) -> dict[str, Notifier]:
         raise ConfigError(
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
-    channels = {"console", "slack", *settings.channels}
-    options: dict[str, dict[str, Any]] = {
-        "console": {"public_url": settings.public_url},
-        "slack": {
-            "token": token,
-            "channel": settings.slack_channel,
-            "api_url": settings.slack_api_url,
-            "insecure_webhooks": settings.insecure_webhooks,
-        },
-    }
+    channels = {*READY, *settings.channels, *settings.channel_options}
+    of_slack = {"token": token, "channel": settings.slack_channel, "api_url": settings.slack_api_url}
+    options = {**settings.channel_options, "slack": {**of_slack, **settings.channel_options.get("slack", {})}}
     try:
-        return build_notifiers(sorted(channels), options)
-    except ValueError as error:
-        raise ConfigError([f"SENTINEL_CHANNELS: {error}"]) from None
+        return build_notifiers(sorted(channels), options, Site(settings.public_url, settings.insecure_webhooks))
+    except BadOptions as error:
+        raise ConfigError(error.problems) from None
 
 
 def _closing(*calls: Callable[[], object]) -> Callable[[], None]:

@@ -192,7 +192,7 @@ class Provider:
     def __init__(self) -> None:
         self.away, self.settings = True, list[Mapping[str, Any]]()
 
-    def send(self, _message: Message, settings: Mapping[str, Any]) -> Receipt:
+    def send(self, _message: Message, settings: Mapping[str, Any], _before: Receipt | None = None) -> Receipt:
         if self.away:
             self.away = False
             raise TemporaryDeliveryError("HTTP 503")

@@ -154,6 +154,26 @@ def test_sent_keeps_the_provider_s_answer_and_the_words_for_the_pages(shop: Shop
     assert told["metadata"]["rule_summary"] == "Blocked payments"
 
 
+def test_a_message_knows_what_came_of_the_one_before_it_on_the_same_channel(shop: Shop, outbox: Outbox) -> None:
+    alert_id, other = shop.add_alert(), shop.add_alert()
+
+    def told(**changes: Any) -> Any:
+        shop.add_notification(alert_id, **changes)
+        (note,) = outbox.claim(1, "one", NOW + timedelta(hours=1), LEASE)
+        outbox.record_sent(
+            note, Receipt(f"ts {note.reason}", {"channel": "C1"}), template_summary(note), note.created_at
+        )
+        return note.told_before
+
+    row = shop.row(shop.add_notification(other, at=NOW + timedelta(days=1)))
+    assert told() is None
+    assert told(at=NOW + timedelta(minutes=1), reason="escalated") == {"reference": "ts first", "channel": "C1"}
+    assert told(at=NOW + timedelta(minutes=2), channel_type="console") is None
+    elsewhere = {**row["content"], "channel_settings": {"channel": "#other"}}
+    assert told(at=NOW + timedelta(minutes=3), content=elsewhere) is None, "another place knows nothing of it"
+    assert told(at=NOW + timedelta(minutes=4)) == {"reference": "ts escalated", "channel": "C1"}
+
+
 def test_a_slow_channel_does_not_overwrite_newer_words(shop: Shop, outbox: Outbox) -> None:
     alert_id = shop.add_alert()
     shop.add_notification(alert_id, at=NOW - timedelta(minutes=9))

@@ -23,7 +23,7 @@ def stub() -> Iterator[SlackWebhookStub]:
 
 def slack(*, timeout: int = 60, insecure: bool = True) -> Slack:
     """Without a bot token: the address is all it takes."""
-    return Slack(SlackOptions(insecure_webhooks=insecure, timeout=timeout))
+    return Slack(SlackOptions(timeout=timeout), insecure_webhooks=insecure)
 
 
 def test_a_message_arrives_as_text_and_blocks_and_without_a_chart(stub: SlackWebhookStub) -> None:

@@ -30,7 +30,8 @@ class Note:
     `metrics` are full-precision values; `thresholds` are the merchant's own where one was configured,
     else the coarse rule's. When the attack has ended, `resolved_at` is the time of its end, and `peaks` are its
     highest values where they are known. `lease` names this very claim: its end can be recorded by nobody else.
-    `replayed_at` is when a person queued it again after it was given up.
+    `replayed_at` is when a person queued it again after it was given up. `told_before`: the provider's answer to the
+    last message about this alert on this channel with the same settings.
     """
 
     notification_id: str
@@ -55,6 +56,7 @@ class Note:
     lease: str = ""
     peaks: Mapping[str, float] = field(default_factory=dict)
     replayed_at: datetime | None = None
+    told_before: Mapping[str, Any] | None = None
 
     @property
     def queued_at(self) -> datetime:
@@ -73,9 +75,16 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, free of any channel's markup. `facts` are label and value, already formatted for people."""
+    """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
+    `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it.
+    """
+
+    notification_id: str
     alert_id: str
+    account_id: str
+    alert_type: str
+    status: AlertStatus
     severity: Severity
     reason: NotifyReason
     title: str
@@ -84,6 +93,9 @@ class Message:
     merchant: str
     facts: Sequence[tuple[str, str]]
     url: str
+    chart_url: str
+    began_at: datetime
+    ended_at: datetime | None
     created_at: datetime
 
 
@@ -159,7 +171,11 @@ def chart_url(public_url: str, alert_id: str) -> str:
 
 def compose(note: Note, summary: Summary, public_url: str) -> Message:
     return Message(
+        notification_id=note.notification_id,
         alert_id=note.alert_id,
+        account_id=note.account_id,
+        alert_type=note.alert_type,
+        status=note.status,
         severity=note.severity,
         reason=note.reason,
         title=one_line(summary.title, TITLE_LENGTH),
@@ -168,5 +184,8 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         merchant=merchant_of(note),
         facts=facts_of(note),
         url=alert_url(public_url, note.alert_id),
+        chart_url=chart_url(public_url, note.alert_id),
+        began_at=note.first_triggered_at,
+        ended_at=ended_at(note) if note.reason is NotifyReason.RESOLVED else None,
         created_at=note.created_at,
     )

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from pydantic import BaseModel, ConfigDict
 
 from webhook.domain.alert import NotifyReason
-from webhook.domain.message import SEVERITY_WORDS, Message, chart_url
+from webhook.domain.message import SEVERITY_WORDS, Message
 from webhook.domain.severity import Severity
 from webhook.ports import Receipt
 
@@ -22,27 +22,30 @@ _ENDED_COLOUR = "1;32"
 
 
 class ConsoleOptions(BaseModel):
-    """`public_url`: where the pages are, for the link to the chart."""
+    """Nothing to choose."""
 
     model_config = ConfigDict(extra="forbid")
-
-    public_url: str
 
 
 class Console:
     """Writes each message in one piece. Colour only on a terminal, and never the only carrier of the severity."""
 
     channel_type = "console"
+    parallel = 1
 
-    def __init__(self, options: ConsoleOptions, stream: TextIO | None = None) -> None:
-        self._public_url = options.public_url
+    def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._lock = threading.Lock()
 
-    def send(self, message: Message, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 - the port's signature
+    def send(
+        self,
+        message: Message,
+        settings: Mapping[str, Any],  # noqa: ARG002 - the port's signature
+        before: Receipt | None = None,  # noqa: ARG002 - as above
+    ) -> Receipt:
         stream = self._stream or sys.stdout
         colour = stream.isatty() and "NO_COLOR" not in os.environ
-        text = "\n".join(render(message, chart_url(self._public_url, message.alert_id), colour=colour))
+        text = "\n".join(render(message, colour=colour))
         with self._lock:
             stream.write(f"{text}\n")
             stream.flush()
@@ -51,8 +54,14 @@ class Console:
     def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
         """Nothing to add: the text named the chart's address already."""
 
+    def preview(self, message: Message, settings: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002 - as above
+        return {"text": "\n".join(render(message, colour=False))}
 
-def render(message: Message, chart: str, *, colour: bool) -> Iterator[str]:
+    def check(self) -> str:
+        return "standard output of the worker"
+
+
+def render(message: Message, *, colour: bool) -> Iterator[str]:
     """The lines of a message, framed, at most `WIDTH` columns but for addresses."""
     ended = message.reason is NotifyReason.RESOLVED
     state = "ENDED" if ended else SEVERITY_WORDS[message.severity].upper()
@@ -69,7 +78,7 @@ def render(message: Message, chart: str, *, colour: bool) -> Iterator[str]:
     yield from _wrapped(f"What to do: {message.suggested_action}")
     yield "│"
     yield f"│ Details  {message.url}"
-    yield f"│ Chart    {chart}"
+    yield f"│ Chart    {message.chart_url}"
     yield f"└{'─' * (WIDTH - 1)}"
 
 

@@ -3,36 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic import ValidationError
 
 from webhook.ports import Notifier
 
 Options = Mapping[str, Any]
 
 
-def _console(options: Options) -> Notifier:
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What channels may need to know of this installation. `insecure_webhooks`: of a demo or a test of one's own."""
+
+    public_url: str
+    insecure_webhooks: bool = False
+
+
+class BadOptions(ValueError):  # noqa: N818 - a value that is refused
+    """A channel cannot be built; `problems` names each option and shows no value."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+def _console(options: Options, _site: Site) -> Notifier:
     from webhook.notifiers.console import Console, ConsoleOptions  # noqa: PLC0415 - lazy by design
 
-    return Console(ConsoleOptions.model_validate(options))
+    ConsoleOptions.model_validate(options)
+    return Console()
 
 
-def _slack(options: Options) -> Notifier:
+def _slack(options: Options, site: Site) -> Notifier:
     from webhook.notifiers.slack import Slack, SlackOptions  # noqa: PLC0415 - lazy by design
 
-    return Slack(SlackOptions.model_validate(options))
+    return Slack(SlackOptions.model_validate(options), insecure_webhooks=site.insecure_webhooks)
 
 
-CHANNELS: Mapping[str, Callable[[Options], Notifier]] = {
+CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "console": _console,
     "slack": _slack,
 }
 
+READY = ("console", "slack")
+"""Channels that merchants may choose without any option of the installation."""
 
-def build_notifiers(channels: Iterable[str], options: Mapping[str, Options]) -> dict[str, Notifier]:
-    """A notifier for each channel, from `options[channel]`; raise ValueError for an unknown name or bad options."""
-    built = {}
+
+def build_notifiers(channels: Iterable[str], options: Mapping[str, Options], site: Site) -> dict[str, Notifier]:
+    """A notifier for each channel, from `options[channel]`; raise BadOptions for unknown names and bad options."""
+    built: dict[str, Notifier] = {}
+    problems: list[str] = []
     for channel in channels:
         if channel not in CHANNELS:
-            raise ValueError(f"unknown channel {channel!r}; there are {', '.join(CHANNELS)}")
-        built[channel] = CHANNELS[channel](options.get(channel, {}))
+            problems.append(f"unknown channel {channel!r}; there are {', '.join(CHANNELS)}")
+            continue
+        try:
+            built[channel] = CHANNELS[channel](options.get(channel, {}), site)
+        except ValidationError as error:
+            for detail in error.errors(include_input=False, include_url=False):
+                place = ".".join(map(str, ("channels", channel, *detail["loc"])))
+                problems.append(f"{place}: {detail['msg'].removeprefix('Value error, ')}")
+    if problems:
+        raise BadOptions(problems)
     return built

@@ -46,7 +46,6 @@ class SlackOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     token: SecretStr | None = None
-    insecure_webhooks: bool = False
     channel: str | None = None
     api_url: str = "https://slack.com/api/"
     timeout: int = Field(default=10, gt=0)
@@ -70,13 +69,12 @@ class Slack:
     """Posts as a bot with the scopes chat:write and files:write."""
 
     channel_type = "slack"
+    parallel = 4
 
-    def __init__(self, options: SlackOptions) -> None:
+    def __init__(self, options: SlackOptions, *, insecure_webhooks: bool = False) -> None:
         self._channel = options.channel
         self._webhook = SlackWebhook(
-            guarded_session(allow_private=options.insecure_webhooks),
-            options.timeout,
-            allow_http=options.insecure_webhooks,
+            guarded_session(allow_private=insecure_webhooks), options.timeout, allow_http=insecure_webhooks
         )
         self._has_token = options.token is not None
         self._client = WebClient(
@@ -86,7 +84,12 @@ class Slack:
             retry_handlers=[],
         )
 
-    def send(self, message: Message, settings: Mapping[str, Any]) -> Receipt:
+    def send(
+        self,
+        message: Message,
+        settings: Mapping[str, Any],
+        before: Receipt | None = None,  # noqa: ARG002 - the port's signature
+    ) -> Receipt:
         """Post the text. The receipt's reference is the message's `ts`; its details name the channel's id."""
         if settings.get("webhook_url"):
             return self._webhook.send(message, str(settings["webhook_url"]))
@@ -124,6 +127,17 @@ class Slack:
                 title=f"Chart: {message.title}",
                 alt_txt=f"Chart of the alert: {message.title}",
             )
+
+    def preview(self, message: Message, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        channel = None if settings.get("webhook_url") else settings.get("channel") or self._channel
+        return {"channel": channel, "text": fallback_text(message), "blocks": blocks(message)}
+
+    def check(self) -> str:
+        if not self._has_token:
+            return "merchants' own webhooks alone: there is no bot token"
+        with _delivery_errors():
+            answer = self._client.auth_test()
+        return f"{answer.get('user')} in {answer.get('team')}"
 
 
 def _delivery_error(error: SlackApiError) -> DeliveryError:

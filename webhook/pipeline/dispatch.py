@@ -145,7 +145,7 @@ class Dispatcher:
         message = compose(note, summary, self.public_url)
         try:
             settings = self._decrypted(note)
-            receipt = notifier.send(message, settings)
+            receipt = notifier.send(message, settings, _before(note))
         except DeliveryError as error:
             self._failed(note, error)
             return
@@ -259,6 +259,13 @@ class Dispatcher:
             end=ended_at(note) if ended else None,
             now=self.clock(),
         )
+
+
+def _before(note: Note) -> Receipt | None:
+    if note.told_before is None:
+        return None
+    details = dict(note.told_before)
+    return Receipt(str(details.pop("reference", "")), details)
 
 
 def _target(note: Note) -> Target:

@@ -275,17 +275,29 @@ def _notes(connection: sa.Connection, ids: Sequence[str]) -> list[Note]:
         .where(n.id.in_(ids))
     )
     rows = {row["id"]: row for row in connection.execute(query).mappings()}
-    return [note for id_ in ids if id_ in rows and (note := _note(rows[id_])) is not None]
+    sent = _sent(connection, {row["alert_id"] for row in rows.values()})
+    return [note for id_ in ids if id_ in rows and (note := _note(rows[id_], sent)) is not None]
 
 
-def _note(row: sa.RowMapping) -> Note | None:
+def _sent(connection: sa.Connection, alert_ids: Collection[str]) -> list[sa.RowMapping]:
+    """What went out about these alerts, the last first."""
+    n = notification.c
+    query = (
+        sa.select(n.alert_id, n.channel_type, n.content, n.metadata)
+        .where(n.alert_id.in_(alert_ids), n.sent_at.is_not(None))
+        .order_by(n.sent_at.desc(), n.created_at.desc())
+    )
+    return list(connection.execute(query).mappings())
+
+
+def _note(row: sa.RowMapping, sent: Sequence[sa.RowMapping]) -> Note | None:
     try:
-        return _read(row)
+        return _read(row, sent)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
-def _read(row: sa.RowMapping) -> Note:
+def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping]) -> Note:
     """The content as it was decided; what it does not say is read from the alert as it stands."""
     content: Mapping[str, Any] = row["content"]
     return Note(
@@ -311,7 +323,18 @@ def _read(row: sa.RowMapping) -> Note:
         lease=row["lease_owner"] or "",
         peaks=_numbers(content.get("peaks")),
         replayed_at=row["replayed_at"],
+        told_before=_told_before(row, sent),
     )
+
+
+def _told_before(row: sa.RowMapping, sent: Sequence[sa.RowMapping]) -> Mapping[str, Any] | None:
+    """The provider's answer, where the channel had the same settings: another address knows nothing of it."""
+
+    def place(message: sa.RowMapping) -> tuple[Any, ...]:
+        return message["alert_id"], message["channel_type"], message["content"].get("channel_settings") or {}
+
+    answers = (earlier["metadata"].get("provider") for earlier in sent if place(earlier) == place(row))
+    return next((answer for answer in answers if answer is not None), None)
 
 
 def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:

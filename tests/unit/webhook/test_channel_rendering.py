@@ -15,12 +15,13 @@ from notes import ended_note, make_message, make_note
 from webhook.domain.message import compose
 from webhook.domain.severity import Severity
 from webhook.domain.summary import template_summary
-from webhook.notifiers.console import WIDTH, Console, ConsoleOptions
-from webhook.notifiers.registry import CHANNELS, build_notifiers
+from webhook.notifiers.console import WIDTH, Console
+from webhook.notifiers.registry import CHANNELS, Site, build_notifiers
 from webhook.notifiers.slack_blocks import blocks, escape, fallback_text
 from webhook.ports import Summary
 
 URL = "http://sentinel.example:8080"
+SITE = Site(URL)
 HOSTILE = "<!channel> <@U1|you> <https://evil.example|click> & *x*"
 
 
@@ -30,7 +31,7 @@ class Terminal(io.StringIO):
 
 
 def printed(stream: io.StringIO, **changes: Any) -> str:
-    console = Console(ConsoleOptions(public_url=URL), stream)
+    console = Console(stream)
     message = make_message(make_note(**changes))
     receipt = console.send(message, {})
     console.attach(message, receipt, b"", {})
@@ -130,9 +131,9 @@ def test_escaping_can_be_read_back(text: str) -> None:
 
 def test_the_registry_names_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="unknown channel 'pigeon'; there are console, slack"):
-        build_notifiers(["pigeon"], {})
-    with pytest.raises(ValueError, match="public_url"):
-        build_notifiers(["console"], {"console": {"public": 1}})
-    options = {"console": {"public_url": URL}, "slack": {"token": "xoxb-1", "channel": "C1"}}
-    built = build_notifiers(CHANNELS, options)
+        build_notifiers(["pigeon"], {}, SITE)
+    with pytest.raises(ValueError, match=r"channels\.console\.public: .*; channels\.slack\.timeout: ") as refused:
+        build_notifiers(CHANNELS, {"console": {"public": "s3cret"}, "slack": {"timeout": -1}}, SITE)
+    assert "s3cret" not in str(refused.value)
+    built = build_notifiers(CHANNELS, {"slack": {"token": "xoxb-1", "channel": "C1"}}, SITE)
     assert {name: notifier.channel_type for name, notifier in built.items()} == {"console": "console", "slack": "slack"}

@@ -182,3 +182,28 @@ def test_the_redis_url_is_checked_and_secret(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SENTINEL_REDIS_URL", "http://cache")
     with pytest.raises(ConfigError, match="SENTINEL_REDIS_URL: must be a redis://"):
         load_settings()
+
+
+def test_options_of_channels_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("xoxb-from-a-file\n")
+    path = tmp_path / "sentinel.yaml"
+    path.write_text(
+        f"channels: {{slack: {{token_file: {tmp_path / 'token'}, channel: C1}}, pager: {{routing_key_env: PAGER_KEY}}}}"
+    )
+    monkeypatch.setenv("SENTINEL_CONFIG_FILE", str(path))
+    monkeypatch.setenv("PAGER_KEY", "R0UT1NG")
+    settings = load_settings()
+    assert settings.channel_options["slack"]["token"].get_secret_value() == "xoxb-from-a-file"
+    assert settings.channel_options["slack"]["channel"] == "C1"
+    assert settings.channel_options["pager"]["routing_key"].get_secret_value() == "R0UT1NG"
+    assert {"xoxb-from-a-file", "R0UT1NG"} <= set(settings.secrets()), "no log may show them"
+    assert "R0UT1NG" not in repr(settings)
+
+    monkeypatch.delenv("PAGER_KEY")
+    (tmp_path / "token").unlink()
+    with pytest.raises(ConfigError) as refused:
+        load_settings()
+    assert refused.value.problems == [
+        f"channels.slack.token_file: {tmp_path / 'token'}: No such file or directory",
+        "channels.pager.routing_key_env: the variable PAGER_KEY is not set",
+    ]
