@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import compress, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -186,14 +186,21 @@ def read_triggers(connection: sa.Connection, wanted: Wanted, begun: Mapping[str,
 
 
 def _cells(dialect: str, *, labels: bool) -> list[Any]:
-    """As the driver has them: what SQLAlchemy makes of them costs more than to read them."""
+    """As the driver has them, and what repeats together as one text: each cell costs, whatever is in it."""
     c = alert_trigger_log.c
-    names = (c.fingerprint, c.starts_at, c.condition_fingerprint, c.alert_name)
-    texts: tuple[sa.ColumnElement[Any], ...] = (c.alert_id, c.metrics_data, *((c.labels,) if labels else ()))
+    name = (c.fingerprint, c.starts_at, c.condition_fingerprint, c.alert_name, c.alert_id)
+    said = (c.status, c.source, c.severity, c.outcome, c.notify)
+    readings = (c.metrics_data, c.labels) if labels else (c.metrics_data,)
+    array = sa.func.json_build_array if dialect == "postgresql" else sa.func.json_array
+    cells: list[Any] = [array(*(_plain(cell) for cell in together)) for together in (name, said)] + list(readings)
     if dialect == "postgresql":
-        texts = tuple(sa.cast(column, sa.Text) for column in texts)
-    cells = (c.created_at, *names, c.status, c.source, c.severity, c.outcome, c.notify, *texts)
-    return [sa.type_coerce(cell, sa.types.NullType()) for cell in cells]
+        cells = [sa.cast(cell, sa.Text) for cell in cells]
+    return [_plain(cell) for cell in (c.created_at, *cells)]
+
+
+def _plain(cell: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Without a type of SQLAlchemy's."""
+    return sa.type_coerce(cell, sa.types.NullType())
 
 
 class _Columns:
@@ -201,9 +208,8 @@ class _Columns:
 
     def __init__(self, *, texts: bool) -> None:
         self._times = _Times(texts=texts)
-        self._names = _Numbered(self._name)
+        self._names = _Numbered(_name)
         self._kinds = _Numbered(_kind)
-        self._said = _Numbered(Said._make)
         self._readings: dict[Any, int] = {}
         self._read: list[Reading] = []
         self._found = Triggers()
@@ -211,57 +217,66 @@ class _Columns:
 
     def add(self, rows: Sequence[Sequence[Any]]) -> None:
         """From the last to the first."""
-        at, *columns = zip(*rows, strict=True)
+        at, names, kinds, *texts = zip(*rows, strict=True)
         found = self._found
         found.at.extend(map(self._times.__getitem__, at))
-        found.name_of.extend(map(self._names.__getitem__, zip(*columns[:4], strict=True)))
-        self._kind_of.extend(map(self._kinds.__getitem__, zip(*columns[4:7], strict=True)))
-        found.said_of.extend(map(self._said.__getitem__, zip(*columns[7:9], strict=True)))
-        found.alert_ids.extend(columns[9])
-        readings = list(zip(*columns[10:], strict=True))
-        self._parse([texts for texts in dict.fromkeys(readings) if texts not in self._readings])
+        found.name_of.extend(map(self._names.__getitem__, names))
+        self._kind_of.extend(map(self._kinds.__getitem__, kinds))
+        readings: Sequence[Any] = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
+        self._parse([one for one in dict.fromkeys(readings) if one not in self._readings])
         found.reading_of.extend(map(self._readings.__getitem__, readings))
 
-    def _name(self, cells: tuple[Any, ...]) -> Name:
-        fingerprint, starts_at, condition, alert_name = cells
-        return Name(condition, (fingerprint, self._times[starts_at]), alert_name)
-
-    def _parse(self, readings: Sequence[tuple[str, ...]]) -> None:
+    def _parse(self, readings: Sequence[Any]) -> None:
         """All in one text: reading them one by one takes three times as long."""
         if not readings:
             return
-        start = len(self._read)
-        documents = [json.loads(f"[{','.join(texts)}]") for texts in zip(*readings, strict=True)]
-        self._read += zip(*documents, *([repeat(_NO_LABELS)] if len(documents) == 1 else []))  # noqa: B905 - endless
+        start, alone = len(self._read), isinstance(readings[0], str)
+        columns = [readings] if alone else zip(*readings, strict=True)
+        documents = [json.loads(f"[{','.join(texts)}]") for texts in columns]
+        self._read += zip(*documents, *([repeat(_NO_LABELS)] if alone else []))  # noqa: B905 - endless
         self._readings.update(zip(readings, range(start, len(self._read)), strict=True))
 
     def reported(self) -> list[int]:
         """Places of reports, from the last to the first."""
-        reports = {number for number, (_, _, reported) in enumerate(self._kinds.found) if reported}
+        reports = {number for number, kind in enumerate(self._kinds.found) if kind.reported}
         return [place for place, number in enumerate(self._kind_of) if number in reports] if reports else []
 
     def triggers(self, own: Mapping[int, Verdict]) -> Triggers:
         """From the first to the last; `own` by place from the last to the first."""
         found, last = self._found, len(self._kind_of) - 1
-        kinds, ranks = ([one[place] for one in self._kinds.found] for place in (0, 1))
-        found.kinds = [kinds[number] for number in self._kind_of]
-        found.ranks = [ranks[number] for number in self._kind_of]
-        for column in (found.at, found.name_of, found.kinds, found.ranks, found.reading_of, found.said_of):
+        for column in (found.at, found.name_of, found.reading_of, self._kind_of):
             column.reverse()
-        found.alert_ids.reverse()
+        kinds, ranks, found.said, _ = map(list, zip(*self._kinds.found, strict=True)) if found.at else ([], [], [], [])
+        found.kinds = list(map(kinds.__getitem__, self._kind_of))
+        found.ranks = list(map(ranks.__getitem__, self._kind_of))
+        found.said_of = self._kind_of
+        names, alert_ids = map(list, zip(*self._names.found, strict=True)) if found.at else ([], [])
+        found.alert_ids = list(map(alert_ids.__getitem__, found.name_of))
+        found.names, found.readings = names, self._read
         found.own = {last - place: verdict for place, verdict in own.items()}
-        found.names, found.said, found.readings = self._names.found, self._said.found, self._read
         return found
 
 
 _NO_LABELS: Mapping[str, str] = {}
 
 
-def _kind(cells: tuple[Any, ...]) -> tuple[int, int, bool]:
-    """The kind, the rank of the severity, and whether it is a report."""
-    status, source, severity = cells
+class _Kind(NamedTuple):
+    kind: int
+    rank: int  # of the severity
+    said: Said
+    reported: bool
+
+
+def _kind(text: str) -> _Kind:
+    status, source, severity, *said = json.loads(text)
     kind = FIRING if status == _FIRING else SWEPT if source == _SWEEP else RESOLVED
-    return kind, Severity(severity).rank, source == REPORTS and kind == FIRING
+    return _Kind(kind, Severity(severity).rank, Said._make(said), source == REPORTS and kind == FIRING)
+
+
+def _name(text: str) -> tuple[Name, str | None]:
+    """With the id of the alert."""
+    fingerprint, starts_at, condition, alert_name, alert_id = json.loads(text)
+    return Name(condition, (fingerprint, _time(starts_at)), alert_name), alert_id
 
 
 class _Times(dict[Any, datetime]):
@@ -272,9 +287,14 @@ class _Times(dict[Any, datetime]):
         self._texts = texts
 
     def __missing__(self, value: Any) -> datetime:  # noqa: ANN401 - see above
-        time = datetime.fromisoformat(value).replace(tzinfo=UTC) if self._texts else value.astimezone(UTC)
-        self[value] = time
+        time = self[value] = _time(value) if self._texts else value.astimezone(UTC)
         return time
+
+
+def _time(text: str) -> datetime:
+    """As SQLite stores it, in UTC, or with its zone."""
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 class _Numbered(dict[Any, int]):
