@@ -255,7 +255,7 @@ def condition(**changes: Any) -> dict[str, Any]:
     ("change", "field", "told"),
     [
         (condition(operator="=>"), "trigger_conditions.0", "is none of"),
-        (condition(operator="regex", threshold="(a+)+"), "trigger_conditions.0", "repeats a group"),
+        (condition(operator="regex", threshold="(?=a)"), "trigger_conditions.0", "invalid perl operator"),
         (condition(priority="x"), "trigger_conditions.0.priority", "integer"),
         ({"channels": {"pigeon": {}}}, "channels.pigeon", "Extra inputs"),
         ({"channels": {"sms": {"phone_numbers": ["12"]}}}, "channels.sms.phone_numbers.0", "country code"),

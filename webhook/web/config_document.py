@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import ErrorDetails
 
 from webhook.domain.evaluation import COMPARISONS, OPERATORS, Condition, MerchantConfig, number_of
 from webhook.domain.masking import NOT_YET
-from webhook.domain.patterns import BadPattern, check_work, compile_pattern
+from webhook.domain.patterns import BadPattern, check_pattern
 from webhook.notifiers.settings import Channels
 from webhook.web.parameters import Instant
 
@@ -59,7 +59,7 @@ class ConditionEntry(_Strict):
 
 def _check_pattern(pattern: object) -> None:
     try:
-        compile_pattern(str(pattern))
+        check_pattern(str(pattern))
     except BadPattern as error:
         raise ValueError(f"threshold: {error}") from error
 
@@ -103,16 +103,6 @@ class Settings(_Strict):
     frequency_control: FrequencyControl | None = None
     notification_strategy: NotificationStrategy | None = None
     snooze_until: Instant | None = None
-
-    @field_validator("trigger_conditions")
-    @classmethod
-    def _patterns_end_soon(cls, entries: list[ConditionEntry]) -> list[ConditionEntry]:
-        """All of them are searched for at each trigger, beside other merchants' deliveries."""
-        try:
-            check_work(str(entry.threshold) for entry in entries if entry.operator == "regex")
-        except BadPattern as error:
-            raise ValueError(str(error)) from error
-        return entries
 
     def config_for(self, account_id: str) -> MerchantConfig:
         named = {"frequency_control", "notification_strategy", "snooze_until"}

@@ -58,7 +58,7 @@ def verdict(*conditions: Condition, logic: Literal["all", "any"] = "all") -> Any
         ("merchant_name", "contains", "Kahn", True),
         ("merchant_name", "regex", "^K.*Co$", True),
         ("merchant_name", "regex", "^Other", False),
-        ("merchant_name", "regex", "(a+)+$", None),
+        ("merchant_name", "regex", "(?=a)", None),
         ("merchant_name", "regex", "(", None),
         ("merchant_name", ">", 3, None),
         ("block_rate", ">", "high", None),

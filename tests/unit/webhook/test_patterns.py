@@ -1,8 +1,7 @@
-"""Merchants' patterns: common ones are taken, and whatever is taken ends soon, all of a configuration together."""
+"""Merchants' patterns: what RE2 takes is taken, and whatever is taken ends soon."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from webhook.domain.patterns import BadPattern, check_work, compile_pattern, matches
+from webhook.domain.patterns import BadPattern, check_pattern, matches
 from webhook.web.config_document import Settings
 
 
@@ -34,56 +33,35 @@ def test_common_patterns_are_taken(pattern: str, text: str, *, found: bool) -> N
 
 
 @pytest.mark.parametrize(
-    "pattern",
+    ("pattern", "why"),
     [
-        "(a+)+$",
-        "(a|a)*b",
-        "(?:a?){9}x",
-        "a?" * 40 + "a" * 40,
-        "(a|a)" * 30,
-        "x" * 300,
-        ".*.*.*xN",
-        "a.*b.*c",
-        "(?m)^.*a.*b",
-        "(?x)#[\n(a+)+x#]\n",  # a comment that would hide it
-        r"(?:\b){100000}x",
-        "(?:(?=a{99})a){99}",
-        r"(a?)(?:\1)*x",
-        "(",
+        ("(", "missing \\)"),
+        ("(?=a)b", "invalid perl operator"),
+        (r"(a)\1", "invalid escape sequence"),
+        ("x" * 300, "longer than 256 characters"),
+        ("(x{999}){999}", "bad repetition|invalid repetition|too large"),
+        ("((a{100}){10}){1000}", "bad repetition|invalid repetition|too large"),
     ],
 )
-def test_patterns_that_could_run_long_are_refused(pattern: str) -> None:
-    with pytest.raises(BadPattern):
-        compile_pattern(pattern)
+def test_patterns_that_re2_does_not_take_are_refused(pattern: str, why: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BadPattern, match=why):
+        check_pattern(pattern)
     assert matches(pattern, "a" * 100) is None
+    assert capfd.readouterr().err == "", "whoever saves it is told, not the log"
 
 
-_PIECES = (
-    ".*", "a*", "a*?", "a*+", "[ab]*", "(?:ab)*", "a+", "a?", "(a|b)*", "a{0,99}", "(?:a|ab)", "(?=a*b)", "(?>a*)",
-    "|", "^", "(?m)", "$", "b", "x", "(", ")",
-)  # fmt: skip
-_TEXTS = ("a" * 128, "ab" * 64, "a" * 127 + "b", "\n" * 64 + "a" * 64)
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$", "(a|a)*c", "(a|b|ab)*c", "a?" * 60 + "a" * 60, ".*.*.*.*.*x", "(x+x+)+y"]
+)
+def test_patterns_over_which_others_run_for_ever_end(pattern: str) -> None:
+    """Backtracking would take years for these: that the test ends is what it tells."""
+    assert matches(pattern, "ab" * 2048) is False
 
 
-@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
-@given(st.lists(st.lists(st.sampled_from(_PIECES), max_size=9).map("".join), min_size=100, max_size=100))
-def test_all_patterns_that_one_configuration_may_have_end_soon(patterns: list[str]) -> None:
-    taken: list[str] = []
-    for pattern in patterns:
-        try:
-            check_work([*taken, pattern])
-        except BadPattern:
-            continue
-        taken.append(pattern)
-    compiled = [compile_pattern(pattern) for pattern in taken]
-    for text in _TEXTS:
-        started = time.thread_time()
-        for one in compiled:
-            one.search(text)
-        assert time.thread_time() - started < 0.5, "some milliseconds on an idle machine"
+def test_a_text_longer_than_any_label_is_not_searched() -> None:
+    assert matches("a", "a" * 4097) is None
 
 
-@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
 @given(st.text(alphabet="ab(|)*+?.[]{}2,^$\\", max_size=40), st.text(alphabet="ab", max_size=128))
 def test_whatever_is_written_is_taken_or_refused(pattern: str, text: str) -> None:
     assert matches(pattern, text) in (True, False, None)
@@ -94,11 +72,10 @@ def settings(*patterns: str, **strategy: Any) -> Settings:
     return Settings.model_validate({"alert_type": "X", "trigger_conditions": conditions, **strategy})
 
 
-def test_the_patterns_of_a_configuration_are_bounded_together() -> None:
-    assert len(settings(*["^AP.*1"] * 100).trigger_conditions) == 100
-    settings(".*shop.*", ".*store.*")
-    with pytest.raises(ValidationError, match=r"the patterns together can take .* begin some with \^"):
-        settings(*[f".*shop{number}.*" for number in range(10)])
+def test_a_configuration_may_have_many_patterns() -> None:
+    assert len(settings(*[f".*shop{number}.*" for number in range(100)]).trigger_conditions) == 100
+    with pytest.raises(ValidationError, match="threshold: not a regular expression as RE2 has them"):
+        settings("(a")
 
 
 @pytest.mark.parametrize(
