@@ -24,7 +24,7 @@ from webhook.notifiers.outgoing import check_hosts
 from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
-from webhook.pipeline.preview import preview
+from webhook.pipeline.preview import Previews
 from webhook.pipeline.reports import ReportIntake
 from webhook.storage.acting import AlertActions
 from webhook.storage.configs import ConfigStore
@@ -191,8 +191,10 @@ def _register_pages(
 def _config_site(
     settings: Settings, database: Database, history: PrometheusHistory, clock: Callable[[], datetime]
 ) -> ConfigSite:
+    previews = Previews(StoredPast(database), history, settings.ingest)
+
     def previewed(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
-        return preview_answer(preview(StoredPast(database), history, config, settings.ingest, now, span=span))
+        return preview_answer(previews.run(config, now, span))
 
     def check_urls(config: MerchantConfig) -> None:
         if not settings.insecure_webhooks:

@@ -5,6 +5,7 @@ Pure: what the store knew goes in, what it is to write comes out.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -176,7 +177,7 @@ class _Ledger:
         self._new_id = new_id
         self._sessions = dict(known.sessions)
         self._instances = dict(known.instances)
-        self._notified = {key: list(times) for key, times in known.notified.items()}
+        self._notified = {key: sorted(times) for key, times in known.notified.items()}
         self._attacking = {condition: set(keys) for condition, keys in known.attacking.items()}
         self._flapping = dict(known.flapping)
         self._places = dict(known.places)
@@ -259,7 +260,7 @@ class _Ledger:
             after = self._open(received.condition, trigger, before, settings)
             before = None
         else:
-            after = sessions.joined(before, trigger, outcome, settings, self._now)
+            after = sessions.joined(before, trigger.severity, outcome, settings, self._now)
         comment_id = self._comment(before, after, trigger)
         self._watch_flapping(received.condition, after, trigger)
         after, notify, limit = self._notify(before, after, trigger, config, comment_id)
@@ -337,7 +338,7 @@ class _Ledger:
         if isinstance(reason, Withheld):
             limit = holding_limit(policy, recent, self._now) if reason is Withheld.FREQUENCY else None
             return after, f"withheld:{reason}", limit
-        recent.append(self._now)
+        insort(recent, self._now)
         if reason is NotifyReason.FLAPPING:
             state = self._flapping[after.condition_fingerprint]
             self._remember(after.condition_fingerprint, replace(state, told_at=self._now), trigger)

@@ -128,17 +128,28 @@ class MissingMetric(BaseModel):
     reason: str
 
 
+class UndeterminedCount(BaseModel):
+    """Firing triggers that pass for want of a metric, and what the conditions say of Prometheus' values of it."""
+
+    triggers: int
+    met: int
+    not_met: int
+    unknown: int
+
+
 class PreviewAnswer(BaseModel):
     """As `previewing.preview_answer` makes it."""
 
     since: str = Field(alias="from")
     until: str = Field(alias="to")
-    truncated: bool
+    truncated: bool = Field(description="There are more triggers than are decided: `from` is later than asked.")
     triggers: int
+    alerts_left_out: int = Field(description="Alerts whose beginning is not stored or not read: not compared.")
     alerts: Counts
     messages: Counts
     outcomes: list[OutcomeCount]
     examples: list[PreviewExample]
+    undetermined: UndeterminedCount
     metrics_from_history: list[str]
     metrics_missing: list[MissingMetric]
     message: str

@@ -20,6 +20,7 @@ from werkzeug.exceptions import NotFound
 from webhook.domain.configuration import difference
 from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import ForbiddenAddress
+from webhook.pipeline.preview import PreviewBusy, PreviewTooLong
 from webhook.ports import ConfigNotFound, SecretUnreadable, StaffOnly, StoreConflict, UnknownMasks, VersionConflict
 from webhook.storage.configs import ConfigStore, Saved
 from webhook.web.access import principal
@@ -164,7 +165,7 @@ def _add_taking_back(routes: APIBlueprint, site: ConfigSite) -> None:
 
 
 def _add_preview(routes: APIBlueprint, site: ConfigSite) -> None:
-    @routes.post("/alerts/config/preview", responses={200: PreviewAnswer, **problems(404, 413, 415)})
+    @routes.post("/alerts/config/preview", responses={200: PreviewAnswer, **problems(404, 413, 415, 422)})
     def preview_config(body: PreviewBody) -> Response:
         """What the last days would have looked like with this configuration; nothing is written."""
         _own(body.merchant_id)
@@ -177,6 +178,8 @@ def _add_errors(routes: APIBlueprint) -> None:
     routes.register_error_handler(VersionConflict, _conflict)
     routes.register_error_handler(ForbiddenAddress, _forbidden_address)
     routes.register_error_handler(StaffOnly, _staff_only)
+    routes.register_error_handler(PreviewBusy, _preview_busy)
+    routes.register_error_handler(PreviewTooLong, _preview_too_long)
     routes.register_error_handler(
         ConfigNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "There is no such configuration, or no such version.")
     )
@@ -187,6 +190,16 @@ def _add_errors(routes: APIBlueprint) -> None:
         SecretUnreadable,
         lambda error: problem(HTTPStatus.SERVICE_UNAVAILABLE, f"Secrets cannot be stored: {error}.", Retry_After="60"),
     )
+
+
+def _preview_busy(_: PreviewBusy) -> Response:
+    detail = "Another preview is running here; one runs at a time."
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, Retry_After="5")
+
+
+def _preview_too_long(error: PreviewTooLong) -> Response:
+    detail = f"The preview {error}: ask for fewer days, or propose fewer conditions."
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
 
 def _own(account_id: str) -> None:
