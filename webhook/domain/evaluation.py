@@ -118,6 +118,7 @@ class Verdict(NamedTuple):
 
 
 _NO_LABELS: Mapping[str, str] = {}
+NOT_JUDGED = Verdict(passed=True, reason="the end of a firing is not judged")
 _COARSE = Verdict(passed=True, reason=NO_CONFIGURATION)
 
 

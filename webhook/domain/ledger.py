@@ -27,7 +27,7 @@ from webhook.domain.alert import (
     TriggerStatus,
     Withheld,
 )
-from webhook.domain.evaluation import MerchantConfig, Verdict, evaluate
+from webhook.domain.evaluation import NOT_JUDGED, MerchantConfig, Verdict, evaluate
 from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back, restarted
 from webhook.domain.masking import NOT_YET
 from webhook.domain.occurrence import Delivery, classify
@@ -208,11 +208,12 @@ class _Ledger:
     def _resolved(self, received: Received, trigger: Trigger, instance: Instance | None) -> Entry:
         """The end of an instance, known or not; its alert ends when the session is settled."""
         if instance is not None and instance.status is TriggerStatus.RESOLVED:
-            return Entry(received, Outcome.RESOLVED, "already recorded", instance.alert_id)
+            return Entry(received, Outcome.RESOLVED, "already recorded", instance.alert_id, NOT_JUDGED)
         known = instance or Instance(trigger.fingerprint, trigger.starts_at, trigger.status, None, self._now, None)
         ended = replace(known, status=TriggerStatus.RESOLVED, resolved_at=self._now, source=trigger.source)
         self._keep(ended, trigger, received.condition)
-        return Entry(received, Outcome.RESOLVED, "" if instance else "never heard firing", known.alert_id)
+        why = "" if instance else "never heard firing"
+        return Entry(received, Outcome.RESOLVED, why, known.alert_id, NOT_JUDGED)
 
     def _hear_reports(self, received: Received, trigger: Trigger, instance: Instance | None, *, passed: bool) -> None:
         """Of a firing that a person closed, reports go on: while they come above their thresholds, it stays closed."""

@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from webhook.domain.access import named_to
 from webhook.domain.configuration import Difference, document_of, masked_document
 from webhook.domain.evaluation import MerchantConfig
 from webhook.storage.config_rows import StoredConfig
 from webhook.storage.configs import VersionRecord
+from webhook.web.access import principal
 from webhook.web.answers import Time
 from webhook.web.config_document import FrequencyControl, NotificationStrategy, warnings_of, with_defaults
 
@@ -161,14 +163,14 @@ def config_entry(item: StoredConfig) -> ConfigEntry:
         **with_defaults(masked_document(document_of(item.config))),
         version=item.config.version,
         updated_at=item.updated_at,
-        updated_by=item.updated_by,
+        updated_by=named_to(principal(), item.updated_by, item.updated_by_role),
     )
 
 
 def version_entry(item: VersionRecord) -> VersionEntry:
     return VersionEntry(
         version=item.version,
-        changed_by=item.changed_by,
+        changed_by=named_to(principal(), item.changed_by, item.changed_by_role),
         created_at=item.created_at,
         deleted=not item.document,
         document=masked_document(item.document),

@@ -22,6 +22,7 @@ from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import ForbiddenAddress
 from webhook.pipeline.preview import PreviewBusy, PreviewTooLong
 from webhook.ports import ConfigNotFound, SecretUnreadable, StaffOnly, StoreConflict, UnknownMasks, VersionConflict
+from webhook.storage.config_rows import StoredConfig
 from webhook.storage.configs import ConfigStore, Saved
 from webhook.web.access import principal
 from webhook.web.api import answer, if_match_given, named_versions
@@ -92,12 +93,15 @@ class PreviewBody(Settings):
 
 @dataclass(frozen=True, slots=True)
 class ConfigSite:
-    """What the views share. `preview` answers with what the API shows; `check_urls` raises ForbiddenAddress."""
+    """What the views share. `preview` answers with what the API shows.
+
+    `check_urls` compares with what is stored, and raises ForbiddenAddress.
+    """
 
     store: ConfigStore
     clock: Callable[[], datetime]
     preview: Callable[[MerchantConfig, timedelta, datetime], dict[str, Any]]
-    check_urls: Callable[[MerchantConfig], None]
+    check_urls: Callable[[MerchantConfig, StoredConfig | None], None]
 
 
 def config_blueprint(site: ConfigSite) -> APIBlueprint:
@@ -133,7 +137,7 @@ def _add_writing(routes: APIBlueprint, site: ConfigSite) -> None:
         """Replace the configuration of one alert type; a masked secret keeps the stored one."""
         _own(body.merchant_id)
         config, known = site.store.completed(body.config(), principal())
-        site.check_urls(config)
+        site.check_urls(config, known)
         if query.dry_run:
             return answer(dry_run_answer(config, known, difference(known.config if known else None, config)))
         (saved,) = site.store.save([config], principal(), site.clock(), versions=named_versions(body.version))
