@@ -158,7 +158,7 @@ class Dispatcher:
             severity=note.severity,
             try_=note.retry_count + 1,
         )
-        if self.chart is not None:
+        if self.chart is not None and note.reason is not NotifyReason.MENTION:
             self._drawers.submit(self._attach, note, message, notifier, receipt, settings)
 
     def _decrypted(self, note: Note) -> Mapping[str, Any]:
@@ -183,7 +183,7 @@ class Dispatcher:
 
     def _summarise(self, note: Note) -> Summary:
         """Within the budget, whatever models do."""
-        if self.summariser is None:
+        if self.summariser is None or note.reason is NotifyReason.MENTION:
             return template_summary(note)
         return self.summariser.summarise(note, self.summary_budget)
 
