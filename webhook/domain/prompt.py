@@ -27,7 +27,7 @@ VARIABLES = (
     "time_window",
 )
 NEEDED = "metrics_data"
-LONGEST_TEMPLATE = 8_000
+LONGEST_TEMPLATE = 20_000
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _BYTES_PER_TOKEN = 2
 

@@ -18,7 +18,6 @@ from webhook.domain.circumstances import Circumstances, Template
 from webhook.domain.message import Note, Summary
 from webhook.domain.prompt import (
     DEFAULT_TEMPLATE,
-    LONGEST_TEMPLATE,
     VARIABLES,
     BadTemplate,
     build_prompt,
@@ -45,7 +44,7 @@ from webhook.web.parameters import SAID, Parameters
 from webhook.web.problems import problem
 
 ERRORS = problems(404, 409, 412)
-Text = Annotated[str, Field(min_length=1, max_length=LONGEST_TEMPLATE, pattern=SAID)]
+Text = Annotated[str, Field(min_length=1, pattern=SAID)]  # how long it may be `check_template` says
 
 
 class TemplatePath(BaseModel):
