@@ -28,9 +28,11 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
 from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
+from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
 from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.pipeline.sweep import Sweep
@@ -230,6 +232,8 @@ def build_worker(
     history = PrometheusHistory(settings.prometheus_url)
     firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest_timeout(types) / 10))
     model = _model(settings)
+    drawing, panels = MatplotlibCharts(), grafana_panels(settings.grafana)
+    threading.Thread(target=drawing.warm_up, name="warm-up", daemon=True).start()
     owner = _owner()
     dispatcher = Dispatcher(
         outbox=outbox,
@@ -242,7 +246,7 @@ def build_worker(
         alert_types=types,
         summariser=model,
         summary_budget=settings.llm_timeout,
-        chart=AlertChart(history, MatplotlibCharts()),
+        chart=AlertChart(history, drawing, history, panels, ChartMetrics(registry)),
         parallel=options.parallel,
     )
     return Worker(
@@ -254,7 +258,7 @@ def build_worker(
         metrics=metrics,
         sweep_interval=options.sweep_interval or sweep_interval(types),
         clock=clock,
-        close=_closing(history.close, firing.close, database.close, *([model.close] if model else [])),
+        close=_closing(history.close, firing.close, database.close, *(part.close for part in (model, panels) if part)),
         why_unready=partial(unready, database),
     )
 
