@@ -86,6 +86,9 @@ class GrafanaAnnotations:
         with _delivery_errors():
             return f"organisation {_field(self._api.organization.get_current_organization(), 'name')}"
 
+    def close(self) -> None:
+        self._api.client.s.close()
+
     def _place(self, message: Message) -> AnnotatedPanel | None:
         return self._dashboards.get(message.alert_type) or self._dashboards.get("default")
 
@@ -158,8 +161,12 @@ def _field(answer: object, name: str) -> object:
 
 
 def _heed(response: requests.Response, *_: object, **__: object) -> None:
-    """Where Grafana asks to wait; its client forgets for how long."""
+    """What its client overlooks: how long Grafana asks to wait, and that a redirect makes a GET of a POST."""
+    if response.is_redirect:
+        response.close()
+        raise TemporaryDeliveryError(f"Grafana: HTTP {response.status_code}, it wants a login or has moved")
     if response.status_code == _TOO_MANY:
+        response.close()
         asked = response.headers.get("Retry-After", "")
         wait = float(asked) if asked.isdigit() else _WAIT
         raise TemporaryDeliveryError(f"Grafana: too many requests, wait {wait:g} s", retry_after=wait)

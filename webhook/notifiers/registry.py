@@ -52,8 +52,8 @@ def _grafana(options: Options, _site: Site) -> Notifier:
 
 CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "console": _console,
-    "grafana": _grafana,
     "slack": _slack,
+    "grafana": _grafana,
 }
 
 READY = ("console", "slack")
