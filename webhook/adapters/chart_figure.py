@@ -196,13 +196,15 @@ def _extent(spec: ChartSpec, scale: _Scale, wide: float, at: float = 0.0) -> tup
     """Lowest and highest pixel of metric and usual level in a part of the time, both as shares of the width."""
     span = scale.last - scale.first
     first, last = scale.first + at * span, scale.first + (at + wide) * span
-    pairs = list(zip(spec.series.times, spec.series.values, strict=True))
+    lines: list[tuple[Sequence[datetime], Sequence[float]]] = [(spec.series.times, spec.series.values)]
     if spec.usual is not None:
-        pairs += [
-            *zip(spec.usual.times, spec.usual.low, strict=True),
-            *zip(spec.usual.times, spec.usual.high, strict=True),
-        ]
-    found = [scale.up(value) for time, value in pairs if first <= _x(time) <= last] or [0.0]
+        lines += [(spec.usual.times, spec.usual.low), (spec.usual.times, spec.usual.high)]
+    found = [
+        scale.up(value)
+        for times, values in lines
+        for time, value in zip(times, values, strict=True)
+        if first <= _x(time) <= last
+    ] or [0.0]
     return min(found), max(found)
 
 
