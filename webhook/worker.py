@@ -194,6 +194,7 @@ def run(settings: Settings) -> None:
         token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
+    threading.Thread(target=MatplotlibCharts().warm_up, name="warm-up", daemon=True).start()
     log.info("worker_started", channels=sorted(worker.dispatcher.notifiers), model=settings.llm_model)
     worker.run(stop)
     log.info("worker_stopped")
@@ -232,8 +233,7 @@ def build_worker(
     history = PrometheusHistory(settings.prometheus_url)
     firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest_timeout(types) / 10))
     model = _model(settings)
-    drawing, panels = MatplotlibCharts(), grafana_panels(settings.grafana)
-    threading.Thread(target=drawing.warm_up, name="warm-up", daemon=True).start()
+    panels = grafana_panels(settings.grafana)
     owner = _owner()
     dispatcher = Dispatcher(
         outbox=outbox,
@@ -246,7 +246,7 @@ def build_worker(
         alert_types=types,
         summariser=model,
         summary_budget=settings.llm_timeout,
-        chart=AlertChart(history, drawing, history, panels, ChartMetrics(registry)),
+        chart=AlertChart(history, MatplotlibCharts(), history, panels, ChartMetrics(registry)),
         parallel=options.parallel,
     )
     return Worker(

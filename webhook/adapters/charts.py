@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 from webhook.adapters.chart_words import description, title
 from webhook.ports import ChartSpec, Series
@@ -26,8 +26,7 @@ _ROOT = re.compile(r'<svg [^>]*viewBox="([^"]*)"[^>]*>\s*(?:<metadata>.*?</metad
 class MatplotlibCharts:
     """Draws any number of charts from any thread, one after the other."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    _lock: ClassVar = threading.Lock()  # of the process, as matplotlib's settings and fonts are
 
     def render(self, spec: ChartSpec) -> bytes:
         """A PNG of 1000 by 560 pixels, or the same as SVG without a size of its own."""
