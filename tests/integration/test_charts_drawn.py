@@ -39,7 +39,9 @@ def spec(**changes: Any) -> ChartSpec:
 
 @pytest.fixture(scope="module")
 def charts() -> MatplotlibCharts:
-    return MatplotlibCharts()
+    charts = MatplotlibCharts()
+    charts.warm_up()
+    return charts
 
 
 def size(png: bytes) -> tuple[int, ...]:
