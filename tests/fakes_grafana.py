@@ -30,7 +30,7 @@ DASHBOARD = {
 
 @dataclass(frozen=True)
 class Failure:
-    """How one call fails: a status, a body, an event to wait for, a broken connection, a body that never ends."""
+    """How one call fails: a status, a body, an event to wait for, a broken connection, a body or head without end."""
 
     status: int = 200
     body: bytes | None = None
@@ -39,6 +39,7 @@ class Failure:
     hold: threading.Event | None = None
     reset: bool = False
     drip: threading.Event | None = None
+    crawl: threading.Event | None = None
 
 
 def login() -> Failure:
@@ -160,19 +161,24 @@ def _fail(request: BaseHTTPRequestHandler, failure: Failure) -> None:
         request.connection.close()
         return
     if failure.drip is not None:
-        request.send_response(200)
-        request.send_header("Content-Type", "image/png")
-        request.end_headers()
-        try:
-            while not failure.drip.wait(0.05):
-                request.wfile.write(b".")
-                request.wfile.flush()
-        except OSError:
-            pass  # nobody listens any more
-        request.close_connection = True
+        _without_end(request, b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n", failure.drip)
+        return
+    if failure.crawl is not None:
+        _without_end(request, b"HTTP/1.1 200 OK\r\nX-Long: ", failure.crawl)
         return
     body = failure.body if failure.body is not None else b'{"message": "Rendering failed."}'
     _respond(request, failure.status, body, failure.content_type, failure.headers)
+
+
+def _without_end(request: BaseHTTPRequestHandler, beginning: bytes, enough: threading.Event) -> None:
+    request.close_connection = True
+    try:
+        request.wfile.write(beginning)
+        while not enough.wait(0.05):
+            request.wfile.write(b".")
+            request.wfile.flush()
+    except OSError:
+        pass  # nobody listens any more
 
 
 def _json(request: BaseHTTPRequestHandler, status: int, answer: object) -> None:

@@ -129,7 +129,7 @@ def test_an_account_that_a_variable_would_read_as_others_is_not_asked_for(
     assert not grafana.calls
 
 
-@pytest.mark.parametrize("kind", ["hold", "drip"])
+@pytest.mark.parametrize("kind", ["hold", "drip", "crawl"])
 def test_the_budget_ends_what_is_slow_in_any_way(grafana: GrafanaStub, made: list[GrafanaPanels], kind: str) -> None:
     never = threading.Event()
     grafana.fail_next("/render", Failure(**{kind: never}))
