@@ -108,15 +108,16 @@ def _problems(settings: AlertTypeSettings) -> list[str]:
 
 
 class ConfigFile(_Strict):
-    """`alert_types: {default: {...}, CARD_TESTING: {...}}`, `channels` with the options of each, and `summaries`.
+    """`alert_types: {default: {...}, CARD_TESTING: {...}}`, `channels` with options of each, `grafana`, `summaries`.
 
-    The options are checked by whoever builds the channels, `summaries` by its own settings. `types` raises ConfigError
-    for settings of a type that contradict one another.
+    Options are checked by whoever builds the channels, `grafana` and `summaries` by their own settings. `types` raises
+    ConfigError for settings of a type that contradict one another.
     """
 
     alert_types: dict[str, AlertTypeEntry] = {}
     channels: dict[str, dict[str, Any]] = {}
     summaries: dict[str, Any] = {}
+    grafana: dict[str, Any] | None = None
 
     def types(self) -> AlertTypes:
         """What the types of the shipped rules differ in, unless the file says otherwise.

@@ -21,9 +21,11 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
 from webhook.domain.access import Right
 from webhook.domain.evaluation import MerchantConfig
+from webhook.grafana_charts import grafana_panels
 from webhook.notifiers.outgoing import check_hosts
 from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.preview import Previews
 from webhook.pipeline.reports import ReportIntake
@@ -123,6 +125,7 @@ class _Charts:
             now=self.clock(),
             theme=theme,
             image_format=image_format,
+            alert_type=alert.alert_type,
         )
 
 
@@ -179,6 +182,7 @@ def _register_pages(
     registry: CollectorRegistry,
 ) -> None:
     history = PrometheusHistory(settings.prometheus_url)
+    panels, metrics = grafana_panels(settings.grafana), ChartMetrics(registry)
     broadcaster = register_pages(
         app,
         Api(
@@ -186,7 +190,7 @@ def _register_pages(
             clock=clock,
             actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry)),
             letters=DeadLetters(database, settings.ingest.channels),
-            charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
+            charts=_Charts(AlertChart(history, MatplotlibCharts(), history, panels, metrics), clock),
             types=settings.ingest.types,
         ),
         doors,

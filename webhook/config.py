@@ -30,6 +30,7 @@ from webhook.config_error import ConfigError
 from webhook.domain.access import Role
 from webhook.domain.alert import AlertTypes
 from webhook.domain.ledger import IngestSettings
+from webhook.grafana_settings import GrafanaSettings, grafana_settings
 from webhook.summary_settings import LONGEST_BUDGET, ModelOptions, SummarySettings, summary_settings
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Settings(BaseSettings):
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
     channel_options: Annotated[dict[str, dict[str, Any]], Field(exclude=True, repr=False)] = {}
     summaries: Annotated[SummarySettings, Field(exclude=True, repr=False)] = SummarySettings()
+    grafana: Annotated[GrafanaSettings | None, Field(exclude=True, repr=False)] = None
 
     @field_validator("channels", "oidc_scopes", "alertmanager_url", mode="before")
     @classmethod
@@ -215,6 +217,7 @@ class Settings(BaseSettings):
         options = [value for channel in self.channel_options.values() for value in channel.values()]
         values += [value for value in options if isinstance(value, SecretStr)]
         values += self.summaries.secrets()
+        values += [self.grafana.token] if self.grafana else []
         return [value.get_secret_value() for value in values if value is not None]
 
     @property
@@ -237,7 +240,8 @@ class Settings(BaseSettings):
     @property
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
-        return IngestSettings(self.alert_types, {channel: {} for channel in self.channels})
+        annotated = ["grafana"] if self.grafana is not None and self.grafana.annotations else []
+        return IngestSettings(self.alert_types, {channel: {} for channel in (*self.channels, *annotated)})
 
 
 def _secret_box(keys: list[str], secret_key: str | None) -> SecretBox:
@@ -262,6 +266,9 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
         given["alert_types"] = _alert_types(file, path, problems)
         given["channel_options"] = with_secrets(file.channels, os.environ, problems)
         given["summaries"] = summary_settings(file.summaries, os.environ, problems)
+        given["grafana"] = grafana = grafana_settings(file.grafana, os.environ, problems)
+        if grafana is not None and grafana.annotations:
+            given["channel_options"].setdefault("grafana", grafana.channel_options())
     settings = _settings(given, problems)
     if settings is not None:
         problems += [f"{_variable(name)}: must be set" for name in require if not getattr(settings, name)]

@@ -4,6 +4,7 @@ DeliveryError                 a message was not delivered
 ├── TemporaryDeliveryError    try again (after `retry_after` seconds, where the provider said so)
 └── PermanentDeliveryError    trying again cannot help: revoked token, archived channel, bad address
 HistoryUnavailable            Prometheus or Alertmanager could not answer
+PanelUnavailable              Grafana had no picture, or none that can be believed
 SummaryRefused                no model gave an answer that can be used
 ModelFailed                   one call of a model brought no answer
 TemplateNotFound              no prompt template, or no version of it, for this alert type
@@ -29,6 +30,7 @@ from webhook.domain.ledger import Changes, Claim, IngestSettings, Known, Receive
 from webhook.domain.message import Message, Note, Summary
 from webhook.domain.prompt import Prompt
 from webhook.domain.summary import SummaryRefused
+from webhook.domain.usual import Usual
 
 __all__ = [
     "AlertNotFound",
@@ -49,6 +51,9 @@ __all__ = [
     "ModelFailed",
     "Note",
     "Notifier",
+    "PanelUnavailable",
+    "Panels",
+    "PastDays",
     "PermanentDeliveryError",
     "Receipt",
     "RepeatableRequest",
@@ -196,9 +201,22 @@ class MetricHistory(Protocol):
         """`sentinel_<metric>` of one account, the maximum over replicas; raise HistoryUnavailable."""
 
 
+class PastDays(Protocol):
+    def past_days(
+        self, metric: str, account_id: str, start: datetime, end: datetime, step: timedelta, *, days: int
+    ) -> Mapping[int, Sequence[tuple[datetime, float]]]:
+        """Values of the same hours of the days before, by how many days ago, at the times of today.
+
+        Raise HistoryUnavailable.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ChartSpec:
-    """A metric against its threshold, with the alert's time shaded. `theme` is what it is looked at on."""
+    """A metric against its threshold, with the alert's time shaded. `theme` is what it is looked at on.
+
+    Values further apart than `step` are not joined by a line.
+    """
 
     series: Series
     threshold: float | None
@@ -208,10 +226,25 @@ class ChartSpec:
     now: datetime
     theme: Literal["light", "dark"] = "light"
     format: Literal["png", "svg"] = "png"
+    usual: Usual | None = None
+    step: timedelta | None = None
 
 
 class ChartRenderer(Protocol):
     def render(self, spec: ChartSpec) -> bytes: ...
+
+
+class PanelUnavailable(Exception):  # noqa: N818 - a state of the other side
+    """There is no picture of Grafana's; `why` is one of a few words, for a metric."""
+
+    def __init__(self, why: str, details: str = "") -> None:
+        super().__init__(f"{why}: {details}" if details else why)
+        self.why = why
+
+
+class Panels(Protocol):
+    def render(self, alert_type: str, account_id: str, start: datetime, end: datetime, theme: str) -> bytes:
+        """A PNG of the panel for this alert type within a time budget; raise PanelUnavailable."""
 
 
 class Summariser(Protocol):

@@ -27,9 +27,11 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
 from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
+from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
 from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.pipeline.sweep import Sweep
@@ -192,6 +194,7 @@ def run(settings: Settings) -> None:
         token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
+    threading.Thread(target=MatplotlibCharts().warm_up, name="warm-up", daemon=True).start()
     log.info(
         "worker_started",
         channels=sorted(worker.dispatcher.notifiers),
@@ -235,6 +238,7 @@ def build_worker(
     warm_up = min(WARM_UP, shortest_timeout(types) / 10)
     firing = FiringAnywhere([AlertmanagerFiring(url, warm_up=warm_up) for url in settings.alertmanager_url])
     words = build_words(settings, database, registry, clock, parallel=options.parallel)
+    panels = grafana_panels(settings.grafana)
     owner = _owner()
     dispatcher = Dispatcher(
         outbox=outbox,
@@ -247,7 +251,7 @@ def build_worker(
         alert_types=types,
         summariser=words.summaries,
         summary_budget=settings.summary_chain.budget,
-        chart=AlertChart(history, MatplotlibCharts()),
+        chart=AlertChart(history, MatplotlibCharts(), history, panels, ChartMetrics(registry)),
         parallel=options.parallel,
     )
     return Worker(
@@ -259,7 +263,9 @@ def build_worker(
         metrics=metrics,
         sweep_interval=options.sweep_interval or sweep_interval(types),
         clock=clock,
-        close=_closing(words.close, history.close, firing.close, database.close),
+        close=_closing(
+            words.close, history.close, firing.close, database.close, *([panels.close] if panels is not None else [])
+        ),
         why_unready=partial(unready, database),
     )
 

@@ -135,5 +135,6 @@ def test_the_registry_names_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"channels\.console\.public: .*; channels\.slack\.timeout: ") as refused:
         build_notifiers(CHANNELS, {"console": {"public": "s3cret"}, "slack": {"timeout": -1}}, SITE)
     assert "s3cret" not in str(refused.value)
-    built = build_notifiers(CHANNELS, {"slack": {"token": "xoxb-1", "channel": "C1"}}, SITE)
-    assert {name: notifier.channel_type for name, notifier in built.items()} == {"console": "console", "slack": "slack"}
+    grafana = {"url": "http://grafana.example", "token": "glsa_1"}
+    built = build_notifiers(CHANNELS, {"slack": {"token": "xoxb-1", "channel": "C1"}, "grafana": grafana}, SITE)
+    assert {name: notifier.channel_type for name, notifier in built.items()} == {name: name for name in CHANNELS}
