@@ -336,7 +336,7 @@ def _scope(method: str) -> str | None:
 def _parameters(request: BaseHTTPRequestHandler, body: bytes) -> dict[str, Any]:
     asked: dict[str, Any] = dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
     if request.headers.get("Content-Type", "").startswith("application/json"):
-        asked |= json.loads(body)
+        asked |= json.loads(body or b"{}")
     else:
         asked |= dict(parse_qsl(body.decode(), keep_blank_values=True))
     for name in ("blocks", "metadata"):

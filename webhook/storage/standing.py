@@ -89,7 +89,7 @@ class Standings:
         """The alert, when the message of this reference and channel was sent about it; else None."""
         n, d = notification.c, alert_dynamic.c
         query = (
-            sa.select(n.metadata, n.content, n.account_id, alert.c.title, d.current_severity, d.version)
+            sa.select(n.metadata, n.content, alert.c.account_id, alert.c.title, d.current_severity, d.version)
             .join(alert, alert.c.id == n.alert_id)
             .join(alert_dynamic, d.alert_id == n.alert_id)
             .where(n.alert_id == alert_id, n.channel_type == channel_type, n.sent_at.is_not(None))

@@ -34,6 +34,6 @@ def slack_document() -> APIBlueprint:
         """Do what was pressed in Slack. The signature is the credential; 404 where no `signing_secret` is set."""
         raise NotImplementedError
 
-    body = routes.paths["/api/v1/slack/interactions"]["post"]["requestBody"]
-    body["content"] = {_FORM: next(iter(body["content"].values()))}
+    body = routes.paths["/api/v1/slack/interactions"].post.requestBody
+    body.content = {_FORM: next(iter(body.content.values()))}  # the library knows multipart alone
     return routes
