@@ -58,7 +58,11 @@ def test_an_attack_is_one_message_with_its_history_in_the_thread(stub: SlackStub
     assert header(root) == "✅ Card testing attack has ended: Northwind Books"
     assert root["blocks"][1]["text"]["text"] == "*Ended*"
     replies = stub.thread(root["ts"])
-    assert [reply["text"].split(":")[0] for reply in replies] == ["🔴 Goes on", "🆘 Now P0 - Emergency", "✅ Ended"]
+    assert [reply["text"].split(" · ")[0] for reply in replies] == [
+        "🔴 Goes on",
+        "🆘 Now P0 - Emergency",
+        "✅ It has ended",
+    ]
     assert [reply["reply_broadcast"] for reply in replies] == [False, True, True]
 
 
@@ -158,7 +162,7 @@ def test_a_rate_limit_on_updates_leaves_the_news_to_the_thread(stub: SlackStub, 
     stub.fail_next("chat.update", status=429, retry_after=5)
     second = slack.send(graver(), {}, first)
 
-    assert [reply["text"].split(":")[0] for reply in stub.thread(first.reference)] == ["🆘 Now P0 - Emergency"]
+    assert [reply["text"].split(" · ")[0] for reply in stub.thread(first.reference)] == ["🆘 Now P0 - Emergency"]
     assert header(stub.shown(first.reference)).startswith("🔴"), "the old one"
     assert slack.behind() == {graver().alert_id}
     assert slack.behind() == set()

@@ -11,6 +11,7 @@ from webhook.domain.alert import NotifyReason
 from webhook.domain.message import SEVERITY_WORDS, Message, one_line
 from webhook.domain.metric import format_time
 from webhook.domain.severity import Severity
+from webhook.domain.summary import story_of
 
 HEADER, FIELD, FIELDS, SECTION, FALLBACK = 150, 2000, 10, 3000, 500
 LAST_FACTS = 3
@@ -34,7 +35,7 @@ _BROADCAST = frozenset({NotifyReason.ESCALATED, NotifyReason.RESOLVED, NotifyRea
 _NEWS = {
     NotifyReason.ESCALATED: "Now {severity}",
     NotifyReason.FLAPPING: "Comes and goes",
-    NotifyReason.RESOLVED: "Ended",
+    NotifyReason.RESOLVED: "It has ended",
     NotifyReason.RESEND: "Sent again",
 }
 
@@ -44,12 +45,13 @@ def blocks(message: Message, *, buttons: bool = False) -> list[dict[str, Any]]:
     facts = [("Severity", severity_text(message)), ("Merchant", message.merchant), *message.facts]
     if len(facts) > FIELDS:
         facts = [*facts[: FIELDS - LAST_FACTS], *facts[-LAST_FACTS:]]
+    to_do = f"*What to do*\n{_cut(message.suggested_action, message.url)}"
     return [
         {"type": "header", "text": _plain(one_line(f"{_sign(message)} {message.title}", HEADER))},
         {"type": "section", "text": _marked(_state(message))},
         {"type": "section", "fields": [_field(label, value) for label, value in facts]},
         {"type": "section", "text": _marked(f"*Summary*\n{_cut(message.text, message.url)}")},
-        {"type": "section", "text": _marked(f"*What to do*\n{_cut(message.suggested_action, message.url)}")},
+        *([] if message.attention.dismissed else [{"type": "section", "text": _marked(to_do)}]),
         {"type": "context", "elements": [_plain(f"Sentinel · as of {format_time(message.created_at)}")]},
         {
             "type": "actions",
@@ -158,7 +160,8 @@ def _state(message: Message) -> str:
     if attention.acknowledged_by:
         words.append(f"acknowledged by {_person(attention.acknowledged_by)}")
     if attention.snoozed_until is not None and not _over(message):
-        words.append(f"snoozed until {format_time(attention.snoozed_until)} by {_person(attention.snoozed_by)}")
+        until = f"{attention.snoozed_until:%Y-%m-%d %H:%M} UTC"
+        words.append(f"snoozed until {until} by {_person(attention.snoozed_by)}")
     if len(words) == 1 and not _over(message):
         words.append("nobody has acknowledged it yet")
     return " · ".join(words)
@@ -172,7 +175,7 @@ def _person(actor: str) -> str:
 
 def _news(message: Message) -> str:
     news = _NEWS.get(message.reason, "Goes on").format(severity=severity_text(message))
-    return f"{news}: {message.title}"
+    return f"{news} · {story_of(message.alert_type).name} · {message.merchant}"
 
 
 def _short(facts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ def pressable(message: Any) -> list[str]:
     [
         (make_note(), "*Going on* · nobody has acknowledged it yet"),
         (make_note(attention=ACKNOWLEDGED), "*Going on* · acknowledged by Ana Ruiz"),
-        (make_note(attention=SNOOZED), "*Going on* · snoozed until 2025-11-21 11:42:30 UTC by lee@acme.example"),
+        (make_note(attention=SNOOZED), "*Going on* · snoozed until 2025-11-21 11:42 UTC by lee@acme.example"),
         (make_note(attention=DISMISSED), "*Dismissed* by Ana Ruiz: Normal business: a &lt;sale&gt;"),
         (ended_note(), "*Ended*"),
         (ended_note(attention=Attention(acknowledged_by=ANA, closed_by="lee")),
@@ -67,10 +67,13 @@ def test_signs_tell_severities_and_states_apart_without_colour() -> None:
 @pytest.mark.parametrize(
     ("note", "said"),
     [
-        (make_note(reason=NotifyReason.ESCALATED, severity=Severity.P0), "🆘 Now P0 - Emergency: "),
-        (make_note(reason=NotifyReason.INTERVAL), "🔴 Goes on: "),
-        (make_note(reason=NotifyReason.FLAPPING), "🔴 Comes and goes: "),
-        (ended_note(), "✅ Ended: "),
+        (
+            make_note(reason=NotifyReason.ESCALATED, severity=Severity.P0),
+            "🆘 Now P0 - Emergency · Card testing attack · Northwind Books · ",
+        ),
+        (make_note(reason=NotifyReason.INTERVAL), "🔴 Goes on · Card testing attack · "),
+        (make_note(reason=NotifyReason.FLAPPING), "🔴 Comes and goes · "),
+        (ended_note(), "✅ It has ended · Card testing attack · "),
     ],
 )
 def test_a_reply_is_short_and_says_what_is_new(note: Any, said: str) -> None:
