@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from webhook.domain.alert import AlertTypeSettings, NotificationStatus, Outcome
-from webhook.domain.metric import format_duration, format_time
+from webhook.domain.metric import format_duration, format_threshold, format_time
 from webhook.domain.severity import Severity
 
 
@@ -212,8 +212,15 @@ def _why_added(since: timedelta | None, settings: AlertTypeSettings) -> str:
 def _condition(condition: Mapping[str, Any]) -> str:
     met = {True: "met", False: "not met", None: "could not be judged"}[condition.get("met")]
     value = condition.get("value")
-    shown = "no value" if value is None else value
-    return f"{condition.get('metric')} {shown} {condition.get('operator')} {condition.get('threshold')}: {met}"
+    shown, threshold = (_shown(str(condition.get("metric")), part) for part in (value, condition.get("threshold")))
+    return f"{condition.get('metric')} {shown} {condition.get('operator')} {threshold}: {met}"
+
+
+def _shown(metric: str, value: object) -> str:
+    """Numbers as people read them; the data beside the words has them whole."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return format_threshold(metric, float(value))
+    return "no value" if value is None else str(value)
 
 
 def _withheld(trigger: TriggerFact, why: str) -> Step:
