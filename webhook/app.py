@@ -201,6 +201,8 @@ def _slack_actions(
     settings: Settings, database: Database, actions: AlertActions, clock: Callable[[], datetime]
 ) -> SlackActions | None:
     """None where no buttons are shown; raise ConfigError for options that are wrong."""
+    if not settings.notifier_options["slack"].get("signing_secret"):
+        return None
     from webhook.notifiers.slack import Slack  # noqa: PLC0415 - for those who use it
 
     try:

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from flask import Flask, Response, jsonify, request
-from slack_sdk.signature import Clock, SignatureVerifier
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import NotFound, ServiceUnavailable, Unauthorized
 
@@ -31,6 +30,9 @@ from webhook.web.depth import load_json
 from webhook.web.problems import problem
 from webhook.web.rates import Rates
 from webhook.web.slack_payload import BadPayload, Pressed, pressed
+
+if TYPE_CHECKING:
+    from slack_sdk.signature import SignatureVerifier
 
 PATH = "/api/v1/slack/interactions"
 LONGEST_BODY = 512 * 1024
@@ -135,18 +137,10 @@ class SlackActions:
         return Doing(wanted.by.actor, by, self.clock(), versions)
 
 
-@dataclass(frozen=True, slots=True)
-class _At(Clock):
-    clock: Callable[[], datetime]
-
-    def now(self) -> float:
-        return self.clock().timestamp()
-
-
 def register_slack_actions(app: Flask, site: SlackActions | None, *, rates: Rates) -> None:
     """Add the route; without `site` nothing is done there. Bodies above LONGEST_BODY get 413."""
     lane = Lane("slack-actions", THREADS)
-    verifier = SignatureVerifier(site.signing_secret, _At(site.clock)) if site else None
+    verifier = _verifier(site.signing_secret, site.clock) if site else None
 
     def interact() -> Response:
         address = request.remote_addr or ""
@@ -176,6 +170,16 @@ def register_slack_actions(app: Flask, site: SlackActions | None, *, rates: Rate
 
     app.add_url_rule(PATH, "slack_interactions", interact, methods=["POST"])
     app.extensions["sentinel_slack_actions"] = lane
+
+
+def _verifier(signing_secret: str, clock: Callable[[], datetime]) -> SignatureVerifier:
+    from slack_sdk.signature import Clock, SignatureVerifier  # noqa: PLC0415 - for those who use it
+
+    class At(Clock):
+        def now(self) -> float:
+            return clock().timestamp()
+
+    return SignatureVerifier(signing_secret, At())
 
 
 def _signed(verifier: SignatureVerifier, body: bytes) -> bool:
