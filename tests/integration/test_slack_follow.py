@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,7 +39,7 @@ class Desk:
     def __post_init__(self) -> None:
         options = {"token": "xoxb-1", "channel": "#fraud", "signing_secret": "s", "timeout": 60}
         self.slack = Slack(SlackOptions(**options, api_url=self.stub.url))
-        self.actions = AlertActions(self.shop.database, {"slack": {}})
+        self.actions = AlertActions(self.shop.database, {"slack": {"channel": "#northwind"}})
         self.follow = self.another_follow()
 
     def another_follow(self) -> Follow:
@@ -179,3 +180,18 @@ def test_a_webhook_s_message_cannot_follow(desk: Desk) -> None:
     desk.actions.acknowledge(alert_id, "", desk.doing())
     assert desk.round() == 0
     assert desk.stub.calls == []
+
+
+def test_a_comment_that_was_told_last_is_not_what_the_message_shows(desk: Desk) -> None:
+    alert_id = desk.shop.add_alert()
+    ts = desk.tell(alert_id)
+    desk.actions.comment(alert_id, "@lee please look", desk.doing())
+    desk.now += timedelta(seconds=1)
+    desk.actions.acknowledge(alert_id, "", desk.doing())
+    desk.deliver()
+    desk.round()
+    assert len(desk.stub.roots) == 1
+    text = json.dumps(desk.stub.shown(ts)["blocks"])
+    assert "acknowledged by lee" in text
+    assert "please look" not in text
+    assert "Card testing attack: Northwind Books" in text

@@ -66,6 +66,16 @@ def test_an_attack_is_one_message_with_its_history_in_the_thread(stub: SlackStub
     assert [reply["reply_broadcast"] for reply in replies] == [False, True, True]
 
 
+def test_a_comment_is_told_in_the_thread_and_leaves_the_message_as_it_is(stub: SlackStub, slack: Slack) -> None:
+    first = slack.send(make_message(), {})
+    said = make_note(notification_id="5", reason=NotifyReason.MENTION, comment="@lee look", comment_by="ana")
+    after = slack.send(make_message(said), {}, first)
+    (root,) = stub.roots
+    assert header(root) == "🔴 Card testing attack: Northwind Books"
+    assert [reply["text"].split(": ")[-1] for reply in stub.thread(root["ts"])] == ["@lee look"]
+    assert (after.reference, after.details["shown"]) == (first.reference, first.details["shown"])
+
+
 def test_the_chart_of_a_later_message_is_in_the_same_thread(stub: SlackStub, slack: Slack) -> None:
     first = slack.send(make_message(), {})
     slack.attach(graver(), slack.send(graver(), {}, first), b"\x89PNG", {})

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from webhook.domain.alert import AlertTypeSettings, NotificationStatus, Outcome
+from webhook.domain.alert import AlertTypeSettings, NotificationStatus, NotifyReason, Outcome
 from webhook.domain.metric import format_duration, format_threshold, format_time
 from webhook.domain.severity import Severity
 
@@ -119,6 +119,7 @@ _TOLD = {
     "flapping": "the condition comes and goes; further messages are held back",
     "resolved": "the attack ended",
     "resend": "somebody asked for it to be sent again",
+    "mention": "a comment names somebody",
 }
 _IN_SESSION = (Outcome.CREATED, Outcome.SESSION_UPDATED)
 
@@ -255,7 +256,10 @@ def _of_notification(told: NotificationFact) -> Step:
     }.get(told.status, "was sent")
     because = _TOLD.get(told.reason, told.reason)
     if told.requested_by:
-        because = f"{told.requested_by} asked for it to be sent again"
+        mentioned = told.reason == NotifyReason.MENTION
+        because = (
+            f"{told.requested_by} {'named somebody in a comment' if mentioned else 'asked for it to be sent again'}"
+        )
     failed = f"; it failed with: {told.error}" if told.status is NotificationStatus.FAILED else ""
     data = {
         "notification_id": told.id,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from slack_sdk import WebClient
 from slack_sdk.webhook import WebhookClient
 
+from webhook.domain.alert import NotifyReason
 from webhook.domain.message import Message
 from webhook.notifiers.outgoing import guarded_session
 from webhook.notifiers.slack_blocks import (
@@ -107,7 +108,7 @@ class Slack:
         if not self._has_token:
             raise PermanentDeliveryError("Slack: there is no bot token, and the merchant gave no webhook")
         if before is not None and before.reference and before.details.get("channel"):
-            return self._continue(message, str(before.details["channel"]), before.reference)
+            return self._continue(message, str(before.details["channel"]), before)
         channel = settings.get("channel") or self._channel
         if not channel:
             raise PermanentDeliveryError("Slack: neither the merchant nor the default names a channel")
@@ -196,25 +197,32 @@ class Slack:
         # Whatever the answer lacks, the message is out: an error here would send it again.
         return Receipt(str(answer.get("ts") or ""), {"channel": answer.get("channel"), "shown": mark})
 
-    def _continue(self, message: Message, channel: str, ts: str) -> Receipt:
-        """Text first: where a rate limit keeps the message from being updated, the thread tells alone."""
-        shown = message.attention.mark
+    def _continue(self, message: Message, channel: str, before: Receipt) -> Receipt:
+        """Up to date, then the reply. A comment changes nothing of the alert, so it is a reply alone."""
+        ts = before.reference
         try:
-            try:
-                self._update(message, channel, ts)
-            except TemporaryDeliveryError as error:
-                if error.retry_after is None:
-                    raise
-                shown = ""
+            if message.reason is NotifyReason.MENTION:
+                shown = str(before.details.get("shown", ""))
+            else:
+                shown = self._bring_up_to_date(message, channel, ts)
             reply = self._reply(message, channel, ts)
         except SlackRefusal as refusal:
             if refusal.name not in _GONE | _NO_THREAD:
                 raise
             return self._begin(message, channel)
-        if not shown:
+        return Receipt(ts, {"channel": channel, "shown": shown, "reply": reply})
+
+    def _bring_up_to_date(self, message: Message, channel: str, ts: str) -> str:
+        """The mark of what the message shows; none where a rate limit leaves the news to the thread for now."""
+        try:
+            self._update(message, channel, ts)
+        except TemporaryDeliveryError as error:
+            if error.retry_after is None:
+                raise
             with self._lock:
                 self._behind.add(message.alert_id)
-        return Receipt(ts, {"channel": channel, "shown": shown, "reply": reply})
+            return ""
+        return message.attention.mark
 
     def _update(self, message: Message, channel: str, ts: str) -> None:
         with delivery_errors():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from webhook.domain.action import DismissReason
-from webhook.domain.alert import NotifyReason
+from webhook.domain.alert import AlertStatus, NotifyReason
 from webhook.domain.message import SEVERITY_WORDS, Message, one_line
 from webhook.domain.metric import format_time
 from webhook.domain.severity import Severity
@@ -29,9 +29,9 @@ SNOOZES: Mapping[int, str] = {30: "30 minutes", 60: "1 hour", 240: "4 hours", 14
 LONGEST_FEEDBACK = 2000
 
 _SIGNS = {Severity.P0: "🆘", Severity.P1: "🔴", Severity.P2: "🟠", Severity.P3: "🟡"}
-_ENDED, _DISMISSED = "✅", "⚪"
+_ENDED, _DISMISSED, _SAID = "✅", "⚪", "💬"
 _PERSON = re.compile(r"slack:\w+ \((?P<name>.+)\)")
-_BROADCAST = frozenset({NotifyReason.ESCALATED, NotifyReason.RESOLVED, NotifyReason.RESEND})
+_BROADCAST = frozenset({NotifyReason.ESCALATED, NotifyReason.RESOLVED, NotifyReason.RESEND, NotifyReason.MENTION})
 _NEWS = {
     NotifyReason.ESCALATED: "Now {severity}",
     NotifyReason.FLAPPING: "Comes and goes",
@@ -61,7 +61,10 @@ def blocks(message: Message, *, buttons: bool = False) -> list[dict[str, Any]]:
 
 
 def reply_blocks(message: Message) -> list[dict[str, Any]]:
-    """A later message as one short entry of the thread."""
+    """A later message as one short entry of the thread; of a comment what was said."""
+    if message.reason is NotifyReason.MENTION:
+        said = f"{_SAID} *{escape(one_line(message.title, HEADER))}*\n{_cut(message.text, message.url)}"
+        return [{"type": "section", "text": _marked(said)}]
     lines = [f"{_sign(message)} *{escape(_news(message))}* · <{escape(message.url)}|View details>"]
     lines += [" · ".join(escape(one_line(f"{label}: {value}", FIELD // 10)) for label, value in _short(message.facts))]
     return [{"type": "section", "text": _marked("\n".join(lines))}]
@@ -69,6 +72,8 @@ def reply_blocks(message: Message) -> list[dict[str, Any]]:
 
 def reply_text(message: Message) -> str:
     """The same without markup, for notifications and screen readers."""
+    if message.reason is NotifyReason.MENTION:
+        return escape(one_line(f"{_SAID} {message.title}: {message.text}", FALLBACK))
     facts = [f"{label}: {value}" for label, value in _short(message.facts)]
     return escape(one_line(" · ".join([f"{_sign(message)} {_news(message)}", *facts]), FALLBACK))
 
@@ -128,7 +133,7 @@ def dismissal(title: str, place: str) -> dict[str, Any]:
 
 def severity_text(message: Message) -> str:
     text = f"{message.severity} - {SEVERITY_WORDS[message.severity]}"
-    return f"{text}, ended" if message.reason is NotifyReason.RESOLVED else text
+    return f"{text}, ended" if _ended(message) else text
 
 
 def escape(text: str) -> str:
@@ -136,14 +141,18 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def _ended(message: Message) -> bool:
+    return NotifyReason.RESOLVED is message.reason or AlertStatus.RESOLVED is message.status
+
+
 def _over(message: Message) -> bool:
-    return message.reason is NotifyReason.RESOLVED or message.attention.dismissed
+    return _ended(message) or message.attention.dismissed
 
 
 def _sign(message: Message) -> str:
     if message.attention.dismissed:
         return _DISMISSED
-    return _ENDED if message.reason is NotifyReason.RESOLVED else _SIGNS[message.severity]
+    return _ENDED if _ended(message) else _SIGNS[message.severity]
 
 
 def _state(message: Message) -> str:
@@ -153,7 +162,7 @@ def _state(message: Message) -> str:
         words = [f"*Dismissed* by {_person(attention.closed_by)}"]
         if attention.closing_note:
             words = [f"{words[0]}: {escape(one_line(attention.closing_note, FIELD // 10))}"]
-    elif message.reason is NotifyReason.RESOLVED:
+    elif _ended(message):
         words = [f"*Ended*, says {_person(attention.closed_by)}" if attention.closed_by else "*Ended*"]
     else:
         words = ["*Going on*"]

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import structlog
 
-from webhook.domain.alert import NotifyReason
-from webhook.domain.message import Summary, compose
+from webhook.domain.alert import AlertStatus, NotifyReason
+from webhook.domain.message import Note, Summary, compose
 from webhook.domain.summary import template_summary
 from webhook.ports import (
     DeliveryError,
@@ -90,7 +90,7 @@ class Follow:
         """Whether the message needs no further look: it shows the alert now, or never can."""
         note = standing.note
         try:
-            receipt = notifier.follow(compose(note, _summary(standing), self.public_url), standing.receipt)
+            receipt = notifier.follow(compose(*_now(standing), self.public_url), standing.receipt)
         except PermanentDeliveryError as error:
             receipt = replace(standing.receipt, details={**standing.receipt.details, "shown": note.attention.mark})
             self._say(standing, error)
@@ -108,8 +108,12 @@ class Follow:
         log.warning("message_not_followed", alert_id=note.alert_id, channel=note.channel_type, error=str(error))
 
 
-def _summary(standing: Standing) -> Summary:
-    """The words people got; an end has a title of its own, which the alert does not keep."""
-    if standing.note.reason is not NotifyReason.RESOLVED:
-        return standing.summary
-    return replace(standing.summary, title=template_summary(standing.note).title)
+def _now(standing: Standing) -> tuple[Note, Summary]:
+    """What is shown: the alert, even where a comment on it was told last. An end has a title that no alert keeps."""
+    note, summary = standing.note, standing.summary
+    if note.reason is NotifyReason.MENTION:
+        ended = note.status is AlertStatus.RESOLVED
+        note = replace(note, reason=NotifyReason.RESOLVED if ended else NotifyReason.RESEND)
+    if note.reason is NotifyReason.RESOLVED:
+        summary = replace(summary, title=template_summary(note).title)
+    return note, summary

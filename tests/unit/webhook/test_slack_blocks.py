@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notes import NOW, ended_note, make_message, make_note
 
-from webhook.domain.alert import NotifyReason
+from webhook.domain.alert import AlertStatus, NotifyReason
 from webhook.domain.message import Attention
 from webhook.domain.severity import Severity
 from webhook.notifiers.slack_blocks import blocks, dismissal, is_broadcast, reply_blocks, reply_text
@@ -86,9 +87,9 @@ def test_a_reply_is_short_and_says_what_is_new(note: Any, said: str) -> None:
     assert f"<{message.url}|View details>" in block["text"]["text"]
 
 
-def test_the_channel_hears_of_what_is_graver_and_of_the_end() -> None:
+def test_the_channel_hears_of_what_is_graver_of_the_end_and_of_what_people_ask_for() -> None:
     loud = {reason for reason in NotifyReason if is_broadcast(make_message(make_note(reason=reason)))}
-    assert loud == {NotifyReason.ESCALATED, NotifyReason.RESOLVED, NotifyReason.RESEND}
+    assert loud == {NotifyReason.ESCALATED, NotifyReason.RESOLVED, NotifyReason.RESEND, NotifyReason.MENTION}
 
 
 def test_nothing_from_outside_is_markup_in_states_replies_and_forms() -> None:
@@ -101,6 +102,16 @@ def test_nothing_from_outside_is_markup_in_states_replies_and_forms() -> None:
     texts.append(reply.replace(f"<{make_message().url}|View details>", ""))
     assert not any("<" in text or ">" in text for text in texts)
     assert all("&lt;!channel&gt;" in text for text in texts)
+
+
+def test_a_comment_is_a_reply_with_what_was_said() -> None:
+    note = make_note(reason=NotifyReason.MENTION, comment="@lee <!here> look", comment_by="ana")
+    (block,) = reply_blocks(make_message(note))
+    said = "💬 *ana on Card testing attack: Northwind Books*\n@lee &lt;!here&gt; look"
+    assert block["text"]["text"] == said
+    assert reply_text(make_message(note)).endswith("@lee &lt;!here&gt; look")
+    late = replace(note, status=AlertStatus.RESOLVED)
+    assert state(make_message(late)) == "*Ended*", "its first message, when all is over"
 
 
 def test_since_when_and_how_often_stay_whatever_the_number_of_metrics() -> None:
