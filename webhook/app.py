@@ -23,9 +23,11 @@ from webhook.domain.access import Right
 from webhook.domain.evaluation import MerchantConfig
 from webhook.grafana_charts import grafana_panels
 from webhook.notifiers.outgoing import check_hosts
+from webhook.notifiers.registry import BadOptions, Site, build_notifiers
 from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.chart_metrics import ChartMetrics
+from webhook.pipeline.follow import Follow
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.preview import Previews
 from webhook.pipeline.reports import ReportIntake
@@ -40,6 +42,7 @@ from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
 from webhook.storage.schema import unready
+from webhook.storage.standing import Standings
 from webhook.storage.store import AlertStore
 from webhook.summary_wiring import build_words
 from webhook.web.access import allow
@@ -58,6 +61,8 @@ from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.receiver_document import receiver_document
 from webhook.web.scraping import refused
+from webhook.web.slack_actions import SlackActions, register_slack_actions
+from webhook.web.slack_document import slack_document
 from webhook.web.templates_api import TemplateSite, templates_blueprint
 from webhook.web.tracing import trace_requests
 
@@ -93,7 +98,10 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     describe(app, receiver_document())
     _register_health(app, database)
     _register_metrics(app, registry, _text(settings.metrics_token) or "")
-    _register_pages(app, settings, database, doors, clock, registry=registry)
+    actions = AlertActions(database, settings.ingest.channels, ActionNotes(registry))
+    _register_pages(app, settings, database, doors, clock, registry=registry, actions=actions)
+    register_slack_actions(app, _slack_actions(settings, database, actions, clock), rates=doors.gate.rates)
+    describe(app, slack_document())
     _register_templates(app, settings, database, doors, clock, registry=registry)
     app.extensions["sentinel_database"] = database
     return app
@@ -180,6 +188,7 @@ def _register_pages(
     clock: Callable[[], datetime],
     *,
     registry: CollectorRegistry,
+    actions: AlertActions,
 ) -> None:
     history = PrometheusHistory(settings.prometheus_url)
     panels, metrics = grafana_panels(settings.grafana), ChartMetrics(registry)
@@ -188,7 +197,7 @@ def _register_pages(
         Api(
             database=database,
             clock=clock,
-            actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry)),
+            actions=actions,
             letters=DeadLetters(database, settings.ingest.channels),
             charts=_Charts(AlertChart(history, MatplotlibCharts(), history, panels, metrics), clock),
             types=settings.ingest.types,
@@ -214,6 +223,32 @@ def _register_templates(
     routes.before_request(require_credentials(doors.gate))
     routes.before_request(allow(Right.TEMPLATES, Right.TEMPLATES))
     app.register_api(routes)
+
+
+def _slack_actions(
+    settings: Settings, database: Database, actions: AlertActions, clock: Callable[[], datetime]
+) -> SlackActions | None:
+    """None where no buttons are shown; raise ConfigError for options that are wrong."""
+    if not settings.notifier_options["slack"].get("signing_secret"):
+        return None
+    from webhook.notifiers.slack import Slack  # noqa: PLC0415 - for those who use it
+
+    try:
+        slack = build_notifiers(["slack"], settings.notifier_options, Site(settings.public_url))["slack"]
+    except BadOptions as error:
+        raise ConfigError(error.problems) from None
+    if not (isinstance(slack, Slack) and slack.buttons):
+        return None
+    standings = Standings(database)
+    follow = Follow(standings, {"slack": slack}, settings.public_url)
+    return SlackActions(
+        actions=actions,
+        told=lambda alert_id, receipt: standings.told(alert_id, "slack", receipt),
+        show=lambda alert_id: follow.show({alert_id}, clock()),
+        talk=slack,
+        clock=clock,
+        signing_secret=slack.signing_secret,
+    )
 
 
 def _config_site(

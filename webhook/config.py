@@ -238,6 +238,12 @@ class Settings(BaseSettings):
         return _secret_box(_parts(self.encryption_keys), secret_key)
 
     @property
+    def notifier_options(self) -> dict[str, dict[str, Any]]:
+        """The options of each channel; of Slack's those of the variables too, where the file has no others."""
+        given = {"token": self.slack_bot_token, "channel": self.slack_channel, "api_url": self.slack_api_url}
+        return {**self.channel_options, "slack": {**given, **self.channel_options.get("slack", {})}}
+
+    @property
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
         annotated = ["grafana"] if self.grafana is not None and self.grafana.annotations else []

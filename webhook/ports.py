@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from webhook.domain.ledger import Changes, Claim, IngestSettings, Known, Received
 from webhook.domain.message import Message, Note, Summary
@@ -42,6 +42,7 @@ __all__ = [
     "ConfigNotFound",
     "DeliveryError",
     "FiringAlerts",
+    "FollowingNotifier",
     "FrequencyPlaces",
     "HistoryUnavailable",
     "Message",
@@ -61,6 +62,7 @@ __all__ = [
     "Secrets",
     "Series",
     "StaffOnly",
+    "Standing",
     "StoreConflict",
     "StoreUnavailable",
     "Summariser",
@@ -185,6 +187,31 @@ class Notifier(Protocol):
 
     def check(self) -> str:
         """Ask the provider, sending nothing, whether it knows us; say as whom. Raise as `send` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The last message at one place about an alert, and the words that its people got last."""
+
+    note: Note
+    summary: Summary
+    receipt: Receipt
+
+    @property
+    def shown(self) -> str:
+        """The mark of the state that the message shows."""
+        return str(self.receipt.details.get("shown", ""))
+
+
+@runtime_checkable
+class FollowingNotifier(Notifier, Protocol):
+    """One whose message stays where it is, so that it can show what people do afterwards."""
+
+    def follow(self, message: Message, receipt: Receipt) -> Receipt:
+        """Show the alert as it stands in the message of the receipt, telling nobody anew; raise as `send` does."""
+
+    def behind(self) -> set[str]:
+        """Ids of alerts whose message could not be brought up to date when it was sent; each is named once."""
 
 
 @dataclass(frozen=True, slots=True)
