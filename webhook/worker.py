@@ -18,7 +18,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 import structlog
 from prometheus_client import CollectorRegistry
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring
@@ -26,15 +26,14 @@ from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.llm import OpenAiSummariser
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
+from webhook.channels import build_channels
 from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
 from webhook.logs import configure_logging
-from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.pipeline.sweep import Sweep
-from webhook.ports import Notifier
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
@@ -42,6 +41,7 @@ from webhook.storage.outbox import Outbox
 from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.schema import unready
+from webhook.storage.sms_log import StoredSmsLog
 from webhook.storage.sweeping import Sweeping
 from webhook.web.worker_status import serve_status, status_app
 
@@ -233,7 +233,7 @@ def build_worker(
     owner = _owner()
     dispatcher = Dispatcher(
         outbox=outbox,
-        notifiers=_notifiers(settings),
+        notifiers=build_channels(settings, StoredSmsLog(database, clock)),
         secrets=settings.secret_box,
         public_url=settings.public_url,
         owner=owner,
@@ -277,22 +277,6 @@ def _model(settings: Settings) -> OpenAiSummariser | None:
     if settings.llm_model is None:
         return None
     return OpenAiSummariser(model=settings.llm_model, api_key=settings.llm_api_key, base_url=settings.llm_base_url)
-
-
-def _notifiers(settings: Settings) -> dict[str, Notifier]:
-    """The default channels and those that merchants may have chosen."""
-    token: SecretStr | None = settings.slack_bot_token
-    if "slack" in settings.channels and not (token and settings.slack_channel):
-        raise ConfigError(
-            ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
-        )
-    channels = {*READY, *settings.channels, *settings.channel_options}
-    of_slack = {"token": token, "channel": settings.slack_channel, "api_url": settings.slack_api_url}
-    options = {**settings.channel_options, "slack": {**of_slack, **settings.channel_options.get("slack", {})}}
-    try:
-        return build_notifiers(sorted(channels), options, Site(settings.public_url, settings.insecure_webhooks))
-    except BadOptions as error:
-        raise ConfigError(error.problems) from None
 
 
 def _closing(*calls: Callable[[], object]) -> Callable[[], None]:

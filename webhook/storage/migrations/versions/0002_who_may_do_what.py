@@ -37,6 +37,7 @@ def upgrade() -> None:
     _api_key()
     _handled_request()
     _lease()
+    _sms_message()
     _columns()
 
 
@@ -84,7 +85,7 @@ def _columns() -> None:
 
 
 def downgrade() -> None:
-    for name in ("lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
+    for name in ("sms_message", "lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
         op.drop_table(name)
     with op.batch_alter_table("audit_log") as table:
         table.drop_index(op.f("ix_audit_log_account_id_created_at"))
@@ -200,3 +201,27 @@ def _lease() -> None:
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
     )
+
+
+def _sms_message() -> None:
+    op.create_table(
+        "sms_message",
+        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("notification_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("number_key", sa.String(length=64), nullable=False),
+        sa.Column("provider_id", sa.String(length=64), nullable=True),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("status IN ('SENDING', 'SENT', 'DELIVERED', 'FAILED')", name=op.f("ck_sms_message_status")),
+        sa.ForeignKeyConstraint(
+            ["notification_id"],
+            ["notification.id"],
+            name=op.f("fk_sms_message_notification_id_notification"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sms_message")),
+        sa.UniqueConstraint("notification_id", "number_key", name=op.f("uq_sms_message_notification_id_number_key")),
+    )
+    op.create_index(op.f("ix_sms_message_number_key_created_at"), "sms_message", ["number_key", "created_at"])
