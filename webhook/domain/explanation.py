@@ -11,6 +11,7 @@ from typing import Any
 from webhook.domain.alert import AlertTypeSettings, NotificationStatus, Outcome
 from webhook.domain.metric import format_duration, format_time
 from webhook.domain.severity import Severity
+from webhook.domain.text_message import HELD
 
 
 class StepKind(StrEnum):
@@ -250,6 +251,8 @@ def _of_notification(told: NotificationFact) -> Step:
     if told.requested_by:
         because = f"{told.requested_by} asked for it to be sent again"
     failed = f"; it failed with: {told.error}" if told.status is NotificationStatus.FAILED else ""
+    if told.status is NotificationStatus.PENDING and told.error == HELD:
+        failed = f"; {HELD}"
     data = {
         "notification_id": told.id,
         "channel": told.channel,

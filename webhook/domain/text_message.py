@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from webhook.domain.alert import NotifyReason
 from webhook.domain.gsm import cost, transliterated
-from webhook.domain.message import Message
+from webhook.domain.message import Message, one_line
 from webhook.domain.severity import Severity
 
 SHORT_ID = 10
@@ -73,7 +73,7 @@ def _fits(text: str) -> bool:
 
 def _what(message: Message) -> str:
     """The title without the merchant, who knows its own name, and what became of it."""
-    title = " ".join(message.title.split())
+    title = one_line(message.title, 200) or "Alert"
     plain = title.removesuffix(f": {message.merchant}")
     if message.reason is NotifyReason.RESOLVED:
         return plain if "ended" in plain.casefold() or "over" in plain.casefold() else f"{plain} ended"
@@ -85,7 +85,7 @@ def _metric(message: Message) -> str:
     if not message.facts or message.facts[0][0] == "Since":
         return ""
     label, value = message.facts[0]
-    return f"{label}: {value.partition(' (')[0].replace(' %', '%')}"
+    return one_line(f"{label}: {value.partition(' (')[0].replace(' %', '%')}", 200)
 
 
 def wanted_for(channel: str, settings: Mapping[str, Any], severity: Severity) -> bool:

@@ -55,7 +55,6 @@ SCHEMAS = frozenset(
         "whatsapp",
         "wxteams",
     )
-
 )
 """Services of fixed hosts: none that takes a host, and none of the machine's own."""
 

@@ -12,9 +12,9 @@ from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertSession, Instance, Tri
 from webhook.domain.ledger import Changes, Comment, Entry
 from webhook.domain.payload import Rejected
 from webhook.storage.announcements import announcement_rows
-from webhook.storage.holding import replace_held
 from webhook.storage.bulk import Write, execute_writes
 from webhook.storage.flapping import FLAPPING, end_flapping, flapping_rows
+from webhook.storage.holding import replace_held
 from webhook.storage.sessions import session_values
 from webhook.storage.tables import (
     alert,
