@@ -65,7 +65,7 @@ class ProviderStub:
                 stub.calls.append(call)
                 _say(self, stub.answers.popleft() if stub.answers else stub.usual(call))
 
-            do_GET = do_POST = do_PUT = _any
+            do_GET = do_POST = do_PUT = _any  # noqa: N815 - the server's names
 
             def log_message(self, *args: object) -> None:
                 pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ def test_channel(name: str, account: str | None, alert_type: str | None, given: 
 
 
 def _json(text: str) -> Mapping[str, Any]:
-    text = click.get_text_stream("stdin").read() if text == "-" else text
+    text = sys.stdin.read() if text == "-" else text
     try:
         found = json.loads(text)
     except ValueError:

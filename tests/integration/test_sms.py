@@ -58,7 +58,7 @@ class Phone:
         return [call.form["To"] for call in self.stub.calls if call.method == "POST"]
 
     def slots(self) -> list[dict[str, Any]]:
-        return self.shop.rows(sms_message)
+        return sorted(self.shop.rows(sms_message), key=lambda row: row["provider_id"] or "")
 
     def heard(self, ending: Any, *, number: int = 0, error: str = "") -> Heard:
         slot = self.slots()[number]
@@ -84,7 +84,9 @@ def test_each_number_is_texted_once_and_the_receipt_says_what_it_cost(phone: Pho
     }
     form = phone.stub.calls[0].form
     assert form["From"] == "+15005550006"
-    assert form["Body"].startswith("Sentinel Alert [P1]: Card testing attack detected. Block rate: 35.04%. View: https:")
+    assert form["Body"].startswith(
+        "Sentinel Alert [P1]: Card testing attack detected. Block rate: 35.04%. View: https:"
+    )
     assert form["StatusCallback"].startswith("https://sentinel.example/api/v1/sms/status?m=")
 
 

@@ -25,6 +25,9 @@ from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, Tempor
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it imports imghdr
     import apprise
+    from apprise.manager_plugins import NotificationManager
+
+    NotificationManager().load_modules()  # type: ignore[no-untyped-call]
 
 _STATUS = re.compile(r"error=([1-5][0-9]{2})\b")
 _KINDS = {Severity.P0: "failure", Severity.P1: "failure", Severity.P2: "warning", Severity.P3: "info"}

@@ -19,7 +19,7 @@ def add_short_links(pages: Blueprint, api: Api) -> None:
 
 
 def _follow(api: Api, short_id: str) -> Response:
-    between = short_range(short_id.lower())
+    between = short_range(short_id.lower().replace("-", ""))
     if between is None:
         raise NotFound
     with api.database.read() as connection:
