@@ -77,7 +77,9 @@ def _trial(settings: Settings) -> ChannelTrial:
         if not settings.insecure_webhooks:
             check_hosts(channels)
 
-    store = ConfigStore(Database(settings.database_url.get_secret_value()), settings.secret_box)
+    database = Database(settings.database_url.get_secret_value())
+    click.get_current_context().call_on_close(database.close)
+    store = ConfigStore(database, settings.secret_box)
     return ChannelTrial(store, settings.public_url, check, allow_http=settings.insecure_webhooks)
 
 

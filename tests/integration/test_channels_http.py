@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,6 +205,18 @@ def test_a_document_is_signed_over_time_and_body_and_names_itself(stub: Provider
     assert call.json["alert"]["severity"] == "P1"
     assert call.json["facts"][0] == {"label": "Block rate", "value": "35.04 % (threshold 20 %)"}
     assert call.json["version"] == 1
+
+
+def test_the_documented_check_takes_our_signature_and_no_other(stub: ProviderStub) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "channels.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], found)  # the reader's own code
+    built("webhook", stub.url).send(make_message(), KINDS["webhook"].settings(stub.url))
+    (call,) = stub.calls
+    header = call.headers["X-Sentinel-Signature"]
+    assert found["verified"](call.body, header, SECRET, tolerance=3600)
+    assert not found["verified"](call.body + b" ", header, SECRET, tolerance=3600)
+    assert not found["verified"](call.body, header, SECRET, tolerance=-1)
 
 
 def test_opsgenie_opens_raises_and_closes_one_alert(stub: ProviderStub) -> None:
