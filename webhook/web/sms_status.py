@@ -30,7 +30,7 @@ def sms_status_blueprint(reports: SmsReports | None) -> APIBlueprint:
     """None: there is no gateway, and nobody who could report."""
     routes = blueprint("sms", "Notifications")
 
-    @routes.post("/sms/status", responses={204: None, **problems(403, 404)}, security=[])
+    @routes.post("/sms/status", responses={204: None, **problems(403, 404)}, security=[{}])
     def sms_status() -> Response:
         """A status callback of Twilio, as a form with `MessageSid`, `MessageStatus` and, of a failure, `ErrorCode`.
 
