@@ -9,9 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notes import ended_note, make_message, make_note
 
+from webhook.domain.alert import AlertSession, AlertStatus, NotifyReason, SessionStatus
+from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.gsm import cost, transliterated
+from webhook.domain.ledger import channels_of
 from webhook.domain.severity import Severity
-from webhook.domain.text_message import held_until, short_link, short_range, sms_text, wanted_for
+from webhook.domain.text_message import HELD, held_until, short_link, short_range, sms_text, wanted_for
+from webhook.storage.announcements import notification_row
 
 LINK = "https://awx.link/a/2222222222"
 NIGHT = {"quiet_hours": {"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin"}}
@@ -99,3 +103,33 @@ def test_a_short_link_covers_its_alert_and_no_garbage() -> None:
     assert between[0] <= alert_id <= between[1]
     assert short_range("2222") is None
     assert short_range("22222222%2") is None
+
+
+def test_a_mild_alert_has_no_sms_and_a_message_in_quiet_hours_waits_for_their_end() -> None:
+    config = MerchantConfig("acc_017", "CARD_TESTING", channel_preferences={"sms": NIGHT})
+    assert channels_of(config, {"console": {}}, Severity.P2) == {"console": {}}
+    channels = channels_of(config, {}, Severity.P1)
+    assert channels == {"sms": NIGHT}
+
+    now = datetime(2025, 11, 21, 23, tzinfo=UTC)
+    content = {"channel_settings": channels["sms"]}
+    for severity, due, said in (
+        (Severity.P1, datetime(2025, 11, 22, 6, tzinfo=UTC), HELD),
+        (Severity.P0, now, None),
+    ):
+        session = AlertSession(
+            "a",
+            "acc_017",
+            "CARD_TESTING",
+            "c",
+            severity,
+            AlertStatus.ACTIVE,
+            SessionStatus.ACTIVE,
+            1,
+            now,
+            now,
+            now,
+            now,
+        )
+        row = notification_row(session, NotifyReason.FIRST, "sms", content, comment_id=None, now=now)
+        assert (row["not_before"], row["error_message"]) == (due, said)
