@@ -133,3 +133,9 @@ def test_a_mild_alert_has_no_sms_and_a_message_in_quiet_hours_waits_for_their_en
         )
         row = notification_row(session, NotifyReason.FIRST, "sms", content, comment_id=None, now=now)
         assert (row["not_before"], row["error_message"]) == (due, said)
+
+
+def test_quiet_hours_of_one_day_end_on_it() -> None:
+    noon = {"quiet_hours": {"from": "12:00", "to": "13:00", "time_zone": "UTC"}}
+    held = held_until(noon, Severity.P1, datetime(2025, 11, 21, 12, 30, tzinfo=UTC))
+    assert held == datetime(2025, 11, 21, 13, tzinfo=UTC)
