@@ -22,9 +22,13 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.channels import try_channels
 from webhook.config import ConfigError, Settings
 from webhook.domain.evaluation import MerchantConfig
+from webhook.grafana_charts import grafana_panels
 from webhook.notifiers.outgoing import check_hosts
+from webhook.notifiers.registry import BadOptions, Site, build_notifiers
 from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.chart_metrics import ChartMetrics
+from webhook.pipeline.follow import Follow
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.preview import Previews
 from webhook.pipeline.reports import ReportIntake
@@ -41,6 +45,7 @@ from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
 from webhook.storage.schema import unready
 from webhook.storage.sms_log import StoredSmsLog
+from webhook.storage.standing import Standings
 from webhook.storage.store import AlertStore
 from webhook.web.api import Api
 from webhook.web.channel_trial import ChannelTrial
@@ -58,6 +63,8 @@ from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.receiver_document import receiver_document
 from webhook.web.scraping import refused
+from webhook.web.slack_actions import SlackActions, register_slack_actions
+from webhook.web.slack_document import slack_document
 from webhook.web.sms_status import SmsReports, sms_status_blueprint
 from webhook.web.tracing import trace_requests
 
@@ -96,7 +103,10 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     app.register_api(reports)
     _register_health(app, database)
     _register_metrics(app, registry, _text(settings.metrics_token) or "")
-    _register_pages(app, settings, database, doors, clock, registry=registry)
+    actions = AlertActions(database, settings.ingest.channels, ActionNotes(registry))
+    _register_pages(app, settings, database, doors, clock, registry=registry, actions=actions)
+    register_slack_actions(app, _slack_actions(settings, database, actions, clock), rates=doors.gate.rates)
+    describe(app, slack_document())
     app.extensions["sentinel_database"] = database
     return app
 
@@ -127,6 +137,7 @@ class _Charts:
             now=self.clock(),
             theme=theme,
             image_format=image_format,
+            alert_type=alert.alert_type,
         )
 
 
@@ -181,17 +192,19 @@ def _register_pages(
     clock: Callable[[], datetime],
     *,
     registry: CollectorRegistry,
+    actions: AlertActions,
 ) -> None:
     history = PrometheusHistory(settings.prometheus_url)
     config = _config_site(settings, database, history, clock)
+    panels, metrics = grafana_panels(settings.grafana), ChartMetrics(registry)
     broadcaster = register_pages(
         app,
         Api(
             database=database,
             clock=clock,
-            actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry)),
+            actions=actions,
             letters=DeadLetters(database, settings.ingest.channels),
-            charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
+            charts=_Charts(AlertChart(history, MatplotlibCharts(), history, panels, metrics), clock),
             types=settings.ingest.types,
         ),
         doors,
@@ -199,6 +212,32 @@ def _register_pages(
         _channel_site(settings, database, config, clock),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
+
+
+def _slack_actions(
+    settings: Settings, database: Database, actions: AlertActions, clock: Callable[[], datetime]
+) -> SlackActions | None:
+    """None where no buttons are shown; raise ConfigError for options that are wrong."""
+    if not settings.notifier_options["slack"].get("signing_secret"):
+        return None
+    from webhook.notifiers.slack import Slack  # noqa: PLC0415 - for those who use it
+
+    try:
+        slack = build_notifiers(["slack"], settings.notifier_options, Site(settings.public_url))["slack"]
+    except BadOptions as error:
+        raise ConfigError(error.problems) from None
+    if not (isinstance(slack, Slack) and slack.buttons):
+        return None
+    standings = Standings(database)
+    follow = Follow(standings, {"slack": slack}, settings.public_url)
+    return SlackActions(
+        actions=actions,
+        told=lambda alert_id, receipt: standings.told(alert_id, "slack", receipt),
+        show=lambda alert_id: follow.show({alert_id}, clock()),
+        talk=slack,
+        clock=clock,
+        signing_secret=slack.signing_secret,
+    )
 
 
 def _config_site(
@@ -234,7 +273,7 @@ def _channel_site(
             check_hosts(channels)
 
     trial = ChannelTrial(config.store, settings.public_url, check_urls, allow_http=settings.insecure_webhooks)
-    return ChannelSite(database, clock, trial, frozenset(settings.channels), built)
+    return ChannelSite(database, clock, trial, frozenset(settings.ingest.channels), built)
 
 
 def _sms_reports(settings: Settings, database: Database, clock: Callable[[], datetime]) -> SmsReports | None:

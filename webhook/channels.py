@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from webhook.config import ConfigError, Settings
 from webhook.notifiers.registry import CHANNELS, READY, BadOptions, Site, build_notifiers
@@ -27,7 +26,7 @@ def build_channels(settings: Settings, sms_log: SmsLog | None = None) -> dict[st
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
     try:
-        return build_notifiers(sorted(_wanted(settings)), _options(settings), _site(settings, sms_log))
+        return build_notifiers(sorted(_wanted(settings)), settings.notifier_options, _site(settings, sms_log))
     except BadOptions as error:
         raise ConfigError(error.problems) from None
 
@@ -41,7 +40,7 @@ def try_channels(settings: Settings) -> BuiltChannels:
             problems[channel] = "has no options in the configuration file"
             continue
         try:
-            built |= build_notifiers([channel], _options(settings), _site(settings, None))
+            built |= build_notifiers([channel], settings.notifier_options, _site(settings, None))
         except BadOptions as error:
             problems[channel] = str(error)
     return BuiltChannels(built, problems)
@@ -49,15 +48,6 @@ def try_channels(settings: Settings) -> BuiltChannels:
 
 def _wanted(settings: Settings) -> set[str]:
     return {*READY, *settings.channels, *settings.channel_options}
-
-
-def _options(settings: Settings) -> dict[str, Mapping[str, Any]]:
-    of_slack = {
-        "token": settings.slack_bot_token,
-        "channel": settings.slack_channel,
-        "api_url": settings.slack_api_url,
-    }
-    return {**settings.channel_options, "slack": {**of_slack, **settings.channel_options.get("slack", {})}}
 
 
 def _site(settings: Settings, sms_log: SmsLog | None) -> Site:

@@ -93,6 +93,14 @@ def _apprise(options: Options, _site: Site) -> Notifier:
     return AppriseServices(AppriseOptions.model_validate(options))
 
 
+def _grafana(options: Options, _site: Site) -> Notifier:
+    try:
+        from webhook.notifiers.grafana import GrafanaAnnotations, GrafanaOptions  # noqa: PLC0415 - lazy by design
+    except ImportError:
+        raise BadOptions(["channels.grafana: install sentinel[grafana]"]) from None
+    return GrafanaAnnotations(GrafanaOptions.model_validate(options))
+
+
 CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "console": _console,
     "slack": _slack,
@@ -103,6 +111,7 @@ CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "pagerduty": _pagerduty,
     "webhook": _webhook,
     "apprise": _apprise,
+    "grafana": _grafana,
 }
 
 READY = ("console", "slack", "teams", "opsgenie", "pagerduty", "webhook")
