@@ -1,4 +1,4 @@
-"""The command line: serve, worker, migrate, config, api-key."""
+"""The command line: serve, worker, migrate, config, api-key, test-channel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 
 import click
 
+from webhook.channel_commands import test_channel
 from webhook.config import ConfigError
 from webhook.config_commands import config, database_in_one_line, fail, settings_or_fail
 from webhook.key_commands import api_key
@@ -63,6 +64,7 @@ def migrate(down_to: str | None) -> None:
 
 main.add_command(config)
 main.add_command(api_key)
+main.add_command(test_channel)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from flask import Flask, Response, request
 from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
+from webhook.channels import try_channels
 from webhook.config import ConfigError, Settings
 from webhook.domain.access import Right
 from webhook.domain.evaluation import MerchantConfig
@@ -31,6 +33,7 @@ from webhook.pipeline.follow import Follow
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.preview import Previews
 from webhook.pipeline.reports import ReportIntake
+from webhook.ports import Notifier
 from webhook.storage.acting import AlertActions
 from webhook.storage.config_rows import StoredConfig
 from webhook.storage.configs import ConfigStore
@@ -42,12 +45,15 @@ from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
 from webhook.storage.schema import unready
+from webhook.storage.sms_log import StoredSmsLog
 from webhook.storage.standing import Standings
 from webhook.storage.store import AlertStore
 from webhook.summary_wiring import build_words
 from webhook.web.access import allow
 from webhook.web.api import Api
 from webhook.web.auth import require_credentials
+from webhook.web.channel_trial import ChannelTrial
+from webhook.web.channels_api import ChannelSite
 from webhook.web.config_api import ConfigSite
 from webhook.web.contracts import ImageFormat, Theme
 from webhook.web.doors import Doors, DoorSettings, open_doors
@@ -63,6 +69,7 @@ from webhook.web.receiver_document import receiver_document
 from webhook.web.scraping import refused
 from webhook.web.slack_actions import SlackActions, register_slack_actions
 from webhook.web.slack_document import slack_document
+from webhook.web.sms_status import SmsReports, sms_status_blueprint
 from webhook.web.templates_api import TemplateSite, templates_blueprint
 from webhook.web.tracing import trace_requests
 
@@ -96,6 +103,9 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     intake = ReportIntake(store, ReportRuns(database), settings.ingest, ingest_metrics, clock)
     app.register_api(reports_blueprint(intake, KnownTypes(database), ingest_door))
     describe(app, receiver_document())
+    reports = sms_status_blueprint(_sms_reports(settings, database, clock))
+    reports.before_request(lambda: doors.gate.rates.take_address(request.remote_addr or ""))
+    app.register_api(reports)
     _register_health(app, database)
     _register_metrics(app, registry, _text(settings.metrics_token) or "")
     actions = AlertActions(database, settings.ingest.channels, ActionNotes(registry))
@@ -191,6 +201,7 @@ def _register_pages(
     actions: AlertActions,
 ) -> None:
     history = PrometheusHistory(settings.prometheus_url)
+    config = _config_site(settings, database, history, clock)
     panels, metrics = grafana_panels(settings.grafana), ChartMetrics(registry)
     broadcaster = register_pages(
         app,
@@ -203,7 +214,8 @@ def _register_pages(
             types=settings.ingest.types,
         ),
         doors,
-        _config_site(settings, database, history, clock),
+        config,
+        _channel_site(settings, database, config, clock),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
 
@@ -268,6 +280,38 @@ def _config_site(
 
     store = ConfigStore(database, settings.secret_box)
     return ConfigSite(store, clock, previewed, check_urls)
+
+
+def _channel_site(
+    settings: Settings, database: Database, config: ConfigSite, clock: Callable[[], datetime]
+) -> ChannelSite:
+    @cache
+    def built() -> tuple[dict[str, Notifier], dict[str, str]]:
+        """When it is first asked for: the libraries of some channels take their time."""
+        channels = try_channels(settings)
+        return dict(channels.notifiers), dict(channels.problems)
+
+    def check_urls(channels: Mapping[str, Mapping[str, Any]]) -> None:
+        if not settings.insecure_webhooks:
+            check_hosts(channels)
+
+    trial = ChannelTrial(config.store, settings.public_url, check_urls, allow_http=settings.insecure_webhooks)
+    return ChannelSite(database, clock, trial, frozenset(settings.ingest.channels), built)
+
+
+def _sms_reports(settings: Settings, database: Database, clock: Callable[[], datetime]) -> SmsReports | None:
+    """Where the gateway is set up and can reach us."""
+    given = settings.channel_options.get("sms")
+    if given is None:
+        return None
+    from webhook.notifiers.sms import SmsOptions, callback_url  # noqa: PLC0415 - for those who have a gateway
+
+    try:
+        options = SmsOptions.model_validate(given)
+    except ValidationError:  # the worker says what is wrong with it
+        return None
+    url = callback_url(options, settings.public_url)
+    return SmsReports(StoredSmsLog(database, clock), url, options.auth_token.get_secret_value()) if url else None
 
 
 def _register_health(app: Flask, database: Database) -> None:

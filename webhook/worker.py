@@ -18,25 +18,25 @@ from uuid import uuid4
 import sqlalchemy as sa
 import structlog
 from prometheus_client import CollectorRegistry
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring, FiringAnywhere
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
+from webhook.channels import build_channels
 from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
 from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
-from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.pipeline.follow import Follow
 from webhook.pipeline.sweep import Sweep
-from webhook.ports import FollowingNotifier, Notifier
+from webhook.ports import FollowingNotifier
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
@@ -44,6 +44,7 @@ from webhook.storage.outbox import Outbox
 from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.schema import unready
+from webhook.storage.sms_log import StoredSmsLog
 from webhook.storage.standing import Standings
 from webhook.storage.sweeping import Sweeping
 from webhook.summary_wiring import build_words
@@ -255,7 +256,7 @@ def build_worker(
     words = build_words(settings, database, registry, clock, parallel=options.parallel)
     panels = grafana_panels(settings.grafana)
     owner = _owner()
-    notifiers = _notifiers(settings)
+    notifiers = build_channels(settings, StoredSmsLog(database, clock))
     following = {name: one for name, one in notifiers.items() if isinstance(one, FollowingNotifier)}
     dispatcher = Dispatcher(
         outbox=outbox,
@@ -300,21 +301,6 @@ def shortest_timeout(types: AlertTypes) -> timedelta:
 def sweep_interval(types: AlertTypes) -> timedelta:
     """A twentieth of the shortest session timeout, between half a second and fifteen."""
     return min(max(shortest_timeout(types) / 20, timedelta(seconds=0.5)), timedelta(seconds=15))
-
-
-def _notifiers(settings: Settings) -> dict[str, Notifier]:
-    """The default channels and those that merchants may have chosen."""
-    token: SecretStr | None = settings.slack_bot_token
-    if "slack" in settings.channels and not (token and settings.slack_channel):
-        raise ConfigError(
-            ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
-        )
-    channels = {*READY, *settings.channels, *settings.channel_options}
-    site = Site(settings.public_url, settings.insecure_webhooks)
-    try:
-        return build_notifiers(sorted(channels), settings.notifier_options, site)
-    except BadOptions as error:
-        raise ConfigError(error.problems) from None
 
 
 def _closing(*calls: Callable[[], object]) -> Callable[[], None]:

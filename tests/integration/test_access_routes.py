@@ -183,6 +183,15 @@ TABLE = [
     Asked("POST", f"{TEMPLATE}/restore", AWAY, NOT_YOURS, 200, 200, path=f"{TEMPLATES}/CARD_TESTING/restore",
           json={"restore_version": 1}),
     Asked("DELETE", TEMPLATE, AWAY, NOT_YOURS, MISSING, MISSING, path=f"{TEMPLATES}/NO_SUCH"),
+    # channels
+    Asked("GET", "/api/v1/channels", AWAY, NOT_YOURS, 200, 200),
+    Asked("POST", "/api/v1/channels/<name>/preview", AWAY, NOT_YOURS, 200, 200,
+          path="/api/v1/channels/console/preview", json={}),
+    Asked("POST", "/api/v1/channels/<name>/test", AWAY, NOT_YOURS, 200, 200,
+          path="/api/v1/channels/console/test", json={}),
+    Asked("POST", "/api/v1/sms/status", MISSING, MISSING, MISSING, MISSING),  # there is no gateway
+    Asked("GET", "/a/<short_id>", LOGIN, 302, 302, 302, path="/a/{own}"),
+    Asked("GET", "/a/<short_id>", LOGIN, MISSING, 302, 302, path="/a/{foreign}"),
     # configurations
     Asked("GET", CONFIG, AWAY, 200, 200, 200, path=f"{CONFIG}?merchant_id={OWN}"),
     Asked("GET", CONFIG, AWAY, MISSING, 200, 200, path=f"{CONFIG}?merchant_id={FOREIGN}"),

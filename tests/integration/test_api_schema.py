@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import page_rows as rows
 import pytest
 import schemathesis
 from access_rows import FOREIGN, OWN, Site
 from hypothesis import HealthCheck, Phase, given, settings
+from pydantic import SecretStr
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation import GenerationMode
 
 from webhook.domain.access import Role
+from webhook.notifiers.twilio import signature
 from webhook.pipeline.chart import AlertChart
 from webhook.storage.keys import prefix_of
 
@@ -28,6 +31,14 @@ SETTINGS = {
     "prometheus_url": "http://127.0.0.1:9",
     "insecure_webhooks": True,  # host names are not looked up
     "max_body_bytes": 100_000,
+    "channel_options": {
+        "sms": {
+            "account_sid": "AC01",
+            "auth_token": SecretStr("t"),
+            "from_number": "+15005550006",
+            "status_callback_url": "https://sentinel.example/api/v1/sms/status",
+        }
+    },
 }
 EXAMPLES = {
     "sqlite": {GenerationMode.POSITIVE: 5, GenerationMode.NEGATIVE: 4},
@@ -42,6 +53,7 @@ MODEST = {
 }
 
 
+REPORTED = "POST /api/v1/sms/status"
 ALERT, CONFIG = "/api/v1/alerts/{alert_id}", "/api/v1/alerts/config"
 
 
@@ -125,6 +137,16 @@ class Driven:
             given = {"prompt_template": PROMPT, "restore_version": 1, "alert_id": self.site.own}
             case.body |= {name: value for name, value in given.items() if name in case.body}
 
+    def channel(self, case: Any) -> None:
+        """One that sends nothing anywhere; what each takes no schema of all says."""
+        case.path_parameters["name"], case.body = "console", {}
+
+    def reported(self, case: Any) -> None:
+        """Signed by the gateway, of a message that is on its way."""
+        case.query = {"m": str(uuid4())}
+        url = f"https://sentinel.example/api/v1/sms/status?m={case.query['m']}"
+        case.headers["X-Twilio-Signature"] = signature(url, [], "t")
+
     @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.site.keys[Role.ADMIN]}"}
@@ -140,6 +162,9 @@ FED: dict[str, Callable[[Driven, Any], None]] = {
     "POST /api/v1/api-keys": Driven.expiry,
     "POST /api/v1/api-keys/{prefix}/rotate": Driven.key,
     "POST /api/v1/api-keys/{prefix}/revoke": Driven.key,
+    "POST /api/v1/channels/{name}/preview": Driven.channel,
+    "POST /api/v1/channels/{name}/test": Driven.channel,
+    REPORTED: Driven.reported,
     "POST /api/v1/slack/interactions": Driven.certificate,
     f"PUT {CONFIG}": Driven.settings,
     f"POST {CONFIG}/preview": Driven.settings,
@@ -186,6 +211,8 @@ def test_every_answer_is_in_the_document(driven: Driven, store_url: str) -> None
     for found in schema.get_all_operations():
         operation = found.ok()
         for mode, examples in EXAMPLES[store_url.split("+", maxsplit=1)[0].split(":", maxsplit=1)[0]].items():
+            if mode is GenerationMode.NEGATIVE and operation.label == REPORTED:
+                continue  # nothing of it is described but its signature, which stands in a header
             try:
                 _drive(driven, operation, mode, examples, answered[operation.label])
             except BaseExceptionGroup as group:
@@ -193,7 +220,7 @@ def test_every_answer_is_in_the_document(driven: Driven, store_url: str) -> None
             except Exception as error:  # noqa: BLE001 - told below, all at once
                 failures.append(f"{operation.label} ({mode.value}): {error!r}")
     assert not failures, "\n\n".join(failures)
-    never = {label: statuses for label, statuses in answered.items() if not statuses & {200, 201}}
+    never = {label: statuses for label, statuses in answered.items() if not statuses & {200, 201, 204}}
     assert not never, "asked only for what does not exist, or is refused"
 
 

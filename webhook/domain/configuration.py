@@ -10,8 +10,9 @@ from webhook.domain.access import Principal, Right
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.domain.masking import masked
 
-STAFF_SETTINGS = (("slack", "channel"),)
-"""Settings of channels that use the operator's own credentials: a merchant could reach others with them."""
+STAFF_SETTINGS = (("slack", "channel"), ("apprise", "url"))
+"""Settings with which a merchant could reach others: those of the operator's own credentials, and addresses that are
+not asked through `notifiers.outgoing`."""
 
 _SETTINGS = ("frequency_control", "notification_strategy", "snooze_until", "language")
 _ABSENT = object()

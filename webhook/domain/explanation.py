@@ -11,6 +11,7 @@ from typing import Any
 from webhook.domain.alert import AlertTypeSettings, NotificationStatus, NotifyReason, Outcome
 from webhook.domain.metric import format_duration, format_threshold, format_time
 from webhook.domain.severity import Severity
+from webhook.domain.text_message import HELD
 
 
 class StepKind(StrEnum):
@@ -261,6 +262,8 @@ def _of_notification(told: NotificationFact) -> Step:
             f"{told.requested_by} {'named somebody in a comment' if mentioned else 'asked for it to be sent again'}"
         )
     failed = f"; it failed with: {told.error}" if told.status is NotificationStatus.FAILED else ""
+    if told.status is NotificationStatus.PENDING and told.error == HELD:
+        failed = f"; {HELD}"
     data = {
         "notification_id": told.id,
         "channel": told.channel,

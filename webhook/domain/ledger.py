@@ -32,6 +32,8 @@ from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back
 from webhook.domain.masking import NOT_YET
 from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.payload import Rejected
+from webhook.domain.severity import Severity
+from webhook.domain.text_message import wanted_for
 from webhook.domain.throttle import Limit, NotificationPolicy, decide_notification, holding_limit, passes_limits
 
 Channels = Mapping[str, Mapping[str, Any]]
@@ -331,7 +333,7 @@ class _Ledger:
         policy, key = NotificationPolicy.of(config), (trigger.account_id, trigger.alert_type)
         recent = self._notified.setdefault(key, [])
         reason = self._reason(before, after, policy, recent)
-        channels = channels_of(config, self._settings.channels)
+        channels = channels_of(config, self._settings.channels, after.severity)
         if isinstance(reason, NotifyReason) and not channels:
             reason = Withheld.NO_CHANNEL
         if isinstance(reason, NotifyReason) and not self._claim(Claim(key, policy, not passes_limits(reason, after))):
@@ -380,8 +382,11 @@ def judge(config: MerchantConfig | None, own: Verdict | None, trigger: Trigger) 
     return own if config is None else own._replace(config_version=config.version)
 
 
-def channels_of(config: MerchantConfig | None, default: Channels) -> Channels:
-    """The default channels, with those that the merchant enabled added and those it disabled taken away."""
+def channels_of(config: MerchantConfig | None, default: Channels, severity: Severity | None = None) -> Channels:
+    """The default channels, with those that the merchant enabled added and those it disabled taken away.
+
+    Of a `severity`: those on which alerts of it are told.
+    """
     channels = dict(default)
     for name, preference in (config.channel_preferences if config is not None else {}).items():
         if name in NOT_YET:
@@ -390,4 +395,6 @@ def channels_of(config: MerchantConfig | None, default: Channels) -> Channels:
             channels[name] = {**default.get(name, {}), **{k: v for k, v in preference.items() if k != "enabled"}}
         else:
             channels.pop(name, None)
-    return channels
+    if severity is None:
+        return channels
+    return {name: settings for name, settings in channels.items() if wanted_for(name, settings, severity)}

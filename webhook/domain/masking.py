@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 ENCRYPTED = "enc:"
 """What an encrypted value begins with; no URL, phone number or token of a provider does."""
 
-NOT_YET = frozenset({"sms", "webapp"})
+NOT_YET = frozenset({"webapp"})
 """Channels whose settings are taken and kept, but on which nothing is sent yet."""
 
 _SHOWN = 4
@@ -42,10 +42,20 @@ def mask_token(text: str) -> str:
     return "…" + (text[-_SHOWN:] if len(text) >= _LONG_ENOUGH else "")
 
 
+def mask_service(url: str) -> str:
+    """`discord://1234/abcd…` → `discord://…`: any part of the rest may be the secret."""
+    schema, separator, _ = url.partition("://")
+    return f"{schema}://…" if separator else "…"
+
+
 SECRET_FIELDS: Mapping[str, Callable[[str], str]] = {
     "webhook_url": mask_url,
     "phone_numbers": mask_phone,
     "token": mask_token,
+    "secret": mask_token,
+    "api_key": mask_token,
+    "routing_key": mask_token,
+    "url": mask_service,
 }
 """The fields of any channel's settings that are secrets, one text or a list of texts, each with its mask."""
 

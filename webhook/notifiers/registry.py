@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from webhook.ports import Notifier
+
+if TYPE_CHECKING:
+    from webhook.notifiers.sms import SmsLog
 
 Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What channels may need to know of this installation. `insecure_webhooks`: of a demo or a test of one's own."""
+    """What channels may need to know of this installation. `insecure_webhooks`: of a demo or a test of one's own.
+
+    Without `sms_log` it is not remembered who got a text.
+    """
 
     public_url: str
     insecure_webhooks: bool = False
+    sms_log: SmsLog | None = None
 
 
 class BadOptions(ValueError):  # noqa: N818 - a value that is refused
@@ -42,6 +49,50 @@ def _slack(options: Options, site: Site) -> Notifier:
     return Slack(SlackOptions.model_validate(options), insecure_webhooks=site.insecure_webhooks)
 
 
+def _sms(options: Options, site: Site) -> Notifier:
+    from webhook.notifiers.sms import Sms, SmsOptions  # noqa: PLC0415 - lazy by design
+
+    return Sms(SmsOptions.model_validate(options), site.public_url, site.sms_log)
+
+
+def _email(options: Options, _site: Site) -> Notifier:
+    from webhook.notifiers.email import Email, EmailOptions  # noqa: PLC0415 - lazy by design
+
+    return Email(EmailOptions.model_validate(options))
+
+
+def _teams(options: Options, site: Site) -> Notifier:
+    from webhook.notifiers.teams import Teams, TeamsOptions  # noqa: PLC0415 - lazy by design
+
+    return Teams(TeamsOptions.model_validate(options), insecure_webhooks=site.insecure_webhooks)
+
+
+def _opsgenie(options: Options, _site: Site) -> Notifier:
+    from webhook.notifiers.opsgenie import OpsGenie, OpsGenieOptions  # noqa: PLC0415 - lazy by design
+
+    return OpsGenie(OpsGenieOptions.model_validate(options))
+
+
+def _pagerduty(options: Options, _site: Site) -> Notifier:
+    from webhook.notifiers.pagerduty import PagerDuty, PagerDutyOptions  # noqa: PLC0415 - lazy by design
+
+    return PagerDuty(PagerDutyOptions.model_validate(options))
+
+
+def _webhook(options: Options, site: Site) -> Notifier:
+    from webhook.notifiers.webhook import SignedWebhook, WebhookOptions  # noqa: PLC0415 - lazy by design
+
+    return SignedWebhook(WebhookOptions.model_validate(options), insecure_webhooks=site.insecure_webhooks)
+
+
+def _apprise(options: Options, _site: Site) -> Notifier:
+    try:
+        from webhook.notifiers.apprise import AppriseOptions, AppriseServices  # noqa: PLC0415 - lazy by design
+    except ImportError:
+        raise BadOptions(["channels.apprise: install sentinel[apprise]"]) from None
+    return AppriseServices(AppriseOptions.model_validate(options))
+
+
 def _grafana(options: Options, _site: Site) -> Notifier:
     try:
         from webhook.notifiers.grafana import GrafanaAnnotations, GrafanaOptions  # noqa: PLC0415 - lazy by design
@@ -53,10 +104,17 @@ def _grafana(options: Options, _site: Site) -> Notifier:
 CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "console": _console,
     "slack": _slack,
+    "sms": _sms,
+    "email": _email,
+    "teams": _teams,
+    "opsgenie": _opsgenie,
+    "pagerduty": _pagerduty,
+    "webhook": _webhook,
+    "apprise": _apprise,
     "grafana": _grafana,
 }
 
-READY = ("console", "slack")
+READY = ("console", "slack", "teams", "opsgenie", "pagerduty", "webhook")
 """Channels that merchants may choose without any option of the installation."""
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NotRequired
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from typing_extensions import TypedDict
 
 from webhook.domain.masking import is_mask
+from webhook.domain.severity import Severity
+from webhook.notifiers.addresses import email_address, phone_number, service_url
 from webhook.notifiers.outgoing import check_url
 
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_QUIET = re.compile(
+    r"(?P<from>[0-9:]+) *- *(?P<to>[0-9:]+) +(?P<time_zone>[A-Za-z0-9_+/-]+)(?:,? +except +(?P<except>P[0-3]))?"
+)
 
 
 def _url(value: str, info: ValidationInfo) -> str:
@@ -19,14 +26,52 @@ def _url(value: str, info: ValidationInfo) -> str:
     return value if is_mask(value) else check_url(value, allow_http=allow_http)
 
 
-def _phone_number(value: str) -> str:
-    if not (is_mask(value) or _E164.fullmatch(value)):
-        raise ValueError("must be a phone number with its country code, such as +1234567890")
-    return value
+def _secret(check: Callable[[str], str]) -> AfterValidator:
+    """Of what may come back as its mask."""
+    return AfterValidator(lambda value: value if is_mask(value) else check(value))
+
+
+def _token(least: int) -> AfterValidator:
+    def check(value: str) -> str:
+        if not (value.isascii() and value.isprintable() and " " not in value and len(value) >= least):
+            raise ValueError(f"must be at least {least} plain characters without spaces")
+        return value
+
+    return _secret(check)
+
+
+def _zone(value: str) -> str:
+    try:
+        return ZoneInfo(value).key
+    except (KeyError, ValueError, OSError):
+        raise ValueError("must be a time zone such as Europe/London") from None
+
+
+def _quiet(value: object) -> object:
+    """`22:00-07:00 Europe/London except P0`, as a form has it, or the object itself."""
+    found = _QUIET.fullmatch(value.strip()) if isinstance(value, str) else None
+    if isinstance(value, str) and found is None:
+        raise ValueError("must be written as 22:00-07:00 Europe/London except P0")
+    return {name: text for name, text in found.groupdict().items() if text} if found else value
+
+
+def quiet_text(quiet: Mapping[str, Any]) -> str:
+    """As `_quiet` reads it."""
+    words = f"{quiet['from']}-{quiet['to']} {quiet['time_zone']}"
+    return f"{words} except {quiet['except']}" if quiet.get("except") else words
 
 
 Url = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
-PhoneNumber = Annotated[str, Field(max_length=32), AfterValidator(_phone_number)]
+PhoneNumber = Annotated[str, Field(max_length=32), _secret(phone_number)]
+Address = Annotated[str, Field(max_length=320), AfterValidator(email_address)]
+_Time = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+QuietHours = TypedDict(
+    "QuietHours",
+    {"from": _Time, "to": _Time, "time_zone": Annotated[str, AfterValidator(_zone)], "except": NotRequired[Severity]},
+)
+"""`except`: from which severity on they do not count; P0 where it is left out."""
+QuietHours.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
 
 
 class ChannelSettings(BaseModel):
@@ -46,11 +91,59 @@ class SlackSettings(ChannelSettings):
 
 
 class SmsSettings(ChannelSettings):
+    """`min_severity`: P1 where it is left out. What falls into quiet hours goes out, as it then is, when they end."""
+
     phone_numbers: Annotated[list[PhoneNumber], Field(max_length=20)] = []
+    min_severity: Severity | None = None
+    quiet_hours: Annotated[QuietHours, BeforeValidator(_quiet)] | None = None
 
 
 class WebAppSettings(ChannelSettings):
     """Nothing to choose yet."""
+
+
+class EmailSettings(ChannelSettings):
+    """`to`: who gets each mail, all in one."""
+
+    to: Annotated[list[Address], Field(max_length=20)] = []
+
+
+class TeamsSettings(ChannelSettings):
+    """`webhook_url`: of a workflow "When a Teams webhook request is received"."""
+
+    webhook_url: Url | None = None
+
+
+class OpsGenieSettings(ChannelSettings):
+    """`api_key`: of an API integration of the merchant's own account."""
+
+    api_key: Annotated[str, Field(max_length=256), _token(16)] | None = None
+    region: Literal["us", "eu"] | None = None
+
+
+class PagerDutySettings(ChannelSettings):
+    """`routing_key`: the integration key of an Events API v2 integration."""
+
+    routing_key: Annotated[str, Field(max_length=256), _token(16)] | None = None
+
+
+class WebhookSettings(ChannelSettings):
+    """`secret`: with which each message is signed."""
+
+    webhook_url: Url | None = None
+    secret: Annotated[str, Field(max_length=256), _token(24)] | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> WebhookSettings:
+        if (self.webhook_url is None) != (self.secret is None):
+            raise ValueError("webhook_url and secret belong together")
+        return self
+
+
+class AppriseSettings(ChannelSettings):
+    """`url`: of one service, as apprise writes it. Set by staff alone."""
+
+    url: Annotated[str, Field(max_length=2048), _secret(service_url)] | None = None
 
 
 class Channels(BaseModel):
@@ -61,3 +154,9 @@ class Channels(BaseModel):
     slack: SlackSettings | None = None
     sms: SmsSettings | None = None
     webapp: WebAppSettings | None = None
+    email: EmailSettings | None = None
+    teams: TeamsSettings | None = None
+    opsgenie: OpsGenieSettings | None = None
+    pagerduty: PagerDutySettings | None = None
+    webhook: WebhookSettings | None = None
+    apprise: AppriseSettings | None = None

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from webhook.domain.alert import AlertSession, NotificationStatus, NotifyReason
 from webhook.domain.ledger import Announcement
+from webhook.domain.text_message import HELD, held_until
 
 
 def announcement_rows(announcement: Announcement, now: datetime) -> list[dict[str, Any]]:
@@ -56,7 +57,8 @@ def notification_row(
     comment_id: str | None,
     now: datetime,
 ) -> dict[str, Any]:
-    """One message on one channel, due at once."""
+    """One message on one channel, due at once or when the quiet hours of its channel end."""
+    held = held_until(content.get("channel_settings") or {}, session.severity, now)
     return {
         "id": str(uuid4()),
         "alert_id": session.alert_id,
@@ -70,6 +72,7 @@ def notification_row(
         "content": content,
         "metadata": {},
         "created_at": now,
-        "not_before": now,
+        "not_before": held or now,
         "retry_count": 0,
+        "error_message": HELD if held else None,
     }

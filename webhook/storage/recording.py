@@ -14,6 +14,7 @@ from webhook.domain.payload import Rejected
 from webhook.storage.announcements import announcement_rows
 from webhook.storage.bulk import Write, execute_writes
 from webhook.storage.flapping import FLAPPING, end_flapping, flapping_rows
+from webhook.storage.holding import replace_held
 from webhook.storage.sessions import session_values
 from webhook.storage.tables import (
     alert,
@@ -45,6 +46,7 @@ def record(connection: sa.Connection, changes: Changes, now: datetime) -> None:
     opened.sort(key=lambda session: session.condition_fingerprint)
     known = [session for alert_id, session in changes.sessions.items() if alert_id not in changes.opened]
     told = [row for announcement in changes.announcements for row in announcement_rows(announcement, now)]
+    replace_held(connection, told)
     writes = (
         (_ALERT, [_alert(session, changes.opened[session.alert_id], now) for session in opened]),
         (_DYNAMIC, [{"id": str(uuid4()), **_state(session, changes, now)} for session in opened]),

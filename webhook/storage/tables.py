@@ -326,6 +326,25 @@ notification = sa.Table(
     sa.Index(None, "created_at"),
 )
 
+# One number of one SMS: kept so that a further try leaves out who got it.
+sms_message = sa.Table(
+    "sms_message",
+    metadata,
+    id_column(),  # stands in the address that the provider reports to
+    sa.Column(
+        "notification_id", sa.Uuid(as_uuid=False), sa.ForeignKey("notification.id", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("number_key", sa.String(64), nullable=False),  # HMAC-SHA256 of the number
+    sa.Column("provider_id", sa.String(64)),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("error", sa.Text),
+    time_column("created_at"),
+    time_column("updated_at"),
+    sa.CheckConstraint("status IN ('SENDING', 'SENT', 'DELIVERED', 'FAILED')", name="status"),
+    sa.UniqueConstraint("notification_id", "number_key"),
+    sa.Index(None, "number_key", "created_at"),
+)
+
 audit_log = sa.Table(
     "audit_log",
     metadata,

@@ -24,6 +24,7 @@ from webhook.domain.session import IllegalChange
 from webhook.domain.severity import Escalation
 from webhook.storage.announcements import notification_row, state_of
 from webhook.storage.config_rows import read_configs
+from webhook.storage.holding import drop_held, replace_held
 from webhook.storage.sessions import session_of
 from webhook.storage.tables import alert, alert_comment, alert_dynamic, alert_instance, alert_trigger_log, notification
 
@@ -36,6 +37,7 @@ def tell_ends(connection: sa.Connection, comment_ids: Mapping[str, str], now: da
     alert_ids = list(comment_ids)
     if not alert_ids:
         return
+    drop_held(connection, alert_ids, now)
     told, found = _told(connection, alert_ids), _alerts(connection, alert_ids)
     endings = _endings(connection, found)
     rows = []
@@ -60,7 +62,7 @@ def tell_escalation(
     `default` are the channels of who chose none.
     """
     alert_id, key = session.alert_id, (session.account_id, session.alert_type)
-    channels = channels_of(read_configs(connection, {key}).get(key), default)
+    channels = channels_of(read_configs(connection, {key}).get(key), default, session.severity)
     told = _told(connection, [alert_id])[alert_id]
     (row,) = _alerts(connection, [alert_id])
     comment_id = str(uuid4())
@@ -89,6 +91,7 @@ def tell_escalation(
         for channel, settings in channels.items()
     ]
     if rows:
+        replace_held(connection, rows)
         connection.execute(sa.insert(notification), rows)
     return bool(rows)
 
@@ -122,9 +125,10 @@ def tell_again(
             now=doing.now,
             extra={**ending, "channel_settings": dict(channels[channel])},
         )
-        | {"requested_by": doing.actor}
+        | {"requested_by": doing.actor, "not_before": doing.now, "error_message": None}  # whoever asks means now
         for channel in queued
     ]
+    replace_held(connection, rows)
     connection.execute(sa.insert(notification), rows)
     return queued
 

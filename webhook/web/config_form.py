@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from webhook.domain.evaluation import OPERATORS
-from webhook.notifiers.settings import Channels
+from webhook.notifiers.settings import Channels, quiet_text
 from webhook.web.config_document import (
     ConfigBody,
     FrequencyControl,
@@ -78,7 +78,7 @@ def fields_of(document: Mapping[str, Any]) -> dict[str, str]:
         fields[f"{channel}.state"] = "on" if settings.get("enabled", True) else "off"
         for name, value in settings.items():
             if name != "enabled":
-                fields[f"{channel}.{name}"] = "\n".join(value) if isinstance(value, list) else str(value or "")
+                fields[f"{channel}.{name}"] = _setting_text(value)
     return fields
 
 
@@ -200,6 +200,12 @@ def _channels(fields: Fields, errors: dict[str, str]) -> dict[str, Any]:
         elif settings:
             errors[f"{channel}.state"] = "Choose On or Off: with the default, what is written below would be lost."
     return found
+
+
+def _setting_text(value: object) -> str:
+    if isinstance(value, list):
+        return "\n".join(value)
+    return quiet_text(value) if isinstance(value, Mapping) else str(value or "")
 
 
 def _shown_time(stored: str | None) -> str:

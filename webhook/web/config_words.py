@@ -30,6 +30,14 @@ FIELDS = {
     "webhook_url": "Webhook address",
     "phone_numbers": "Phone numbers",
     "channel": "Channel",
+    "min_severity": "From this severity on",
+    "quiet_hours": "Quiet hours",
+    "to": "Addresses",
+    "api_key": "API key",
+    "routing_key": "Integration key",
+    "region": "Region",
+    "secret": "Signing secret",
+    "url": "Service",
 }
 
 

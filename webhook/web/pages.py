@@ -37,6 +37,7 @@ from webhook.web.api_log import letters_blueprint, log_blueprint
 from webhook.web.audit_api import audit_blueprint
 from webhook.web.audit_page import add_audit_page
 from webhook.web.auth import Gate, require_credentials, require_login
+from webhook.web.channels_api import ChannelSite, channels_blueprint
 from webhook.web.config_api import ConfigSite, config_blueprint
 from webhook.web.delivery_page import add_delivery_page
 from webhook.web.docs import document_blueprint, reader_blueprint, swagger_blueprint
@@ -57,6 +58,7 @@ from webhook.web.parameters import (
 )
 from webhook.web.problems import problem
 from webhook.web.settings_pages import add_settings_pages
+from webhook.web.short_links import add_short_links
 from webhook.web.statistics_page import add_statistics_page
 
 TRIGGERS = 50
@@ -74,7 +76,9 @@ ERRORS = {
 log = structlog.get_logger(__name__)
 
 
-def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | None = None) -> Broadcaster:
+def register_pages(
+    app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | None = None, channels: ChannelSite | None = None
+) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
 
     `app.config["LIVE_SUBSCRIBERS"]` bounds the streams of one process (each holds a thread).
@@ -89,7 +93,7 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | N
     for protected in (live, document):
         protected.before_request(require_credentials(gate))
         protected.before_request(allow(Right.READ, Right.READ))
-    for api, rights in _apis(site, config):
+    for api, rights in _apis(site, config, channels):
         api.before_request(require_credentials(gate))
         api.before_request(allow(*rights))
         app.register_api(api)
@@ -102,7 +106,9 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | N
     return broadcaster
 
 
-def _apis(site: Api, config: ConfigSite | None) -> list[tuple[APIBlueprint, tuple[Right, Right]]]:
+def _apis(
+    site: Api, config: ConfigSite | None, channels: ChannelSite | None
+) -> list[tuple[APIBlueprint, tuple[Right, Right]]]:
     """Each part of the API, with the rights to read there and to change something."""
     apis = [
         (alerts_blueprint(site), (Right.READ, Right.ACT)),
@@ -114,6 +120,8 @@ def _apis(site: Api, config: ConfigSite | None) -> list[tuple[APIBlueprint, tupl
     ]
     if config is not None:
         apis.append((config_blueprint(config), (Right.CONFIGURE, Right.CONFIGURE)))
+    if channels is not None:
+        apis.append((channels_blueprint(channels), (Right.DIRECT, Right.DIRECT)))
     return apis
 
 
@@ -199,7 +207,7 @@ def _pages_blueprint(site: Api, config: ConfigSite | None) -> Blueprint:
     pages.add_url_rule("/", view_func=lambda: redirect(url_for("pages.alerts")), endpoint="home")
     pages.add_url_rule("/alerts", "alerts", partial(_alerts, site, Figures()))
     pages.add_url_rule("/triggers", "triggers", partial(_triggers, site))
-    for add in (add_alert_page, add_delivery_page, add_statistics_page, add_audit_page):
+    for add in (add_alert_page, add_delivery_page, add_statistics_page, add_audit_page, add_short_links):
         add(pages, site)
     if config is not None:
         add_settings_pages(pages, site, config)

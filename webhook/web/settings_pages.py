@@ -23,7 +23,7 @@ from werkzeug.wrappers import Response
 from webhook.domain.access import MAY, Right
 from webhook.domain.configuration import STAFF_SETTINGS, config_of
 from webhook.domain.evaluation import MerchantConfig
-from webhook.domain.masking import NOT_YET
+from webhook.domain.masking import NOT_YET, masked
 from webhook.ports import ConfigNotFound, StaffOnly, StoreUnavailable, UnknownMasks, VersionConflict
 from webhook.storage.config_list import config_lines, count_configs, merchant_name
 from webhook.storage.configs import VersionRecord
@@ -135,6 +135,7 @@ def _form(api: Api, asked: ConfigAddress, editing: Editing) -> str:
         channels=channel_parts(),
         part_names=FIELDS,
         not_yet=NOT_YET,
+        kept=masked(editing.stored.config.channel_preferences) if editing.stored else {},
         locked=() if principal().may(Right.DIRECT) else STAFF_SETTINGS,
         examples=_examples(editing.preview),
     )

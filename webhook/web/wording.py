@@ -43,7 +43,18 @@ DELIVERIES = {
     "DELIVERED": "Delivered",
     "FAILED": "Failed",
 }
-CHANNELS = {"slack": "Slack", "sms": "SMS", "webapp": "Web app", "console": "Console", "email": "E-mail"}
+CHANNELS = {
+    "slack": "Slack",
+    "sms": "SMS",
+    "webapp": "Web app",
+    "console": "Console",
+    "email": "E-mail",
+    "teams": "Microsoft Teams",
+    "opsgenie": "OpsGenie",
+    "pagerduty": "PagerDuty",
+    "webhook": "Webhook",
+    "apprise": "Other services",
+}
 OUTCOMES = {
     "created": "New alert",
     "session_updated": "Counted",

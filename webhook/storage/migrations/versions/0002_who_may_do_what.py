@@ -32,6 +32,15 @@ _ALTERED = (
     "audit_log",
     "alert_template",
 )
+_TABLES = (
+    "sms_message",
+    "model_tokens",
+    "lease",
+    "handled_request",
+    "api_key",
+    "alert_flapping",
+    "alert_config_version",
+)
 _AUDIT_INDEXES = (
     ["account_id", "created_at"],
     ["alert_id"],
@@ -52,6 +61,7 @@ def upgrade() -> None:
     _handled_request()
     _lease()
     _model_tokens()
+    _sms_message()
     _columns()
 
 
@@ -104,7 +114,7 @@ def _columns() -> None:
 
 
 def downgrade() -> None:
-    for name in ("model_tokens", "lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
+    for name in _TABLES:
         op.drop_table(name)
     with op.batch_alter_table("audit_log") as table:
         for columns in _AUDIT_INDEXES:
@@ -233,3 +243,27 @@ def _model_tokens() -> None:
         sa.Column("tokens", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("day", name=op.f("pk_model_tokens")),
     )
+
+
+def _sms_message() -> None:
+    op.create_table(
+        "sms_message",
+        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("notification_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("number_key", sa.String(length=64), nullable=False),
+        sa.Column("provider_id", sa.String(length=64), nullable=True),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("status IN ('SENDING', 'SENT', 'DELIVERED', 'FAILED')", name=op.f("ck_sms_message_status")),
+        sa.ForeignKeyConstraint(
+            ["notification_id"],
+            ["notification.id"],
+            name=op.f("fk_sms_message_notification_id_notification"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sms_message")),
+        sa.UniqueConstraint("notification_id", "number_key", name=op.f("uq_sms_message_notification_id_number_key")),
+    )
+    op.create_index(op.f("ix_sms_message_number_key_created_at"), "sms_message", ["number_key", "created_at"])

@@ -1,0 +1,121 @@
+"""OpsGenie's Alert API v2: one alert for each of ours, under our alert's id as its alias.
+
+Told again it is the same alert there (OpsGenie deduplicates by alias); a rise in severity is a priority and a note, an
+end closes it. OpsGenie answers 202 and works later: what it then does can be asked for with the receipt's reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from webhook.domain.alert import NotifyReason
+from webhook.domain.message import Message, one_line
+from webhook.domain.severity import Severity
+from webhook.notifiers.posting import Reply, call, provider_words, refusal
+from webhook.ports import PermanentDeliveryError, Receipt
+
+REGIONS = {"us": "https://api.opsgenie.com", "eu": "https://api.eu.opsgenie.com"}
+PRIORITIES = {Severity.P0: "P1", Severity.P1: "P2", Severity.P2: "P3", Severity.P3: "P4"}
+_MESSAGE, _DESCRIPTION, _NOTE, _ENTITY, _DETAIL = 130, 15_000, 25_000, 512, 1000
+_CALLS = 2
+
+
+class OpsGenieOptions(BaseModel):
+    """`api_key`: of the installation's own account, for merchants without one. `timeout`: of a message, in seconds.
+
+    `api_url` takes the place of both regions' addresses.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    api_key: SecretStr | None = None
+    region: str = Field(default="us", pattern="^(us|eu)$")
+    api_url: str | None = Field(default=None, pattern="^https?://")
+    timeout: float = Field(default=10, gt=0, le=30)
+
+
+class OpsGenie:
+    channel_type = "opsgenie"
+    parallel = 4
+
+    def __init__(self, options: OpsGenieOptions) -> None:
+        self._options = options
+        self._key = options.api_key.get_secret_value() if options.api_key else ""
+        self._session = requests.Session()
+
+    def send(self, message: Message, settings: Mapping[str, Any], before: Receipt | None = None) -> Receipt:
+        """The receipt's reference is the last call's request id."""
+        key, base = self._account(settings)
+        if not key:
+            raise PermanentDeliveryError("OpsGenie: there is no api_key")
+        request_id = ""
+        for method, path, body in calls(message, told=before is not None):
+            reply = self._call(method, f"{base}{path}", key, json=body)
+            request_id = str(reply.document.get("requestId") or "")
+        return Receipt(request_id, {"alias": message.alert_id})
+
+    def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
+        """Nothing: the alert's details name the chart's address."""
+
+    def preview(self, message: Message, settings: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002 - the port's
+        sent = [{"method": method, "path": path, "body": body} for method, path, body in calls(message, told=False)]
+        return {"calls": sent}
+
+    def check(self) -> str:
+        if not self._key:
+            return "merchants' own keys alone: there is no api_key"
+        key, base = self._account({})
+        self._call("GET", f"{base}/v2/alerts?limit=1", key)
+        return f"the key is known at {base}"
+
+    def _account(self, settings: Mapping[str, Any]) -> tuple[str, str]:
+        """Key and address: a merchant's own, else the installation's."""
+        if key := settings.get("api_key"):
+            region = str(settings.get("region") or "us")
+            return str(key), self._options.api_url or REGIONS[region]
+        return self._key, self._options.api_url or REGIONS[self._options.region]
+
+    def _call(self, method: str, url: str, key: str, **body: Any) -> Reply:  # noqa: ANN401 - requests' arguments
+        headers = {"Authorization": f"GenieKey {key}"}
+        timeout = self._options.timeout / _CALLS
+        reply = call("OpsGenie", self._session, method, url, timeout=timeout, headers=headers, **body)
+        why = provider_words(reply.document.get("message"), key)
+        if (error := refusal("OpsGenie", reply, why)) is not None:
+            raise error
+        return reply
+
+
+def calls(message: Message, *, told: bool) -> list[tuple[str, str, dict[str, Any]]]:
+    """Method, path and body of each call, those first that can be repeated without a trace."""
+    alias = f"/v2/alerts/{quote(message.alert_id, safe='')}"
+    by = "?identifierType=alias"
+    note = f"{message.title}\n{message.text}\n{message.url}"[:_NOTE]
+    if message.reason is NotifyReason.RESOLVED:
+        return [("POST", f"{alias}/close{by}", {"source": "Sentinel", "note": note})]
+    if message.reason is NotifyReason.ESCALATED and told:
+        priority = {"priority": PRIORITIES[message.severity]}
+        return [("PUT", f"{alias}/priority{by}", priority), ("POST", f"{alias}/notes{by}", {"note": note})]
+    return [("POST", "/v2/alerts", created(message))]
+
+
+def created(message: Message) -> dict[str, Any]:
+    return {
+        "message": one_line(message.title, _MESSAGE),
+        "alias": message.alert_id,
+        "description": f"{message.text}\n\nWhat to do: {message.suggested_action}\n\n{message.url}"[:_DESCRIPTION],
+        "priority": PRIORITIES[message.severity],
+        "source": "Sentinel",
+        "entity": one_line(message.merchant, _ENTITY),
+        "tags": ["sentinel", one_line(message.alert_type, 50)],
+        "details": {
+            **{one_line(label, _DETAIL): one_line(value, _DETAIL) for label, value in message.facts},
+            "account_id": message.account_id,
+            "alert": message.url,
+            "chart": message.chart_url,
+        },
+    }

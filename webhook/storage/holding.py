@@ -1,0 +1,51 @@
+"""Messages that quiet hours hold back: of each alert and channel the last alone, and none of an attack that is over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from webhook.domain.alert import CommentType, NotificationStatus
+from webhook.domain.text_message import HELD
+from webhook.storage.tables import alert_comment, notification
+
+_HELD = sa.and_(notification.c.status == NotificationStatus.PENDING.value, notification.c.error_message == HELD)
+
+
+def replace_held(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows that are about to be written take the place of what is held back; they must not wait behind it."""
+    n = notification.c
+    pairs = {
+        (row["alert_id"], row["channel_type"])
+        for row in rows
+        if (row["content"].get("channel_settings") or {}).get("quiet_hours")
+    }
+    for alert_id, channel in sorted(pairs):
+        connection.execute(sa.delete(notification).where(_HELD, n.alert_id == alert_id, n.channel_type == channel))
+
+
+def drop_held(connection: sa.Connection, alert_ids: Collection[str], now: datetime) -> None:
+    """These alerts are over: who has heard nothing of one yet hears nothing; the alert's history says so."""
+    n = notification.c
+    waiting = sa.select(n.id, n.alert_id, n.channel_type).where(_HELD, n.alert_id.in_(alert_ids))
+    rows = connection.execute(waiting).all()
+    if not rows:
+        return
+    connection.execute(sa.delete(notification).where(n.id.in_([row.id for row in rows]), _HELD))
+    told = [
+        {
+            "id": str(uuid4()),
+            "alert_id": row.alert_id,
+            "comment_type": CommentType.SYSTEM_LOG.value,
+            "content": f"The message on {row.channel_type} that quiet hours held back was dropped: the attack is over",
+            "metrics_snapshot": {},
+            "metadata": {"dropped": row.channel_type},
+            "created_at": now,
+        }
+        for row in rows
+    ]
+    connection.execute(sa.insert(alert_comment), told)
