@@ -37,7 +37,11 @@ BODIES: dict[str, Any] = {
     "metrics": OF_OWN | {"metrics": [{"metric_name": "a", "metric_value": 1.0, "threshold": 0.5}]},
     "webhook": {"alerts": [{"labels": {"account_id": OWN}, "startsAt": rows.NOW.isoformat()}]},
     "api-keys": {"name": "x", "role": "ops"},
+    "{alert_type}": {"prompt_template": "<alert_data>{{metrics_data}}</alert_data>"},
+    "/api/v1/alert-templates/{alert_type}/restore": {"restore_version": 1},
+    "/api/v1/alert-templates/{alert_type}/test": {"alert_id": str(uuid4())},
 }
+"""By path, or by its end."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,15 @@ class Route:
     def ask(self, site: Site, key: str | None, **sent: Any) -> TestResponse:
         """As somebody would who wants it to succeed; `sent` instead of the body."""
         path = self.path.format(
-            alert_id=site.own, image_format="png", notification_id=uuid4(), prefix="sk_12345678", name="console"
+            alert_id=site.own,
+            alert_type="X",
+            image_format="png",
+            name="console",
+            notification_id=uuid4(),
+            prefix="sk_12345678",
         )
         if not sent and self.takes_body:
-            sent = {"json": BODIES.get(self.path.rsplit("/", 1)[1], {})}
+            sent = {"json": BODIES.get(self.path, BODIES.get(self.path.rsplit("/", 1)[1], {}))}
         headers = {"If-Match": "*"} | ({"X-API-Key": key} if key else {})
         query = QUERIES.get(f"{self.method} {self.path}", {})
         response = site.client().open(path, method=self.method, query_string=query, headers=headers, **sent)
