@@ -12,7 +12,7 @@ from flask import Flask, Response, request
 from flask_openapi3.openapi import OpenAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from webhook.adapters.charts import MatplotlibCharts
@@ -21,6 +21,8 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
 from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import check_hosts
+from webhook.notifiers.registry import option_problems
+from webhook.notifiers.webapp import WebAppOptions, service_of, web_push
 from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
@@ -32,6 +34,7 @@ from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.known_types import KnownTypes
+from webhook.storage.push import PushSubscriptions
 from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
@@ -47,6 +50,7 @@ from webhook.web.openapi import application, describe
 from webhook.web.pages import register_pages
 from webhook.web.people import OidcSettings
 from webhook.web.previewing import preview_answer
+from webhook.web.push_api import PushSite
 from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.receiver_document import receiver_document
@@ -184,8 +188,22 @@ def _register_pages(
         ),
         doors,
         _config_site(settings, database, history, clock),
+        _push_site(settings, database, clock),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
+
+
+def _push_site(settings: Settings, database: Database, clock: Callable[[], datetime]) -> PushSite:
+    given, insecure = settings.channel_options.get("webapp", {}), settings.insecure_webhooks
+    try:
+        options = WebAppOptions.model_validate(given)
+        push = web_push(options, insecure=insecure, clock=clock)
+    except ValidationError as error:
+        raise ConfigError(option_problems("webapp", error)) from None
+    except ImportError as error:
+        raise ConfigError([f"channels.webapp: install sentinel[push]: {error}"]) from error
+    subscriptions = PushSubscriptions(database, settings.secret_box)
+    return PushSite(subscriptions, clock, service_of(options, insecure=insecure), options.public_key, push)
 
 
 def _config_site(

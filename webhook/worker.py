@@ -27,6 +27,7 @@ from webhook.adapters.llm import OpenAiSummariser
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
 from webhook.config import ConfigError, Settings
+from webhook.domain.access import token_mark
 from webhook.domain.alert import AlertTypes
 from webhook.logs import configure_logging
 from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers
@@ -39,6 +40,7 @@ from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
 from webhook.storage.outbox import Outbox
+from webhook.storage.push import WebReaders
 from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.schema import unready
@@ -233,7 +235,7 @@ def build_worker(
     owner = _owner()
     dispatcher = Dispatcher(
         outbox=outbox,
-        notifiers=_notifiers(settings),
+        notifiers=_notifiers(settings, _readers(settings, database)),
         secrets=settings.secret_box,
         public_url=settings.public_url,
         owner=owner,
@@ -279,7 +281,13 @@ def _model(settings: Settings) -> OpenAiSummariser | None:
     return OpenAiSummariser(model=settings.llm_model, api_key=settings.llm_api_key, base_url=settings.llm_base_url)
 
 
-def _notifiers(settings: Settings) -> dict[str, Notifier]:
+def _readers(settings: Settings, database: Database) -> WebReaders:
+    """The admin token, where this process has it, tells which subscriptions were made with an older one."""
+    token = settings.admin_token.get_secret_value() if settings.admin_token else ""
+    return WebReaders(database, settings.secret_box, token_mark(token) if token else "")
+
+
+def _notifiers(settings: Settings, readers: WebReaders) -> dict[str, Notifier]:
     """The default channels and those that merchants may have chosen."""
     token: SecretStr | None = settings.slack_bot_token
     if "slack" in settings.channels and not (token and settings.slack_channel):
@@ -289,8 +297,9 @@ def _notifiers(settings: Settings) -> dict[str, Notifier]:
     channels = {*READY, *settings.channels, *settings.channel_options}
     of_slack = {"token": token, "channel": settings.slack_channel, "api_url": settings.slack_api_url}
     options = {**settings.channel_options, "slack": {**of_slack, **settings.channel_options.get("slack", {})}}
+    site = Site(settings.public_url, settings.insecure_webhooks, readers)
     try:
-        return build_notifiers(sorted(channels), options, Site(settings.public_url, settings.insecure_webhooks))
+        return build_notifiers(sorted(channels), options, site)
     except BadOptions as error:
         raise ConfigError(error.problems) from None
 

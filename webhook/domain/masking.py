@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 ENCRYPTED = "enc:"
 """What an encrypted value begins with; no URL, phone number or token of a provider does."""
 
-NOT_YET = frozenset({"sms", "webapp"})
+NOT_YET = frozenset({"sms"})
 """Channels whose settings are taken and kept, but on which nothing is sent yet."""
 
 _SHOWN = 4

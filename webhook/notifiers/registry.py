@@ -8,17 +8,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from webhook.ports import Notifier
+from webhook.ports import Notifier, Readers
 
 Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What channels may need to know of this installation. `insecure_webhooks`: of a demo or a test of one's own."""
+    """What channels may need of this installation. `insecure_webhooks`: of a demo or a test of one's own.
+
+    `readers`: who reads the web app; without them nothing can be sent there.
+    """
 
     public_url: str
     insecure_webhooks: bool = False
+    readers: Readers | None = None
 
 
 class BadOptions(ValueError):  # noqa: N818 - a value that is refused
@@ -42,12 +46,19 @@ def _slack(options: Options, site: Site) -> Notifier:
     return Slack(SlackOptions.model_validate(options), insecure_webhooks=site.insecure_webhooks)
 
 
+def _webapp(options: Options, site: Site) -> Notifier:
+    from webhook.notifiers.webapp import WebApp, WebAppOptions  # noqa: PLC0415 - lazy by design
+
+    return WebApp(WebAppOptions.model_validate(options), site.readers, insecure=site.insecure_webhooks)
+
+
 CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "console": _console,
     "slack": _slack,
+    "webapp": _webapp,
 }
 
-READY = ("console", "slack")
+READY = ("console", "slack", "webapp")
 """Channels that merchants may choose without any option of the installation."""
 
 
@@ -61,10 +72,18 @@ def build_notifiers(channels: Iterable[str], options: Mapping[str, Options], sit
             continue
         try:
             built[channel] = CHANNELS[channel](options.get(channel, {}), site)
+        except ImportError as error:
+            problems.append(f"channels.{channel}: a library is not installed: {error}")
         except ValidationError as error:
-            for detail in error.errors(include_input=False, include_url=False):
-                place = ".".join(map(str, ("channels", channel, *detail["loc"])))
-                problems.append(f"{place}: {detail['msg'].removeprefix('Value error, ')}")
+            problems += option_problems(channel, error)
     if problems:
         raise BadOptions(problems)
     return built
+
+
+def option_problems(channel: str, error: ValidationError) -> list[str]:
+    """What is wrong with the options of a channel, without their values."""
+    return [
+        f"{'.'.join(map(str, ('channels', channel, *detail['loc'])))}: {detail['msg'].removeprefix('Value error, ')}"
+        for detail in error.errors(include_input=False, include_url=False)
+    ]

@@ -50,7 +50,7 @@ class SmsSettings(ChannelSettings):
 
 
 class WebAppSettings(ChannelSettings):
-    """Nothing to choose yet."""
+    """Nothing to choose: who reads the pages, and which browsers get pushes, is for each reader to say."""
 
 
 class Channels(BaseModel):

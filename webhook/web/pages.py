@@ -56,6 +56,7 @@ from webhook.web.parameters import (
     day_start,
 )
 from webhook.web.problems import problem
+from webhook.web.push_api import PushSite, push_blueprint
 from webhook.web.settings_pages import add_settings_pages
 from webhook.web.statistics_page import add_statistics_page
 
@@ -74,7 +75,9 @@ ERRORS = {
 log = structlog.get_logger(__name__)
 
 
-def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | None = None) -> Broadcaster:
+def register_pages(
+    app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | None = None, push: PushSite | None = None
+) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
 
     `app.config["LIVE_SUBSCRIBERS"]` bounds the streams of one process (each holds a thread).
@@ -85,11 +88,14 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | N
     for page in (pages, reader):
         page.before_request(require_login(gate))
         page.before_request(allow(Right.READ, Right.ACT))
-    live, document = live_blueprint(database, broadcaster, clock, gate.still_in), document_blueprint()
+    live, document = live_blueprint(database, broadcaster, clock, gate.staying), document_blueprint()
     for protected in (live, document):
         protected.before_request(require_credentials(gate))
         protected.before_request(allow(Right.READ, Right.READ))
-    for api, rights in _apis(site, config):
+    apis = _apis(site, config)
+    if push is not None:
+        apis.append((push_blueprint(push, gate.standing), (Right.READ, Right.READ)))
+    for api, rights in apis:
         api.before_request(require_credentials(gate))
         api.before_request(allow(*rights))
         app.register_api(api)
@@ -97,7 +103,7 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | N
     for blueprint in (login_blueprint(gate, doors.oidc), assets, swagger_blueprint(), live, document, pages, reader):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
-    app.jinja_env.globals.update(has_settings=config is not None)
+    app.jinja_env.globals.update(has_settings=config is not None, has_push=push is not None)
     _add_error_handlers(app)
     return broadcaster
 
