@@ -244,7 +244,7 @@ class WebReaders:
 
 def living(now: datetime) -> sa.ColumnElement[bool]:
     """Subscriptions whose credential is good at `now`."""
-    s, k = push_subscription.c, api_key.c
+    s, k = push_subscription.c, api_key.alias("valid_key").c
     valid = sa.exists().where(
         s.credential == _KEY + k.prefix, k.revoked_at.is_(None), k.expires_at.is_(None) | (k.expires_at > now)
     )
@@ -266,8 +266,10 @@ def old_deliveries(now: datetime) -> sa.Select[Any]:
 def _may_read(connection: sa.Connection, account_id: str) -> sa.ColumnElement[bool]:
     """Whether a subscription was made for this account, or for all."""
     s = push_subscription.c
-    elements = sa.func.jsonb_array_elements_text if connection.dialect.name == "postgresql" else sa.func.json_each
-    each = elements(s.account_ids).table_valued("value").lateral("each")
+    if connection.dialect.name == "postgresql":
+        each = sa.func.jsonb_array_elements_text(s.account_ids).table_valued("value").render_derived(name="each")
+    else:
+        each = sa.func.json_each(s.account_ids).table_valued("value", name="each")
     own = sa.exists().select_from(each).where(each.c.value == account_id)
     return (s.role != Role.MERCHANT.value) | own
 
