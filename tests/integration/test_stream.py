@@ -250,9 +250,7 @@ def test_who_comes_after_messages_were_forgotten_or_from_another_store_is_told_t
     assert tell(database) == gone_on.message()
 
 
-def test_a_page_hears_what_came_since_it_was_rendered(
-    database: Database, serves: list[Callable[..., Stream]]
-) -> None:
+def test_a_page_hears_what_came_since_it_was_rendered(database: Database, serves: list[Callable[..., Stream]]) -> None:
     rendered = datetime.now(UTC)
     tell(database, at=rendered - timedelta(seconds=5))
     since = tell(database, at=rendered + timedelta(seconds=1))

@@ -134,6 +134,11 @@ def _assets_blueprint() -> Blueprint:
     """Style, script and icon under /assets; a changed file has a changed address, so they are kept for long."""
     assets = Blueprint("assets", __name__, static_folder="static", static_url_path="/assets")
 
+    @assets.get("/service-worker.js")
+    def service_worker() -> Response:
+        """At the root, for it to be in charge of all pages; browsers ask for it anew."""
+        return assets.send_static_file("service-worker.js")
+
     @assets.after_request
     def keep(response: Response) -> Response:
         if response.status_code == HTTPStatus.OK and "v" in request.args:

@@ -1,0 +1,67 @@
+// Messages that come while a page is open: a note in its corner, words for screen readers, and a count in its title.
+"use strict";
+{
+  const SHOWN = 3; // at once
+  const LINGER = 20000; // ms, of what is neither an emergency nor critical
+  const LASTING = ["P0", "P1"];
+  const corner = document.getElementById("notices");
+  let unseen = 0;
+
+  const plainTitle = () => document.title.replace(/^\d+ new · /, "");
+  const seen = () => document.visibilityState === "visible" && document.hasFocus();
+
+  function count(number) {
+    unseen = number;
+    const title = plainTitle();
+    document.title = unseen ? `${unseen} new · ${title}` : title;
+    if (unseen) navigator.setAppBadge?.(unseen).catch(() => {});
+    else navigator.clearAppBadge?.().catch(() => {});
+  }
+
+  /** A path of ours, as the stream names it; anything else leads nowhere. */
+  function pathOf(message) {
+    const url = message.actions?.find((action) => action.action === "navigate")?.url ?? "";
+    return /^\/alerts\/[0-9a-f-]+$/.test(url) ? url : "/alerts";
+  }
+
+  function removed(notice) {
+    const inside = notice.contains(document.activeElement);
+    const next = notice.nextElementSibling ?? notice.previousElementSibling;
+    notice.remove();
+    if (inside) (next?.querySelector("button") ?? document.getElementById("main")).focus({ preventScroll: true });
+  }
+
+  function linger(notice) {
+    setTimeout(() => {
+      if (!notice.isConnected) return;
+      if (notice.matches(":hover, :focus-within") || !seen()) linger(notice);
+      else removed(notice);
+    }, LINGER);
+  }
+
+  function add(message) {
+    const template = document.getElementById(`notice-${message.severity}`);
+    if (!template) return;
+    const notice = template.content.firstElementChild.cloneNode(true);
+    const ended = message.reason === "resolved";
+    notice.dataset.alert = message.alert_id;
+    notice.querySelector(".notice-ended").hidden = !ended;
+    notice.querySelector(".notice-title").textContent = message.title;
+    notice.querySelector(".notice-who").textContent = message.merchant ?? "";
+    notice.querySelector(".notice-view").href = pathOf(message);
+    notice.querySelector(".notice-dismiss").addEventListener("click", () => removed(notice));
+    for (const old of corner.children) if (old.dataset.alert === message.alert_id) old.remove();
+    corner.prepend(notice);
+    while (corner.childElementCount > SHOWN) corner.lastElementChild.remove();
+    if (ended || !LASTING.includes(message.severity)) linger(notice);
+    if (!seen()) count(unseen + 1);
+  }
+
+  if (corner) {
+    document.addEventListener("sentinel:notification", (event) => add(event.detail));
+    document.addEventListener("sentinel:title", () => count(unseen));
+    for (const name of ["visibilitychange", "focus"]) {
+      addEventListener(name, () => { if (unseen && seen()) count(0); }, true);
+    }
+  }
+}
