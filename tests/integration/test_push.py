@@ -297,7 +297,7 @@ def test_an_answer_without_an_end_does_not_matter(small: Shop) -> None:
 
 
 def test_a_browser_that_stays_away_holds_up_nothing_for_long(shop: Shop) -> None:
-    """The next message about the alert waits for this one, so patience is short, and shorter with who is always away."""
+    """The next message about the alert waits for this one, so patience is short, and with who is long away nil."""
     away = shop.subscribe(shop.merchant())
     away.refusal = Refusal(500)
     with pytest.raises(TemporaryDeliveryError):

@@ -47,7 +47,8 @@
     notice.dataset.alert = message.alert_id;
     notice.querySelector(".notice-ended").hidden = !ended;
     notice.querySelector(".notice-title").textContent = message.title;
-    notice.querySelector(".notice-who").textContent = message.merchant ?? "";
+    const merchant = message.merchant ?? "";
+    notice.querySelector(".notice-who").textContent = message.title.includes(merchant) ? "" : merchant;
     notice.querySelector(".notice-view").href = pathOf(message);
     notice.querySelector(".notice-dismiss").addEventListener("click", () => removed(notice));
     for (const old of corner.children) if (old.dataset.alert === message.alert_id) old.remove();

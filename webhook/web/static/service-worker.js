@@ -24,7 +24,7 @@ function read(data) {
 
 function headOf(message) {
   const title = message.title ?? "Sentinel";
-  if (message.reason === "resolved") return `Ended: ${title}`;
+  if (message.reason === "resolved") return /\bended\b/i.test(title) ? title : `Ended: ${title}`;
   return message.severity in WORDS ? `${message.severity} ${WORDS[message.severity]}: ${title}` : title;
 }
 
