@@ -247,29 +247,29 @@ def test_a_message_shows_on_an_open_page_and_in_its_title(browser: Browser, data
     title = browser.js("return document.title")
     browser.js("document.hasFocus = () => false")
     tell(database, alert_id=alert_id, merchant_name="First & <b>only</b>")
-    browser.wait("document.querySelector('.notice') !== null", "notice")
-    assert browser.text(".notice-title") == "Card testing attack: First & <b>only</b>"
-    assert browser.text(".notice .severity") == "P1 Critical"
+    browser.wait("document.querySelector('.toast') !== null", "toast")
+    assert browser.text(".toast-title") == "Card testing attack: First & <b>only</b>"
+    assert browser.text(".toast .severity") == "P1 Critical"
     assert browser.js("return document.title") == f"1 new · {title}"
-    assert browser.js("return document.getElementById('notices').getAttribute('aria-live')") == "polite"
+    assert browser.js("return document.getElementById('toasts').getAttribute('aria-live')") == "polite"
     tell(database, alert_id=alert_id, severity=Severity.P0)
-    browser.wait("document.querySelector('.notice .severity').textContent.includes('P0')", "the newer in its place")
-    assert len(browser.driver.find_elements("css selector", ".notice")) == 1
+    browser.wait("document.querySelector('.toast .severity').textContent.includes('P0')", "the newer in its place")
+    assert len(browser.driver.find_elements("css selector", ".toast")) == 1
     tell(database, ended=True, alert_id=str(uuid4()), severity=Severity.P2)
-    browser.wait("document.querySelectorAll('.notice').length === 2", "another alert's")
-    assert browser.text(".notice .notice-ended") == "Ended"
+    browser.wait("document.querySelectorAll('.toast').length === 2", "another alert's")
+    assert browser.text(".toast .toast-ended") == "Ended"
     assert browser.js("return document.title").startswith("3 new")
     for size, theme in ((WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")):
         browser.look(size, theme)
-        picture(browser, f"notice-{theme}-{size[0]}")
+        picture(browser, f"toast-{theme}-{size[0]}")
         broad = browser.js("return [document.documentElement.scrollWidth, innerWidth]")
         assert broad[0] <= broad[1], (size, theme)
     browser.look(WIDE, "light")
     browser.js("document.hasFocus = () => true; dispatchEvent(new Event('focus'))")
     assert browser.js("return document.title") == title
-    browser.click(".notice:first-child .notice-dismiss")
-    assert len(browser.driver.find_elements("css selector", ".notice")) == 1
-    browser.click(".notice-view")
+    browser.click(".toast:first-child .toast-dismiss")
+    assert len(browser.driver.find_elements("css selector", ".toast")) == 1
+    browser.click(".toast-view")
     browser.wait(f"location.pathname === '/alerts/{alert_id}'", "the alert's page")
     assert browser.js("return window.violations") == []
     assert browser.complaints() == []

@@ -4,7 +4,7 @@
   const SHOWN = 3; // at once
   const LINGER = 20000; // ms, of what is neither an emergency nor critical
   const LASTING = ["P0", "P1"];
-  const corner = document.getElementById("notices");
+  const corner = document.getElementById("toasts");
   let unseen = 0;
 
   const plainTitle = () => document.title.replace(/^\d+ new · /, "");
@@ -24,37 +24,37 @@
     return /^\/alerts\/[0-9a-f-]+$/.test(url) ? url : "/alerts";
   }
 
-  function removed(notice) {
-    const inside = notice.contains(document.activeElement);
-    const next = notice.nextElementSibling ?? notice.previousElementSibling;
-    notice.remove();
+  function removed(toast) {
+    const inside = toast.contains(document.activeElement);
+    const next = toast.nextElementSibling ?? toast.previousElementSibling;
+    toast.remove();
     if (inside) (next?.querySelector("button") ?? document.getElementById("main")).focus({ preventScroll: true });
   }
 
-  function linger(notice) {
+  function linger(toast) {
     setTimeout(() => {
-      if (!notice.isConnected) return;
-      if (notice.matches(":hover, :focus-within") || !seen()) linger(notice);
-      else removed(notice);
+      if (!toast.isConnected) return;
+      if (toast.matches(":hover, :focus-within") || !seen()) linger(toast);
+      else removed(toast);
     }, LINGER);
   }
 
   function add(message) {
-    const template = document.getElementById(`notice-${message.severity}`);
+    const template = document.getElementById(`toast-${message.severity}`);
     if (!template) return;
-    const notice = template.content.firstElementChild.cloneNode(true);
+    const toast = template.content.firstElementChild.cloneNode(true);
     const ended = message.reason === "resolved";
-    notice.dataset.alert = message.alert_id;
-    notice.querySelector(".notice-ended").hidden = !ended;
-    notice.querySelector(".notice-title").textContent = message.title;
+    toast.dataset.alert = message.alert_id;
+    toast.querySelector(".toast-ended").hidden = !ended;
+    toast.querySelector(".toast-title").textContent = message.title;
     const merchant = message.merchant ?? "";
-    notice.querySelector(".notice-who").textContent = message.title.includes(merchant) ? "" : merchant;
-    notice.querySelector(".notice-view").href = pathOf(message);
-    notice.querySelector(".notice-dismiss").addEventListener("click", () => removed(notice));
+    toast.querySelector(".toast-who").textContent = message.title.includes(merchant) ? "" : merchant;
+    toast.querySelector(".toast-view").href = pathOf(message);
+    toast.querySelector(".toast-dismiss").addEventListener("click", () => removed(toast));
     for (const old of corner.children) if (old.dataset.alert === message.alert_id) old.remove();
-    corner.prepend(notice);
+    corner.prepend(toast);
     while (corner.childElementCount > SHOWN) corner.lastElementChild.remove();
-    if (ended || !LASTING.includes(message.severity)) linger(notice);
+    if (ended || !LASTING.includes(message.severity)) linger(toast);
     if (!seen()) count(unseen + 1);
   }
 
