@@ -92,5 +92,14 @@ def token_mark(token: str) -> str:
     return hashlib.sha256(f"sentinel admin token: {token}".encode()).hexdigest()
 
 
+STAFF = "staff"
+"""What merchants are told of whoever serves them."""
+
+
+def named_to(reader: Principal, name: str, role: str) -> str:
+    """Who made a change, as `reader` may know it: merchants are named to all, staff to staff."""
+    return name if reader.accounts is None or role == Role.MERCHANT or name == SYSTEM else STAFF
+
+
 SYSTEM_PRINCIPAL = Principal(SYSTEM, Role.ADMIN, "")
 """What no person does."""

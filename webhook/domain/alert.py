@@ -67,6 +67,7 @@ class NotifyReason(StrEnum):
     FLAPPING = "flapping"
     RESOLVED = "resolved"
     RESEND = "resend"  # a person asked for it
+    MENTION = "mention"  # a person's comment names others
 
 
 class Withheld(StrEnum):

@@ -31,7 +31,8 @@ class Note:
     else the coarse rule's. When the attack has ended, `resolved_at` is the time of its end, and `peaks` are its
     highest values where they are known. `lease` names this very claim: its end can be recorded by nobody else.
     `replayed_at` is when a person queued it again after it was given up. `told_before`: the provider's answer to the
-    last message about this alert on this channel with the same settings.
+    last message about this alert on this channel with the same settings. `comment` is what a person wrote, where that
+    is what is told.
     """
 
     notification_id: str
@@ -57,6 +58,8 @@ class Note:
     peaks: Mapping[str, float] = field(default_factory=dict)
     replayed_at: datetime | None = None
     told_before: Mapping[str, Any] | None = None
+    comment: str = ""
+    comment_by: str = ""
 
     @property
     def queued_at(self) -> datetime:

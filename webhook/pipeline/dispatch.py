@@ -160,7 +160,7 @@ class Dispatcher:
             severity=note.severity,
             try_=note.retry_count + 1,
         )
-        if self.chart is not None:
+        if self.chart is not None and note.reason is not NotifyReason.MENTION:
             self._drawers.submit(self._attach, note, message, notifier, receipt, settings)
 
     def _decrypted(self, note: Note) -> Mapping[str, Any]:
@@ -185,7 +185,7 @@ class Dispatcher:
 
     def _summarise(self, note: Note) -> Summary:
         """The model's words where one is configured and its answer holds, else the template's."""
-        if self.summariser is None:
+        if self.summariser is None or note.reason is NotifyReason.MENTION:
             return template_summary(note)
         _log(note).info("ai_summary_requested", model=self.summariser.name)
         began = monotonic()

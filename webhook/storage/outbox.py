@@ -80,7 +80,7 @@ class Outbox:
         details = {"reference": receipt.reference, **receipt.details}
         with self._database.write() as connection:
             ours = _finish(connection, note, {"provider": details}, status=NotificationStatus.SENT.value, sent_at=now)
-            if ours:
+            if ours and note.reason is not NotifyReason.MENTION:
                 _tell(connection, note, summary, now)
         return ours
 
@@ -324,6 +324,8 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping]) -> Note:
         peaks=_numbers(content.get("peaks")),
         replayed_at=row["replayed_at"],
         told_before=_told_before(row, sent),
+        comment=str(content.get("comment") or ""),
+        comment_by=str(content.get("comment_by") or ""),
     )
 
 

@@ -79,6 +79,7 @@ NOTIFY_REASONS = {
     "flapping": "comes and goes",
     "resolved": "Attack ended",
     "resend": "Sent again, asked for",
+    "mention": "A comment names somebody",
     "frequency": "frequency limit reached",
     "strategy": "notification strategy",
     "snoozed": "snoozed",
