@@ -97,8 +97,11 @@ def shown(browser: Browser) -> list[dict[str, Any]]:
     return found
 
 
-def deliver(browser: Browser, origin: str, data: str) -> None:
-    """What a push service would deliver, already decrypted. The driver passes no events on, so past it."""
+def deliver(browser: Browser, origin: str, data: str, title: str) -> list[dict[str, Any]]:
+    """What a push service would deliver, already decrypted; what is shown once there is a notification of this `title`.
+
+    Past the driver, which passes no events on. The browser drops a message whose sender hangs up before it is handled.
+    """
     address = browser.driver.capabilities["goog:chromeOptions"]["debuggerAddress"]
     targets = requests.get(f"http://{address}/json", timeout=60).json()
     page = next(target for target in targets if target["type"] == "page" and target["url"].startswith(origin))
@@ -115,6 +118,7 @@ def deliver(browser: Browser, origin: str, data: str) -> None:
         while (told := json.loads(tools.recv())).get("id") != 2:
             pass
         assert "error" not in told, told
+        return wait_for(lambda: [n for n in (found := shown(browser)) if n["title"] == title] and found, what=title)
 
 
 def allow(driver: webdriver.Chrome, setting: str) -> None:
@@ -218,11 +222,10 @@ def test_the_service_worker_shows_what_was_pushed(
     browser.click("#push-on")
     state(browser, "on")
     message = make_message()
-    deliver(browser, site[0], json.dumps(payload_of(message)))
-    wait_for(lambda: len(shown(browser)) == 1, what="notification")
-    assert shown(browser) == [
+    head = "P1 Critical: Card testing attack: Northwind Books"
+    assert deliver(browser, site[0], json.dumps(payload_of(message)), head) == [
         {
-            "title": "P1 Critical: Card testing attack: Northwind Books",
+            "title": head,
             "body": f"Northwind Books\n{payload_of(message)['body']}",
             "tag": message.alert_id,
             "requireInteraction": True,
@@ -232,12 +235,9 @@ def test_the_service_worker_shows_what_was_pushed(
     ]
     hostile = {"title": rows.HOSTILE, "alert_id": message.alert_id, "severity": "P3", "reason": "resolved",
                "actions": [{"label": "x", "action": "navigate", "url": "https://elsewhere.example/"}]}  # fmt: skip
-    deliver(browser, site[0], json.dumps(hostile))
-    wait_for(lambda: shown(browser)[0]["title"].startswith("Ended"), what="the newer one in its place")
-    (one,) = shown(browser)
-    assert (one["title"], one["path"]) == (f"Ended: {rows.HOSTILE}", "/alerts")
-    deliver(browser, site[0], "no JSON")
-    wait_for(lambda: "Sentinel" in {note["title"] for note in shown(browser)}, what="something is shown all the same")
+    (newer,) = deliver(browser, site[0], json.dumps(hostile), f"Ended: {rows.HOSTILE}")
+    assert newer["path"] == "/alerts", "in the place of the older one, and it leads nowhere else"
+    assert len(deliver(browser, site[0], "no JSON", "Sentinel")) == 2, "something is shown all the same"
 
 
 def test_a_message_shows_on_an_open_page_and_in_its_title(browser: Browser, database: Database) -> None:
