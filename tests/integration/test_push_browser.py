@@ -118,7 +118,12 @@ def deliver(browser: Browser, origin: str, data: str, title: str) -> list[dict[s
         while (told := json.loads(tools.recv())).get("id") != 2:
             pass
         assert "error" not in told, told
-        return wait_for(lambda: [n for n in (found := shown(browser)) if n["title"] == title] and found, what=title)
+
+        def there() -> list[dict[str, Any]]:
+            found = shown(browser)
+            return found if title in [one["title"] for one in found] else []
+
+        return wait_for(there, what=title)
 
 
 def allow(driver: webdriver.Chrome, setting: str) -> None:
