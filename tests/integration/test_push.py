@@ -15,10 +15,12 @@ import page_rows as rows
 import pytest
 import sqlalchemy as sa
 from access_rows import FOREIGN, OWN, Site
+from click.testing import CliRunner
 from fakes_push import FakeBrowser, PushStub, Refusal
 from notes import ended_note, make_message, make_note
 from page_reading import token_in
 
+from webhook.__main__ import main
 from webhook.adapters.secrets import SecretBox
 from webhook.config import ConfigError
 from webhook.domain.access import Role, token_mark
@@ -438,3 +440,17 @@ def test_wrong_options_are_named_without_their_values(
     with pytest.raises(ConfigError, match=words) as caught:
         make_site(channel_options={"webapp": options})
     assert KEY not in str(caught.value)
+
+
+def test_a_key_is_made_for_nobody_else_to_read_and_replaces_none(tmp_path: Path) -> None:
+    file = tmp_path / "vapid.key"
+    made = CliRunner().invoke(main, ["vapid-key", "--out", str(file)])
+    assert made.exit_code == 0
+    private = file.read_text().strip()
+    assert public_key(private) in made.output
+    assert private not in made.output
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert CliRunner().invoke(main, ["vapid-key", "--out", str(file)]).exit_code == 1
+    assert file.read_text().strip() == private
+    printed = CliRunner().invoke(main, ["vapid-key"])
+    assert len(public_key(printed.stdout.strip())) == 87

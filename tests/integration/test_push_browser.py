@@ -262,7 +262,7 @@ def test_a_message_shows_on_an_open_page_and_in_its_title(browser: Browser, data
     assert len(browser.driver.find_elements("css selector", ".toast")) == 1
     tell(database, ended=True, alert_id=str(uuid4()), severity=Severity.P2)
     browser.wait("document.querySelectorAll('.toast').length === 2", "another alert's")
-    assert browser.text(".toast .toast-ended") == "Ended"
+    assert browser.text(".toast:last-child .toast-ended") == "Ended"
     assert browser.js("return document.title").startswith("3 new")
     for size, theme in ((WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")):
         browser.look(size, theme)
@@ -272,7 +272,7 @@ def test_a_message_shows_on_an_open_page_and_in_its_title(browser: Browser, data
     browser.look(WIDE, "light")
     browser.js("document.hasFocus = () => true; dispatchEvent(new Event('focus'))")
     assert browser.js("return document.title") == title
-    browser.click(".toast:first-child .toast-dismiss")
+    browser.click(".toast:last-child .toast-dismiss")
     assert len(browser.driver.find_elements("css selector", ".toast")) == 1
     browser.click(".toast-view")
     browser.wait(f"location.pathname === '/alerts/{alert_id}'", "the alert's page")

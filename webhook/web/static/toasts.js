@@ -52,7 +52,9 @@
     toast.querySelector(".toast-view").href = pathOf(message);
     toast.querySelector(".toast-dismiss").addEventListener("click", () => removed(toast));
     for (const old of corner.children) if (old.dataset.alert === message.alert_id) old.remove();
+    toast.dataset.rank = ended ? "P9" : message.severity; // what is over comes last
     corner.prepend(toast);
+    corner.append(...[...corner.children].sort((a, b) => a.dataset.rank.localeCompare(b.dataset.rank)));
     while (corner.childElementCount > SHOWN) corner.lastElementChild.remove();
     if (ended || !LASTING.includes(message.severity)) linger(toast);
     if (!seen()) count(unseen + 1);
