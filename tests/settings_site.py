@@ -24,4 +24,4 @@ def settings_site(database: Database, clock: Callable[[], datetime]) -> ConfigSi
     def tried(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
         return preview_answer(previews.run(config, now, span))
 
-    return ConfigSite(ConfigStore(database, SecretBox([], "s")), clock, tried, lambda _config, _stored: None)
+    return ConfigSite(ConfigStore(database, SecretBox([], "s")), clock, tried, lambda _config, _known: None)

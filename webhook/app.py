@@ -20,11 +20,14 @@ from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
 from webhook.domain.evaluation import MerchantConfig
+from webhook.grafana_charts import grafana_panels
 from webhook.notifiers.outgoing import check_hosts
-from webhook.notifiers.registry import option_problems
+from webhook.notifiers.registry import BadOptions, Site, build_notifiers, option_problems
 from webhook.notifiers.webapp import WebAppOptions, service_of, web_push
 from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.chart_metrics import ChartMetrics
+from webhook.pipeline.follow import Follow
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.preview import Previews
 from webhook.pipeline.reports import ReportIntake
@@ -40,6 +43,7 @@ from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
 from webhook.storage.schema import unready
+from webhook.storage.standing import Standings
 from webhook.storage.store import AlertStore
 from webhook.web.api import Api
 from webhook.web.config_api import ConfigSite
@@ -56,6 +60,8 @@ from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.receiver_document import receiver_document
 from webhook.web.scraping import refused
+from webhook.web.slack_actions import SlackActions, register_slack_actions
+from webhook.web.slack_document import slack_document
 from webhook.web.tracing import trace_requests
 
 _CONNECTIONS = 20
@@ -90,7 +96,10 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     describe(app, receiver_document())
     _register_health(app, database)
     _register_metrics(app, registry, _text(settings.metrics_token) or "")
-    _register_pages(app, settings, database, doors, clock, registry=registry)
+    actions = AlertActions(database, settings.ingest.channels, ActionNotes(registry))
+    _register_pages(app, settings, database, doors, clock, registry=registry, actions=actions)
+    register_slack_actions(app, _slack_actions(settings, database, actions, clock), rates=doors.gate.rates)
+    describe(app, slack_document())
     app.extensions["sentinel_database"] = database
     return app
 
@@ -121,6 +130,7 @@ class _Charts:
             now=self.clock(),
             theme=theme,
             image_format=image_format,
+            alert_type=alert.alert_type,
         )
 
 
@@ -175,16 +185,18 @@ def _register_pages(
     clock: Callable[[], datetime],
     *,
     registry: CollectorRegistry,
+    actions: AlertActions,
 ) -> None:
     history = PrometheusHistory(settings.prometheus_url)
+    panels, metrics = grafana_panels(settings.grafana), ChartMetrics(registry)
     broadcaster = register_pages(
         app,
         Api(
             database=database,
             clock=clock,
-            actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry)),
+            actions=actions,
             letters=DeadLetters(database, settings.ingest.channels),
-            charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
+            charts=_Charts(AlertChart(history, MatplotlibCharts(), history, panels, metrics), clock),
             types=settings.ingest.types,
         ),
         doors,
@@ -201,10 +213,36 @@ def _push_site(settings: Settings, database: Database, clock: Callable[[], datet
         push = web_push(options, insecure=insecure, clock=clock)
     except ValidationError as error:
         raise ConfigError(option_problems("webapp", error)) from None
-    except ImportError as error:
-        raise ConfigError([f"channels.webapp: install sentinel[push]: {error}"]) from error
+    except ImportError:
+        raise ConfigError(["channels.webapp: install sentinel[push]"]) from None
     subscriptions = PushSubscriptions(database, settings.secret_box)
     return PushSite(subscriptions, clock, service_of(options, insecure=insecure), options.public_key, push)
+
+
+def _slack_actions(
+    settings: Settings, database: Database, actions: AlertActions, clock: Callable[[], datetime]
+) -> SlackActions | None:
+    """None where no buttons are shown; raise ConfigError for options that are wrong."""
+    if not settings.notifier_options["slack"].get("signing_secret"):
+        return None
+    from webhook.notifiers.slack import Slack  # noqa: PLC0415 - for those who use it
+
+    try:
+        slack = build_notifiers(["slack"], settings.notifier_options, Site(settings.public_url))["slack"]
+    except BadOptions as error:
+        raise ConfigError(error.problems) from None
+    if not (isinstance(slack, Slack) and slack.buttons):
+        return None
+    standings = Standings(database)
+    follow = Follow(standings, {"slack": slack}, settings.public_url)
+    return SlackActions(
+        actions=actions,
+        told=lambda alert_id, receipt: standings.told(alert_id, "slack", receipt),
+        show=lambda alert_id: follow.show({alert_id}, clock()),
+        talk=slack,
+        clock=clock,
+        signing_secret=slack.signing_secret,
+    )
 
 
 def _config_site(

@@ -30,6 +30,7 @@ from webhook.config_error import ConfigError
 from webhook.domain.access import Role
 from webhook.domain.alert import AlertTypes
 from webhook.domain.ledger import IngestSettings
+from webhook.grafana_settings import GrafanaSettings, grafana_settings
 
 if TYPE_CHECKING:
     from webhook.adapters.secrets import SecretBox
@@ -133,6 +134,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
     channel_options: Annotated[dict[str, dict[str, Any]], Field(exclude=True, repr=False)] = {}
+    grafana: Annotated[GrafanaSettings | None, Field(exclude=True, repr=False)] = None
 
     @field_validator("channels", "oidc_scopes", "alertmanager_url", mode="before")
     @classmethod
@@ -210,6 +212,7 @@ class Settings(BaseSettings):
         values = [getattr(self, name) for name in SECRETS if not name.endswith("_url")]
         options = [value for channel in self.channel_options.values() for value in channel.values()]
         values += [value for value in options if isinstance(value, SecretStr)]
+        values += [self.grafana.token] if self.grafana else []
         return [value.get_secret_value() for value in values if value is not None]
 
     @property
@@ -219,9 +222,16 @@ class Settings(BaseSettings):
         return _secret_box(_parts(self.encryption_keys), secret_key)
 
     @property
+    def notifier_options(self) -> dict[str, dict[str, Any]]:
+        """The options of each channel; of Slack's those of the variables too, where the file has no others."""
+        given = {"token": self.slack_bot_token, "channel": self.slack_channel, "api_url": self.slack_api_url}
+        return {**self.channel_options, "slack": {**given, **self.channel_options.get("slack", {})}}
+
+    @property
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
-        return IngestSettings(self.alert_types, {channel: {} for channel in self.channels})
+        annotated = ["grafana"] if self.grafana is not None and self.grafana.annotations else []
+        return IngestSettings(self.alert_types, {channel: {} for channel in (*self.channels, *annotated)})
 
 
 def _secret_box(keys: list[str], secret_key: str | None) -> SecretBox:
@@ -245,6 +255,9 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
         file = _config_file(Path(path), problems)
         given["alert_types"] = _alert_types(file, path, problems)
         given["channel_options"] = with_secrets(file.channels, os.environ, problems)
+        given["grafana"] = grafana = grafana_settings(file.grafana, os.environ, problems)
+        if grafana is not None and grafana.annotations:
+            given["channel_options"].setdefault("grafana", grafana.channel_options())
     settings = _settings(given, problems)
     if settings is not None:
         problems += [f"{_variable(name)}: must be set" for name in require if not getattr(settings, name)]

@@ -77,7 +77,7 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Tenure:
     """How long what somebody came with is good for. `until` is None where the store says so itself, of an API key.
 
     `mark` tells one admin token from the next; of other credentials it is empty.

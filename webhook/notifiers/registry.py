@@ -49,13 +49,25 @@ def _slack(options: Options, site: Site) -> Notifier:
 def _webapp(options: Options, site: Site) -> Notifier:
     from webhook.notifiers.webapp import WebApp, WebAppOptions  # noqa: PLC0415 - lazy by design
 
-    return WebApp(WebAppOptions.model_validate(options), site.readers, insecure=site.insecure_webhooks)
+    try:
+        return WebApp(WebAppOptions.model_validate(options), site.readers, insecure=site.insecure_webhooks)
+    except ImportError:
+        raise BadOptions(["channels.webapp: install sentinel[push]"]) from None
+
+
+def _grafana(options: Options, _site: Site) -> Notifier:
+    try:
+        from webhook.notifiers.grafana import GrafanaAnnotations, GrafanaOptions  # noqa: PLC0415 - lazy by design
+    except ImportError:
+        raise BadOptions(["channels.grafana: install sentinel[grafana]"]) from None
+    return GrafanaAnnotations(GrafanaOptions.model_validate(options))
 
 
 CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "console": _console,
     "slack": _slack,
     "webapp": _webapp,
+    "grafana": _grafana,
 }
 
 READY = ("console", "slack", "webapp")
@@ -72,8 +84,8 @@ def build_notifiers(channels: Iterable[str], options: Mapping[str, Options], sit
             continue
         try:
             built[channel] = CHANNELS[channel](options.get(channel, {}), site)
-        except ImportError as error:
-            problems.append(f"channels.{channel}: a library is not installed: {error}")
+        except BadOptions as error:
+            problems += error.problems
         except ValidationError as error:
             problems += option_problems(channel, error)
     if problems:

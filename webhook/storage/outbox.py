@@ -19,6 +19,7 @@ from webhook.domain.alert import AlertStatus, NotificationStatus, NotifyReason
 from webhook.domain.message import Note, Summary
 from webhook.domain.severity import Severity
 from webhook.ports import Receipt, StoreUnavailable
+from webhook.storage.attention import ATTENTION, attention_of
 from webhook.storage.database import Database
 from webhook.storage.tables import alert, alert_dynamic, notification
 
@@ -62,7 +63,7 @@ class Outbox:
                     lost_leases=notification.c.lost_leases + lost,
                 )
             )
-            notes = _notes(connection, claimed)
+            notes = read_notes(connection, claimed)
             self._bury_unreadable(connection, set(claimed) - {note.notification_id for note in notes}, now)
             return notes
 
@@ -256,7 +257,8 @@ def _tell(connection: sa.Connection, note: Note, summary: Summary, now: datetime
     connection.execute(sa.update(alert).where(alert.c.id == note.alert_id).values(words))
 
 
-def _notes(connection: sa.Connection, ids: Sequence[str]) -> list[Note]:
+def read_notes(connection: sa.Connection, ids: Sequence[str]) -> list[Note]:
+    """In the order of `ids`, without those that nobody can read."""
     n = notification.c
     query = (
         sa.select(
@@ -269,6 +271,7 @@ def _notes(connection: sa.Connection, ids: Sequence[str]) -> list[Note]:
             alert_dynamic.c.first_triggered_at,
             alert_dynamic.c.last_triggered_at,
             alert_dynamic.c.resolved_at,
+            *ATTENTION,
         )
         .join(alert, alert.c.id == n.alert_id)
         .join(alert_dynamic, alert_dynamic.c.alert_id == n.alert_id)
@@ -324,6 +327,7 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping]) -> Note:
         peaks=_numbers(content.get("peaks")),
         replayed_at=row["replayed_at"],
         told_before=_told_before(row, sent),
+        attention=attention_of(row),
         comment=str(content.get("comment") or ""),
         comment_by=str(content.get("comment_by") or ""),
     )

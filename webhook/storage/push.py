@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from webhook.domain.access import Principal, Role, Standing
+from webhook.domain.access import Principal, Role, Tenure
 from webhook.domain.message import Message
 from webhook.domain.severity import Severity
 from webhook.ports import Published, PushTarget, Secrets, SecretUnreadable
@@ -81,7 +81,7 @@ class PushSubscriptions:
         self._secrets = secrets
 
     def subscribe(
-        self, new: NewSubscription, principal: Principal, standing: Standing, now: datetime
+        self, new: NewSubscription, principal: Principal, tenure: Tenure, now: datetime
     ) -> tuple[SubscriptionRecord, bool]:
         """The subscription, and whether it is a new one; a browser that is known already is this principal's now.
 
@@ -91,11 +91,11 @@ class PushSubscriptions:
             "address": self._sealed(new),
             "name": principal.name[:255],
             "credential": principal.credential,
-            "credential_mark": standing.mark,
+            "credential_mark": tenure.mark,
             "role": principal.role.value,
             "account_ids": sorted(principal.account_ids),
             "min_severity": new.min_severity.value,
-            "expires_at": standing.until,
+            "expires_at": tenure.until,
         }
         with transaction(self._database) as connection:
             known = _locked(connection, push_subscription.c.endpoint_hash == _digest(new.endpoint))

@@ -17,7 +17,7 @@ from flask import g, redirect, request, session, url_for
 from werkzeug.exceptions import Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
-from webhook.domain.access import Principal, Role, Standing, token_mark
+from webhook.domain.access import Principal, Role, Tenure, token_mark
 from webhook.storage.keys import KeyRecord, prefix_of
 from webhook.web.access import admit, principal
 from webhook.web.contracts import ADMIN_SESSION, ADMIN_TOKEN
@@ -138,14 +138,14 @@ class Gate:
 
         return valid
 
-    def standing(self) -> Standing:
+    def tenure(self) -> Tenure:
         """How long what this request came with is good for, for what is kept beyond it."""
         came = principal()
         if came.credential.startswith("api_key/"):
-            return Standing()
+            return Tenure()
         by_session = credential_of_request() is None
         until = datetime.fromisoformat(session["until"]) if by_session else self._clock() + SESSION_LIFETIME
-        return Standing(until, self._admin_mark if came.credential in (ADMIN_TOKEN, ADMIN_SESSION) else "")
+        return Tenure(until, self._admin_mark if came.credential in (ADMIN_TOKEN, ADMIN_SESSION) else "")
 
     def _visitor(self, held: Mapping[str, Any], address: str) -> Principal | None:
         kind, mark = held.get("kind"), str(held.get("mark", ""))

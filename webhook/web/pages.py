@@ -94,7 +94,7 @@ def register_pages(
         protected.before_request(allow(Right.READ, Right.READ))
     apis = _apis(site, config)
     if push is not None:
-        apis.append((push_blueprint(push, gate.standing), (Right.READ, Right.READ)))
+        apis.append((push_blueprint(push, gate.tenure), (Right.READ, Right.READ)))
     for api, rights in apis:
         api.before_request(require_credentials(gate))
         api.before_request(allow(*rights))

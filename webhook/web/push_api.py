@@ -15,7 +15,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from werkzeug.exceptions import NotFound
 
-from webhook.domain.access import Standing
+from webhook.domain.access import Tenure
 from webhook.domain.severity import Severity
 from webhook.notifiers.outgoing import ForbiddenAddress
 from webhook.notifiers.web_push import Answer, Outcome, Push, Service, Urgency, WebPush, check_keys
@@ -100,8 +100,8 @@ class PushSite:
     push: WebPush | None = None
 
 
-def push_blueprint(site: PushSite, standing: Callable[[], Standing]) -> APIBlueprint:
-    """`standing` is of the request that is being handled."""
+def push_blueprint(site: PushSite, tenure: Callable[[], Tenure]) -> APIBlueprint:
+    """`tenure` is of the request that is being handled."""
     routes = blueprint("push", "Push messages")
     routes.register_error_handler(
         TooManySubscriptions,
@@ -115,7 +115,7 @@ def push_blueprint(site: PushSite, standing: Callable[[], Standing]) -> APIBluep
         lambda error: problem(HTTPStatus.SERVICE_UNAVAILABLE, f"Secrets cannot be stored: {error}.", Retry_After="60"),
     )
     _add_reading(routes, site)
-    _add_subscribing(routes, site, standing)
+    _add_subscribing(routes, site, tenure)
     _add_test(routes, site)
     return routes
 
@@ -133,7 +133,7 @@ def _add_reading(routes: APIBlueprint, site: PushSite) -> None:
         return answer(SubscriptionList(data=[_entry(record) for record in found]))
 
 
-def _add_subscribing(routes: APIBlueprint, site: PushSite, standing: Callable[[], Standing]) -> None:
+def _add_subscribing(routes: APIBlueprint, site: PushSite, tenure: Callable[[], Tenure]) -> None:
     created = {201: SubscriptionEntry, 200: SubscriptionEntry, **problems(409, 413, 415)}
 
     @routes.post("/push/subscriptions", responses=created)
@@ -149,7 +149,7 @@ def _add_subscribing(routes: APIBlueprint, site: PushSite, standing: Callable[[]
         except ValueError as error:
             return problem(HTTPStatus.BAD_REQUEST, f"keys: {error}.")
         new = NewSubscription(body.endpoint, body.keys.p256dh, body.keys.auth, body.min_severity)
-        record, fresh = site.subscriptions.subscribe(new, principal(), standing(), site.clock())
+        record, fresh = site.subscriptions.subscribe(new, principal(), tenure(), site.clock())
         return answer(_entry(record), HTTPStatus.CREATED if fresh else HTTPStatus.OK)
 
     @routes.delete("/push/subscriptions/<uuid:subscription_id>", responses={200: SubscriptionEntry, **problems(404)})
