@@ -78,6 +78,7 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(servers.program("chromedriver")))
     driver.set_page_load_timeout(110)
+    driver.set_script_timeout(110)
     driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SHIFTS})
     yield driver
     driver.quit()
