@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from webhook.ports import Notifier, Readers
+from webhook.ports import Notifier
+from webhook.reader_ports import Readers
 
 Options = Mapping[str, Any]
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from webhook.notifiers.outgoing import ForbiddenAddress, check_url
-from webhook.ports import PushTarget
+from webhook.reader_ports import PushTarget
 
 LARGEST = 3993
 """Bytes: what RFC 8291 leaves of the 4,096 that every push service takes."""

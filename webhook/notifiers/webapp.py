@@ -25,12 +25,11 @@ from webhook.notifiers.outgoing import guarded_session
 from webhook.notifiers.web_push import LARGEST, Answer, Outcome, Push, Service, Urgency, WebPush, public_key
 from webhook.ports import (
     PermanentDeliveryError,
-    PushTarget,
-    Readers,
     Receipt,
     StoreUnavailable,
     TemporaryDeliveryError,
 )
+from webhook.reader_ports import PushTarget, Readers
 
 PATIENCE = timedelta(minutes=2)
 BUDGET_S = 15.0

@@ -1,4 +1,4 @@
-"""What the worker counts: messages, summaries, charts, and what time brought about."""
+"""What the worker counts: messages, charts, and what time brought about."""
 
 from __future__ import annotations
 
@@ -25,14 +25,6 @@ class DeliveryMetrics:
             buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
             registry=registry,
         )
-        self._summaries = Counter("sentinel_summaries", "Answers of models.", ["source", "outcome"], registry=registry)
-        self._summary_seconds = Histogram(
-            "sentinel_summary_seconds",
-            "From asking a model to its answer or refusal.",
-            ["source"],
-            buckets=(0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 30),
-            registry=registry,
-        )
         self._charts = Counter("sentinel_charts", "Charts for messages.", ["outcome"], registry=registry)
         self._sweeps = Counter("sentinel_sweep_changes", "What the sweep did.", ["change"], registry=registry)
         self._purged = Counter("sentinel_purged_rows", "Rows older than their retention.", ["table"], registry=registry)
@@ -46,10 +38,6 @@ class DeliveryMetrics:
 
     def failed(self, note: Note, *, permanent: bool) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "failed" if permanent else "retried").inc()
-
-    def summarised(self, source: str, outcome: str, seconds: float) -> None:
-        self._summaries.labels(source, outcome).inc()
-        self._summary_seconds.labels(source).observe(seconds)
 
     def chart(self, outcome: str) -> None:
         self._charts.labels(outcome).inc()

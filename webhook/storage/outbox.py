@@ -249,7 +249,13 @@ def _tell(connection: sa.Connection, note: Note, summary: Summary, now: datetime
     words: dict[str, Any] = {
         "summary": summary.text,
         "suggested_action": summary.suggested_action,
-        "metadata": {**kept, "summary_source": summary.source, "summary_of": decided_at},
+        "template_id": summary.template_id,
+        "metadata": {
+            **kept,
+            "summary_source": summary.source,
+            "summary_of": decided_at,
+            "model_severity": summary.opinion,
+        },
         "updated_at": now,
     }
     if note.reason is not NotifyReason.RESOLVED:

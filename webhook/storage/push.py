@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from webhook.domain.access import Principal, Role, Tenure
 from webhook.domain.message import Message
 from webhook.domain.severity import Severity
-from webhook.ports import Published, PushTarget, Secrets, SecretUnreadable
+from webhook.ports import Secrets, SecretUnreadable
+from webhook.reader_ports import Published, PushTarget
 from webhook.storage.audit import record_audit
 from webhook.storage.database import Database
 from webhook.storage.stream import publish
@@ -170,7 +171,7 @@ class PushSubscriptions:
 
 
 class WebReaders:
-    """`webhook.ports.Readers` over the store. `admin_mark`: of the admin token, where this process knows it."""
+    """`webhook.reader_ports.Readers` over the store. `admin_mark`: of the admin token, where this process knows it."""
 
     def __init__(self, database: Database, secrets: Secrets, admin_mark: str = "") -> None:
         self._database = database

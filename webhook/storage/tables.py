@@ -211,6 +211,7 @@ alert_template = sa.Table(
     sa.Column("default_config", Json, nullable=False),
     sa.Column("is_active", sa.Boolean, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("created_by", sa.String(255), nullable=False, server_default="system"),
     time_column("created_at"),
     time_column("updated_at"),
     *common_columns(),
@@ -386,4 +387,12 @@ lease = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("owner", sa.String(64), nullable=False),
     time_column("until"),
+)
+
+# Tokens that models were given and gave on a day, or have been promised.
+model_tokens = sa.Table(
+    "model_tokens",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
 )
