@@ -29,6 +29,7 @@ from webhook.web.config_api import ConfigSite
 from webhook.web.doors import DoorSettings, open_doors
 from webhook.web.openapi import application
 from webhook.web.pages import register_pages
+from webhook.web.push_api import PushSite
 
 TOKEN = "a-long-admin-token-for-tests"
 ADMIN = Principal("admin", Role.ADMIN, "admin token")
@@ -107,13 +108,14 @@ def make_app(
     token: str = TOKEN,
     secret_key: str | bytes | None = None,
     config: ConfigSite | None = None,
+    push: PushSite | None = None,
 ) -> tuple[Flask, NotedActions]:
     app, actions = application(), NotedActions(database)
     app.secret_key = secret_key
     clock = clock or Clock()
     doors = open_doors(app, DoorSettings(token), database, clock)
     site = Api(database, clock, actions, DeadLetters(database, CHANNELS), charts, AlertTypes())
-    app.extensions["sentinel_broadcaster"] = register_pages(app, site, doors, config)
+    app.extensions["sentinel_broadcaster"] = register_pages(app, site, doors, config, push)
     return app, actions
 
 

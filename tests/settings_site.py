@@ -10,6 +10,7 @@ from webhook.adapters.secrets import SecretBox
 from webhook.domain.alert import AlertTypes
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.ledger import IngestSettings
+from webhook.notifiers.registry import CHANNELS
 from webhook.pipeline.preview import Previews
 from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
@@ -24,4 +25,4 @@ def settings_site(database: Database, clock: Callable[[], datetime]) -> ConfigSi
     def tried(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
         return preview_answer(previews.run(config, now, span))
 
-    return ConfigSite(ConfigStore(database, SecretBox([], "s")), clock, tried, lambda _config, _known: None)
+    return ConfigSite(ConfigStore(database, SecretBox([], "s")), clock, tried, lambda _config, _known: None, CHANNELS)

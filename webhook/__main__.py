@@ -1,4 +1,4 @@
-"""The command line: serve, worker, migrate, config, api-key, test-channel."""
+"""The command line: serve, worker, migrate, config, api-key, vapid-key, test-channel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from webhook.channel_commands import test_channel
 from webhook.config import ConfigError
 from webhook.config_commands import config, database_in_one_line, fail, settings_or_fail
-from webhook.key_commands import api_key
+from webhook.key_commands import api_key, vapid_key
 
 
 @click.group()
@@ -65,6 +65,7 @@ def migrate(down_to: str | None) -> None:
 main.add_command(config)
 main.add_command(api_key)
 main.add_command(test_channel)
+main.add_command(vapid_key)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -19,13 +19,14 @@ from werkzeug.wrappers import Response as AnyResponse
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
-from webhook.channels import try_channels
+from webhook.channels import set_up, try_channels
 from webhook.config import ConfigError, Settings
 from webhook.domain.access import Right
 from webhook.domain.evaluation import MerchantConfig
 from webhook.grafana_charts import grafana_panels
 from webhook.notifiers.outgoing import check_hosts
-from webhook.notifiers.registry import BadOptions, Site, build_notifiers
+from webhook.notifiers.registry import BadOptions, Site, build_notifiers, option_problems
+from webhook.notifiers.webapp import WebAppOptions, service_of, web_push
 from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.chart_metrics import ChartMetrics
@@ -41,6 +42,7 @@ from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.known_types import KnownTypes
+from webhook.storage.push import PushSubscriptions
 from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
@@ -63,6 +65,7 @@ from webhook.web.openapi import application, describe
 from webhook.web.pages import register_pages
 from webhook.web.people import OidcSettings
 from webhook.web.previewing import preview_answer
+from webhook.web.push_api import PushSite
 from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.receiver_document import receiver_document
@@ -215,9 +218,23 @@ def _register_pages(
         ),
         doors,
         config,
-        _channel_site(settings, database, config, clock),
+        channels=_channel_site(settings, database, config, clock),
+        push=_push_site(settings, database, clock),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
+
+
+def _push_site(settings: Settings, database: Database, clock: Callable[[], datetime]) -> PushSite:
+    given, insecure = settings.channel_options.get("webapp", {}), settings.insecure_webhooks
+    try:
+        options = WebAppOptions.model_validate(given)
+        push = web_push(options, insecure=insecure, clock=clock)
+    except ValidationError as error:
+        raise ConfigError(option_problems("webapp", error)) from None
+    except ImportError:
+        raise ConfigError(["channels.webapp: install sentinel[push]"]) from None
+    subscriptions = PushSubscriptions(database, settings.secret_box)
+    return PushSite(subscriptions, clock, service_of(options, insecure=insecure), options.public_key, push)
 
 
 def _register_templates(
@@ -279,7 +296,7 @@ def _config_site(
             check_hosts(new)
 
     store = ConfigStore(database, settings.secret_box)
-    return ConfigSite(store, clock, previewed, check_urls)
+    return ConfigSite(store, clock, previewed, check_urls, set_up(settings))
 
 
 def _channel_site(

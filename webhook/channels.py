@@ -9,6 +9,7 @@ from webhook.config import ConfigError, Settings
 from webhook.notifiers.registry import CHANNELS, READY, BadOptions, Site, build_notifiers
 from webhook.notifiers.sms import SmsLog
 from webhook.ports import Notifier
+from webhook.reader_ports import Readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,16 @@ class BuiltChannels:
     problems: Mapping[str, str]
 
 
-def build_channels(settings: Settings, sms_log: SmsLog | None = None) -> dict[str, Notifier]:
+def build_channels(
+    settings: Settings, sms_log: SmsLog | None = None, readers: Readers | None = None
+) -> dict[str, Notifier]:
     """The default channels and those that merchants may have chosen; raise ConfigError where one lacks a setting."""
     if "slack" in settings.channels and not (settings.slack_bot_token and settings.slack_channel):
         raise ConfigError(
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
     try:
-        return build_notifiers(sorted(_wanted(settings)), settings.notifier_options, _site(settings, sms_log))
+        return build_notifiers(sorted(set_up(settings)), settings.notifier_options, _site(settings, sms_log, readers))
     except BadOptions as error:
         raise ConfigError(error.problems) from None
 
@@ -36,19 +39,20 @@ def try_channels(settings: Settings) -> BuiltChannels:
     built: dict[str, Notifier] = {}
     problems: dict[str, str] = {}
     for channel in CHANNELS:
-        if channel not in _wanted(settings):
+        if channel not in set_up(settings):
             problems[channel] = "has no options in the configuration file"
             continue
         try:
-            built |= build_notifiers([channel], settings.notifier_options, _site(settings, None))
+            built |= build_notifiers([channel], settings.notifier_options, _site(settings))
         except BadOptions as error:
             problems[channel] = str(error)
     return BuiltChannels(built, problems)
 
 
-def _wanted(settings: Settings) -> set[str]:
-    return {*READY, *settings.channels, *settings.channel_options}
+def set_up(settings: Settings) -> frozenset[str]:
+    """Those that merchants may choose."""
+    return frozenset({*READY, *settings.channels, *settings.channel_options})
 
 
-def _site(settings: Settings, sms_log: SmsLog | None) -> Site:
-    return Site(settings.public_url, settings.insecure_webhooks, sms_log)
+def _site(settings: Settings, sms_log: SmsLog | None = None, readers: Readers | None = None) -> Site:
+    return Site(settings.public_url, settings.insecure_webhooks, sms_log, readers)

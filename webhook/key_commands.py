@@ -1,10 +1,12 @@
-"""`sentinel-webhook api-key`: who may come in, for what, until when."""
+"""`sentinel-webhook api-key`: who may come in, for what, until when; `vapid-key`: as whom we push to browsers."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +15,27 @@ from webhook.config_commands import database_in_one_line, fail, settings_or_fail
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+
+
+@click.command("vapid-key")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the private key there, for nobody else to read.")
+def vapid_key(out: Path | None) -> None:
+    """Make a key pair for push messages to browsers. The private key is for `channels.webapp.vapid_private_key_file`.
+
+    Browsers have to subscribe anew when it changes; their pages do so by themselves when they are opened.
+    """
+    from webhook.notifiers.web_push import new_key, public_key  # noqa: PLC0415 - cryptography takes its time
+
+    private = new_key()
+    if out is None:
+        click.echo(private)
+    else:
+        try:
+            with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(f"{private}\n")
+        except OSError as error:
+            fail([f"{out}: {os.strerror(error.errno or 0)}"])
+    click.echo(f"public key: {public_key(private)}", err=True)
 
 
 @click.group("api-key")

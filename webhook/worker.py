@@ -27,6 +27,7 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
 from webhook.channels import build_channels
 from webhook.config import ConfigError, Settings
+from webhook.domain.access import token_mark
 from webhook.domain.alert import AlertTypes
 from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
@@ -41,6 +42,7 @@ from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
 from webhook.storage.outbox import Outbox
+from webhook.storage.push import WebReaders
 from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.schema import unready
@@ -256,7 +258,7 @@ def build_worker(
     words = build_words(settings, database, registry, clock, parallel=options.parallel)
     panels = grafana_panels(settings.grafana)
     owner = _owner()
-    notifiers = build_channels(settings, StoredSmsLog(database, clock))
+    notifiers = build_channels(settings, StoredSmsLog(database, clock), _readers(settings, database))
     following = {name: one for name, one in notifiers.items() if isinstance(one, FollowingNotifier)}
     dispatcher = Dispatcher(
         outbox=outbox,
@@ -301,6 +303,12 @@ def shortest_timeout(types: AlertTypes) -> timedelta:
 def sweep_interval(types: AlertTypes) -> timedelta:
     """A twentieth of the shortest session timeout, between half a second and fifteen."""
     return min(max(shortest_timeout(types) / 20, timedelta(seconds=0.5)), timedelta(seconds=15))
+
+
+def _readers(settings: Settings, database: Database) -> WebReaders:
+    """The admin token, where this process has it, tells which subscriptions were made with an older one."""
+    token = settings.admin_token.get_secret_value() if settings.admin_token else ""
+    return WebReaders(database, settings.secret_box, token_mark(token) if token else "")
 
 
 def _closing(*calls: Callable[[], object]) -> Callable[[], None]:

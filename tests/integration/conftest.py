@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import page_rows as rows
 import pytest
@@ -16,6 +17,12 @@ from jinja2.bccache import Bucket
 from stores import PATIENCE_S
 
 from webhook.storage.database import Database
+
+if TYPE_CHECKING:  # selenium takes its time
+    from browsing import Browser
+    from selenium.webdriver import Chrome
+
+    from webhook.web.live import Broadcaster
 
 
 class Compiled(BytecodeCache):
@@ -85,6 +92,29 @@ def stranger(database: Database, clock: rows.Clock, charts: rows.FakeCharts) -> 
 def client(stranger: FlaskClient) -> FlaskClient:
     assert stranger.get(f"/login?token={rows.TOKEN}").status_code == 303
     return stranger
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    from browsing import chromium
+
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def browser(driver: Chrome, site: tuple[str, Broadcaster]) -> Iterator[Browser]:
+    """Logged in as the admin at the module's own `site`."""
+    from browsing import WIDE, Browser
+
+    browser = Browser(driver, site[0])
+    browser.complaints()
+    browser.look(WIDE, "light")
+    browser.open(f"/login?token={rows.TOKEN}")
+    assert rows.TOKEN not in driver.current_url
+    yield browser
+    driver.get("about:blank")
+    driver.delete_all_cookies()
 
 
 @pytest.fixture

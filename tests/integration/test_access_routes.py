@@ -23,6 +23,7 @@ from webhook.storage.keys import prefix_of
 AWAY, MISSING, NOT_YOURS, UNKNOWN, WRONG, MOVED = 401, 404, 403, 401, 400, 303
 LOGIN = 303  # pages send strangers to the login
 BAD = 400
+CONFLICT = 409
 NO_CHART = 503  # there is no Prometheus in these tests
 
 
@@ -59,6 +60,9 @@ TEMPLATES = "/api/v1/alert-templates"
 TEMPLATE = f"{TEMPLATES}/<alert_type>"
 TRY = {"alert_id": "{own}"}
 NOBODY = "11111111-1111-4111-8111-111111111111"
+PUSHED = "/api/v1/push/subscriptions/<uuid:subscription_id>"
+PUSHED_OF_NOBODY = f"/api/v1/push/subscriptions/{NOBODY}"
+BROWSER = {"endpoint": "https://push.example/1", "keys": {"p256dh": "AA", "auth": "AA"}}
 OF_OWN, OF_FOREIGN = (f"merchant_id={account}&alert_type=CARD_TESTING" for account in (OWN, FOREIGN))
 
 
@@ -207,6 +211,13 @@ TABLE = [
     # reports
     Asked("POST", "/api/v1/alerts/metrics", AWAY, 200, 200, 200, json=report(OWN)),
     Asked("POST", "/api/v1/alerts/metrics", AWAY, NOT_YOURS, 200, 200, json=report(FOREIGN)),
+    # push messages
+    Asked("GET", "/service-worker.js", 200, 200, 200, 200),
+    Asked("GET", "/api/v1/push/key", AWAY, 200, 200, 200),
+    Asked("GET", "/api/v1/push/subscriptions", AWAY, 200, 200, 200),
+    Asked("POST", "/api/v1/push/subscriptions", AWAY, CONFLICT, CONFLICT, CONFLICT, json=BROWSER),  # not set up here
+    Asked("DELETE", PUSHED, AWAY, MISSING, MISSING, MISSING, path=PUSHED_OF_NOBODY),
+    Asked("POST", f"{PUSHED}/test", AWAY, MISSING, MISSING, MISSING, path=f"{PUSHED_OF_NOBODY}/test"),
     # the document
     Asked("GET", "/api/v1/openapi.json", AWAY, 200, 200, 200),
     Asked("GET", "/docs/api", LOGIN, 200, 200, 200),

@@ -14,6 +14,7 @@ import page_rows as rows
 import pytest
 import schemathesis
 from access_rows import FOREIGN, OWN, Site
+from fakes_push import PushStub
 from hypothesis import HealthCheck, Phase, given, settings
 from pydantic import SecretStr
 from schemathesis.core.parameters import ParameterLocation
@@ -21,6 +22,7 @@ from schemathesis.generation import GenerationMode
 
 from webhook.domain.access import Role
 from webhook.notifiers.twilio import signature
+from webhook.notifiers.web_push import new_key, public_key
 from webhook.pipeline.chart import AlertChart
 from webhook.storage.keys import prefix_of
 
@@ -40,6 +42,7 @@ SETTINGS = {
         }
     },
 }
+PUSH_KEY = new_key()
 EXAMPLES = {
     "sqlite": {GenerationMode.POSITIVE: 5, GenerationMode.NEGATIVE: 4},
     "postgresql": {GenerationMode.POSITIVE: 3, GenerationMode.NEGATIVE: 1},
@@ -55,6 +58,7 @@ MODEST = {
 
 REPORTED = "POST /api/v1/sms/status"
 ALERT, CONFIG = "/api/v1/alerts/{alert_id}", "/api/v1/alerts/config"
+PUSHED = "/api/v1/push/subscriptions/{subscription_id}"
 
 
 @dataclass
@@ -62,6 +66,7 @@ class Driven:
     """The whole application, and what is really there for a request that should succeed."""
 
     site: Site
+    push: PushStub
     alert_type: Iterator[int] = field(default_factory=lambda: iter(range(10**6)))
 
     def alert(self, case: Any) -> None:
@@ -126,6 +131,16 @@ class Driven:
         merchant, alert_type = self.config()
         case.body |= {"merchant_id": merchant, "alert_type": alert_type, "version": 2, "restore_version": 1}
 
+    def browser(self, case: Any) -> None:
+        """Keys that a message can be encrypted for."""
+        case.body |= self.push.browser().subscription
+
+    def subscription(self, case: Any) -> None:
+        path, browser = "/api/v1/push/subscriptions", self.push.browser()
+        made = self.site.client().post(path, json=browser.subscription, headers=self.headers)
+        assert made.status_code == 201, made.text
+        case.path_parameters["subscription_id"] = made.get_json()["id"]
+
     def template(self, case: Any) -> None:
         """What it has to hold no schema says; at its second version, so that there is an old one."""
         case.path_parameters["alert_type"] = alert_type = f"TYPE_{next(self.alert_type)}"
@@ -170,6 +185,9 @@ FED: dict[str, Callable[[Driven, Any], None]] = {
     f"POST {CONFIG}/preview": Driven.settings,
     f"DELETE {CONFIG}": Driven.deleted,
     f"POST {CONFIG}/restore": Driven.restored,
+    "POST /api/v1/push/subscriptions": Driven.browser,
+    f"DELETE {PUSHED}": Driven.subscription,
+    f"POST {PUSHED}/test": Driven.subscription,
     **{
         f"{method} {TEMPLATES}/{{alert_type}}{rest}": Driven.template
         for method, rest in (("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/restore"), ("POST", "/test"))
@@ -182,10 +200,12 @@ FED: dict[str, Callable[[Driven, Any], None]] = {
 def driven(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driven]:
     monkeypatch.setattr("webhook.web.rates.ATTEMPTS", 10**6)  # wrong keys are tried all the time here
     monkeypatch.setattr(AlertChart, "draw", lambda _, **__: b"a picture")
-    site = Site(rows.open_store(store_url), settings=dict(SETTINGS))
+    options = {"webapp": {"vapid_private_key": PUSH_KEY, "subject": "mailto:oncall@sentinel.example"}}
+    site = Site(rows.open_store(store_url), settings=SETTINGS | {"secret_key": "s", "channel_options": options})
     rows.seed(site.database)
     rows.insert_trigger(site.database, site.foreign, account_id=FOREIGN)
-    yield Driven(site)
+    with PushStub(public_key(PUSH_KEY)) as push:
+        yield Driven(site, push)
     site.close()
     site.database.close()
 

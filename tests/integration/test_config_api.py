@@ -80,7 +80,7 @@ def test_the_documented_example_is_taken_and_read_back(client: FlaskClient) -> N
     assert answer.status_code == 200, answer.text
     body = answer.get_json()
     assert (body["version"], body["updated_at"]) == (1, "2026-01-05T12:00:00.000000Z")
-    assert body["warnings"] == ["channels.webapp: kept, but nothing is sent on this channel yet"]
+    assert body["warnings"] == []
     read = client.get(f"{PATH}?merchant_id=acc_001").get_json()
     (config,) = read["alert_configs"]
     assert (read["merchant_id"], config["config_id"]) == ("acc_001", body["config_id"])

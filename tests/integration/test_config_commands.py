@@ -194,7 +194,9 @@ def test_keys_are_rotated_under_the_name_of_who_does_it(shell: Shell, monkeypatc
     shell("import", text=FIRST)
     monkeypatch.setenv("SENTINEL_ENCRYPTION_KEYS", f"{NEW},{OLD}")
     told = shell("rotate-keys").output
-    assert told == "1 rows of alert_config, 1 rows of alert_config_version, 0 rows of notification\n"
+    assert told == (
+        "1 rows of alert_config, 1 rows of alert_config_version, 0 rows of notification, 0 rows of push_subscription\n"
+    )
     monkeypatch.setenv("SENTINEL_ENCRYPTION_KEYS", NEW)
     assert HOOK in shell("export", "--with-secrets").output
     (row,) = [row for row in shell.rows(audit_log) if row.details == {"table": "alert_config", "rows": 1}]

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import page_rows as rows
 import pytest
-import servers
-from page_rows import TOKEN
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
+from browsing import PHONE, WIDE, Browser, serving
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from servers import wait_for
 from settings_site import settings_site
-from werkzeug.serving import make_server
 
 from webhook.domain.action import DismissReason, Doing
 from webhook.storage.database import Database
@@ -27,59 +19,9 @@ from webhook.web.live import Broadcaster
 
 pytestmark = pytest.mark.browser
 
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-PHONE, WIDE = (390, 844), (1440, 900)
 EDITED = "/settings/config?account=acc_017&type=CARD_TESTING"
 QUIET_PATHS = ("/settings", EDITED, "/notifications", "/notifications/dead", "/statistics?days=1", "/audit")
 """Pages that do not follow along by themselves."""
-SHIFTS = """
-window.shifted = 0;
-new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
-}).observe({type: 'layout-shift', buffered: true});
-window.violations = [];
-document.addEventListener('securitypolicyviolation', (event) => window.violations.push(event.violatedDirective));
-"""
-
-
-class Browser:
-    """A logged-in visitor of the site."""
-
-    def __init__(self, driver: webdriver.Chrome, site: str) -> None:
-        self.driver, self.site = driver, site
-
-    def look(self, size: tuple[int, int], theme: str) -> None:
-        width, height = size
-        self.driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
-        )
-        feature = {"name": "prefers-color-scheme", "value": theme}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-
-    def open(self, path: str) -> None:
-        self.driver.get(self.site + path)
-
-    def js(self, script: str) -> Any:
-        return self.driver.execute_script(script)
-
-    def text(self, selector: str) -> str:
-        return self.driver.find_element(By.CSS_SELECTOR, selector).text
-
-    def click(self, selector: str) -> None:
-        self.driver.find_element(By.CSS_SELECTOR, selector).click()
-
-    def wait(self, script: str, what: str) -> Any:
-        return wait_for(lambda: self.js(f"return {script}"), what=what)
-
-    def wait_live(self) -> None:
-        self.wait("document.getElementById('live').dataset.state === 'on'", "live stream")
-
-    def complaints(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser")]
 
 
 @pytest.fixture
@@ -96,43 +38,8 @@ def charts() -> rows.FakeCharts:
 def site(database: Database, charts: rows.FakeCharts) -> Iterator[tuple[str, Broadcaster]]:
     config = settings_site(database, lambda: datetime.now(UTC))
     app, _ = rows.make_app(database, lambda: datetime.now(UTC), charts, config=config)
-    port = servers.free_port()
-    server = make_server("127.0.0.1", port, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    broadcaster: Broadcaster = app.extensions["sentinel_broadcaster"]
-    yield f"http://127.0.0.1:{port}", broadcaster
-    broadcaster.close()
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = Options()
-    options.binary_location = servers.program("chromium")
-    profile = tmp_path_factory.mktemp("chromium")
-    for flag in (*FLAGS.split(), f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(servers.program("chromedriver")))
-    driver.set_page_load_timeout(110)
-    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SHIFTS})
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture
-def browser(driver: webdriver.Chrome, site: tuple[str, Broadcaster]) -> Iterator[Browser]:
-    browser = Browser(driver, site[0])
-    browser.complaints()
-    browser.look(WIDE, "light")
-    browser.open(f"/login?token={TOKEN}")
-    assert TOKEN not in driver.current_url
-    yield browser
-    driver.get("about:blank")
-    driver.delete_all_cookies()
+    with serving(app) as url:
+        yield url, app.extensions["sentinel_broadcaster"]
 
 
 def test_every_page_renders_without_a_complaint(browser: Browser, database: Database) -> None:

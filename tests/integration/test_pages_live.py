@@ -263,7 +263,7 @@ class Events:
     def __next__(self) -> dict[str, Any]:
         event = next(chunk.decode() for chunk in self._chunks if not chunk.startswith(b":"))  # what is no heartbeat
         fields = dict(line.split(": ", 1) for line in event.strip().split("\n"))
-        return {"id": fields["id"], **json.loads(fields["data"])}
+        return {"id": fields["id"], "event": fields["event"], **json.loads(fields["data"])}
 
 
 @pytest.fixture
@@ -297,7 +297,8 @@ def test_an_open_stream_tells_of_a_change_with_a_cursor(database: Database, list
     alert_id = rows.insert_alert(database, at=at)
     event = next(events)
     assert event["alerts"] == [alert_id]
-    assert datetime.fromisoformat(event["id"]) == at
+    assert event["event"] == "change"
+    assert datetime.fromisoformat(event["id"].partition("/")[0]) == at
 
 
 def test_who_comes_back_is_told_what_was_missed(database: Database, listen: Callable[..., Events]) -> None:
@@ -309,9 +310,13 @@ def test_who_comes_back_is_told_what_was_missed(database: Database, listen: Call
     assert by_header["alerts"] == by_query["alerts"] == [missed]
 
 
-@pytest.mark.parametrize("nonsense", ["yesterday", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "\u0664"])
-def test_an_id_that_says_nothing_means_everything(listen: Callable[..., Events], nonsense: str) -> None:
-    assert next(listen(f"/live/events?since={nonsense}"))["many"] is True
+@pytest.mark.parametrize(
+    "nonsense",
+    ["yesterday", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "\u0664", "2026-03-14T15:09:26Z/\u0664",
+     "2026-03-14T15:09:26Z/99999999999999999999", "2026-03-14T15:09:26Z/-1", "2026-03-14T15:09:26Z/"],
+)  # fmt: skip
+def test_who_names_no_place_is_told_to_load_anew(listen: Callable[..., Events], nonsense: str) -> None:
+    assert next(listen(f"/live/events?since={nonsense}"))["event"] == "reset"
 
 
 def test_too_many_listeners_are_told_to_come_back(database: Database) -> None:

@@ -123,6 +123,9 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
         "audit_log": 1,
         "handled_request": 0,
         "alert_flapping": 0,
+        "stream_event": 0,
+        "push_subscription": 0,
+        "push_delivery": 0,
     }
     kept = {row["alert_id"] for row in shop.rows(alert_dynamic)}
     assert {long_lasting, unsent} < kept

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from webhook.domain.alert import SYSTEM
@@ -74,6 +76,22 @@ class Principal:
 
     def may(self, right: Right) -> bool:
         return self.role in MAY[right]
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """How long what somebody came with is good for. `until` is None where the store says so itself, of an API key.
+
+    `mark` tells one admin token from the next; of other credentials it is empty.
+    """
+
+    until: datetime | None = None
+    mark: str = ""
+
+
+def token_mark(token: str) -> str:
+    """What may be kept of a random token to know it again."""
+    return hashlib.sha256(f"sentinel admin token: {token}".encode()).hexdigest()
 
 
 STAFF = "staff"

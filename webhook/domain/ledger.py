@@ -29,7 +29,6 @@ from webhook.domain.alert import (
 )
 from webhook.domain.evaluation import NOT_JUDGED, MerchantConfig, Verdict, evaluate
 from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back, restarted
-from webhook.domain.masking import NOT_YET
 from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.payload import Rejected
 from webhook.domain.severity import Severity
@@ -389,8 +388,6 @@ def channels_of(config: MerchantConfig | None, default: Channels, severity: Seve
     """
     channels = dict(default)
     for name, preference in (config.channel_preferences if config is not None else {}).items():
-        if name in NOT_YET:
-            continue
         if preference.get("enabled", True):
             channels[name] = {**default.get(name, {}), **{k: v for k, v in preference.items() if k != "enabled"}}
         else:

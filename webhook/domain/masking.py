@@ -10,9 +10,6 @@ from urllib.parse import urlsplit
 ENCRYPTED = "enc:"
 """What an encrypted value begins with; no URL, phone number or token of a provider does."""
 
-NOT_YET = frozenset({"webapp"})
-"""Channels whose settings are taken and kept, but on which nothing is sent yet."""
-
 _SHOWN = 4
 _LONG_ENOUGH = 16  # characters of which the last four may be shown
 _COUNTRY, _LAST = 2, 3  # characters of a phone number that are shown

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from webhook.ports import Notifier
+from webhook.reader_ports import Readers
 
 if TYPE_CHECKING:
     from webhook.notifiers.sms import SmsLog
@@ -18,14 +19,16 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What channels may need to know of this installation. `insecure_webhooks`: of a demo or a test of one's own.
+    """What channels may need of this installation. `insecure_webhooks`: of a demo or a test of one's own.
 
-    Without `sms_log` it is not remembered who got a text.
+    `readers`: who reads the web app; without them nothing can be sent there. Without `sms_log` it is not remembered who
+    got a text.
     """
 
     public_url: str
     insecure_webhooks: bool = False
     sms_log: SmsLog | None = None
+    readers: Readers | None = None
 
 
 class BadOptions(ValueError):  # noqa: N818 - a value that is refused
@@ -93,6 +96,15 @@ def _apprise(options: Options, _site: Site) -> Notifier:
     return AppriseServices(AppriseOptions.model_validate(options))
 
 
+def _webapp(options: Options, site: Site) -> Notifier:
+    from webhook.notifiers.webapp import WebApp, WebAppOptions  # noqa: PLC0415 - lazy by design
+
+    try:
+        return WebApp(WebAppOptions.model_validate(options), site.readers, insecure=site.insecure_webhooks)
+    except ImportError:
+        raise BadOptions(["channels.webapp: install sentinel[push]"]) from None
+
+
 def _grafana(options: Options, _site: Site) -> Notifier:
     try:
         from webhook.notifiers.grafana import GrafanaAnnotations, GrafanaOptions  # noqa: PLC0415 - lazy by design
@@ -104,6 +116,7 @@ def _grafana(options: Options, _site: Site) -> Notifier:
 CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "console": _console,
     "slack": _slack,
+    "webapp": _webapp,
     "sms": _sms,
     "email": _email,
     "teams": _teams,
@@ -114,7 +127,7 @@ CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "grafana": _grafana,
 }
 
-READY = ("console", "slack", "teams", "opsgenie", "pagerduty", "webhook")
+READY = ("console", "slack", "webapp", "teams", "opsgenie", "pagerduty", "webhook")
 """Channels that merchants may choose without any option of the installation."""
 
 
@@ -131,9 +144,15 @@ def build_notifiers(channels: Iterable[str], options: Mapping[str, Options], sit
         except BadOptions as error:
             problems += error.problems
         except ValidationError as error:
-            for detail in error.errors(include_input=False, include_url=False):
-                place = ".".join(map(str, ("channels", channel, *detail["loc"])))
-                problems.append(f"{place}: {detail['msg'].removeprefix('Value error, ')}")
+            problems += option_problems(channel, error)
     if problems:
         raise BadOptions(problems)
     return built
+
+
+def option_problems(channel: str, error: ValidationError) -> list[str]:
+    """What is wrong with the options of a channel, without their values."""
+    return [
+        f"{'.'.join(map(str, ('channels', channel, *detail['loc'])))}: {detail['msg'].removeprefix('Value error, ')}"
+        for detail in error.errors(include_input=False, include_url=False)
+    ]

@@ -99,7 +99,7 @@ class SmsSettings(ChannelSettings):
 
 
 class WebAppSettings(ChannelSettings):
-    """Nothing to choose yet."""
+    """Nothing to choose: who reads the pages, and which browsers get pushes, is for each reader to say."""
 
 
 class EmailSettings(ChannelSettings):
@@ -147,7 +147,7 @@ class AppriseSettings(ChannelSettings):
 
 
 class Channels(BaseModel):
-    """All that may be named; `registry.CHANNELS`, and what is NOT_YET sent."""
+    """All that may be named: `registry.CHANNELS` but `grafana`, which is staff's."""
 
     model_config = ConfigDict(extra="forbid")
     console: ConsoleSettings | None = None

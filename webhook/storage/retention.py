@@ -9,7 +9,9 @@ import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, AlertTypes, NotificationStatus, TriggerStatus
 from webhook.storage.database import LONG, Database, allow
+from webhook.storage.push import old_deliveries, without_credential
 from webhook.storage.repeats import KEPT
+from webhook.storage.stream import forgotten
 from webhook.storage.tables import (
     alert,
     alert_dynamic,
@@ -21,6 +23,7 @@ from webhook.storage.tables import (
     notification,
 )
 from webhook.storage.transactions import transaction
+from webhook.storage.web_tables import push_delivery, push_subscription, stream_event
 
 BATCH = 1000
 """Rows deleted in one transaction: few enough that a delivery does not wait for it."""
@@ -35,7 +38,9 @@ class Retention:
 
 
 class Purge:
-    """Deletes what is older than its retention, and what nobody asks for any more: old answers, steady conditions.
+    """Deletes what is older than its retention, and what nobody asks for any more.
+
+    That is old answers, steady conditions, and subscriptions of those who may not come in any more.
 
     Kept are alerts that are active, that still fire although a person closed them (what fires on would open a new
     one), or that have messages still to go out.
@@ -62,6 +67,9 @@ class Purge:
             (audit_log, sa.select(audit.id).where(audit.created_at < now - self._retention.audit)),
             (handled_request, sa.select(answers.credential, answers.request_id).where(answers.created_at < now - KEPT)),
             (alert_flapping, self._steady(now)),
+            (stream_event, forgotten(now)),
+            (push_subscription, without_credential(now)),
+            (push_delivery, old_deliveries(now)),
         ]
 
     def _steady(self, now: datetime) -> sa.Select[tuple[object]]:

@@ -1,4 +1,4 @@
-"""Every secret at rest, encrypted anew: configurations, their versions, and messages, sent or not."""
+"""Every secret at rest, encrypted anew: configurations, their versions, messages, sent or not, browsers' addresses."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from webhook.ports import Secrets
 from webhook.storage.audit import record_audit
 from webhook.storage.database import Database
 from webhook.storage.tables import alert_config, alert_config_version, notification
+from webhook.storage.web_tables import push_subscription
 
 BATCH = 500
 """Rows in one transaction: few enough that deliveries do not wait for it."""
@@ -32,6 +33,9 @@ def rotate_secrets(database: Database, secrets: Secrets, principal: Principal, n
         settings = content.get("channel_settings") or {}
         return {**content, "channel_settings": change_secrets({"": settings}, rotated)[""]}
 
+    def of_browser(address: Mapping[str, str]) -> dict[str, str]:
+        return {**address, **{name: secrets.rotate(address[name]) for name in ("endpoint", "auth")}}
+
     def in_all(column: sa.Column[Any], change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> int:
         number = 0
         for ids in _holding_secrets(database, column):
@@ -46,6 +50,7 @@ def rotate_secrets(database: Database, secrets: Secrets, principal: Principal, n
         "alert_config": in_all(alert_config.c.channel_preferences, lambda c: change_secrets(c, rotated)),
         "alert_config_version": in_all(alert_config_version.c.document, of_document),
         "notification": in_all(notification.c.content, of_message),
+        "push_subscription": in_all(push_subscription.c.address, of_browser),
     }
 
 

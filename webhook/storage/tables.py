@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import webhook.storage.web_tables  # noqa: F401 - its tables belong to the schema
 from webhook.domain.alert import (
     ALERTMANAGER,
     AlertStatus,

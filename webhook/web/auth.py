@@ -17,9 +17,9 @@ from flask import g, redirect, request, session, url_for
 from werkzeug.exceptions import Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
-from webhook.domain.access import Principal, Role
+from webhook.domain.access import Principal, Role, Tenure, token_mark
 from webhook.storage.keys import KeyRecord, prefix_of
-from webhook.web.access import admit
+from webhook.web.access import admit, principal
 from webhook.web.contracts import ADMIN_SESSION, ADMIN_TOKEN
 from webhook.web.keyring import KeyRing
 from webhook.web.people import Person
@@ -46,6 +46,7 @@ class Gate:
         if not admin_token:
             raise ValueError("the admin token is empty")
         self._token = hashlib.sha256(admin_token.encode()).digest()
+        self._admin_mark = token_mark(admin_token)
         self._secret = secret
         self._realm = realm
         self._clock = clock
@@ -117,18 +118,37 @@ class Gate:
     def visitor(self) -> Principal | None:
         """Whose session this is; None without one, and where what it stands for has ended."""
         if "visitor" not in g:
-            g.visitor = self._visitor(session)
+            g.visitor = self._visitor(session, request.remote_addr or "")
         found: Principal | None = g.visitor
         return found
 
-    def still_in(self, principal: Principal) -> bool:
-        """Whether an API key is valid still, for who stays longer than one request."""
-        kind, _, prefix = principal.credential.partition("/")
-        return kind != "api_key" or self.keys.valid(prefix) is not None
+    def staying(self) -> Callable[[], bool]:
+        """For who stays longer than this request: says whether they would be let in still, for the same accounts."""
+        came, address = principal(), request.remote_addr or ""
+        if credential_of_request() is None:
+            held = dict(session)
+            return lambda: self._visitor(held, address) == came
+        kind, _, prefix = came.credential.partition("/")
+        if kind != "api_key":
+            return lambda: True  # the admin token is another one only after a restart
 
-    def _visitor(self, held: Mapping[str, Any]) -> Principal | None:
+        def valid() -> bool:
+            key = self.keys.valid(prefix)
+            return key is not None and of_key(key, address) == came
+
+        return valid
+
+    def tenure(self) -> Tenure:
+        """How long what this request came with is good for, for what is kept beyond it."""
+        came = principal()
+        if came.credential.startswith("api_key/"):
+            return Tenure()
+        by_session = credential_of_request() is None
+        until = datetime.fromisoformat(session["until"]) if by_session else self._clock() + SESSION_LIFETIME
+        return Tenure(until, self._admin_mark if came.credential in (ADMIN_TOKEN, ADMIN_SESSION) else "")
+
+    def _visitor(self, held: Mapping[str, Any], address: str) -> Principal | None:
         kind, mark = held.get("kind"), str(held.get("mark", ""))
-        address = request.remote_addr or ""
         if "until" not in held or self._clock() >= datetime.fromisoformat(held["until"]):
             return None
         if kind == "admin" and hmac.compare_digest(mark, self._mark(self._token)):

@@ -8,12 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from webhook.domain.access import named_to
 from webhook.domain.configuration import Difference, document_of, masked_document
-from webhook.domain.evaluation import MerchantConfig
 from webhook.storage.config_rows import StoredConfig
 from webhook.storage.configs import VersionRecord
 from webhook.web.access import principal
 from webhook.web.answers import Time
-from webhook.web.config_document import FrequencyControl, NotificationStrategy, warnings_of, with_defaults
+from webhook.web.config_document import FrequencyControl, NotificationStrategy, with_defaults
 
 
 class ConditionShown(BaseModel):
@@ -178,11 +177,11 @@ def version_entry(item: VersionRecord) -> VersionEntry:
     )
 
 
-def dry_run_answer(config: MerchantConfig, known: StoredConfig | None, changes: list[Difference]) -> DryRunAnswer:
+def dry_run_answer(known: StoredConfig | None, changes: list[Difference], warnings: list[str]) -> DryRunAnswer:
     return DryRunAnswer(
         dry_run=True,
         change=("changed" if changes else "unchanged") if known else "added",
         version=known.config.version if known else 0,
         changes=[ChangedField(field=path, **{"from": before, "to": after}) for path, before, after in changes],
-        warnings=warnings_of(config),
+        warnings=warnings,
     )

@@ -6,7 +6,7 @@ change applies to whatever there is, unless it names the version that was seen, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -95,13 +95,14 @@ class PreviewBody(Settings):
 class ConfigSite:
     """What the views share. `preview` answers with what the API shows.
 
-    `check_urls` compares with what is stored, and raises ForbiddenAddress.
+    `check_urls` compares with what is stored, and raises ForbiddenAddress. `set_up`: the channels that can send.
     """
 
     store: ConfigStore
     clock: Callable[[], datetime]
     preview: Callable[[MerchantConfig, timedelta, datetime], dict[str, Any]]
     check_urls: Callable[[MerchantConfig, StoredConfig | None], None]
+    set_up: Collection[str]
 
 
 def config_blueprint(site: ConfigSite) -> APIBlueprint:
@@ -139,9 +140,10 @@ def _add_writing(routes: APIBlueprint, site: ConfigSite) -> None:
         config, known = site.store.completed(body.config(), principal())
         site.check_urls(config, known)
         if query.dry_run:
-            return answer(dry_run_answer(config, known, difference(known.config if known else None, config)))
+            changes = difference(known.config if known else None, config)
+            return answer(dry_run_answer(known, changes, warnings_of(config, site.set_up)))
         (saved,) = site.store.save([config], principal(), site.clock(), versions=named_versions(body.version))
-        return _saved(saved, config)
+        return _saved(saved, warnings_of(config, site.set_up))
 
 
 def _add_taking_back(routes: APIBlueprint, site: ConfigSite) -> None:
@@ -165,7 +167,7 @@ def _add_taking_back(routes: APIBlueprint, site: ConfigSite) -> None:
             site.clock(),
             versions=named_versions(body.version),
         )
-        return _saved(saved, None)
+        return _saved(saved, [])
 
 
 def _add_preview(routes: APIBlueprint, site: ConfigSite) -> None:
@@ -239,13 +241,13 @@ def _refused(status: HTTPStatus, messages: dict[str, str]) -> Response:
     return problem(status, detail, {"errors": errors})
 
 
-def _saved(saved: Saved, config: MerchantConfig | None) -> Response:
+def _saved(saved: Saved, warnings: list[str]) -> Response:
     words = "is as it was" if saved.change == "unchanged" else f"{saved.change} successfully"
     told = ConfigSaved(
         config_id=saved.id,
         message=f"Alert configuration {words}",
         updated_at=saved.updated_at,
         version=saved.version,
-        warnings=warnings_of(config) if config is not None else [],
+        warnings=warnings,
     )
     return answer(told, version=saved.version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
@@ -9,7 +10,6 @@ from pydantic_core import ErrorDetails
 
 from webhook.domain.circumstances import DEFAULT_LANGUAGE, LANGUAGE_TAG
 from webhook.domain.evaluation import COMPARISONS, OPERATORS, Condition, MerchantConfig, number_of
-from webhook.domain.masking import NOT_YET
 from webhook.domain.patterns import BadPattern, check_pattern
 from webhook.notifiers.settings import Channels
 from webhook.web.parameters import Instant
@@ -163,12 +163,12 @@ def message_of(detail: ErrorDetails) -> str:
     return detail["msg"].removeprefix("Value error, ")
 
 
-def warnings_of(config: MerchantConfig) -> list[str]:
-    """What is taken, but may not do what its merchant expects."""
+def warnings_of(config: MerchantConfig, set_up: Collection[str]) -> list[str]:
+    """What is taken, but may not do what its merchant expects. `set_up`: the channels that this installation has."""
     return [
-        f"channels.{name}: kept, but nothing is sent on this channel yet"
+        f"channels.{name}: kept, but this installation has not set up this channel: nothing can be sent there"
         for name, settings in config.channel_preferences.items()
-        if name in NOT_YET and settings.get("enabled", True)
+        if name not in set_up and settings.get("enabled", True)
     ]
 
 

@@ -127,7 +127,7 @@ def _save(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
         editing.saved = (
             "Nothing was different, so nothing was saved." if unchanged else f"Saved as version {saved.version}."
         )
-        editing.warnings = warnings_of(config)
+        editing.warnings = warnings_of(config, site.set_up)
 
 
 def _mark(editing: Editing, error: UnknownMasks | StaffOnly) -> None:

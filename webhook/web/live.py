@@ -1,36 +1,35 @@
 """Server-sent events: pages learn that something changed and fetch themselves anew.
 
 One thread per process polls the store while anybody listens, whoever wrote the change: any `serve` or `worker`.
-An event names the alerts that changed, or says that they were many; it carries no data of theirs. A merchant hears of
-its own accounts alone: whenever anything changes, its stream looks for itself.
+A `change` names the alerts that changed, or says that they were many; it carries no data of theirs. A `notification` is
+a message of the channel `webapp`; who has missed too many gets a `reset`. A merchant hears of its own accounts alone:
+whenever anything changes, its stream looks for itself. How a stream is gone on with: `webhook.web.stream_place`.
 """
 
 from __future__ import annotations
 
-import json
 import queue
-import socket
-import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 from flask import Blueprint, Response, request
 from sqlalchemy.exc import SQLAlchemyError
 
-from webhook.domain.access import Principal
 from webhook.storage.changes import changed_alerts, last_trigger_at, open_notifications
 from webhook.storage.database import Database
+from webhook.storage.stream import last_position
 from webhook.web.access import principal
+from webhook.web.peer import never, peer_left
 from webhook.web.problems import problem
 from webhook.web.rates import caller
+from webhook.web.stream_place import Messages, Place, event, parse_place
 
 POLL_INTERVAL = timedelta(seconds=0.8)
 HEARTBEAT = timedelta(seconds=15)
@@ -49,16 +48,24 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`alerts` are ids; empty with `many` set when there are too many to name, or when only triggers came."""
+    """`alerts` are ids; empty with `many` set when there are too many to name, or when only triggers came.
+
+    `position` is that of the newest message of anybody; that there is one is no change of an alert.
+    """
 
     cursor: datetime
     alerts: frozenset[str] = frozenset()
     triggers: bool = False
     many: bool = False
+    position: int = 0
 
-    def as_event(self) -> str:
+    def as_event(self, place: Place) -> str:
+        """Empty where nothing but messages came."""
+        if not (self.alerts or self.triggers or self.many):
+            return ""
+        place.at = max(place.at, self.cursor)
         data = {"alerts": sorted(self.alerts), "triggers": self.triggers, "many": self.many}
-        return f"id: {self.cursor:%Y-%m-%dT%H:%M:%S.%fZ}\nevent: change\ndata: {json.dumps(data)}\n\n"
+        return event("change", place, data)
 
 
 class ChangeFeed:
@@ -71,32 +78,32 @@ class ChangeFeed:
         self._seen: dict[str, datetime] = {}
         self._notifications: dict[str, tuple[str, str]] = {}
         self._last_trigger: datetime | None = None
+        self._position = 0
         self._look()  # what is there already is no change
 
     def poll(self) -> Change | None:
         """What changed since the last call; None for nothing. Raises SQLAlchemyError."""
+        before = self._position
         alerts, triggers, many = self._look()
-        if not (alerts or triggers or many):
+        if not (alerts or triggers or many or self._position != before):
             return None
-        return Change(self.cursor, frozenset() if many else frozenset(alerts), triggers, many)
+        return Change(self.cursor, frozenset() if many else frozenset(alerts), triggers, many, self._position)
 
     def _look(self) -> tuple[set[str], bool, bool]:
         with self._database.read() as connection:
             rows = changed_alerts(connection, self.cursor - OVERLAP, WATCHED, accounts=self._accounts)
             notifications = open_notifications(connection, WATCHED, accounts=self._accounts)
             last_trigger = last_trigger_at(connection, accounts=self._accounts)
+            position = last_position(connection)
         updated = dict(rows)
         alerts = {alert_id for alert_id, at in updated.items() if self._seen.get(alert_id) != at}
         moved = notifications.items() ^ self._notifications.items()
         alerts |= {alert_id for _, (alert_id, _) in moved}
         triggers = last_trigger != self._last_trigger
         self._seen, self._notifications, self._last_trigger = updated, notifications, last_trigger
+        self._position = position
         self.cursor = max([self.cursor, *updated.values()])
         return alerts, triggers, len(rows) >= WATCHED and bool(alerts)
-
-
-def never() -> bool:
-    return False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +122,9 @@ class Subscriber:
             with suppress(queue.Empty):  # who reads may be emptying it as well
                 while True:
                     self.changes.get_nowait()
-            self.changes.put_nowait(change and Change(change.cursor, triggers=True, many=True))
+            self.changes.put_nowait(
+                change and Change(change.cursor, triggers=True, many=True, position=change.position)
+            )
 
 
 class Broadcaster:
@@ -214,17 +223,9 @@ class Broadcaster:
                 log.exception("live_poll_failed")
 
 
-def _missed(
-    database: Database, since_text: str | None, now: datetime, accounts: frozenset[str] | None
-) -> Change | None:
-    """What a page has missed since it was rendered or last heard of us; everything, if its word is no time."""
-    if not since_text:
-        return None
-    try:
-        since = datetime.fromisoformat(since_text).astimezone(UTC)
-        look_from = since - OVERLAP
-    except (ValueError, OverflowError):
-        return Change(now, triggers=True, many=True)
+def _missed(database: Database, since: datetime, accounts: frozenset[str] | None) -> Change | None:
+    """Which alerts have changed since a page was rendered, or last heard of us."""
+    look_from = since - OVERLAP
     with database.read() as connection:
         rows = changed_alerts(connection, look_from, WATCHED, accounts=accounts)
         last_trigger = last_trigger_at(connection, accounts=accounts)
@@ -236,24 +237,23 @@ def _missed(
     return Change(newest, frozenset() if many else frozenset(alert_id for alert_id, _ in rows), triggers, many)
 
 
-def peer_left(environ: Mapping[str, Any]) -> Callable[[], bool]:
-    """Whether the client has closed its connection, which a stream would else notice at its second heartbeat.
-
-    A browser opens a new stream with every page; the servers used here hand out the connection.
-    """
-    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
-        return never
-
-    def left() -> bool:
-        try:
-            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-    return left
+def _begun(database: Database, given: str | None, now: datetime, accounts: frozenset[str] | None) -> _Begun:
+    """From the place that the client names, or from now on; what it says first is what was missed since."""
+    messages = Messages(database, accounts, Place(now))
+    if not given:
+        messages.start(known=False)
+        return _Begun(messages, "")
+    try:
+        messages.place = parse_place(given)
+        missed = _missed(database, messages.place.at, accounts)
+    except (ValueError, OverflowError):  # what is no place, or so long ago that nothing was before it
+        messages.place = Place(now)
+        messages.start(known=False)
+        return _Begun(messages, messages.reset())
+    if not messages.start(known=True):
+        messages.place.at = now
+        return _Begun(messages, messages.reset())
+    return _Begun(messages, "" if missed is None else missed.as_event(messages.place))
 
 
 def _own(change: Change, feed: ChangeFeed | None) -> Change | None:
@@ -268,11 +268,34 @@ def _own(change: Change, feed: ChangeFeed | None) -> Change | None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Begun:
+    """What a stream goes on from, and what it says first."""
+
+    messages: Messages
+    first: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Listener:
     """`admitted`: is still let in; `feed`: of a merchant."""
 
     admitted: Callable[[], bool]
     feed: ChangeFeed | None
+    messages: Messages
+
+    def news(self, change: Change) -> Iterator[str]:
+        own = _own(change, self.feed)
+        if own is not None and (text := own.as_event(self.messages.place)):
+            yield text
+        self.messages.wanted = max(self.messages.wanted, change.position)
+        yield from self.told()
+
+    def told(self) -> Iterator[str]:
+        """Messages that have not been told yet; while the store is away they wait for the next look."""
+        try:
+            yield from self.messages.new()
+        except SQLAlchemyError as error:
+            log.warning("live_poll_failed", error=type(error).__name__)
 
 
 def _stays(listener: _Listener) -> bool:
@@ -283,17 +306,16 @@ def _stays(listener: _Listener) -> bool:
         return True
 
 
-def _stream(
-    broadcaster: Broadcaster, subscriber: Subscriber, missed: Change | None, listener: _Listener
-) -> Iterator[str]:
+def _stream(broadcaster: Broadcaster, subscriber: Subscriber, first: str, listener: _Listener) -> Iterator[str]:
     """Events and heartbeats, for about STREAM_LIFETIME; the client comes back by itself."""
     beat = time.monotonic()
     end = beat + STREAM_LIFETIME.total_seconds()
     try:
         yield f"{_retry(RECONNECT)}: connected\n\n"
-        if missed is not None:
-            yield missed.as_event()
+        if first:
+            yield first
         while time.monotonic() < end and not subscriber.left():
+            yield from listener.told()
             try:
                 change = subscriber.changes.get(timeout=min(PEER_CHECK, HEARTBEAT).total_seconds())
             except queue.Empty:
@@ -307,9 +329,7 @@ def _stream(
                 yield _retry(FULL_RETRY)
             if change is None or not _stays(listener):
                 return
-            own = _own(change, listener.feed)
-            if own is not None:
-                yield own.as_event()
+            yield from listener.news(change)
     finally:
         broadcaster.unsubscribe(subscriber)
 
@@ -320,9 +340,15 @@ def _retry(after: timedelta) -> str:
 
 
 def live_blueprint(
-    database: Database, broadcaster: Broadcaster, clock: Callable[[], datetime], still_in: Callable[[Principal], bool]
+    database: Database,
+    broadcaster: Broadcaster,
+    clock: Callable[[], datetime],
+    staying: Callable[[], Callable[[], bool]],
 ) -> Blueprint:
-    """GET /live/events[?since=…]; a page names the time it was rendered, EventSource the last event it had."""
+    """GET /live/events[?since=…]; a page names the time it was rendered, EventSource the last event it had.
+
+    What cannot send the header Last-Event-ID sends `last_event_id`. `staying` is of the request being handled.
+    """
     pages = Blueprint("live", __name__)
 
     @pages.get("/live/events")
@@ -334,14 +360,14 @@ def live_blueprint(
             retry = str(int(FULL_RETRY.total_seconds()))
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many listeners.", Retry_After=retry)
         try:
-            since = request.headers.get("Last-Event-ID") or request.args.get("since")
+            named = (request.headers.get("Last-Event-ID"), *map(request.args.get, ("last_event_id", "since")))
             feed = None if accounts is None else ChangeFeed(database, clock(), accounts)
-            missed = _missed(database, since, clock(), accounts)
+            begun = _begun(database, next(filter(None, named), None), clock(), accounts)
         except SQLAlchemyError:
             broadcaster.unsubscribe(subscriber)
             raise
-        listener = _Listener(lambda: still_in(listening), feed)
-        response = Response(_stream(broadcaster, subscriber, missed, listener), mimetype="text/event-stream")
+        listener = _Listener(staying(), feed, begun.messages)
+        response = Response(_stream(broadcaster, subscriber, begun.first, listener), mimetype="text/event-stream")
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
         # Once begun, the generator's `finally` unsubscribes; this is for a client that left before that.

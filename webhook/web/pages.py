@@ -57,6 +57,7 @@ from webhook.web.parameters import (
     day_start,
 )
 from webhook.web.problems import problem
+from webhook.web.push_api import PushSite, push_blueprint
 from webhook.web.settings_pages import add_settings_pages
 from webhook.web.short_links import add_short_links
 from webhook.web.statistics_page import add_statistics_page
@@ -77,7 +78,13 @@ log = structlog.get_logger(__name__)
 
 
 def register_pages(
-    app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | None = None, channels: ChannelSite | None = None
+    app: OpenAPI,
+    site: Api,
+    doors: Doors,
+    config: ConfigSite | None = None,
+    *,
+    channels: ChannelSite | None = None,
+    push: PushSite | None = None,
 ) -> Broadcaster:
     """Add pages, live events, login and read API to `app`; the ends of its streams are in the answer's `close`.
 
@@ -89,11 +96,14 @@ def register_pages(
     for page in (pages, reader):
         page.before_request(require_login(gate))
         page.before_request(allow(Right.READ, Right.ACT))
-    live, document = live_blueprint(database, broadcaster, clock, gate.still_in), document_blueprint()
+    live, document = live_blueprint(database, broadcaster, clock, gate.staying), document_blueprint()
     for protected in (live, document):
         protected.before_request(require_credentials(gate))
         protected.before_request(allow(Right.READ, Right.READ))
-    for api, rights in _apis(site, config, channels):
+    apis = _apis(site, config, channels)
+    if push is not None:
+        apis.append((push_blueprint(push, gate.tenure), (Right.READ, Right.READ)))
+    for api, rights in apis:
         api.before_request(require_credentials(gate))
         api.before_request(allow(*rights))
         app.register_api(api)
@@ -101,7 +111,7 @@ def register_pages(
     for blueprint in (login_blueprint(gate, doors.oidc), assets, swagger_blueprint(), live, document, pages, reader):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
-    app.jinja_env.globals.update(has_settings=config is not None, named=_named)
+    app.jinja_env.globals.update(has_settings=config is not None, has_push=push is not None, named=_named)
     _add_error_handlers(app)
     return broadcaster
 
@@ -139,6 +149,11 @@ def _add_error_handlers(app: Flask) -> None:
 def _assets_blueprint() -> Blueprint:
     """Style, script and icon under /assets; a changed file has a changed address, so they are kept for long."""
     assets = Blueprint("assets", __name__, static_folder="static", static_url_path="/assets")
+
+    @assets.get("/service-worker.js")
+    def service_worker() -> Response:
+        """At the root, for it to be in charge of all pages; browsers ask for it anew."""
+        return assets.send_static_file("service-worker.js")
 
     @assets.after_request
     def keep(response: Response) -> Response:

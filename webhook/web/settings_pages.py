@@ -23,7 +23,7 @@ from werkzeug.wrappers import Response
 from webhook.domain.access import MAY, Right
 from webhook.domain.configuration import STAFF_SETTINGS, config_of
 from webhook.domain.evaluation import MerchantConfig
-from webhook.domain.masking import NOT_YET, masked
+from webhook.domain.masking import masked
 from webhook.ports import ConfigNotFound, StaffOnly, StoreUnavailable, UnknownMasks, VersionConflict
 from webhook.storage.config_list import config_lines, count_configs, merchant_name
 from webhook.storage.configs import VersionRecord
@@ -107,7 +107,7 @@ def _overview(api: Api) -> str:
 
 def _show(api: Api, site: ConfigSite) -> str:
     asked = _address()
-    return _form(api, asked, editing_of(site, asked.account, asked.type))
+    return _form(api, site, asked, editing_of(site, asked.account, asked.type))
 
 
 def _submit(api: Api, site: ConfigSite) -> Answer:
@@ -115,14 +115,14 @@ def _submit(api: Api, site: ConfigSite) -> Answer:
     editing = edit(site, asked.account, asked.type, request.form.to_dict())
     if editing.saved is None:
         status = HTTPStatus.OK if editing.status is None else editing.status
-        return _form(api, asked, editing), status
+        return _form(api, site, asked, editing), status
     flash(editing.saved, "done")
     for warning in editing.warnings:
         flash(warning, "note")
     return redirect(url_for("pages.config", **asked.model_dump()), 303)
 
 
-def _form(api: Api, asked: ConfigAddress, editing: Editing) -> str:
+def _form(api: Api, site: ConfigSite, asked: ConfigAddress, editing: Editing) -> str:
     with api.database.read() as connection:
         name = merchant_name(connection, asked.account)
         metrics = known_metrics(connection, asked.account, asked.type)
@@ -134,7 +134,7 @@ def _form(api: Api, asked: ConfigAddress, editing: Editing) -> str:
         metrics=metrics,
         channels=channel_parts(),
         part_names=FIELDS,
-        not_yet=NOT_YET,
+        set_up=site.set_up,
         kept=masked(editing.stored.config.channel_preferences) if editing.stored else {},
         locked=() if principal().may(Right.DIRECT) else STAFF_SETTINGS,
         examples=_examples(editing.preview),

@@ -127,7 +127,10 @@ function putIn(page) {
     if (fresh && !kept) field.value = fresh.value;
   }
   const title = page.querySelector("title");
-  if (title && title.textContent !== document.title) document.title = title.textContent;
+  if (title && title.textContent !== document.title) {
+    document.title = title.textContent;
+    document.dispatchEvent(new Event("sentinel:title"));
+  }
   if (arrived) say(arrived === 1 ? "One new alert." : `${arrived} new alerts.`);
   else if (changed && alertId) say("This alert was updated.");
 }
@@ -188,6 +191,14 @@ function listen() {
   stream.addEventListener("change", (event) => {
     cursor = event.lastEventId || cursor;
     if (concerns(JSON.parse(event.data))) refresh();
+  });
+  stream.addEventListener("notification", (event) => {
+    cursor = event.lastEventId || cursor;
+    document.dispatchEvent(new CustomEvent("sentinel:notification", { detail: JSON.parse(event.data) }));
+  });
+  stream.addEventListener("reset", (event) => { // more was missed than can be told
+    cursor = event.lastEventId || cursor;
+    refresh();
   });
   stream.addEventListener("error", () => {
     show("wait", "Reconnecting");

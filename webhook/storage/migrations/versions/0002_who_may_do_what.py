@@ -33,6 +33,9 @@ _ALTERED = (
     "alert_template",
 )
 _TABLES = (
+    "push_delivery",
+    "push_subscription",
+    "stream_event",
     "sms_message",
     "model_tokens",
     "lease",
@@ -60,6 +63,7 @@ def upgrade() -> None:
     _api_key()
     _handled_request()
     _lease()
+    _web_app()
     _model_tokens()
     _sms_message()
     _columns()
@@ -234,6 +238,66 @@ def _lease() -> None:
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
     )
+
+
+def _web_app() -> None:
+    position = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+    op.create_table(
+        "stream_event",
+        sa.Column("position", position, sa.Identity(), nullable=False),
+        sa.Column("notification_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("account_id", sa.String(length=255), nullable=False),
+        sa.Column("payload", JSON, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("position", name=op.f("pk_stream_event")),
+        sa.UniqueConstraint("notification_id", name=op.f("uq_stream_event_notification_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_stream_event_account_id_position"), "stream_event", ["account_id", "position"])
+    op.create_index(op.f("ix_stream_event_created_at"), "stream_event", ["created_at"])
+    op.create_table(
+        "push_subscription",
+        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("endpoint_hash", sa.String(length=64), nullable=False),
+        sa.Column("address", JSON, nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("credential", sa.String(length=255), nullable=False),
+        sa.Column("credential_mark", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("account_ids", JSON, nullable=False),
+        sa.Column("min_severity", sa.String(length=2), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_success_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_failure_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_failure", sa.Text(), server_default="", nullable=False),
+        sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("not_before", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("role IN ('admin', 'ops', 'merchant')", name=op.f("ck_push_subscription_role")),
+        sa.CheckConstraint("min_severity IN ('P0', 'P1', 'P2', 'P3')", name=op.f("ck_push_subscription_min_severity")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_push_subscription")),
+        sa.UniqueConstraint("endpoint_hash", name=op.f("uq_push_subscription_endpoint_hash")),
+    )
+    op.create_index(op.f("ix_push_subscription_credential"), "push_subscription", ["credential"])
+    _push_delivery()
+
+
+def _push_delivery() -> None:
+    op.create_table(
+        "push_delivery",
+        sa.Column("notification_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("subscription_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["subscription_id"],
+            ["push_subscription.id"],
+            name=op.f("fk_push_delivery_subscription_id_push_subscription"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("notification_id", "subscription_id", name=op.f("pk_push_delivery")),
+    )
+    op.create_index(op.f("ix_push_delivery_subscription_id"), "push_delivery", ["subscription_id"])
+    op.create_index(op.f("ix_push_delivery_created_at"), "push_delivery", ["created_at"])
 
 
 def _model_tokens() -> None:
