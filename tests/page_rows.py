@@ -115,7 +115,7 @@ def make_app(
     clock = clock or Clock()
     doors = open_doors(app, DoorSettings(token), database, clock)
     site = Api(database, clock, actions, DeadLetters(database, CHANNELS), charts, AlertTypes())
-    app.extensions["sentinel_broadcaster"] = register_pages(app, site, doors, config, push)
+    app.extensions["sentinel_broadcaster"] = register_pages(app, site, doors, config, push=push)
     return app, actions
 
 
