@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,83 +18,28 @@ from click.testing import CliRunner
 from fakes_push import FakeBrowser, PushStub, Refusal
 from notes import ended_note, make_message, make_note
 from page_reading import token_in
+from push_shop import API, DAYS, KEY, OPTIONS, SECRET, Shop, open_shop
 
 from webhook.__main__ import main
 from webhook.adapters.secrets import SecretBox
 from webhook.config import ConfigError
 from webhook.domain.access import Role, token_mark
 from webhook.domain.severity import Severity
-from webhook.notifiers.web_push import new_key, public_key
+from webhook.notifiers.web_push import public_key
 from webhook.notifiers.webapp import PATIENCE, WebApp, WebAppOptions
-from webhook.ports import Receipt, TemporaryDeliveryError
+from webhook.ports import TemporaryDeliveryError
 from webhook.storage import push as push_rows
-from webhook.storage.database import Database
 from webhook.storage.keys import prefix_of, revoke_key
 from webhook.storage.push import WebReaders
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.rotation import rotate_secrets
 from webhook.storage.tables import api_key, audit_log
-from webhook.storage.web_tables import push_subscription
-
-KEY = new_key()
-OPTIONS: dict[str, Any] = {"vapid_private_key": KEY, "subject": "mailto:oncall@sentinel.example", "timeout": 10}
-SECRET = "a-secret-key-for-tests"
-API = "/api/v1/push"
-DAYS = timedelta(days=30)
 
 
 @pytest.fixture
 def service() -> Iterator[PushStub]:
     with PushStub(public_key(KEY)) as stub:
         yield stub
-
-
-@dataclass
-class Shop:
-    """The whole application over a store, and the worker's channel beside it."""
-
-    site: Site
-    service: PushStub
-    options: dict[str, Any] = field(default_factory=lambda: dict(OPTIONS))
-    secret: str = SECRET
-
-    @property
-    def database(self) -> Database:
-        return self.site.database
-
-    def channel(self, **options: Any) -> WebApp:
-        readers = WebReaders(self.database, SecretBox([], self.secret), token_mark(rows.TOKEN))
-        return WebApp(WebAppOptions(**{**self.options, **options}), readers, insecure=True, clock=self.site.clock)
-
-    def subscribe(self, whose: str, status: int = 201, browser: FakeBrowser | None = None, **body: Any) -> FakeBrowser:
-        browser = browser or self.service.browser()
-        given = {**browser.subscription, **body}
-        answer = self.site.client().post(f"{API}/subscriptions", json=given, headers={"X-API-Key": whose})
-        assert answer.status_code == status, answer.text
-        return browser
-
-    def merchant(self, *accounts: str) -> str:
-        return self.site.key("m", Role.MERCHANT, *(accounts or (OWN,)))
-
-    def tell(self, account_id: str = OWN, *, again: bool = False, **changes: Any) -> Receipt:
-        """A message of its own, or the last one once more."""
-        if not again:
-            self._last = str(uuid4())
-        note = make_note(notification_id=self._last, account_id=account_id, channel_type="webapp", **changes)
-        return self.channel().send(make_message(note), {})
-
-    def subscriptions(self) -> list[sa.RowMapping]:
-        with self.database.read() as connection:
-            return list(connection.execute(sa.select(push_subscription)).mappings())
-
-
-def open_shop(database: Database, service: PushStub) -> Shop:
-    settings: dict[str, object] = {
-        "secret_key": SECRET,
-        "insecure_webhooks": True,
-        "channel_options": {"webapp": dict(OPTIONS)},
-    }
-    return Shop(Site(database, settings=settings), service)
 
 
 @pytest.fixture
