@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from webhook.domain.action import Doing
 from webhook.domain.alert import AlertStatus, NotificationStatus, NotifyReason
 from webhook.domain.ledger import Channels, channels_of
+from webhook.domain.target import target_of
 from webhook.storage.audit import audit_row
 from webhook.storage.config_rows import read_configs
 from webhook.storage.database import Database
@@ -77,8 +78,11 @@ class DeadLetters:
             if why_not:
                 done.skipped[why_not] += 1
             else:
-                settings = {"channel_settings": dict(channels[row["channel_type"]])}
-                rows.append({"of_id": row["id"], "content": {**row["content"], **settings}})
+                settings = dict(channels[row["channel_type"]])
+                content = {**row["content"], "channel_settings": settings}
+                rows.append(
+                    {"of_id": row["id"], "content": content, "target": target_of(row["channel_type"], settings)}
+                )
                 queued.append(row)
         if rows:
             again = sa.update(notification).where(notification.c.id == sa.bindparam("of_id"))
@@ -139,6 +143,8 @@ def _as_new(now: datetime) -> dict[str, object]:
         "error_message": None,
         "retry_count": 0,
         "lost_leases": 0,
+        "group_id": None,
+        "delivered_at": None,
     }
 
 

@@ -20,11 +20,13 @@ from webhook.domain.message import Note, Summary
 from webhook.domain.severity import Severity
 from webhook.ports import Receipt, StoreUnavailable
 from webhook.storage.database import Database
+from webhook.storage.receipts import BOUNCED
 from webhook.storage.tables import alert, alert_dynamic, notification
 
 MAX_LOST_LEASES = 5
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
 _OWNER_LENGTH, _TOKEN_LENGTH = 47, 16  # of the 64 characters that the column holds, with a slash between them
+_REFERENCE_LENGTH = 255
 _DIED = "the worker died or hung while sending"
 
 
@@ -78,8 +80,10 @@ class Outbox:
 
     def _record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
         details = {"reference": receipt.reference, **receipt.details}
+        reference = receipt.reference[:_REFERENCE_LENGTH] or None
         with self._database.write() as connection:
-            ours = _finish(connection, note, {"provider": details}, status=NotificationStatus.SENT.value, sent_at=now)
+            sent = {**_outcome(connection, note, now), "sent_at": now, "provider_reference": reference}
+            ours = _finish(connection, note, {"provider": details}, **sent)
             if ours:
                 _tell(connection, note, summary, now)
         return ours
@@ -226,6 +230,18 @@ def _finish(
         .values({"lease_owner": None, "lease_until": None, "metadata": {**kept, **metadata}, **changes})
     )
     return result.rowcount == 1
+
+
+def _outcome(connection: sa.Connection, note: Note, now: datetime) -> dict[str, Any]:
+    """SENT, unless the provider has told more of it already."""
+    n = notification.c
+    query = sa.select(n.delivered_at, n.metadata).where(n.id == note.notification_id).with_for_update()
+    known = connection.execute(query).first()
+    if known is None or (BOUNCED not in known.metadata and known.delivered_at is None):
+        return {"status": NotificationStatus.SENT.value}
+    if BOUNCED in known.metadata:
+        return {"status": NotificationStatus.FAILED.value, "failed_at": now, "error_message": known.metadata[BOUNCED]}
+    return {"status": NotificationStatus.DELIVERED.value}
 
 
 def _metadata(connection: sa.Connection, notification_id: str) -> dict[str, Any]:

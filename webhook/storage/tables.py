@@ -312,6 +312,11 @@ notification = sa.Table(
     sa.Column("error_message", sa.Text),
     sa.Column("requested_by", sa.String(255)),  # the person who asked for it; what the system decided has none
     time_column("replayed_at", nullable=True),  # when a person queued it again after it was given up
+    sa.Column("target", sa.String(32), nullable=False, server_default=""),  # where it goes: domain/target.py
+    time_column("handed_over_at", nullable=True),  # when the sending of this try began
+    sa.Column("maybe_repeated", sa.Integer, nullable=False, server_default="0"),  # tries that broke off after that
+    sa.Column("group_id", sa.Uuid(as_uuid=False)),  # the message in which it was told together with others
+    sa.Column("provider_reference", sa.String(255)),  # what the provider calls it
     *common_columns(),
     one_of("status", NotificationStatus),
     sa.CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name="lease"),
@@ -321,6 +326,23 @@ notification = sa.Table(
     sa.Index(None, "comment_id"),  # comments are deleted with their alerts
     sa.Index(None, "account_id", "alert_type", "created_at"),
     sa.Index(None, "created_at"),
+    sa.Index(None, "provider_reference"),
+)
+
+# Where nothing may be sent before a time: its provider's limit, or its provider's wish. Channels have one too.
+pace = sa.Table(
+    "pace",
+    metadata,
+    sa.Column("target", sa.String(32), primary_key=True),
+    time_column("free_at"),
+)
+
+# When a merchant was last told what had been held back.
+digest = sa.Table(
+    "digest",
+    metadata,
+    sa.Column("account_id", sa.String(255), primary_key=True),
+    time_column("told_at"),
 )
 
 audit_log = sa.Table(

@@ -37,6 +37,7 @@ def upgrade() -> None:
     _api_key()
     _handled_request()
     _lease()
+    _pace_and_digest()
     _columns()
 
 
@@ -68,7 +69,16 @@ def _columns() -> None:
         "alert_config", sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False)
     )
     op.add_column("notification", sa.Column("requested_by", sa.String(length=255), nullable=True))
-    op.add_column("notification", sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True))
+    for column in (
+        sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("target", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("handed_over_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("maybe_repeated", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("group_id", sa.Uuid(as_uuid=False), nullable=True),
+        sa.Column("provider_reference", sa.String(length=255), nullable=True),
+    ):
+        op.add_column("notification", column)
+    op.create_index(op.f("ix_notification_provider_reference"), "notification", ["provider_reference"])
     for column in (
         sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False),
         sa.Column("role", sa.String(length=16), server_default="", nullable=False),
@@ -84,7 +94,7 @@ def _columns() -> None:
 
 
 def downgrade() -> None:
-    for name in ("lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
+    for name in ("digest", "pace", "lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
         op.drop_table(name)
     with op.batch_alter_table("audit_log") as table:
         table.drop_index(op.f("ix_audit_log_account_id_created_at"))
@@ -93,8 +103,12 @@ def downgrade() -> None:
     with op.batch_alter_table("notification") as table:
         table.drop_index(op.f("ix_notification_comment_id"))
         table.drop_index(op.f("ix_notification_created_at"))
-        table.drop_column("replayed_at")
-        table.drop_column("requested_by")
+        table.drop_index(op.f("ix_notification_provider_reference"))
+        for name in (
+            "provider_reference", "group_id", "maybe_repeated", "handed_over_at", "target", "replayed_at",
+            "requested_by",
+        ):  # fmt: skip
+            table.drop_column(name)
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
     op.drop_column("alert_trigger_log", "position")
@@ -199,4 +213,19 @@ def _lease() -> None:
         sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
+    )
+
+
+def _pace_and_digest() -> None:
+    op.create_table(
+        "pace",
+        sa.Column("target", sa.String(length=32), nullable=False),
+        sa.Column("free_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("target", name=op.f("pk_pace")),
+    )
+    op.create_table(
+        "digest",
+        sa.Column("account_id", sa.String(length=255), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_digest")),
     )

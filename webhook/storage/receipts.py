@@ -1,0 +1,80 @@
+"""What providers tell later: that a message arrived, or that it could not be delivered after all.
+
+Both may come before the worker has recorded that it was sent; `Outbox.record_sent` then finds them in the row.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from webhook.domain.alert import NotificationStatus
+from webhook.storage.database import Database
+from webhook.storage.tables import notification
+from webhook.storage.transactions import transaction
+
+BOUNCED = "bounced"
+"""In `metadata`: why the provider could not deliver what is still being recorded as sent."""
+
+_SENDING, _SENT = NotificationStatus.SENDING.value, NotificationStatus.SENT.value
+_LONGEST_ERROR = 1000
+
+
+class Receipts:
+    """Each is found by our own id, or by the reference that the provider gave it on this channel."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record_delivered(
+        self, at: datetime, *, notification_id: str | None = None, channel: str = "", reference: str = ""
+    ) -> bool:
+        """SENT becomes DELIVERED; again changes nothing. False where no such message was sent."""
+        delivered_at = notification.c.delivered_at
+        arrived: dict[str, object] = {"delivered_at": sa.func.coalesce(delivered_at, sa.literal(at, delivered_at.type))}
+        with transaction(self._database) as connection:
+            found = _find(connection, notification_id, channel, reference)
+            if found is None or found.status == NotificationStatus.FAILED.value:
+                return False
+            if found.status == _SENT:
+                arrived["status"] = NotificationStatus.DELIVERED.value
+            told = sa.or_(notification.c.id == found.id, notification.c.group_id == found.id)
+            connection.execute(
+                sa.update(notification).where(told, notification.c.status == found.status).values(arrived)
+            )
+            return True
+
+    def record_bounced(
+        self, error: str, at: datetime, *, notification_id: str | None = None, channel: str = "", reference: str = ""
+    ) -> bool:
+        """SENT becomes FAILED, a dead letter that can be replayed; what was delivered stays so.
+
+        False where no such message was sent. `error` is shown to people and holds no secret.
+        """
+        error = error[:_LONGEST_ERROR]
+        with transaction(self._database) as connection:
+            found = _find(connection, notification_id, channel, reference)
+            if found is None or found.status == NotificationStatus.FAILED.value:
+                return False
+            told = sa.or_(notification.c.id == found.id, notification.c.group_id == found.id)
+            update = sa.update(notification).where(told, notification.c.status == found.status)
+            if found.status == _SENDING:
+                connection.execute(update.values({"metadata": {**found.metadata, BOUNCED: error}}))
+            elif found.status == _SENT:
+                failed = NotificationStatus.FAILED.value
+                connection.execute(update.values(status=failed, failed_at=at, error_message=error))
+            return True
+
+
+def _find(connection: sa.Connection, notification_id: str | None, channel: str, reference: str) -> sa.Row[Any] | None:
+    """Under its lock; of what was never handed to a provider nothing can be said."""
+    n = notification.c
+    if notification_id is None and not (channel and reference):
+        return None
+    ours = [n.id == notification_id] if notification_id is not None else []
+    theirs = [n.channel_type == channel, n.provider_reference == reference] if reference else []
+    handed_over = n.status != NotificationStatus.PENDING.value
+    query = sa.select(n.id, n.status, n.metadata).where(*ours, *theirs, handed_over).with_for_update()
+    return connection.execute(query.limit(1)).first()
