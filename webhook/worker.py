@@ -137,7 +137,8 @@ class Worker:
         return self.why_unready()
 
     def _dispatch(self) -> bool:
-        return self.dispatcher.run_once(self.clock()) > 0
+        """Again at once while a channel is full: the dispatcher waits for its next free thread by itself."""
+        return self.dispatcher.run_once(self.clock()) > 0 or self.dispatcher.full()
 
     def _sweep(self) -> bool:
         now, leads = self.clock(), False

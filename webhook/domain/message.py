@@ -24,6 +24,14 @@ SEVERITY_WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Companion:
+    """Another alert of the same merchant that one message tells of too."""
+
+    alert_id: str
+    alert_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """One claimed outbox row: what to tell whom about one alert, as it stood when the decision was made.
 
@@ -31,7 +39,9 @@ class Note:
     else the coarse rule's. When the attack has ended, `resolved_at` is the time of its end, and `peaks` are its
     highest values where they are known. `lease` names this very claim: its end can be recorded by nobody else.
     `replayed_at` is when a person queued it again after it was given up. `told_before`: the provider's answer to the
-    last message about this alert on this channel with the same settings.
+    last message about this alert on this channel with the same settings. `maybe_repeated`: an earlier try broke off
+    after it was begun, so the provider may have this message already. `companions` are told of in the same message.
+    `digest`: what was held back, see `webhook.domain.digest`.
     """
 
     notification_id: str
@@ -57,6 +67,10 @@ class Note:
     peaks: Mapping[str, float] = field(default_factory=dict)
     replayed_at: datetime | None = None
     told_before: Mapping[str, Any] | None = None
+    maybe_repeated: bool = False
+    companions: tuple[Companion, ...] = ()
+    digest: Mapping[str, Any] | None = None
+    target: str = ""
 
     @property
     def queued_at(self) -> datetime:
@@ -78,6 +92,7 @@ class Message:
     """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it.
+    `maybe_repeated`: it may have been sent already; a channel that can look that up does.
     """
 
     notification_id: str
@@ -97,6 +112,7 @@ class Message:
     began_at: datetime
     ended_at: datetime | None
     created_at: datetime
+    maybe_repeated: bool = False
 
 
 def printable(text: str) -> str:
@@ -188,4 +204,5 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         began_at=note.first_triggered_at,
         ended_at=ended_at(note) if note.reason is NotifyReason.RESOLVED else None,
         created_at=note.created_at,
+        maybe_repeated=note.maybe_repeated,
     )

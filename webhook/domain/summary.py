@@ -100,6 +100,7 @@ _TITLES = {
     NotifyReason.FLAPPING: "{name} comes and goes: {merchant}",
     NotifyReason.RESOLVED: "{name} has ended: {merchant}",
     NotifyReason.RESEND: "{name}: {merchant}",
+    NotifyReason.DIGEST: "{name}: {merchant}",
 }
 
 

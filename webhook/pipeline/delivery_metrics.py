@@ -25,6 +25,12 @@ class DeliveryMetrics:
             buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
             registry=registry,
         )
+        self._repeated = Counter(
+            "sentinel_notifications_maybe_repeated",
+            "Messages sent again because a worker died between the provider's call and its record.",
+            ["channel"],
+            registry=registry,
+        )
         self._summaries = Counter("sentinel_summaries", "Answers of models.", ["source", "outcome"], registry=registry)
         self._summary_seconds = Histogram(
             "sentinel_summary_seconds",
@@ -43,6 +49,9 @@ class DeliveryMetrics:
     def sent(self, note: Note, now: datetime) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "sent").inc()
         self._delay.labels(note.channel_type).observe(max(0.0, (now - note.queued_at).total_seconds()))
+
+    def repeated(self, note: Note) -> None:
+        self._repeated.labels(note.channel_type).inc()
 
     def failed(self, note: Note, *, permanent: bool) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "failed" if permanent else "retried").inc()

@@ -68,7 +68,9 @@ class Receipts:
             return True
 
 
-def _find(connection: sa.Connection, notification_id: str | None, channel: str, reference: str) -> sa.Row[Any] | None:
+def _find(
+    connection: sa.Connection, notification_id: str | None, channel: str, reference: str
+) -> sa.Row[Any, Any, Any] | None:
     """Under its lock; of what was never handed to a provider nothing can be said."""
     n = notification.c
     if notification_id is None and not (channel and reference):

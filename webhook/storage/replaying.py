@@ -113,7 +113,7 @@ def _messages(
             n.account_id == account_id,
             n.alert_type == alert_type,
             n.created_at > first - LONGEST_WINDOW,
-            n.reason != NotifyReason.RESOLVED.value,
+            n.reason.not_in([NotifyReason.RESOLVED.value, NotifyReason.DIGEST.value]),
         )
         .group_by(n.alert_id, alert.c.condition_fingerprint, n.created_at)
         .order_by(n.created_at)
