@@ -29,12 +29,13 @@ from webhook.alert_type_settings import Duration
 from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
 from webhook.logs import configure_logging
-from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers
+from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers, paces
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import Notifier
+from webhook.storage.claiming import Paces
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
@@ -227,14 +228,15 @@ def build_worker(
     url = settings.database_url.get_secret_value()
     database = Database(url, pool_size=options.parallel + 4, meter=DatabaseMetrics(registry))
     metrics = DeliveryMetrics(registry)
-    outbox = Outbox(database)
+    notifiers, allowed = _channels(settings)
+    outbox = Outbox(database, allowed)
     history = PrometheusHistory(settings.prometheus_url)
     firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest_timeout(types) / 10))
     model = _model(settings)
     owner = _owner()
     dispatcher = Dispatcher(
         outbox=outbox,
-        notifiers=_notifiers(settings),
+        notifiers=notifiers,
         secrets=settings.secret_box,
         public_url=settings.public_url,
         owner=owner,
@@ -280,18 +282,19 @@ def _model(settings: Settings) -> OpenAiSummariser | None:
     return OpenAiSummariser(model=settings.llm_model, api_key=settings.llm_api_key, base_url=settings.llm_base_url)
 
 
-def _notifiers(settings: Settings) -> dict[str, Notifier]:
-    """The default channels and those that merchants may have chosen."""
+def _channels(settings: Settings) -> tuple[dict[str, Notifier], Paces]:
+    """The default channels and those that merchants may have chosen, and what their providers allow."""
     token: SecretStr | None = settings.slack_bot_token
     if "slack" in settings.channels and not (token and settings.slack_channel):
         raise ConfigError(
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
-    channels = {*READY, *settings.channels, *settings.channel_options}
+    named = {*READY, *settings.channels, *settings.channel_options}
     of_slack = {"token": token, "channel": settings.slack_channel, "api_url": settings.slack_api_url}
     options = {**settings.channel_options, "slack": {**of_slack, **settings.channel_options.get("slack", {})}}
+    site = Site(settings.public_url, settings.insecure_webhooks)
     try:
-        return build_notifiers(sorted(channels), options, Site(settings.public_url, settings.insecure_webhooks))
+        return build_notifiers(sorted(named), options, site), Paces(*paces(named, options))
     except BadOptions as error:
         raise ConfigError(error.problems) from None
 
