@@ -35,11 +35,11 @@ from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import Notifier
-from webhook.storage.claiming import Paces
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
 from webhook.storage.outbox import Outbox
+from webhook.storage.pacing import Paces
 from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.schema import unready

@@ -12,8 +12,8 @@ from notes import NOW, Shop
 
 from webhook.domain.summary import template_summary
 from webhook.ports import Receipt
-from webhook.storage.claiming import Paces
 from webhook.storage.outbox import Outbox
+from webhook.storage.pacing import Paces
 from webhook.storage.turns import Turns
 
 LEASE = timedelta(seconds=60)

@@ -1,24 +1,23 @@
 """Which messages are sent next: the gravest first, merchants in turn, and nothing that would have to wait.
 
-What waits for a provider is no candidate: a target that is not free (table `pace`) holds up nobody else. A claim takes
-a paced target for as long as its lease; whoever records what came of the message says when the next may follow. So
-limits hold over all workers, for the row of a target can be taken by one of them at a time.
+What waits for a provider is no candidate: a target that is not free (see `pacing`) holds up nobody else.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from webhook.domain.alert import NotificationStatus, NotifyReason
 from webhook.domain.message import Companion
+from webhook.storage.pacing import Lease, Paces, take_targets, use_rates, within_rates
 from webhook.storage.tables import notification, pace
 
 MAX_LOST_LEASES = 5
@@ -29,25 +28,14 @@ MOST_TOGETHER = 5_000
 CANDIDATES = 20_000
 """The gravest and oldest of what waits, among which merchants take turns."""
 
-CATCH_UP = timedelta(seconds=0.1)
-"""Of its rate a channel may make up for so long after a pause."""
+AHEAD = 8
+"""So many times what there is room for is looked for at once."""
+
+SHARE = 5.0
+"""And used for so many times as long as it took to find."""
 
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
-_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _TOGETHER = (NotifyReason.FIRST.value, NotifyReason.RESOLVED.value)
-
-
-@dataclass(frozen=True, slots=True)
-class Paces:
-    """What providers allow: between two messages to one target, and between two messages of a channel at all."""
-
-    targets: Mapping[str, timedelta] = field(default_factory=dict)
-    channels: Mapping[str, timedelta] = field(default_factory=dict)
-
-
-class Lease(NamedTuple):
-    since: datetime
-    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,79 +55,61 @@ def anything_ripe(connection: sa.Connection, now: datetime) -> bool:
     return connection.execute(_ripe(), {"now": now}).first() is not None
 
 
-def choose(connection: sa.Connection, limit: int, room: Mapping[str, int], paces: Paces, during: Lease) -> Chosen:
-    """Lock up to `limit` messages, of a channel in `room` no more than that; paced targets are taken for the lease."""
-    now = during.since
-    room = _within_rates(connection, room, paces, limit, now)
-    asked = {"now": now, "limit": limit, **{f"room_{name}": number for name, number in room.items()}}
-    channels, paced = tuple(sorted(room)), tuple(sorted(paces.targets))
-    rows = list(connection.execute(_due(channels, paced), asked).mappings())
-    rows = _take_targets(connection, rows, paces, during)
-    chosen = _together(connection, rows, now)
-    _use_rates(connection, [row for row in rows if row["id"] in set(chosen.ids)], paces, now)
-    return chosen
+class Choice:
+    """One worker's view of what is next.
+
+    What was found is used up for a moment before it is looked for again:
+    putting thousands in order for each handful that can be sent would take longer than sending them.
+    """
+
+    def __init__(self, paces: Paces) -> None:
+        self._paces = paces
+        self._found: list[sa.RowMapping] = []
+        self._fresh_until = 0.0
+        self._lock = threading.Lock()
+
+    def choose(self, connection: sa.Connection, limit: int, room: Mapping[str, int], during: Lease) -> Chosen:
+        """Lock up to `limit` messages, of a channel in `room` no more than that; paced targets are taken."""
+        room = within_rates(connection, room, self._paces, limit, during.since)
+        rows: list[sa.RowMapping] = []
+        with self._lock:
+            if monotonic() < self._fresh_until:
+                rows = self._next(connection, limit, room, during)
+            if not rows:
+                self._find(connection, limit, room, during.since)
+                rows = self._next(connection, limit, room, during)
+        chosen = _together(connection, rows, during.since)
+        use_rates(connection, [row for row in rows if row["id"] in set(chosen.ids)], self._paces, during.since)
+        return chosen
+
+    def _find(self, connection: sa.Connection, limit: int, room: Mapping[str, int], now: datetime) -> None:
+        began = monotonic()
+        more = {f"room_{name}": number * AHEAD for name, number in room.items()}
+        statement = _due(tuple(sorted(room)), tuple(sorted(self._paces.targets)))
+        asked = {"now": now, "limit": limit * AHEAD, **more}
+        self._found = list(connection.execute(statement, asked).mappings())
+        self._fresh_until = monotonic() + SHARE * (monotonic() - began)
+
+    def _next(
+        self, connection: sa.Connection, limit: int, room: Mapping[str, int], during: Lease
+    ) -> list[sa.RowMapping]:
+        left, wanted, kept = dict(room), list[sa.RowMapping](), list[sa.RowMapping]()
+        for row in self._found:
+            channel = row["channel_type"]
+            if len(wanted) < limit and left.get(channel, limit) > 0:
+                left[channel] = left.get(channel, limit) - 1
+                wanted.append(row)
+            else:
+                kept.append(row)
+        self._found = kept
+        return take_targets(connection, _lock(connection, wanted, during.since), self._paces, during)
 
 
-def free_from(connection: sa.Connection, target: str, at: datetime) -> None:
-    """The next message may go there then, whatever was said before."""
-    _set_pace(connection, [(target, at)])
-
-
-def _within_rates(
-    connection: sa.Connection, room: Mapping[str, int], paces: Paces, limit: int, now: datetime
-) -> dict[str, int]:
-    left = dict(room)
-    for channel, free_at in _rated(connection, paces, lock=False).items():
-        between, since = paces.channels[channel], max(free_at, now - CATCH_UP)
-        slots = int((now - since) / between) + 1 if since <= now else 0
-        left[channel] = min(left.get(channel, limit), slots)
-    return left
-
-
-def _use_rates(connection: sa.Connection, rows: Sequence[sa.RowMapping], paces: Paces, now: datetime) -> None:
-    used: defaultdict[str, int] = defaultdict(int)
-    for row in rows:
-        if row["channel_type"] in paces.channels:
-            used[row["channel_type"]] += 1
-    if used:
-        known = _rated(connection, paces, lock=True)
-        later = {
-            name: max(known[name], now - CATCH_UP) + number * paces.channels[name] for name, number in used.items()
-        }
-        _set_pace(connection, sorted(later.items()))
-
-
-def _rated(connection: sa.Connection, paces: Paces, *, lock: bool) -> dict[str, datetime]:
-    """When each channel with a rate is free next; long ago where it was never used."""
-    if not paces.channels:
-        return {}
-    query = sa.select(pace.c.target, pace.c.free_at).where(pace.c.target.in_(sorted(paces.channels)))
-    known = {row.target: row.free_at for row in connection.execute(query.with_for_update() if lock else query)}
-    return {name: known.get(name, _LONG_AGO) for name in paces.channels}
-
-
-def _take_targets(
-    connection: sa.Connection, rows: Sequence[sa.RowMapping], paces: Paces, during: Lease
-) -> list[sa.RowMapping]:
-    """Those whose target no other worker has taken meanwhile."""
-    wanted = sorted({row["target"] for row in rows if row["channel_type"] in paces.targets})
-    if not wanted:
-        return list(rows)
-    taken = set(_set_pace(connection, [(target, during.until) for target in wanted], free_by=during.since))
-    return [row for row in rows if row["channel_type"] not in paces.targets or row["target"] in taken]
-
-
-def _set_pace(
-    connection: sa.Connection, times: Sequence[tuple[str, datetime]], free_by: datetime | None = None
-) -> Sequence[str]:
-    """The targets that were set; only those that are free by then, where that is asked."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    wanted = insert(pace).values([{"target": target, "free_at": at} for target, at in times])
-    free = pace.c.free_at <= free_by if free_by is not None else None
-    update = wanted.on_conflict_do_update(
-        index_elements=["target"], set_={"free_at": wanted.excluded.free_at}, where=free
-    )
-    return connection.scalars(update.returning(pace.c.target)).all()
+def _lock(connection: sa.Connection, rows: Sequence[sa.RowMapping], now: datetime) -> list[sa.RowMapping]:
+    if not rows:
+        return []
+    ours = set(connection.scalars(_locked(), {"ids": [row["id"] for row in rows], "now": now}))
+    return [row for row in rows if row["id"] in ours]
 
 
 def _together(connection: sa.Connection, rows: Sequence[sa.RowMapping], now: datetime) -> Chosen:
@@ -153,9 +123,10 @@ def _together(connection: sa.Connection, rows: Sequence[sa.RowMapping], now: dat
         ids.append(row["id"])
         if row["peers"] >= TOGETHER_FROM and row["reason"] in _TOGETHER:
             place = {f"of_{name}": row[name] for name in _PLACE}
-            peers = connection.execute(_peers(), {**place, "now": now, "but": row["id"]}).all()
-            groups[row["id"]] = [(peer.id, Companion(peer.alert_id, peer.alert_type)) for peer in peers]
-            told |= {peer.id for peer in peers}
+            found = connection.execute(_peers(), {**place, "now": now}).mappings().all()
+            peers = _lock(connection, [peer for peer in found if peer["id"] != row["id"]], now)
+            groups[row["id"]] = [(peer["id"], Companion(peer["alert_id"], peer["alert_type"])) for peer in peers]
+            told |= {peer["id"] for peer in peers}
     return Chosen(ids, groups)
 
 
@@ -171,12 +142,11 @@ _PLACE = ("account_id", "target", "reason", "priority")
 @cache
 def _due(channels: tuple[str, ...], paced: tuple[str, ...]) -> sa.Select[Any]:
     """Parameters: `now`, `limit`, and `room_<channel>` for each of `channels`."""
-    n = notification.c
-    order = (n.priority.desc(), n.created_at, n.id)
+    h = _heads().c
     waiting = (
-        sa.select(n.id, n.channel_type, n.created_at, n.account_id, n.target, n.reason, n.priority)
-        .where(_ready(n), ~_unsent_before(), ~_busy())
-        .order_by(*order)
+        sa.select(h.id, h.channel_type, h.created_at, h.account_id, h.target, h.reason, h.priority)
+        .where(h.nth == 1, _ready(h), ~_busy(h.target))
+        .order_by(h.priority.desc(), h.created_at, h.id)
         .limit(CANDIDATES)
         .subquery("waiting")
     )
@@ -204,12 +174,10 @@ def _due(channels: tuple[str, ...], paced: tuple[str, ...]) -> sa.Select[Any]:
     rooms = [(p.channel_type == name, sa.bindparam(f"room_{name}", type_=sa.Integer)) for name in channels]
     room: Any = sa.case(*rooms, else_=limit) if rooms else limit
     return (
-        sa.select(n.id, n.channel_type, n.account_id, n.target, n.reason, n.priority, p.peers)
-        .join(placed, p.id == n.id)
-        .where(p.place <= room, _ready(n))
+        sa.select(p.id, p.channel_type, p.account_id, p.target, p.reason, p.priority, p.peers)
+        .where(p.place <= room)
         .order_by(*_order(p))
         .limit(limit)
-        .with_for_update(skip_locked=True, of=notification)
     )
 
 
@@ -219,33 +187,49 @@ def _order(of: Any) -> tuple[Any, ...]:  # noqa: ANN401 - the columns of a subqu
 
 @cache
 def _peers() -> sa.Select[Any]:
+    n, h = notification.c, _heads().c
+    same = [h[name] == sa.bindparam(f"of_{name}", type_=n[name].type) for name in _PLACE]
+    query = sa.select(h.id, h.alert_id, h.alert_type).where(h.nth == 1, _ready(h), *same)
+    return query.order_by(h.created_at, h.id).limit(MOST_TOGETHER)
+
+
+@cache
+def _locked() -> sa.Select[str]:
+    """Of what was found, all that nobody else has taken meanwhile; apart from finding, which would be done again."""
     n = notification.c
-    same = [n[name] == sa.bindparam(f"of_{name}", type_=n[name].type) for name in _PLACE]
-    but = n.id != sa.bindparam("but", type_=n.id.type)
-    return (
-        sa.select(n.id, n.alert_id, n.alert_type)
-        .where(_ready(n), ~_unsent_before(), but, *same)
-        .order_by(n.created_at, n.id)
-        .limit(MOST_TOGETHER)
-        .with_for_update(skip_locked=True, of=notification)
+    ids = n.id.in_(sa.bindparam("ids", expanding=True, type_=n.id.type))
+    return sa.select(n.id).where(ids, _ready(n), ~_busy(n.target)).with_for_update(skip_locked=True, of=notification)
+
+
+def _heads() -> sa.Subquery:
+    """What is unsent, numbered within its alert and channel: only the first can be claimed, so order is kept.
+
+    By a window, for the time that takes grows with the number of rows whatever the planner believes of them.
+    """
+    n = notification.c
+    # Told in one instant: the milder first, as severity rises.
+    order = (n.created_at, n.priority, n.id)
+    nth = sa.func.row_number().over(partition_by=(n.alert_id, n.channel_type), order_by=order)
+    times = (n.status, n.not_before, n.lease_until, n.lost_leases)
+    columns = (
+        n.id,
+        n.alert_id,
+        n.alert_type,
+        n.channel_type,
+        n.created_at,
+        n.account_id,
+        n.target,
+        n.reason,
+        n.priority,
+        *times,
     )
+    open_ones = n.status.in_((_PENDING, _SENDING))
+    return sa.select(*columns, nth.label("nth")).where(open_ones).subquery("heads")
 
 
-def _unsent_before() -> sa.Exists:
-    """Of one alert and channel only the earliest can be claimed, so order is kept."""
-    n, earlier = notification.c, notification.alias("earlier")
-    return sa.exists().where(
-        earlier.c.alert_id == n.alert_id,
-        earlier.c.channel_type == n.channel_type,
-        earlier.c.status.in_((_PENDING, _SENDING)),
-        # Told in one instant: the milder first, as severity rises.
-        sa.tuple_(earlier.c.created_at, earlier.c.priority, earlier.c.id) < sa.tuple_(n.created_at, n.priority, n.id),
-    )
-
-
-def _busy() -> sa.Exists:
+def _busy(target: sa.ColumnElement[str]) -> sa.Exists:
     """Where the provider wants no message now; P0 too, for it would only be refused."""
-    return sa.exists().where(pace.c.target == notification.c.target, pace.c.free_at > _now())
+    return sa.exists().where(pace.c.target == target, pace.c.free_at > _now())
 
 
 def _ready(n: Any) -> sa.ColumnElement[bool]:  # noqa: ANN401 - the columns of the table

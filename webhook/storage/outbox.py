@@ -19,18 +19,10 @@ import sqlalchemy as sa
 from webhook.domain.alert import AlertStatus, NotificationStatus
 from webhook.domain.message import Note, Summary
 from webhook.ports import Receipt, StoreUnavailable
-from webhook.storage.claiming import (
-    MAX_LOST_LEASES,
-    Lease,
-    Paces,
-    anything_ripe,
-    choose,
-    free_from,
-    lease_rows,
-    lost_lease,
-)
+from webhook.storage.claiming import MAX_LOST_LEASES, Choice, anything_ripe, lease_rows, lost_lease
 from webhook.storage.database import Database
 from webhook.storage.notes import read_notes
+from webhook.storage.pacing import Lease, Paces, free_from
 from webhook.storage.sent import Sent, record
 from webhook.storage.tables import alert_dynamic, notification
 from webhook.storage.turns import Turns
@@ -51,6 +43,7 @@ class Outbox:
     def __init__(self, database: Database, paces: Paces | None = None) -> None:
         self._database = database
         self._paces = paces or Paces()
+        self._choice = Choice(self._paces)
         self._beginning = Turns(self._begin)
         self._recording = Turns(self._record_sent)
 
@@ -67,7 +60,7 @@ class Outbox:
                 return []
         lease_name = f"{owner[:_OWNER_LENGTH]}/{uuid4().hex[:_TOKEN_LENGTH]}"
         with self._database.write() as connection:
-            chosen = choose(connection, limit, room or {}, self._paces, Lease(now, now + lease))
+            chosen = self._choice.choose(connection, limit, room or {}, Lease(now, now + lease))
             if not chosen.ids:
                 return []
             lease_rows(connection, chosen, lease_name, now + lease)
