@@ -177,8 +177,8 @@ def _register_pages(
         Api(
             database=database,
             clock=clock,
-            actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry)),
-            letters=DeadLetters(database, settings.ingest.channels),
+            actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry), settings.ingest.operations),
+            letters=DeadLetters(database, settings.ingest.channels, settings.ingest.operations),
             charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
             types=settings.ingest.types,
         ),

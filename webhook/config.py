@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from webhook.alert_type_settings import ConfigFile, Duration
+from webhook.alert_type_settings import CanaryEntry, ConfigFile, Duration
 from webhook.channel_options import with_secrets
 from webhook.config_error import ConfigError
 from webhook.domain.access import Role
@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
     channel_options: Annotated[dict[str, dict[str, Any]], Field(exclude=True, repr=False)] = {}
+    operations_channels: Annotated[dict[str, dict[str, Any]] | None, Field(exclude=True, repr=False)] = None
+    canary: Annotated[CanaryEntry | None, Field(exclude=True, repr=False)] = None
 
     @field_validator("channels", "oidc_scopes", mode="before")
     @classmethod
@@ -221,7 +223,9 @@ class Settings(BaseSettings):
     @property
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
-        return IngestSettings(self.alert_types, {channel: {} for channel in self.channels})
+        return IngestSettings(
+            self.alert_types, {channel: {} for channel in self.channels}, operations=self.operations_channels
+        )
 
 
 def _secret_box(keys: list[str], secret_key: str | None) -> SecretBox:
@@ -244,6 +248,8 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
     if path := os.environ.get(f"{PREFIX}CONFIG_FILE"):
         file = _config_file(Path(path), problems)
         given["alert_types"] = _alert_types(file, path, problems)
+        given["operations_channels"] = file.operations.channels if file.operations else None
+        given["canary"] = file.canary
         given["channel_options"] = with_secrets(file.channels, os.environ, problems)
     settings = _settings(given, problems)
     if settings is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -30,6 +30,7 @@ from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
 from webhook.logs import configure_logging
 from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers, paces
+from webhook.pipeline.canary import Canary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
@@ -57,6 +58,7 @@ SWEEP_LASTS = timedelta(seconds=60)
 """A sweep may take so long before another worker sweeps beside it, which is safe and only costs."""
 
 PURGE_INTERVAL = timedelta(hours=1)
+DIGEST_INTERVAL = timedelta(minutes=1)
 STUCK = timedelta(minutes=2)
 """A round that lasts so long, beside the pause before it, does not end any more."""
 
@@ -84,7 +86,7 @@ class WorkerOptions(BaseSettings):
 
 @dataclass(slots=True)
 class Worker:
-    """Three loops, so that none waits for another: every worker sends; one of all sweeps and forgets what is old."""
+    """Loops, so that none waits for another: every worker sends; one of all sweeps, sums up and forgets what is old."""
 
     dispatcher: Dispatcher
     sweep: Sweep
@@ -96,6 +98,8 @@ class Worker:
     clock: Callable[[], datetime]
     close: Callable[[], None]
     why_unready: Callable[[], str]
+    canary: Canary | None = None
+    canary_interval: timedelta = timedelta(minutes=5)
     turned: dict[str, float] = field(default_factory=dict)
     """When each loop last began a round, in monotonic seconds."""
 
@@ -106,6 +110,8 @@ class Worker:
             for name, work, pause in (
                 ("sweep", self._sweep, self.sweep_interval),
                 ("purge", self._purge, PURGE_INTERVAL),
+                ("digest", self._digest, DIGEST_INTERVAL),
+                ("canary", self._try_out, self.canary_interval),
             )
         ]
         for thread in others:
@@ -128,6 +134,8 @@ class Worker:
             "dispatch": STUCK,
             "sweep": self.sweep_interval + STUCK,
             "purge": PURGE_INTERVAL + STUCK_PURGE,
+            "digest": DIGEST_INTERVAL + STUCK,
+            "canary": self.canary_interval + STUCK,
         }
         now = monotonic()
         late = [name for name, at in self.turned.copy().items() if now - at > longest[name].total_seconds()]
@@ -160,10 +168,24 @@ class Worker:
         self.metrics.purged(rows)
         return max(rows.values()) >= PURGED_AT_ONCE
 
+    def _digest(self) -> bool:
+        """By whoever sweeps."""
+        now = self.clock()
+        if self.leases.hold("digest", now, 3 * DIGEST_INTERVAL):
+            self.sweep.tell_held_back(now)
+        return False
+
+    def _try_out(self) -> bool:
+        """One of all workers; whoever did so last does it again."""
+        now = self.clock()
+        if self.canary is not None and self.leases.hold("canary", now, 2 * self.canary_interval):
+            self.canary.run_once(now)
+        return False
+
     def _give_back(self) -> None:
         """Another worker goes on at once; while the store is away the leases end by themselves."""
         with suppress(sa.exc.SQLAlchemyError):
-            for name in ("sweep", "purge"):
+            for name in ("sweep", "purge", "digest", "canary"):
                 self.leases.give_back(name)
 
     def _loop(self, name: str, work: Callable[[], bool], pause: float, stop: threading.Event) -> None:
@@ -250,7 +272,9 @@ def build_worker(
     )
     return Worker(
         dispatcher=dispatcher,
-        sweep=Sweep(Sweeping(database, types, settings.ingest.channels), outbox, types, firing),
+        sweep=Sweep(
+            Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
+        ),
         purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
         leases=Leases(database, owner),
         outbox=outbox,
@@ -259,7 +283,17 @@ def build_worker(
         clock=clock,
         close=_closing(history.close, firing.close, database.close, *([model.close] if model else [])),
         why_unready=partial(unready, database),
+        **_canary(settings, dispatcher, metrics, clock),
     )
+
+
+def _canary(
+    settings: Settings, dispatcher: Dispatcher, metrics: DeliveryMetrics, clock: Callable[[], datetime]
+) -> dict[str, Any]:
+    if settings.canary is None:
+        return {}
+    canary = Canary(dispatcher, settings.canary.channels, settings.public_url, metrics, clock)
+    return {"canary": canary, "canary_interval": settings.canary.every}
 
 
 def _owner() -> str:
@@ -289,7 +323,9 @@ def _channels(settings: Settings) -> tuple[dict[str, Notifier], Paces]:
         raise ConfigError(
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
-    named = {*READY, *settings.channels, *settings.channel_options}
+    tried = settings.canary.channels if settings.canary else {}
+    elsewhere = (*settings.channel_options, *(settings.operations_channels or {}), *tried)
+    named = {*READY, *settings.channels, *elsewhere}
     of_slack = {"token": token, "channel": settings.slack_channel, "api_url": settings.slack_api_url}
     options = {**settings.channel_options, "slack": {**of_slack, **settings.channel_options.get("slack", {})}}
     site = Site(settings.public_url, settings.insecure_webhooks)

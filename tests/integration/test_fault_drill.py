@@ -156,7 +156,7 @@ def fill(shop: Shop, url: str, alerts: int) -> dict[str, tuple[str, int]]:
         for position, reason in enumerate(REASONS):
             row_id, path = str(uuid.uuid4()), f"/{number}/{position}"
             settings = {"webhook_url": f"{url}{path}"}
-            content = template["content"] | {"channel_settings": settings, "reason": reason}
+            content = template["content"] | {"channel_settings": settings, "reason": reason, "metrics": {}}  # no chart
             times = {"created_at": now + timedelta(milliseconds=position), "not_before": now}
             ids = {"id": row_id, "alert_id": alert_id, "account_id": account, "target": target_of("slack", settings)}
             rows.append(template | times | ids | {"content": content, "reason": reason})
@@ -195,7 +195,7 @@ def test_killed_workers_lose_nothing(store_url: str, alerts: int, kills: int, tm
         for _ in range(2):
             crew.start()
         try:
-            wait_for(lambda: advance(shop, crew), what="all messages", timeout=240, step=0.2)
+            wait_for(lambda: advance(shop, crew), what="all messages", timeout=400, step=0.5)
         finally:
             crew.stop()
     rows = {row["id"]: row for row in shop.rows(notification)}

@@ -63,6 +63,8 @@ class NotificationFact:
     sent_at: datetime | None
     error: str
     requested_by: str | None = None
+    maybe_repeated: int = 0
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ _TOLD = {
     "interval": "the interval since the last message has passed",
     "flapping": "the condition comes and goes; further messages are held back",
     "resolved": "the attack ended",
+    "digest": "what had been held back is summed up",
     "resend": "somebody asked for it to be sent again",
 }
 _IN_SESSION = (Outcome.CREATED, Outcome.SESSION_UPDATED)
@@ -249,6 +252,10 @@ def _of_notification(told: NotificationFact) -> Step:
     because = _TOLD.get(told.reason, told.reason)
     if told.requested_by:
         because = f"{told.requested_by} asked for it to be sent again"
+    if told.together:
+        because += ", in one message with others of this merchant"
+    if told.maybe_repeated:
+        because += "; its worker died while sending, so it may have gone out more than once"
     failed = f"; it failed with: {told.error}" if told.status is NotificationStatus.FAILED else ""
     data = {
         "notification_id": told.id,
@@ -256,6 +263,7 @@ def _of_notification(told: NotificationFact) -> Step:
         "reason": told.reason,
         "status": told.status.value,
         "requested_by": told.requested_by,
+        "maybe_repeated": told.maybe_repeated,
         "sent_at": told.sent_at.isoformat() if told.sent_at is not None else None,
     }
     return Step(told.at, StepKind.NOTIFIED, f"A message on {told.channel} {status}: {because}{failed}.", data)

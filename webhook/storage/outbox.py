@@ -153,7 +153,8 @@ class Outbox:
                     **changes,
                 )
             )
-            _withdraw_dismissed(connection)
+            alerts = [note.alert_id, *(companion.alert_id for companion in note.companions)]
+            _withdraw_dismissed(connection, notification.c.alert_id.in_(alerts))
             return held.rowcount > 0
 
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None:
@@ -222,9 +223,9 @@ def _unavailable(error: sa.exc.SQLAlchemyError) -> StoreUnavailable:
     return StoreUnavailable(type(getattr(error, "orig", None) or error).__name__)
 
 
-def _withdraw_dismissed(connection: sa.Connection) -> None:
+def _withdraw_dismissed(connection: sa.Connection, *of: sa.ColumnElement[bool]) -> None:
     """What was being sent when a person dismissed its alert is not tried again."""
     dismissed = sa.select(alert_dynamic.c.alert_id).where(
         alert_dynamic.c.alert_id == notification.c.alert_id, alert_dynamic.c.status == AlertStatus.DISMISSED.value
     )
-    connection.execute(sa.delete(notification).where(notification.c.status == _PENDING, dismissed.exists()))
+    connection.execute(sa.delete(notification).where(notification.c.status == _PENDING, dismissed.exists(), *of))

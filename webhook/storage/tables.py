@@ -168,6 +168,12 @@ alert_trigger_log = sa.Table(
     sa.Index(None, "account_id", "created_at"),
     sa.Index(None, "created_at"),
     sa.Index(None, "outcome", "created_at"),
+    sa.Index(
+        "ix_alert_trigger_log_told_or_not",
+        "created_at",
+        sqlite_where=sa.text("notify <> ''"),
+        postgresql_where=sa.text("notify <> ''"),
+    ),
 )
 
 alert_relationship = sa.Table(

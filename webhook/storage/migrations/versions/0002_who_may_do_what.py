@@ -46,6 +46,14 @@ def _indexes() -> None:
     op.create_index("ix_alert_dynamic_gravest", "alert_dynamic", ["current_severity", *_NEWEST])
     op.create_index("ix_alert_dynamic_status_gravest", "alert_dynamic", ["status", "current_severity", *_NEWEST])
     _texts()
+    told = sa.text("notify <> ''")
+    op.create_index(
+        "ix_alert_trigger_log_told_or_not",
+        "alert_trigger_log",
+        ["created_at"],
+        sqlite_where=told,
+        postgresql_where=told,
+    )
     op.create_index(op.f("ix_notification_comment_id"), "notification", ["comment_id"])
     op.create_index(op.f("ix_notification_created_at"), "notification", ["created_at"])
 
@@ -111,6 +119,7 @@ def downgrade() -> None:
             table.drop_column(name)
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by")
+    op.drop_index("ix_alert_trigger_log_told_or_not", "alert_trigger_log")
     op.drop_column("alert_trigger_log", "position")
     op.drop_column("alert_instance", "source")
     op.drop_index("ix_alert_texts", "alert", if_exists=True)  # the extension may serve others
