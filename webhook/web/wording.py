@@ -79,6 +79,7 @@ NOTIFY_REASONS = {
     "flapping": "comes and goes",
     "resolved": "Attack ended",
     "resend": "Sent again, asked for",
+    "digest": "What had been held back, summed up",
     "frequency": "frequency limit reached",
     "strategy": "notification strategy",
     "snoozed": "snoozed",
