@@ -86,8 +86,8 @@ def payload(merchant: str, number: int) -> bytes:
 
 def drive(url: str, slack: SlackStub, rate: int, seconds: int) -> list[float]:
     """Seconds from each payload's sending to Slack's call; RuntimeError when one is missing or comes twice."""
-    each = 1 if rate <= GOAL_RATE else _MERGED
-    alerts = [f"merchant-{rate}-{number // each:06d}" for number in range(rate * seconds)]
+    merged = 1 if rate <= GOAL_RATE else _MERGED
+    alerts = [f"merchant-{rate}-{number // merged:06d}" for number in range(rate * seconds)]
     merchants = list(dict.fromkeys(alerts))
     sent: dict[str, float] = {}
     own = threading.local()
