@@ -87,6 +87,11 @@ bench-webhook: .venv/dev.stamp .bench/alerta/stamp ## the receiver beside Alerta
 	@sh demo/packages.sh initdb=postgresql wrk=wrk
 	@$(BIN)/python -m bench.webhook --alerta .bench/alerta/bin/gunicorn $(OPTIONS)
 
+.PHONY: bench-preview
+bench-preview: .venv/dev.stamp ## previews of a configuration over 100,000 triggers, on SQLite and PostgreSQL (OPTIONS="--help")
+	@sh demo/packages.sh initdb=postgresql
+	@$(BIN)/python -m bench.preview $(OPTIONS)
+
 .PHONY: format
 format: .venv/dev.stamp ## put the code into its format
 	$(BIN)/ruff check --fix .

@@ -24,9 +24,10 @@ from webhook.notifiers.outgoing import check_hosts
 from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.ingest import IngestMetrics
-from webhook.pipeline.preview import preview
+from webhook.pipeline.preview import Previews
 from webhook.pipeline.reports import ReportIntake
 from webhook.storage.acting import AlertActions
+from webhook.storage.config_rows import StoredConfig
 from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
@@ -191,12 +192,17 @@ def _register_pages(
 def _config_site(
     settings: Settings, database: Database, history: PrometheusHistory, clock: Callable[[], datetime]
 ) -> ConfigSite:
-    def previewed(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
-        return preview_answer(preview(StoredPast(database), history, config, settings.ingest, now, span=span))
+    previews = Previews(StoredPast(database), history, settings.ingest)
 
-    def check_urls(config: MerchantConfig) -> None:
+    def previewed(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
+        return preview_answer(previews.run(config, now, span))
+
+    def check_urls(config: MerchantConfig, known: StoredConfig | None) -> None:
+        """What is stored already was looked up when it was saved, and is again at each sending."""
+        stored = known.config.channel_preferences if known is not None else {}
+        new = {name: of for name, of in config.channel_preferences.items() if stored.get(name) != of}
         if not settings.insecure_webhooks:
-            check_hosts(config.channel_preferences)
+            check_hosts(new)
 
     store = ConfigStore(database, settings.secret_box)
     return ConfigSite(store, clock, previewed, check_urls)

@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr | None = None
     public_url: Url = "http://127.0.0.1:8080"
     prometheus_url: Url = "http://127.0.0.1:9090"
-    alertmanager_url: Url = "http://127.0.0.1:9093"
+    alertmanager_url: Annotated[list[Url], NoDecode, Field(min_length=1)] = ["http://127.0.0.1:9093"]
     channels: Annotated[list[str], NoDecode] = ["console"]
     slack_channel: str | None = None
     slack_api_url: Url = "https://slack.com/api"
@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     operations_channels: Annotated[dict[str, dict[str, Any]] | None, Field(exclude=True, repr=False)] = None
     canary: Annotated[CanaryEntry | None, Field(exclude=True, repr=False)] = None
 
-    @field_validator("channels", "oidc_scopes", mode="before")
+    @field_validator("channels", "oidc_scopes", "alertmanager_url", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         """`console,slack` or a JSON list."""

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring
+from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring, FiringAnywhere
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.llm import OpenAiSummariser
 from webhook.adapters.prometheus import PrometheusHistory
@@ -253,7 +253,8 @@ def build_worker(
     notifiers, allowed = _channels(settings)
     outbox = Outbox(database, allowed)
     history = PrometheusHistory(settings.prometheus_url)
-    firing = AlertmanagerFiring(settings.alertmanager_url, warm_up=min(WARM_UP, shortest_timeout(types) / 10))
+    warm_up = min(WARM_UP, shortest_timeout(types) / 10)
+    firing = FiringAnywhere([AlertmanagerFiring(url, warm_up=warm_up) for url in settings.alertmanager_url])
     model = _model(settings)
     owner = _owner()
     dispatcher = Dispatcher(

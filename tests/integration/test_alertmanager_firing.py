@@ -13,7 +13,7 @@ import servers
 from fakes_llm import LlmStub, failure, raw
 from servers import wait_for
 
-from webhook.adapters.alertmanager import AlertmanagerFiring
+from webhook.adapters.alertmanager import AlertmanagerFiring, FiringAnywhere
 from webhook.ports import HistoryUnavailable
 
 CONFIG = """\
@@ -94,6 +94,17 @@ def test_one_that_has_just_started_is_not_believed(alertmanager: str) -> None:
     with pytest.raises(HistoryUnavailable, match="just started"):
         source.firing()
     source.close()
+
+
+def test_of_several_each_is_asked_and_all_must_answer(alertmanager: str, free_port: Callable[[], int]) -> None:
+    post(alertmanager, account_id="here", severity="P1")
+    wait_for(lambda: held(alertmanager), what="the alert")
+    here = AlertmanagerFiring(alertmanager, timeout=60, warm_up=NONE)
+    away = AlertmanagerFiring(f"http://127.0.0.1:{free_port()}", warm_up=NONE)
+    assert FiringAnywhere([here, here]).firing() == here.firing() != frozenset()
+    with pytest.raises(HistoryUnavailable):
+        FiringAnywhere([here, away]).firing()
+    FiringAnywhere([here, away]).close()
 
 
 def test_nobody_listening_is_unavailable(free_port: Callable[[], int]) -> None:

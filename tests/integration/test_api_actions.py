@@ -19,7 +19,8 @@ from werkzeug.test import TestResponse
 from webhook.domain.access import Principal, Role
 from webhook.domain.action import Doing
 from webhook.domain.evaluation import MerchantConfig
-from webhook.domain.message import Message, Summary
+from webhook.domain.message import Message, Summary, compose
+from webhook.domain.summary import template_summary
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.ports import AlertNotFound, Receipt, TemporaryDeliveryError
@@ -363,3 +364,33 @@ def test_an_unexpected_error_has_an_id_that_is_in_the_log_and_no_traceback(
     assert (response.status_code, response.mimetype) == (500, "application/problem+json")
     assert "the inside" not in response.text
     assert body["error_id"] in capsys.readouterr().out
+
+
+def test_a_comment_that_names_somebody_goes_where_people_talk(stranger: FlaskClient, database: Database) -> None:
+    alert_id = rows.insert_alert(database)
+    before = get(stranger, f"alerts/{alert_id}")
+    outbox, lease = Outbox(database), timedelta(minutes=1)
+    post(stranger, f"{alert_id}/comments", {"content": "nothing to see", "created_by": "dana"}, 201)
+    assert outbox.claim(9, "w", NOW, lease) == []
+
+    post(stranger, f"{alert_id}/comments", {"content": "@lee: is this yours?\n<!channel>", "created_by": "dana"}, 201)
+    notes = outbox.claim(9, "w", NOW, lease)
+    assert [note.channel_type for note in notes] == ["console", "slack"]
+    note = notes[0]
+    message = compose(note, template_summary(note), "http://s")
+    assert note.reason == "mention"
+    assert message.title.startswith("dana on ")
+    assert message.text == "@lee: is this yours?\n<!channel>"
+    assert outbox.record_sent(note, Receipt(), template_summary(note), NOW)
+    after = get(stranger, f"alerts/{alert_id}")
+    assert (after["title"], after["summary"]) == (before["title"], before["summary"])
+    assert any(
+        "dana named somebody in a comment" in step["text"]
+        for step in get(stranger, f"alerts/{alert_id}/explain")["steps"]
+    )
+
+    for number in range(20):
+        post(stranger, f"{alert_id}/comments", {"content": f"@lee {number}"}, 201)
+    with database.read() as connection:
+        told = connection.scalar(sa.select(sa.func.count()).where(notification.c.alert_id == alert_id))
+    assert told == 10, "ten an hour, on as many channels as there are"

@@ -17,6 +17,7 @@ from webhook.adapters.secrets import SecretBox
 from webhook.app import create_app
 from webhook.config import Settings
 from webhook.domain.access import Principal, Role
+from webhook.pipeline.preview import PreviewBusy, Previews, PreviewTooLong
 from webhook.storage.database import Database
 from webhook.storage.migrations import upgrade
 from webhook.storage.rotation import rotate_secrets
@@ -230,7 +231,7 @@ STATUSES = {
     ("delete", PATH): {404, 409, 412},
     ("get", f"{PATH}/versions"): {404},
     ("post", f"{PATH}/restore"): {404, 409, 412, 413, 415},
-    ("post", f"{PATH}/preview"): {404, 413, 415},
+    ("post", f"{PATH}/preview"): {404, 413, 415, 422},
 }
 
 
@@ -254,7 +255,7 @@ def condition(**changes: Any) -> dict[str, Any]:
     ("change", "field", "told"),
     [
         (condition(operator="=>"), "trigger_conditions.0", "is none of"),
-        (condition(operator="regex", threshold="(a+)+"), "trigger_conditions.0", "repeats a group"),
+        (condition(operator="regex", threshold="(?=a)"), "trigger_conditions.0", "invalid perl operator"),
         (condition(priority="x"), "trigger_conditions.0.priority", "integer"),
         ({"channels": {"pigeon": {}}}, "channels.pigeon", "Extra inputs"),
         ({"channels": {"sms": {"phone_numbers": ["12"]}}}, "channels.sms.phone_numbers.0", "country code"),
@@ -294,9 +295,30 @@ def test_a_preview_says_what_would_be_different(client: FlaskClient) -> None:
     assert answer.status_code == 200, answer.text
     body = answer.get_json()
     assert (body["triggers"], body["alerts"]["stored"], body["alerts"]["unchanged"]) == (1, 1, 1)
+    assert (body["alerts_left_out"], body["undetermined"]["triggers"], body["truncated"]) == (0, 0, False)
     strict = [{"metric_name": "block_rate", "operator": ">", "threshold": 0.9}]
     body = client.post(f"{PATH}/preview", json=EXAMPLE | {"trigger_conditions": strict}).get_json()
     assert PreviewAnswer.model_validate(body).model_dump(by_alias=True) == body, "as the document has it"
     assert (body["alerts"]["vanish"], body["messages"]["vanish"]) == (1, 1)
     assert body["message"] == "1 of 1 messages would not have been sent."
     assert client.get(f"{PATH}?{ASKED}").get_json()["alert_configs"] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (PreviewBusy("busy"), (503, "5"), "Another preview is running here"),
+        (PreviewTooLong("takes longer than 20 s"), (422, None), "takes longer than 20 s: ask for fewer days"),
+    ],
+)
+def test_a_preview_that_cannot_be_had_says_what_to_do(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: tuple[int, str | None], words: str
+) -> None:
+    def run(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Previews, "run", run)
+    answer = client.post(f"{PATH}/preview", json={"merchant_id": "acc_001", "alert_type": "CARD_TESTING"})
+    assert answer.mimetype == "application/problem+json"
+    assert (answer.status_code, answer.headers.get("Retry-After")) == status
+    assert words in answer.get_json()["detail"]

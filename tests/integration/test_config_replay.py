@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,12 +15,16 @@ from ingest_shop import MINUTE, START, Shop, by, firing, save_configs
 from webhook.domain.action import DismissReason
 from webhook.domain.comparison import Replayed
 from webhook.domain.evaluation import Condition, MerchantConfig
+from webhook.domain.past import Wanted
+from webhook.domain.report import Report, ReportedMetric
 from webhook.domain.summary import template_summary
-from webhook.pipeline.preview import Preview, preview
+from webhook.pipeline.preview import Preview, PreviewBusy, Previews, PreviewTooLong
+from webhook.pipeline.reports import ReportIntake
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import HistoryUnavailable, Receipt, Series
 from webhook.storage.outbox import Outbox
 from webhook.storage.replaying import StoredPast, read_only
+from webhook.storage.reporting import ReportRuns
 from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import alert_dynamic, alert_trigger_log, notification
 
@@ -27,7 +33,10 @@ NAMES = (("CardTestingDetected", "P3"), ("CardTestingSevere", "P2"), ("CardTesti
 
 
 class History:
-    """A shop whose worker sweeps and sends each minute, and whose people close alerts now and then."""
+    """A shop whose worker sweeps and sends each minute, to which a platform reports too.
+
+    Its people close alerts now and then, or ask for a message again.
+    """
 
     def __init__(self, shop: Shop, seed: int) -> None:
         self.shop, self.random = shop, random.Random(seed)
@@ -35,6 +44,8 @@ class History:
         self.outbox = Outbox(shop.database)
         self.sweep = Sweep(Sweeping(shop.database, types, shop.settings.channels), self.outbox, types)
         self.starts: dict[str, Any] = {}
+        runs, clock = ReportRuns(shop.database), lambda: shop.now
+        self.intake = ReportIntake(shop.store, runs, shop.settings, shop.metrics, clock)
 
     def minute(self) -> None:
         self.shop.now += MINUTE
@@ -47,8 +58,16 @@ class History:
             self.minute()
             if self.random.random() < 0.3:
                 self.shop.deliver(*self._alerts())
-            if self.random.random() < 0.02:
-                self._close()
+            if self.random.random() < 0.2:
+                self._report()
+            if self.random.random() < 0.03:
+                self._act()
+
+    def _report(self) -> None:
+        metric = ReportedMetric("block_rate", self.random.uniform(0.2, 0.6), self.random.choice([0.3, 0.4]))
+        self.shop.now += timedelta(seconds=20)  # a delivery of its own
+        labels = {"region": self.random.choice(["AP", "EU"])}
+        self.intake.take(Report("acc_001", "CARD_TESTING", [metric], labels), None, self.shop.now)
 
     def _alerts(self) -> list[dict[str, Any]]:
         chosen = self.random.sample(NAMES, self.random.randint(1, 3))
@@ -61,18 +80,20 @@ class History:
         status = "resolved" if resolved else "firing"
         return firing(name=name, severity=severity, status=status, starts_at=starts_at, block_rate=rate)
 
-    def _close(self) -> None:
+    def _act(self) -> None:
         open_ones = self.shop.rows(alert_dynamic, status="ACTIVE")
         if open_ones:
             doing, alert_id = by("me", self.shop.now), open_ones[0]["alert_id"]
-            if self.random.random() < 0.5:
+            if self.random.random() < 0.3:
+                self.shop.actions.resend(alert_id, [], doing)
+            elif self.random.random() < 0.5:
                 self.shop.actions.dismiss(alert_id, DismissReason.OTHER, "x", doing)
             else:
                 self.shop.actions.resolve(alert_id, "x", doing)
 
 
 def previewed(shop: Shop, config: MerchantConfig, span: timedelta = DAY, history: Any = None) -> Preview:
-    return preview(StoredPast(shop.database), history, config, shop.settings, shop.now + MINUTE, span=span)
+    return Previews(StoredPast(shop.database), history, shop.settings).run(config, shop.now + MINUTE, span)
 
 
 def differences(result: Replayed) -> list[tuple[str, ...]]:
@@ -95,25 +116,66 @@ def present(seed: int) -> MerchantConfig:
     }
     if chosen.random() < 0.3:
         settings["snooze_until"] = (START + timedelta(hours=1)).isoformat()
-    condition = Condition("block_rate", ">", chosen.choice([0.1, 0.35, 0.5]))
-    return MerchantConfig("acc_001", "CARD_TESTING", conditions=(condition,), notification_settings=settings)
+    rate = Condition("block_rate", ">", chosen.choice([0.1, 0.35, 0.5]))
+    texts = (Condition("region", "in", ["AP"]), Condition("merchant_name", "regex", "^Kahn"))
+    conditions = ((), (rate,), (rate, *texts, Condition("unheard_of", ">", 3)))[seed % 3]
+    return MerchantConfig(
+        "acc_001",
+        "CARD_TESTING",
+        logic="any" if seed % 2 else "all",
+        conditions=conditions,
+        notification_settings=settings,
+    )
 
 
-@pytest.mark.parametrize("seed", [0, 2, 4])
-def test_the_present_configuration_changes_nothing(tmp_path: Any, seed: int) -> None:
-    """Random attacks through the real pipeline, sweep and outbox, looked back at from the start and from the middle."""
-    shop = Shop(f"sqlite:///{tmp_path}/sentinel.db")
+@pytest.mark.parametrize("seed", range(6))
+def test_the_present_configuration_changes_nothing(store_url: str, seed: int) -> None:
+    """Random attacks and reports through the pipeline, sweep and outbox, looked back at from three times."""
+    shop = Shop(store_url)
     save_configs(shop.database, [present(seed)], START)
-    History(shop, seed).live(240)
+    History(shop, seed).live(150)
     logged = len(shop.rows(alert_trigger_log))
-    assert logged > 80
-    for span in (DAY, timedelta(hours=2), timedelta(minutes=50)):
+    assert logged > 60
+    for span in (DAY, timedelta(hours=1.5), timedelta(minutes=50)):
         result = previewed(shop, present(seed), span).replayed
         assert differences(result) == []
         assert result.alerts.stored == result.alerts.proposed == result.alerts.unchanged
         assert result.messages.stored == result.messages.proposed == result.messages.unchanged
         assert all(old == new for old, new in result.outcomes)
         assert (result.triggers == logged) == (span == DAY)
+    shop.database.close()
+
+
+def test_a_report_is_judged_by_its_own_thresholds_where_its_merchant_has_none(store_url: str) -> None:
+    shop = Shop(store_url)
+    history = History(shop, 0)
+    save_configs(
+        shop.database, [MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("x", ">", 0),))], START
+    )
+    for rate in (0.5, 0.2):  # both pass, as x is missing
+        metric = ReportedMetric("block_rate", rate, 0.3)
+        history.intake.take(Report("acc_001", "CARD_TESTING", [metric], {}), None, shop.now)
+        shop.now += 20 * MINUTE
+    without = previewed(shop, MerchantConfig("acc_001", "CARD_TESTING")).replayed
+    assert without.outcomes == {("created", "created"): 1, ("comment_added", "suppressed"): 1}
+    shop.database.close()
+
+
+def test_what_people_asked_to_be_sent_again_takes_no_place(store_url: str) -> None:
+    shop = Shop(store_url)
+    twice_a_day = MerchantConfig(
+        "acc_001", "CARD_TESTING", notification_settings={"frequency_control": {"max_alerts_per_day": 2}}
+    )
+    save_configs(shop.database, [twice_a_day], START)
+    opened = shop.deliver(firing())
+    shop.actions.resend(str(opened.entries[0].alert_id), [], by("me", shop.now + MINUTE))
+    shop.deliver(firing(status="resolved"), after=5 * MINUTE)
+    types = shop.settings.types
+    shop.now += 20 * MINUTE
+    Sweep(Sweeping(shop.database, types, {"console": {}}), Outbox(shop.database), types).run_once(shop.now)
+    assert shop.deliver(firing(starts_at=shop.now)).entries[0].notify == "first"
+    for span in (DAY, timedelta(minutes=5)):
+        assert differences(previewed(shop, twice_a_day, span).replayed) == []
     shop.database.close()
 
 
@@ -171,7 +233,7 @@ def test_a_stricter_limit_withholds_messages_and_keeps_the_alerts(attacks: Shop)
 
 
 class Recorded:
-    """Prometheus, which knows one metric."""
+    """Prometheus, which knows one metric, with gaps."""
 
     def range(self, metric: str, account_id: str, start: Any, end: Any, step: Any) -> Series:
         assert account_id == "acc_001"
@@ -179,18 +241,77 @@ class Recorded:
         if metric != "failed_auth_rate":
             raise HistoryUnavailable("Prometheus: gone")
         times = [start + number * MINUTE for number in range(int((end - start) / MINUTE))]
-        return Series(metric, times, [0.1 if time < START + timedelta(hours=1) else 0.9 for time in times])
+        return Series(metric, times, [self.value(time) for time in times])
+
+    def value(self, time: Any) -> float:
+        if time > START + timedelta(hours=4):
+            return math.nan
+        return 0.1 if time < START + timedelta(hours=1) else 0.9
 
 
-def test_metrics_that_the_triggers_lack_come_from_prometheus(attacks: Shop) -> None:
-    both = MerchantConfig(
-        "acc_001",
-        "CARD_TESTING",
-        conditions=(Condition("failed_auth_rate", ">", 0.5), Condition("unheard_of", ">", 1.0)),
-    )
+def test_what_lacks_a_metric_passes_as_it_does_live_and_history_is_told_beside(attacks: Shop) -> None:
+    """Ten attacks at intervals of half an hour, each of two firing triggers."""
+    wanted = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("failed_auth_rate", ">", 0.5),))
+    found = previewed(attacks, wanted, history=Recorded())
+    assert (found.replayed.alerts.unchanged, found.replayed.alerts.vanish, found.replayed.messages.vanish) == (10, 0, 0)
+    assert found.history == {"failed_auth_rate": ""}
+    assert asdict(found.undetermined) == {"triggers": 20, "met": 14, "not_met": 4, "unknown": 2}
+    both = replace(wanted, conditions=(*wanted.conditions, Condition("unheard_of", ">", 1.0)))
     found = previewed(attacks, both, history=Recorded())
     assert found.history == {"failed_auth_rate": "", "unheard_of": "Prometheus: gone"}
-    assert found.replayed.alerts.vanish == 2, "the attacks of the first hour"
+    assert asdict(found.undetermined) == {"triggers": 20, "met": 0, "not_met": 4, "unknown": 16}
+    decided = replace(wanted, conditions=(*wanted.conditions, Condition("block_rate", ">", 0.4)))
+    assert previewed(attacks, decided, history=Recorded()).undetermined.triggers == 12, "the others are below 0.4"
+
+
+def test_of_too_many_triggers_the_latest_whole_deliveries_are_told_of(attacks: Shop) -> None:
+    """Three triggers an attack, an attack each half hour: of the 17 that are read two lack their attack's first."""
+    same = MerchantConfig("acc_001", "CARD_TESTING")
+    stored = StoredPast(attacks.database)
+    found = Previews(stored, None, attacks.settings, most=17).run(same, attacks.now + MINUTE, DAY)
+    assert found.truncated
+    assert found.since == START + (4 * 30 + 5) * MINUTE, "the first of the last 17 triggers"
+    assert found.left_out == 3, "that attack, and the two within an hour after it"
+    assert (found.replayed.triggers, found.replayed.alerts.stored, found.replayed.alerts.unchanged) == (9, 3, 3)
+    assert differences(found.replayed) == []
+    exact = Previews(stored, None, attacks.settings, most=30).run(same, attacks.now + MINUTE, DAY)
+    assert (exact.truncated, exact.left_out, exact.replayed.triggers) == (False, 0, 30)
+
+
+def test_an_attack_that_began_before_what_is_kept_is_left_out_until_it_is_over(store_url: str) -> None:
+    shop = Shop(store_url)
+    for number in range(3):
+        for minutes in range(0, 60, 5):
+            starts_at = START + number * timedelta(hours=4)
+            shop.now = starts_at + minutes * MINUTE
+            shop.deliver(firing(starts_at=starts_at))
+        shop.deliver(firing(starts_at=starts_at, status="resolved"), after=5 * MINUTE)
+        shop.now += 20 * MINUTE
+        types = shop.settings.types
+        Sweep(Sweeping(shop.database, types, {"console": {}}), Outbox(shop.database), types).run_once(shop.now)
+    with shop.database.write() as connection:  # as the retention does
+        connection.execute(sa.delete(alert_trigger_log).where(alert_trigger_log.c.created_at < START + 30 * MINUTE))
+    found = previewed(shop, MerchantConfig("acc_001", "CARD_TESTING"))
+    assert differences(found.replayed) == []
+    assert (found.left_out, found.replayed.alerts.stored, found.replayed.alerts.unchanged) == (1, 2, 2)
+    shop.database.close()
+
+
+def test_a_preview_ends_and_only_one_runs(attacks: Shop) -> None:
+    same = MerchantConfig("acc_001", "CARD_TESTING")
+    slow = Previews(StoredPast(attacks.database), None, attacks.settings, seconds=0)
+    with pytest.raises(PreviewTooLong, match="takes longer than 0 s"):
+        slow.run(same, attacks.now, DAY)
+
+    class Waiting:
+        def read(self, wanted: Wanted) -> Any:
+            with pytest.raises(PreviewBusy):
+                busy.run(same, attacks.now, DAY)
+            return StoredPast(attacks.database).read(wanted)
+
+    busy = Previews(Waiting(), None, attacks.settings)
+    assert busy.run(same, attacks.now, DAY).replayed.triggers == 30
+    assert busy.run(same, attacks.now, DAY).replayed.triggers == 30, "the next one has its turn"
 
 
 @pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)  # SQLite has no such transaction

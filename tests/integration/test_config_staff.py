@@ -89,3 +89,36 @@ def test_an_old_version_and_a_deletion_bring_back_no_other_channel(site: Site) -
     assert ask(site, Role.OPS, "DELETE", query).status_code == 200
     assert ask(site, Role.MERCHANT, "PUT", channels={"console": {}}).status_code == 200
     assert ask(site, Role.MERCHANT, "DELETE", query).status_code == 200
+
+
+def test_a_merchant_is_not_told_who_of_the_staff_changed_its_settings(site: Site) -> None:
+    site.keys[Role.OPS] = site.key("Olga Opswoman", Role.OPS)
+    ask(site, Role.MERCHANT, "PUT", logic="any")
+    ask(site, Role.OPS, "PUT", channels=FRAUD)
+
+    def names(role: Role) -> list[str]:
+        (entry,) = ask(site, role, "GET", f"{PATH}?merchant_id={OWN}").get_json()["alert_configs"]
+        versions = ask(site, role, "GET", f"{PATH}/versions?merchant_id={OWN}&alert_type=CARD_TESTING").get_json()
+        return [entry["updated_by"], *(version["changed_by"] for version in versions["data"])]
+
+    assert names(Role.OPS) == ["Olga Opswoman", "Olga Opswoman", "merchant"]
+    assert names(Role.MERCHANT) == ["staff", "staff", "merchant"]
+    here = f"account={OWN}&type=CARD_TESTING"
+    for path in ("/settings", f"/settings/config?{here}", f"/settings/config/history?{here}"):
+        shown = {role: site.logged_in(site.keys[role]).get(path) for role in (Role.OPS, Role.MERCHANT)}
+        assert shown[Role.OPS].status_code == 200
+        assert "Olga" in shown[Role.OPS].text
+        assert "Olga" not in shown[Role.MERCHANT].text
+
+
+def test_only_what_is_new_is_looked_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that is away does not stop a merchant from changing a threshold."""
+    looked_up: list[Any] = []
+    monkeypatch.setattr("webhook.app.check_hosts", looked_up.extend)
+    hook = {"slack": {"webhook_url": HOOK}}
+    assert ask(site, Role.OPS, "PUT", channels=hook).status_code == 200
+    assert looked_up == ["slack"]
+    assert ask(site, Role.OPS, "PUT", channels=hook, logic="any").status_code == 200
+    assert looked_up == ["slack"]
+    assert ask(site, Role.OPS, "PUT", channels={"slack": {"webhook_url": f"{HOOK}2"}}).status_code == 200
+    assert looked_up == ["slack", "slack"]

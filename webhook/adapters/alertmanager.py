@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,21 @@ WARM_UP = timedelta(seconds=90)
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class FiringAnywhere:
+    """What any of several Alertmanagers holds that know nothing of one another."""
+
+    def __init__(self, each: Sequence[AlertmanagerFiring]) -> None:
+        self._each = each
+
+    def firing(self) -> frozenset[str]:
+        """Raise HistoryUnavailable where one cannot answer: what it alone holds may fire on."""
+        return frozenset[str]().union(*(one.firing() for one in self._each))
+
+    def close(self) -> None:
+        for one in self._each:
+            one.close()
 
 
 class AlertmanagerFiring:

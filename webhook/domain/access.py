@@ -74,5 +74,14 @@ class Principal:
         return self.role in MAY[right]
 
 
+STAFF = "staff"
+"""What merchants are told of whoever serves them."""
+
+
+def named_to(reader: Principal, name: str, role: str) -> str:
+    """Who made a change, as `reader` may know it: merchants are named to all, staff to staff."""
+    return name if reader.accounts is None or role == Role.MERCHANT or name == SYSTEM else STAFF
+
+
 SYSTEM_PRINCIPAL = Principal(SYSTEM, Role.ADMIN, "")
 """What no person does."""

@@ -28,6 +28,13 @@ class VersionChanged(ValueError):  # noqa: N818 - an answer to a person, not a f
         self.present = present
 
 
+CONVERSATIONS = frozenset({"console", "slack", "teams", "email", "webapp"})
+"""Channels on which people talk with one another: a comment rings nobody's phone."""
+
+MOST_MENTIONED = 10
+"""Messages about comments that one alert gets in an hour."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doing:
     """Who does it and when. `actor` is how they call themselves, `by` who was let in: it bounds what they may touch.

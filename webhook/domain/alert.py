@@ -68,6 +68,7 @@ class NotifyReason(StrEnum):
     RESOLVED = "resolved"
     RESEND = "resend"  # a person asked for it
     DIGEST = "digest"  # what was held back, summed up
+    MENTION = "mention"  # a person's comment names others
 
 
 class Withheld(StrEnum):

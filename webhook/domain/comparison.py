@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from webhook.domain.alert import Outcome
-from webhook.domain.ledger import Entry
-from webhook.domain.severity import Severity
+from webhook.domain.evaluation import Verdict
+from webhook.domain.occurrence import CLOSED_BY_PERSON, WITHIN_INTERVAL
+from webhook.domain.triggers import Triggers
 
 Change = Literal["appear", "vanish", "change"]
 Kind = Literal["alert", "message"]
@@ -19,26 +20,8 @@ EXAMPLES = 5
 """Examples of each kind of change that are kept."""
 
 _COUNTED = frozenset((Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED))
-_COUNTED_LOGGED = frozenset(outcome.value for outcome in _COUNTED)
-
-
-class StoredTrigger(NamedTuple):
-    """One row of the trigger log, by time and place in its delivery. `alert_id` is whatever tells alerts apart."""
-
-    row_id: Any
-    at: datetime
-    condition: str
-    fingerprint: str
-    starts_at: datetime
-    firing: bool
-    severity: Severity
-    alert_name: str
-    metrics: Mapping[str, float]
-    labels: Mapping[str, str]
-    outcome: str
-    notify: str
-    alert_id: Any
-    swept: bool = False  # the sweep ended it: as of when it was last heard
+_JUDGED = _COUNTED | {Outcome.SUPPRESSED}
+_REASONS = {Outcome.DUPLICATE: WITHIN_INTERVAL, Outcome.STALE: CLOSED_BY_PERSON}
 
 
 class Example(NamedTuple):
@@ -47,7 +30,6 @@ class Example(NamedTuple):
     kind: Kind
     change: Change
     at: datetime
-    row_id: Any
     alert_name: str
     old: str
     new: str
@@ -65,6 +47,17 @@ class Tally:
     vanish: int = 0
     change: int = 0
 
+    def count(self, old: object, new: object) -> Change | None:
+        """One that either side may have; what is different about it."""
+        self.stored += bool(old)
+        self.proposed += bool(new)
+        if old == new:
+            self.unchanged += 1
+            return None
+        change: Change = "change" if old and new else "vanish" if old else "appear"
+        setattr(self, change, getattr(self, change) + 1)
+        return change
+
 
 @dataclass(slots=True)
 class Replayed:
@@ -78,100 +71,149 @@ class Replayed:
 
 
 @dataclass(slots=True)
+class Decisions:
+    """What a fold says of each trigger, by its place; an outcome is None where it is not compared.
+
+    `alert_ids` are there where it was counted. `told`: of what people are told. `reasons` are those that are neither
+    the verdict's nor the only one of their outcome.
+    """
+
+    outcomes: list[Outcome | None]
+    alert_ids: list[str | None]
+    notify: list[str]
+    told: list[int] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, number: int) -> Decisions:
+        return cls([None] * number, [None] * number, [""] * number)
+
+
+def compare(rows: Triggers, decisions: Decisions, judge: Callable[[int], Verdict]) -> Replayed:
+    """Trigger by trigger, then alert by alert; `judge` tells the verdict of a trigger, for the examples."""
+    return _Comparison(rows, decisions, judge).result()
+
+
+@dataclass(slots=True)
 class _Trace:
-    """One alert on one side: its first trigger, and what the other side calls its triggers."""
+    """One alert on one side: what the other side calls its triggers, and its messages."""
 
-    row: StoredTrigger
-    entry: Entry
     counted: int = 0
+    others: set[Any] = field(default_factory=set)
     messages: list[tuple[datetime, str]] = field(default_factory=list)
-    others: Counter[Any] = field(default_factory=Counter)
-
-    def note(self, at: datetime, told: str, other: Any) -> None:  # noqa: ANN401 - ids are opaque
-        self.counted += 1
-        self.others[other] += 1
-        if told:
-            self.messages.append((at, told))
 
 
-class Comparison:
-    """Trigger by trigger, then alert by alert: two are one alert where they have a trigger in common."""
+class _Comparison:
+    """Two alerts are one where they have a trigger in common."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Triggers, decisions: Decisions, judge: Callable[[int], Verdict]) -> None:
+        self._rows, self._decisions, self._judge = rows, decisions, judge
         self._result = Replayed()
-        self._old: dict[Any, _Trace] = {}
-        self._new: dict[Any, _Trace] = {}
-        self._kept: Counter[tuple[str, str]] = Counter()
-
-    def add(self, row: StoredTrigger, entry: Entry) -> None:
-        result = self._result
-        result.triggers += 1
-        result.outcomes[row.outcome, entry.outcome.value] += 1
-        old_told, new_told = told_of(row.notify), told_of(entry.notify)
-        if old_told or new_told:
-            self._count_message(row, entry, old_told, new_told)
-        old = row.alert_id if row.outcome in _COUNTED_LOGGED else None
-        new = entry.alert_id if entry.outcome in _COUNTED else None
-        if old is not None:
-            trace = self._old.get(old) or self._old.setdefault(old, _Trace(row, entry))
-            trace.note(row.at, old_told, new)
-        if new is not None:
-            trace = self._new.get(new) or self._new.setdefault(new, _Trace(row, entry))
-            trace.note(row.at, new_told, old)
-
-    def _count_message(self, row: StoredTrigger, entry: Entry, old: str, new: str) -> None:
-        change = _count(self._result.messages, old, new)
-        if change is not None:
-            self._keep("message", change, row, entry)
+        self._old: defaultdict[Any, _Trace] = defaultdict(_Trace)
+        self._new: defaultdict[Any, _Trace] = defaultdict(_Trace)
+        self._found: defaultdict[tuple[Kind, Change], list[int]] = defaultdict(list)
 
     def result(self) -> Replayed:
-        alerts = self._result.alerts
-        alerts.stored, alerts.proposed = len(self._old), len(self._new)
-        for trace in self._old.values():
-            others = [other for other in trace.others if other is not None]
-            if not others:
-                alerts.vanish += 1
-                self._keep("alert", "vanish", trace.row, trace.entry)
-            elif len(others) == 1 and _same(trace, self._new[others[0]]):
-                alerts.unchanged += 1
-            else:
-                alerts.change += 1
-                self._keep("alert", "change", trace.row, trace.entry)
-        for trace in self._new.values():
-            if not any(other is not None for other in trace.others):
-                alerts.appear += 1
-                self._keep("alert", "appear", trace.row, trace.entry)
-        self._result.examples.sort(key=lambda example: (example.kind, example.at))
+        self._count_triggers()
+        self._count_messages()
+        self._count_alerts()
+        examples = [
+            self._example(kind, change, number)
+            for (kind, change), numbers in self._found.items()
+            for number in sorted(numbers)[:EXAMPLES]
+        ]
+        self._result.examples = sorted(examples, key=lambda example: (example.kind, example.at, example.change))
         return self._result
 
-    def _keep(self, kind: Kind, change: Change, row: StoredTrigger, entry: Entry) -> None:
-        self._kept[kind, change] += 1
-        if self._kept[kind, change] > EXAMPLES:
-            return
-        old, new = _words(row.outcome, row.notify), _words(entry.outcome.value, entry.notify)
-        self._result.examples.append(
-            Example(kind, change, row.at, row.row_id, row.alert_name, old, new, _reason(entry))
-        )
+    def _count_triggers(self) -> None:
+        """Nearly all are like others: their outcomes and alerts on both sides."""
+        rows, decisions, result = self._rows, self._decisions, self._result
+        for (said, outcome, old_id, new_id), number in Counter(
+            zip(rows.said_of, decisions.outcomes, rows.alert_ids, decisions.alert_ids, strict=True)
+        ).items():
+            if outcome is None:
+                continue
+            result.triggers += number
+            result.outcomes[rows.said[said].outcome, str(outcome)] += number
+            old = old_id if rows.said[said].counted else None
+            new = new_id if outcome in _COUNTED else None
+            for traces, one, other in ((self._old, old, new), (self._new, new, old)):
+                if one is not None:
+                    trace = traces[one]
+                    trace.counted += number
+                    trace.others.add(other)
+
+    def _count_messages(self) -> None:
+        rows, decisions = self._rows, self._decisions
+        told = [told_of(said.notify) for said in rows.said]
+        logged = (number for number, said in enumerate(rows.said_of) if told[said])
+        for number in sorted({*logged, *decisions.told}):
+            outcome = decisions.outcomes[number]
+            if outcome is None:
+                continue
+            old, new = told[rows.said_of[number]], told_of(decisions.notify[number])
+            self._find("message", self._result.messages.count(old, new), number)
+            if old and rows.said[rows.said_of[number]].counted:
+                self._old[rows.alert_ids[number]].messages.append((rows.at[number], old))
+            if new:
+                self._new[decisions.alert_ids[number]].messages.append((rows.at[number], new))
+
+    def _count_alerts(self) -> None:
+        rows, decisions, alerts = self._rows, self._decisions, self._result.alerts
+        alerts.stored, alerts.proposed = len(self._old), len(self._new)
+        counted = [said.counted for said in rows.said]
+        compared = zip(rows.said_of, decisions.outcomes, strict=True)
+        logged = [n for n, (said, outcome) in enumerate(compared) if counted[said] and outcome is not None]
+        for alert_id, number in _firsts(rows.alert_ids, logged).items():
+            self._compare(self._old[alert_id], number)
+        fresh = {alert_id for alert_id, trace in self._new.items() if trace.others == {None}}
+        made = [n for n, alert_id in enumerate(decisions.alert_ids) if alert_id in fresh] if fresh else []
+        for number in _firsts(decisions.alert_ids, made).values():
+            alerts.appear += 1
+            self._find("alert", "appear", number)
+
+    def _compare(self, old: _Trace, number: int) -> None:
+        alerts = self._result.alerts
+        others = old.others - {None}
+        if not others:
+            alerts.vanish += 1
+            self._find("alert", "vanish", number)
+        elif len(others) == len(old.others) == 1 and self._same(old, self._new[min(others)], number):
+            alerts.unchanged += 1
+        else:
+            alerts.change += 1
+            self._find("alert", "change", number)
+
+    def _same(self, old: _Trace, new: _Trace, number: int) -> bool:
+        """Where all triggers of one are of the other, both have the same first one."""
+        opened = self._rows.said[self._rows.said_of[number]].outcome == Outcome.CREATED
+        same = old.counted == new.counted and old.messages == new.messages
+        return same and opened == (self._decisions.outcomes[number] is Outcome.CREATED)
+
+    def _find(self, kind: Kind, change: Change | None, number: int) -> None:
+        if change is not None:
+            self._found[kind, change].append(number)
+
+    def _example(self, kind: Kind, change: Change, number: int) -> Example:
+        row = self._rows.row(number)
+        new = _words(str(self._decisions.outcomes[number]), self._decisions.notify[number])
+        return Example(kind, change, row.at, row.name.alert_name, _words(*row.said), new, self._why(number))
+
+    def _why(self, number: int) -> str:
+        """Why the proposed configuration decides so: the verdict, and where it passes, what held a message back."""
+        outcome, notify = self._decisions.outcomes[number], self._decisions.notify[number]
+        if outcome not in _JUDGED:
+            return self._decisions.reasons.get(number, _REASONS.get(outcome, "") if outcome else "")
+        verdict = self._judge(number)
+        return f"{verdict.reason}; {notify}" if verdict.passed and notify else verdict.reason
 
 
-def _same(old: _Trace, new: _Trace) -> bool:
-    return (
-        None not in old.others
-        and old.counted == new.counted
-        and old.messages == new.messages
-        and (old.row.outcome == Outcome.CREATED.value) == (new.entry.outcome is Outcome.CREATED)
-    )
-
-
-def _count(tally: Tally, old: str, new: str) -> Change | None:
-    tally.stored += bool(old)
-    tally.proposed += bool(new)
-    if old == new:
-        tally.unchanged += 1
-        return None
-    change: Change = "change" if old and new else "vanish" if old else "appear"
-    setattr(tally, change, getattr(tally, change) + 1)
-    return change
+def _firsts(alert_ids: Sequence[Any], numbers: Sequence[int]) -> dict[Any, int]:
+    """By alert the first of these triggers."""
+    firsts: dict[Any, int] = {}
+    for number in numbers:
+        firsts.setdefault(alert_ids[number], number)
+    return firsts
 
 
 def told_of(notify: str) -> str:
@@ -180,11 +222,3 @@ def told_of(notify: str) -> str:
 
 def _words(outcome: str, notify: str) -> str:
     return f"{outcome}, {notify}" if notify else outcome
-
-
-def _reason(entry: Entry) -> str:
-    """Why the proposed configuration decides so: the verdict, and where it passes, what held a message back."""
-    verdict = entry.verdict
-    if verdict is not None and verdict.passed and entry.notify:
-        return f"{verdict.reason}; {entry.notify}"
-    return entry.reason or (verdict.reason if verdict is not None else "")

@@ -11,18 +11,15 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeGuard
+
+from webhook.domain.patterns import matches
 
 NO_CONFIGURATION = "no merchant configuration: the rule decides"
 DISABLED = "disabled"
 
-_LONGEST_TEXT = 128
-_LONGEST_PATTERN = 256
 _LONGEST_NUMBER = 64
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_COSTS = {"*": 7, "+": 7, "{": 7, "?": 2, "|": 2}  # bits: a repeat can end at each of 128 characters
-_MOST_COSTLY = 21
 
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
@@ -33,10 +30,6 @@ COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "!=": operator.ne,
 }
 OPERATORS = (*COMPARISONS, "in", "not_in", "contains", "regex")
-
-
-class BadPattern(ValueError):  # noqa: N818 - a value that is refused, as the standard library names its own
-    """A regular expression that does not compile, or that could take very long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +118,7 @@ class Verdict(NamedTuple):
 
 
 _NO_LABELS: Mapping[str, str] = {}
+NOT_JUDGED = Verdict(passed=True, reason="the end of a firing is not judged")
 _COARSE = Verdict(passed=True, reason=NO_CONFIGURATION)
 
 
@@ -147,6 +141,23 @@ def evaluate(
         ]
     )
     return conclude(config.logic, judged, config.version)
+
+
+def met_by(config: MerchantConfig, metrics: Mapping[str, float], labels: Mapping[str, str] = _NO_LABELS) -> bool | None:
+    """What `evaluate` judges by, without its words: None where it is undetermined, and then passes."""
+    if not config.enabled or not config.conditions:
+        return config.enabled
+    decisive, undetermined = config.logic == "any", False
+    for condition in config.conditions:
+        value, compare = metrics.get(condition.metric_name), condition.compare
+        if value is not None and compare is not None:
+            met: bool | None = compare(value, condition.threshold)
+        else:
+            met = _judge(condition, metrics, labels)[2]
+        if met is decisive:
+            return decisive
+        undetermined = undetermined or met is None
+    return None if undetermined else not decisive
 
 
 def conclude(logic: str, judged: tuple[Judged, ...], version: int | None = None) -> Verdict:
@@ -172,7 +183,7 @@ def _other_met(symbol: str, value: float | str, threshold: Any) -> bool | None: 
         return None if found is None else found == (symbol == "in")
     if symbol == "contains":
         return _shown(threshold) in _shown(value)
-    return _matches(_shown(threshold), _shown(value)) if symbol == "regex" else None
+    return matches(_shown(threshold), _shown(value)) if symbol == "regex" else None
 
 
 def _compared(compare: Callable[[Any, Any], bool], value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401
@@ -224,59 +235,6 @@ def _reason(met: bool | None, judged: tuple[Judged, ...]) -> str:
         return f"undetermined, so it passes: no usable value for {names}"
     failed = [f"{c.metric_name} {value} is not {c.operator} {c.threshold}" for c, value, ok in judged if ok is False]
     return "conditions not met: " + ", ".join(failed)
-
-
-def _matches(pattern: str, text: str) -> bool | None:
-    """Search; None where the pattern is refused or the text is too long to be searched safely."""
-    if len(text) > _LONGEST_TEXT:
-        return None
-    try:
-        return compile_pattern(pattern).search(text) is not None
-    except BadPattern:
-        return None
-
-
-@lru_cache(maxsize=1024)
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a merchant's pattern; raise BadPattern where it is wrong or could be made to run very long.
-
-    `re` has no time limit. A repeated group whose content varies takes exponential time: refused. Repeats,
-    options and alternatives side by side multiply the ways to match: their product is bounded.
-    """
-    if len(pattern) > _LONGEST_PATTERN:
-        raise BadPattern(f"longer than {_LONGEST_PATTERN} characters")
-    try:
-        compiled = re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise BadPattern(f"not a regular expression: {error}") from error
-    cost, nested = _cost(pattern)
-    if nested:
-        raise BadPattern("repeats a group that itself holds a repeat or an alternative")
-    if cost > _MOST_COSTLY:
-        raise BadPattern("holds too many repeats or alternatives")
-    return compiled
-
-
-_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\((?:\?[^)(|*+?{])?|\{[^}]*\}\??|[*+?]\??|.", re.DOTALL)
-
-
-def _cost(pattern: str) -> tuple[int, bool]:
-    """About the binary logarithm of the ways to match, and whether a group with varying content is repeated."""
-    cost, nested, group_varies = 0, False, False
-    open_groups = [False]  # for each open group: does its content vary?
-    for part in _PART.findall(pattern):
-        kind = part[0]
-        cost += _COSTS.get(kind, 0)
-        nested = nested or (group_varies and kind in "*+{")
-        if kind in _COSTS:
-            open_groups[-1] = True
-        group_varies = False
-        if kind == "(":
-            open_groups.append(False)
-        elif kind == ")" and len(open_groups) > 1:
-            group_varies = open_groups.pop()
-            open_groups[-1] = open_groups[-1] or group_varies
-    return cost, nested
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from webhook.domain.alert import AlertTypeSettings, NotificationStatus, Outcome
-from webhook.domain.metric import format_duration, format_time
+from webhook.domain.alert import AlertTypeSettings, NotificationStatus, NotifyReason, Outcome
+from webhook.domain.metric import format_duration, format_threshold, format_time
 from webhook.domain.severity import Severity
 
 
@@ -122,6 +122,7 @@ _TOLD = {
     "resolved": "the attack ended",
     "digest": "what had been held back is summed up",
     "resend": "somebody asked for it to be sent again",
+    "mention": "a comment names somebody",
 }
 _IN_SESSION = (Outcome.CREATED, Outcome.SESSION_UPDATED)
 
@@ -215,8 +216,15 @@ def _why_added(since: timedelta | None, settings: AlertTypeSettings) -> str:
 def _condition(condition: Mapping[str, Any]) -> str:
     met = {True: "met", False: "not met", None: "could not be judged"}[condition.get("met")]
     value = condition.get("value")
-    shown = "no value" if value is None else value
-    return f"{condition.get('metric')} {shown} {condition.get('operator')} {condition.get('threshold')}: {met}"
+    shown, threshold = (_shown(str(condition.get("metric")), part) for part in (value, condition.get("threshold")))
+    return f"{condition.get('metric')} {shown} {condition.get('operator')} {threshold}: {met}"
+
+
+def _shown(metric: str, value: object) -> str:
+    """Numbers as people read them; the data beside the words has them whole."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return format_threshold(metric, float(value))
+    return "no value" if value is None else str(value)
 
 
 def _withheld(trigger: TriggerFact, why: str) -> Step:
@@ -251,7 +259,10 @@ def _of_notification(told: NotificationFact) -> Step:
     }.get(told.status, "was sent")
     because = _TOLD.get(told.reason, told.reason)
     if told.requested_by:
-        because = f"{told.requested_by} asked for it to be sent again"
+        mentioned = told.reason == NotifyReason.MENTION
+        because = (
+            f"{told.requested_by} {'named somebody in a comment' if mentioned else 'asked for it to be sent again'}"
+        )
     if told.together:
         because += ", in one message with others of this merchant"
     if told.maybe_repeated:

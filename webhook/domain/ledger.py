@@ -5,6 +5,7 @@ Pure: what the store knew goes in, what it is to write comes out.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -27,7 +28,7 @@ from webhook.domain.alert import (
     TriggerStatus,
     Withheld,
 )
-from webhook.domain.evaluation import MerchantConfig, Verdict, evaluate
+from webhook.domain.evaluation import NOT_JUDGED, MerchantConfig, Verdict, evaluate
 from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back, restarted
 from webhook.domain.masking import NOT_YET
 from webhook.domain.occurrence import Delivery, classify
@@ -178,7 +179,7 @@ class _Ledger:
         self._new_id = new_id
         self._sessions = dict(known.sessions)
         self._instances = dict(known.instances)
-        self._notified = {key: list(times) for key, times in known.notified.items()}
+        self._notified = {key: sorted(times) for key, times in known.notified.items()}
         self._attacking = {condition: set(keys) for condition, keys in known.attacking.items()}
         self._flapping = dict(known.flapping)
         self._places = dict(known.places)
@@ -209,11 +210,12 @@ class _Ledger:
     def _resolved(self, received: Received, trigger: Trigger, instance: Instance | None) -> Entry:
         """The end of an instance, known or not; its alert ends when the session is settled."""
         if instance is not None and instance.status is TriggerStatus.RESOLVED:
-            return Entry(received, Outcome.RESOLVED, "already recorded", instance.alert_id)
+            return Entry(received, Outcome.RESOLVED, "already recorded", instance.alert_id, NOT_JUDGED)
         known = instance or Instance(trigger.fingerprint, trigger.starts_at, trigger.status, None, self._now, None)
         ended = replace(known, status=TriggerStatus.RESOLVED, resolved_at=self._now, source=trigger.source)
         self._keep(ended, trigger, received.condition)
-        return Entry(received, Outcome.RESOLVED, "" if instance else "never heard firing", known.alert_id)
+        why = "" if instance else "never heard firing"
+        return Entry(received, Outcome.RESOLVED, why, known.alert_id, NOT_JUDGED)
 
     def _hear_reports(self, received: Received, trigger: Trigger, instance: Instance | None, *, passed: bool) -> None:
         """Of a firing that a person closed, reports go on: while they come above their thresholds, it stays closed."""
@@ -261,7 +263,7 @@ class _Ledger:
             after = self._open(received.condition, trigger, before, settings)
             before = None
         else:
-            after = sessions.joined(before, trigger, outcome, settings, self._now)
+            after = sessions.joined(before, trigger.severity, outcome, settings, self._now)
         comment_id = self._comment(before, after, trigger)
         self._watch_flapping(received.condition, after, trigger)
         after, notify, limit = self._notify(before, after, trigger, config, comment_id)
@@ -341,7 +343,7 @@ class _Ledger:
         if isinstance(reason, Withheld):
             limit = holding_limit(policy, recent, self._now) if reason is Withheld.FREQUENCY else None
             return after, f"withheld:{reason}", limit
-        recent.append(self._now)
+        insort(recent, self._now)
         if reason is NotifyReason.FLAPPING:
             state = self._flapping[after.condition_fingerprint]
             self._remember(after.condition_fingerprint, replace(state, told_at=self._now), trigger)

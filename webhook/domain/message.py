@@ -41,7 +41,7 @@ class Note:
     `replayed_at` is when a person queued it again after it was given up. `told_before`: the provider's answer to the
     last message about this alert on this channel with the same settings. `maybe_repeated`: an earlier try broke off
     after it was begun, so the provider may have this message already. `companions` are told of in the same message.
-    `digest`: what was held back, see `webhook.domain.digest`.
+    `digest`: what was held back, see `webhook.domain.gathered`. `comment` is what a person wrote, where that is told.
     """
 
     notification_id: str
@@ -71,6 +71,8 @@ class Note:
     companions: tuple[Companion, ...] = ()
     digest: Mapping[str, Any] | None = None
     target: str = ""
+    comment: str = ""
+    comment_by: str = ""
 
     @property
     def queued_at(self) -> datetime:

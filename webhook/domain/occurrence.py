@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from webhook.domain.alert import AlertTypeSettings, Instance, TriggerStatus
 
+CLOSED_BY_PERSON = "the alert was closed by a person"
+WITHIN_INTERVAL = "counted within the occurrence interval"
+
 
 class Delivery(StrEnum):
     """What a firing delivery is, seen against what is recorded of the same (fingerprint, starts_at)."""
@@ -30,11 +33,11 @@ def classify(instance: Instance | None, settings: AlertTypeSettings, now: dateti
     if instance is None:
         return Delivery.COUNTED, ""
     if instance.closed_by_person:
-        return Delivery.STALE, "the alert was closed by a person"
+        return Delivery.STALE, CLOSED_BY_PERSON
     if instance.status is TriggerStatus.RESOLVED:
         if instance.resolved_at is not None and now - instance.resolved_at <= settings.session_timeout:
             return Delivery.STALE, "the same firing was already resolved"
         return Delivery.COUNTED, ""
     if instance.last_counted_at is not None and now - instance.last_counted_at < settings.occurrence_interval:
-        return Delivery.DUPLICATE, "counted within the occurrence interval"
+        return Delivery.DUPLICATE, WITHIN_INTERVAL
     return Delivery.COUNTED, ""

@@ -3,230 +3,348 @@
 Pure. Deliveries are decided by `ledger.decide`, as they were when they came; between them sessions are settled and
 rise by duration as the sweep does it, and people's closings happen when they happened. Compared are what the log
 says and what the fold says of each trigger, so a message that time alone caused (an end, a rise by duration) is not.
+
+Nearly all triggers only move what is known: duplicates, what is suppressed, ends, one more occurrence in a lull. For
+these the ledger's rules are written out in `_Fold.run`, without a call or a record for each; whatever is not as plain
+goes through `decide`. A test holds both ways together.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from itertools import count, groupby
-from operator import attrgetter
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from webhook.domain import session as sessions
-from webhook.domain.alert import AlertSession, AlertStatus, Instance, SessionStatus, Trigger, TriggerStatus
-from webhook.domain.comparison import Comparison, Replayed, StoredTrigger, told_of
-from webhook.domain.evaluation import MerchantConfig
-from webhook.domain.flapping import Flapping, calmed, holds_back
-from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide
-from webhook.domain.severity import escalate
-from webhook.domain.throttle import LONGEST_WINDOW
+from webhook.domain.alert import NotifyReason, Outcome, Trigger, TriggerStatus, Withheld
+from webhook.domain.comparison import Decisions, Replayed, compare, told_of
+from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
+from webhook.domain.flapping import holds_back
+from webhook.domain.held import Group, Held, Seen
+from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, channels_of, decide, judge
+from webhook.domain.lull import FOREVER
+from webhook.domain.past import Past
+from webhook.domain.report import start_of
+from webhook.domain.throttle import decide_notification
+from webhook.domain.triggers import FIRING, SEVERITIES, SWEPT, Triggers
+
+_STRETCH = timedelta(hours=1)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_FIRING, _RESOLVED = TriggerStatus.FIRING, TriggerStatus.RESOLVED
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What happened beside the triggers.
+def replay(
+    triggers: Triggers,
+    past: Past,
+    config: MerchantConfig,
+    settings: IngestSettings,
+    *,
+    check: Callable[[], None] = lambda: None,
+    short: bool = True,
+) -> Replayed:
+    """Compare what was logged of one account's triggers of one type with what `config` would have made of them.
 
-    `closings`: when people closed the alert of a condition, by time. `sent`: when what was decided at a time about a
-    condition went out, None while it waits. `notified`: when people were told before the first trigger. `closed`:
-    instances whose alert a person had closed by then. `since`: of earlier triggers the outcome is only what later
-    ones build on; of those of a condition in `starts`, only from that time.
+    `check` is called for each hour of triggers at least, and may raise. Not `short`: all is left to
+    `decide`.
     """
-
-    since: datetime
-    closings: Sequence[tuple[datetime, str]] = ()
-    sent: Mapping[tuple[str, datetime], datetime | None] = field(default_factory=dict)
-    notified: Sequence[datetime] = ()
-    closed: frozenset[tuple[str, datetime]] = frozenset()
-    starts: Mapping[str, datetime] = field(default_factory=dict)
+    fold = _Fold(triggers, past, config, settings)
+    fold.run(check, short=short)
+    return compare(triggers, fold.decisions, fold.judge)
 
 
-def replay(triggers: Iterable[StoredTrigger], past: Past, config: MerchantConfig, settings: IngestSettings) -> Replayed:
-    """Compare what was logged of one account's triggers of one type with what `config` would have made of them."""
-    fold, comparison = _Fold(past, config, settings), Comparison()
-    for at, group in groupby(triggers, key=attrgetter("at")):
-        delivery = [row for row in group if at >= past.starts.get(row.condition, past.since)]
-        if not delivery:
-            continue
-        entries = fold.deliver(at, delivery)
-        if at >= past.since:
-            for row, entry in zip(delivery, entries, strict=True):
-                comparison.add(row, entry)
-    return comparison.result()
+class _Fold(Held):
+    """Deliveries, one after the other."""
 
-
-class _Fold:
-    """The state that the store would hold."""
-
-    def __init__(self, past: Past, config: MerchantConfig, settings: IngestSettings) -> None:
-        self._past = past
+    def __init__(self, rows: Triggers, past: Past, config: MerchantConfig, settings: IngestSettings) -> None:
+        super().__init__(past, config, settings.types[config.alert_type])
+        self.decisions = Decisions.of(len(rows))
+        self._rows = rows
+        self._config = config
         self._key = (config.account_id, config.alert_type)
         self._configs = {self._key: config}
+        self._by_own = config.enabled and not config.conditions
+        self._ask_reports = self._by_own and bool(rows.own)
         self._settings = settings
-        self._type = settings.types[config.alert_type]
-        steps = self._type.escalation
-        self._steps = [(step.severity.rank, step.duration) for step in steps if step.duration is not None]
-        self._graver = max((rank for rank, _ in self._steps), default=0)
-        self._closings = list(reversed(past.closings))
-        self._notified = list(past.notified)
-        self._sessions: dict[str, AlertSession] = {}
-        self._instances: dict[tuple[str, datetime], Instance] = {}
-        self._of_alert: defaultdict[str | None, set[tuple[str, datetime]]] = defaultdict(set)
-        self._firing_of: defaultdict[str, set[tuple[str, datetime]]] = defaultdict(set)  # by condition
-        self._fired: dict[str, datetime] = {}
-        self._flapping: dict[str, Flapping] = {}
         self._numbers = count(1)
+        self._channels = channels_of(config, settings.channels)
+        self._unheard_of: datetime | None = None  # a delivery of which something is left to `decide`
+        self._again = self._silent = FOREVER  # when what comes now counts again, and when its session ends
+        self._named = [self.seen(name.key, name.condition) for name in rows.names]
+        self._verdicts: list[bool | None] = [None] * len(rows.readings)
+        self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
 
-    def deliver(self, at: datetime, rows: Sequence[StoredTrigger]) -> list[Entry]:
-        while self._closings and self._closings[-1][0] < at:
-            self._close(*self._closings.pop())
-        conditions = {row.condition for row in rows}
-        for condition in conditions:
-            self._pass_time(condition, at)
-        while self._notified and at - self._notified[0] >= LONGEST_WINDOW:
-            del self._notified[0]
-        received = [Received(self._trigger(row), row.condition) for row in rows]
-        changes = decide(received, self._known(rows, conditions, at), self._settings, at, self._new_id)
-        self._take(changes, {row.condition for row in rows if told_of(row.notify)}, at)
-        for row in rows:
-            keys = self._firing_of[row.condition]
-            (keys.add if row.firing else keys.discard)((row.fingerprint, row.starts_at))
-        for row in rows:
-            if row.swept:
-                self._date_back(row)
-        return changes.entries
+    def run(self, check: Callable[[], None], *, short: bool) -> None:
+        rows, named, own = self._rows, self._named, self._rows.own
+        now, following, busy = FOREVER, _LONG_AGO, list[tuple[int, Seen]]()
+        interval, timeout = self._type.occurrence_interval, self._type.session_timeout
+        for number, (at, name, kind) in enumerate(zip(rows.at, rows.name_of, rows.kinds, strict=True)):
+            if at is not now:
+                self._decide(busy, now)
+                busy, now = [], at
+                self._again, self._silent = at + interval, at + timeout
+                if at > following:
+                    following = min(self.wait_until(at), at + _STRETCH)
+                    check()
+            seen = named[name]
+            group = seen.group
+            if at < group.starts:
+                continue
+            if number in own and kind == FIRING:
+                seen = self._begun(number, seen, at)
+            if at >= group.wake and group.woken is not at:
+                self.pass_time(group, at)
+            if group.busy is at or not short or not self._move(number, seen, kind, at):
+                group.busy = self._unheard_of = at
+                busy.append((number, seen))
+        self._decide(busy, now)
 
-    def _trigger(self, row: StoredTrigger) -> Trigger:
+    def _move(self, number: int, seen: Seen, kind: int, at: datetime) -> bool:
+        """Decide a trigger that only moves what is known; False where it does more, and then nothing is changed."""
+        if kind != FIRING:
+            return self._end(number, seen, kind, at)
+        if seen.stale or (seen.known and not seen.plain and not self._fires_on(seen)):
+            return seen.stale and self._is_stale(number, seen, at)
+        passes = self._verdicts[self._rows.reading_of[number]]
+        if passes is None or self._ask_reports:
+            passes = self._passes(number)
+        if not passes:
+            seen.heard, outcome = at, Outcome.SUPPRESSED
+        elif at < seen.again:
+            seen.heard = seen.passed = at
+            outcome = Outcome.DUPLICATE
+        else:
+            return self._count(number, seen, at)
+        if not seen.plain:
+            self._list(seen)
+        if at >= seen.group.since:
+            self.decisions.outcomes[number] = outcome
+        return True
+
+    @staticmethod
+    def _fires_on(seen: Seen) -> bool:
+        """Heard of before its session ended."""
+        return seen.status is _FIRING and not seen.closed
+
+    def _list(self, seen: Seen) -> None:
+        seen.known, seen.status = True, _FIRING
+        self.list_seen(seen, firing=True)
+
+    def _count(self, number: int, seen: Seen, at: datetime) -> bool:
+        """One more occurrence of what is going on."""
+        group = seen.group
+        lull = group.lull
+        attacks = seen.plain and seen.attacking
+        if not attacks and self.fired_lately(group, at) and not any(self.attacking(group)):
+            return False  # it fires again: it may flap
+        if lull is not None and self._rows.ranks[number] <= lull.rank and lull.holds(at, self._type):
+            lull.more += 1
+            lull.last = at
+            outcome, alert_id, notify = lull.outcome, lull.alert_id, lull.notify
+        else:
+            joined = self._join(number, group, at)
+            if joined is None:
+                return False
+            outcome, alert_id, notify = joined
+        seen.heard = seen.passed = seen.counted = at
+        seen.again = self._again
+        if seen.alert_id != alert_id:
+            self.move(seen, alert_id)
+        if not seen.plain:
+            self._list(seen)
+        group.fired = at
+        if outcome is Outcome.SESSION_UPDATED:
+            group.wake = min(group.changes, self._silent)
+        if at >= group.since:
+            made = self.decisions
+            made.outcomes[number], made.alert_ids[number], made.notify[number] = outcome, alert_id, notify
+        return True
+
+    def _join(self, number: int, group: Group, at: datetime) -> tuple[Outcome, str, str] | None:
+        """One more occurrence of what is going on, as `_Ledger` counts it; None where it may be more than that."""
+        self.settle_up(group)
+        before = group.session
+        if before is None or not sessions.is_recent(before, self._type, at):
+            return None
+        severity = SEVERITIES[self._rows.ranks[number]]
+        after = sessions.joined(before, severity, Outcome.SESSION_UPDATED, self._type, at)
+        why = decide_notification(
+            before,
+            after,
+            self._policy,
+            self._notified,
+            at,
+            flapping=holds_back(group.flapping, self._type, at),
+            flapping_told=group.flapping.told_at is not None,
+        )
+        if isinstance(why, Withheld):
+            group.session = after
+            self.calm_down(group, f"withheld:{why}", at)
+            return Outcome.SESSION_UPDATED, after.alert_id, f"withheld:{why}"
+        if why is NotifyReason.FLAPPING or not self._tells(number, group, at):
+            return None
+        group.session, group.lull = sessions.told(after, at), None
+        self.tell(group, at)
+        self.set_wake(group, at)
+        self.decisions.told.append(number)
+        return Outcome.SESSION_UPDATED, after.alert_id, str(why)
+
+    def _tells(self, number: int, group: Group, at: datetime) -> bool:
+        """Whether a message has its place whatever else the delivery holds, and time did before it."""
+        if self._unheard_of is at or not self._channels:
+            return False
+        names = self._rows.name_of
+        others = (self._named[names[place]].group for place in self._delivery(number))
+        if any(at >= other.wake and other.woken is not at for other in others):
+            return False
+        return (group.condition, at) in self._past.sent or not self._was_told(group.condition, number)
+
+    def _end(self, number: int, seen: Seen, kind: int, at: datetime) -> bool:
+        if not seen.known:
+            return False
+        if seen.status is _FIRING:
+            seen.status, seen.resolved = _RESOLVED, seen.heard if kind == SWEPT else at
+        self.list_seen(seen, firing=False)
+        if at >= seen.group.since:
+            self.decisions.outcomes[number] = Outcome.RESOLVED
+        return True
+
+    def _is_stale(self, number: int, seen: Seen, at: datetime) -> bool:
+        """A report of what a person closed is heard all the same."""
+        if number in self._rows.own:
+            return False
+        if at >= seen.group.since:
+            self.decisions.outcomes[number] = Outcome.STALE
+        return True
+
+    def judge(self, number: int) -> Verdict:
+        return judge(self._config, self._rows.own.get(number), self._trigger(number, self._named[0]))
+
+    def _passes(self, number: int) -> bool:
+        """As `judge` says it."""
+        own = self._rows.own.get(number)
+        if own is not None and self._by_own:
+            return own.passed
+        place = self._rows.reading_of[number]
+        passes = self._verdicts[place] = met_by(self._config, *self._rows.readings[place]) is not False
+        return passes
+
+    def is_reported(self, seen: Seen) -> bool:
+        return seen.key[0] in self._reported
+
+    def _begun(self, number: int, seen: Seen, at: datetime) -> Seen:
+        """A report goes on with a firing or begins one: that hangs on what became of the one before."""
+        fingerprint, stored = seen.key
+        known = self._reported.get(fingerprint)
+        start = stored
+        if known is not None:
+            before = self.seen((fingerprint, known[1]), seen.group.condition)
+            detected_at = stored if stored != known[0] else None  # it began another firing when it came
+            last = before.instance() if before.known else None
+            start = start_of(last, self._type, detected_at, at, passed=self._passes(number))
+        self._reported[fingerprint] = (stored, start)
+        return seen if start == stored else self.seen((fingerprint, start), seen.group.condition)
+
+    def _decide(self, busy: Sequence[tuple[int, Seen]], at: datetime) -> None:
+        """What a delivery holds beside what only moves."""
+        if not busy:
+            return
+        groups = list(dict.fromkeys(seen.group for _, seen in busy))
+        for group in groups:
+            self.settle_up(group)
+        own = self._rows.own
+        received = [
+            Received(self._trigger(number, seen), seen.group.condition, own.get(number)) for number, seen in busy
+        ]
+        changes = decide(received, self._known(busy, groups, at), self._settings, at, self._new_id)
+        self._take(changes, busy[0][0], at)
+        for number, seen in busy:
+            kind = self._rows.kinds[number]
+            if kind == SWEPT and seen.resolved == at:
+                seen.resolved = seen.heard
+            self.list_seen(seen, firing=kind == FIRING)
+        for group in groups:
+            self.set_wake(group, at)
+        for (number, seen), entry in zip(busy, changes.entries, strict=True):
+            if at >= seen.group.since:
+                self._note_entry(number, entry)
+
+    def _note_entry(self, number: int, entry: Entry) -> None:
+        made = self.decisions
+        made.outcomes[number], made.notify[number] = entry.outcome, entry.notify
+        if entry.outcome in _COUNTED:
+            made.alert_ids[number] = entry.alert_id
+        elif entry.outcome is not Outcome.SUPPRESSED:
+            made.reasons[number] = entry.reason
+        if told_of(entry.notify):
+            made.told.append(number)
+
+    def _was_told(self, condition: str, number: int) -> bool:
+        """Whether the log says so of the delivery that this trigger is of."""
+        rows = self._rows
+        delivery = map(rows.row, self._delivery(number))
+        return any(told_of(row.said.notify) for row in delivery if row.name.condition == condition)
+
+    def _delivery(self, number: int) -> range:
+        """The places of the triggers that came with this one."""
+        at = self._rows.at
+        return range(bisect_left(at, at[number]), bisect_right(at, at[number]))
+
+    def _trigger(self, number: int, seen: Seen) -> Trigger:
+        row = self._rows.row(number)
         return Trigger(
-            row.fingerprint,
-            TriggerStatus.FIRING if row.firing else TriggerStatus.RESOLVED,
-            row.starts_at,
+            seen.key[0],
+            _FIRING if row.kind == FIRING else _RESOLVED,
+            seen.key[1],
             None,
-            row.alert_name,
+            row.name.alert_name,
             self._key[1],
             row.severity,
             self._key[0],
             "",
-            row.metrics,
+            row.reading[0],
             {},
             "",
-            row.labels,
+            row.reading[1],
             {},
             "",
         )
 
-    def _known(self, rows: Sequence[StoredTrigger], conditions: Iterable[str], at: datetime) -> Known:
+    def _known(self, busy: Sequence[tuple[int, Seen]], groups: Sequence[Group], at: datetime) -> Known:
         """As the store reads it for a delivery."""
-        found = {name: self._sessions[name] for name in conditions if name in self._sessions}
-        keys = [(row.fingerprint, row.starts_at) for row in rows]
+        found = [(group, group.session) for group in groups if group.session is not None]
         return Known(
-            sessions=found,
-            instances={key: self._instance(key) for key in keys if key in self._instances or key in self._past.closed},
-            last_passed={item.alert_id: last for item in found.values() if (last := self._last_passed(item, at))},
+            sessions={group.condition: session for group, session in found},
+            instances={seen.key: seen.instance() for _, seen in busy if seen.known},
+            last_passed={item.alert_id: last for _, item in found if (last := self.last_passed(item, at))},
             configs=self._configs,
             notified={self._key: self._notified},
-            attacking={name: self._attacking(name) for name in conditions if self._fired_lately(name, at)},
-            flapping={name: self._flapping[name] for name in conditions if name in self._flapping},
+            attacking={
+                group.condition: {seen.key for seen in self.attacking(group)}
+                for group in groups
+                if self.fired_lately(group, at)
+            },
+            flapping={group.condition: group.flapping for group in groups},
         )
 
-    def _fired_lately(self, condition: str, at: datetime) -> bool:
-        fired = self._fired.get(condition)
-        return fired is not None and at - fired < self._type.flapping_window
-
-    def _attacking(self, condition: str) -> set[tuple[str, datetime]]:
-        found = ((key, self._instances.get(key)) for key in self._firing_of[condition])
-        return {key for key, item in found if item is not None and item.alert_id is not None and item.attacking}
-
-    def _instance(self, key: tuple[str, datetime]) -> Instance:
-        known = self._instances.get(key)
-        return known or Instance(*key, TriggerStatus.FIRING, None, key[1], None, closed_by_person=True)
-
-    def _last_passed(self, session: AlertSession, at: datetime) -> datetime | None:
-        if at - session.session_last_active < self._type.session_timeout:
-            return None  # it does not matter then
-        return max(
-            (item.last_passed_at for item in self._firing(session) if item.last_passed_at is not None), default=None
-        )
-
-    def _firing(self, session: AlertSession) -> Iterator[Instance]:
-        for key in self._of_alert[session.alert_id]:
-            if self._instances[key].status is TriggerStatus.FIRING:
-                yield self._instances[key]
-
-    def _take(self, changes: Changes, logged: set[str], at: datetime) -> None:
-        for session in changes.sessions.values():
-            self._sessions[session.condition_fingerprint] = session
-            self._fired[session.condition_fingerprint] = session.last_triggered_at
-        self._flapping.update((condition, state) for condition, (state, _) in changes.flapping.items())
+    def _take(self, changes: Changes, number: int, at: datetime) -> None:
+        """Of the delivery that the trigger with this number is of."""
+        for condition, (state, _) in changes.flapping.items():
+            self.group(condition).flapping = state
         for key, (instance, _) in changes.instances.items():
-            before = self._instances.get(key)
-            if before is not None and before.alert_id != instance.alert_id:
-                self._of_alert[before.alert_id].discard(key)
-            self._instances[key] = instance
-            self._of_alert[instance.alert_id].add(key)
-        told = {announcement.session.condition_fingerprint for announcement in changes.announcements}
-        for condition in told:
-            self._tell(condition, at, withdrawn=condition in logged and (condition, at) not in self._past.sent)
-
-    def _tell(self, condition: str, at: datetime, *, withdrawn: bool = False) -> None:
-        """Counted once a delivery and alert, as the store does; what a person's closing took back is not."""
-        if not withdrawn:
-            self._notified.append(at)
-        sent = self._past.sent.get((condition, at))
-        if sent is not None:
-            self._sessions[condition] = replace(self._sessions[condition], last_notified_at=sent)
-
-    def _date_back(self, row: StoredTrigger) -> None:
-        key = (row.fingerprint, row.starts_at)
-        ended = self._instances[key]
-        if ended.resolved_at == row.at:
-            self._instances[key] = replace(ended, resolved_at=ended.last_heard_at)
-
-    def _pass_time(self, condition: str, now: datetime) -> None:
-        """What the sweep made of the session since its last trigger; between two of them nothing changes but time."""
-        flapping = self._flapping.get(condition)
-        if flapping is not None and flapping.since is not None and not holds_back(flapping, self._type, now):
-            self._flapping[condition] = calmed(flapping, self._type, now)
-        session = self._sessions.get(condition)
-        if session is None:
-            return
-        if self._steps:
-            self._rise(session, now)
-        if now - session.session_last_active < self._type.session_timeout:
-            return
-        instances = [self._instances[key] for key in self._of_alert[session.alert_id]]
-        settled = sessions.settle(self._sessions[condition], instances, now, self._type)
-        if settled.kind is sessions.SettlementKind.RESOLVE:
-            del self._sessions[condition]
-            self._of_alert.pop(session.alert_id, None)
-            self._firing_of.pop(condition, None)
-
-    def _rise(self, session: AlertSession, now: datetime) -> None:
-        if session.session_status is not SessionStatus.ACTIVE or session.severity.rank >= self._graver:
-            return
-        for rank, duration in self._steps:
-            reached = session.session_started_at + duration
-            if reached > now or rank <= session.severity.rank:
-                continue
-            heard = [item.last_heard_at for item in self._firing(session) if item.attacking]
-            if not any(max(reached, at) - at <= self._type.session_timeout for at in heard):
-                continue
-            told_at = max(reached, *heard)
-            rise = escalate(session, self._type.escalation, told_at)
-            if rise is not None:
-                session = sessions.told(sessions.raised(session, rise), told_at)
-                self._sessions[session.condition_fingerprint] = session
-                self._tell(session.condition_fingerprint, told_at)
-
-    def _close(self, at: datetime, condition: str) -> None:
-        """A person closed what was going on then; what fired for it stays closed."""
-        self._pass_time(condition, at)
-        session = self._sessions.pop(condition, None)
-        if session is None or session.status is not AlertStatus.ACTIVE:
-            return
-        for key in self._of_alert[session.alert_id]:
-            self._instances[key] = replace(self._instances[key], closed_by_person=True)
+            self.keep(self._seen[key], instance)
+        for session in changes.sessions.values():
+            group = self.group(session.condition_fingerprint)
+            group.session, group.fired = session, session.last_triggered_at
+        for condition in {announcement.session.condition_fingerprint for announcement in changes.announcements}:
+            withdrawn = (condition, at) not in self._past.sent and self._was_told(condition, number)
+            self.tell(self.group(condition), at, withdrawn=withdrawn)
+        last = {entry.alert_id: entry.notify for entry in changes.entries if entry.notify}
+        for session in changes.sessions.values():
+            self.calm_down(self.group(session.condition_fingerprint), last.get(session.alert_id, ""), at)
 
     def _new_id(self) -> str:
         return str(next(self._numbers))
+
+
+_COUNTED = (Outcome.CREATED, Outcome.SESSION_UPDATED, Outcome.COMMENT_ADDED)

@@ -17,7 +17,7 @@ from webhook.domain.alert import (
     Trigger,
     TriggerStatus,
 )
-from webhook.domain.severity import Escalation, escalate
+from webhook.domain.severity import Escalation, Severity, escalate
 
 
 class IllegalChange(ValueError):  # noqa: N818 - an answer to a person, not a failure of ours
@@ -59,11 +59,17 @@ def place(
     if session is None or session.status is not AlertStatus.ACTIVE:
         return Outcome.CREATED
     if session.session_status is SessionStatus.ACTIVE:
-        recent = now - session.session_last_active < settings.session_timeout
+        recent = is_recent(session, settings, now)
         firing = last_passed is not None and now - last_passed <= settings.session_timeout
         if recent or firing:
             return Outcome.SESSION_UPDATED
     return Outcome.COMMENT_ADDED if now - session.last_triggered_at <= settings.window else Outcome.CREATED
+
+
+def is_recent(session: AlertSession, settings: AlertTypeSettings, now: datetime) -> bool:
+    """Whether it is going on, whatever its instances do."""
+    active = session.session_status is SessionStatus.ACTIVE
+    return active and now - session.session_last_active < settings.session_timeout
 
 
 def opened(
@@ -89,9 +95,9 @@ def opened(
 
 
 def joined(
-    session: AlertSession, trigger: Trigger, outcome: Outcome, settings: AlertTypeSettings, now: datetime
+    session: AlertSession, severity: Severity, outcome: Outcome, settings: AlertTypeSettings, now: datetime
 ) -> AlertSession:
-    """The session with one more occurrence. Severity rises to the rule's if that is graver, then by the steps."""
+    """The session with one more occurrence. It rises to the rule's `severity` if that is graver, then by the steps."""
     still_active = outcome is Outcome.SESSION_UPDATED
     after = replace(
         session,
@@ -101,8 +107,8 @@ def joined(
         last_triggered_at=max(now, session.last_triggered_at),
         version=session.version + 1,
     )
-    if trigger.severity.rank > after.severity.rank:
-        by_rule = Escalation(after.severity, trigger.severity, "rule_severity", after.occurrence_count, now)
+    if severity.rank > after.severity.rank:
+        by_rule = Escalation(after.severity, severity, "rule_severity", after.occurrence_count, now)
         after = raised(after, by_rule)
     step = escalate(after, settings.escalation, now)
     return after if step is None else raised(after, step)

@@ -103,7 +103,7 @@ def escalate(session: Escalating, steps: tuple[EscalationStep, ...], now: dateti
     """
     best: EscalationStep | None = None
     for step in steps:
-        if _reached(step, session, now) and step.severity.rank > (best or session).severity.rank:
+        if step.severity.rank > (best or session).severity.rank and _reached(step, session, now):
             best = step
     if best is None:
         return None

@@ -30,6 +30,8 @@ from webhook.domain.message import (
 from webhook.domain.metric import format_duration, format_threshold, format_time, format_value, metric_words
 from webhook.domain.numbers import invented_numbers
 
+COMMENT_LENGTH = 1000
+
 
 class SummaryRefused(Exception):  # noqa: N818 - an answer, not a failure of ours
     """The model's answer was slow, malformed, or named a number that the metrics do not hold."""
@@ -101,13 +103,18 @@ _TITLES = {
     NotifyReason.RESOLVED: "{name} has ended: {merchant}",
     NotifyReason.RESEND: "{name}: {merchant}",
     NotifyReason.DIGEST: "{name}: {merchant}",
+    NotifyReason.MENTION: "{by} on {name}: {merchant}",
 }
 
 
 def template_summary(note: Note) -> Summary:
     """What is happening, the numbers against their thresholds, since when, and what to do."""
     story = story_of(note.alert_type)
-    title = _TITLES[note.reason].format(name=story.name, merchant=merchant_of(note), severity=note.severity)
+    title = _TITLES[note.reason].format(
+        name=story.name, merchant=merchant_of(note), severity=note.severity, by=note.comment_by
+    )
+    if note.reason is NotifyReason.MENTION:
+        return Summary(one_line(title, TITLE_LENGTH), _cut(note.comment), "Open the alert to answer.", "comment")
     ended = note.reason is NotifyReason.RESOLVED
     opening = _opening(note, story)
     parts = [opening, *([_peaks(note)] if ended else [_numbers(note), _since(note)])]
@@ -117,6 +124,12 @@ def template_summary(note: Note) -> Summary:
         suggested_action=_ENDED_ACTION if ended else story.action,
         source="template",
     )
+
+
+def _cut(text: str) -> str:
+    """Of a comment what a message has room for."""
+    text = printable(text.strip())
+    return text if len(text) <= COMMENT_LENGTH else f"{text[: COMMENT_LENGTH - 1].rstrip()}…"
 
 
 def story_of(alert_type: str) -> Story:

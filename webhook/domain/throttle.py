@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -105,10 +106,11 @@ def decide_notification(
 ) -> NotifyReason | Withheld:
     """Why people are told of this occurrence, or why not.
 
-    `before` is None for a new alert; `recent` are the times at which people were told about this account and alert
-    type within the last 24 h, of an end excepted. An escalation always passes, also that of an alert which opens
-    graver than its rule. At P0 no limit, snooze or sparser strategy holds: people hear of it at once and then every
-    hour (or as often as the strategy says). Of a flapping condition people hear once that it flaps, and then nothing.
+    `before` is None for a new alert; `recent` are the times, in order, at which people were told about this account
+    and alert type within the last 24 h, of an end excepted. An escalation always passes, also that of an alert which
+    opens graver than its rule. At P0 no limit, snooze or sparser strategy holds: people hear of it at once and then
+    every hour (or as often as the strategy says). Of a flapping condition people hear once that it flaps, and then
+    nothing.
     """
     rose = bool(after.escalations) if before is None else after.severity.rank > before.severity.rank
     if rose:
@@ -145,25 +147,31 @@ def _due(after: AlertSession, policy: NotificationPolicy, now: datetime) -> Noti
 
 
 def limit_reached(policy: NotificationPolicy, recent: Sequence[datetime], now: datetime) -> Limit | None:
-    """The limit that holds a message back now: of several the one that frees last; None while there is a place."""
+    """The limit that holds a message back now: of several the one that frees last; None while there is a place.
+
+    `recent` is in order of time.
+    """
     reached = [limit for limit in map(partial(_reached, recent, now), policy.limits()) if limit is not None]
     return max(reached, key=lambda limit: limit.frees_at, default=None)
 
 
 def holding_limit(policy: NotificationPolicy, recent: Sequence[datetime], now: datetime) -> Limit | None:
     """The limit that held a message back; where `recent` leaves a place, others have taken it at this moment."""
+    limit = limit_reached(policy, recent, now)
+    if limit is not None:
+        return limit
     times = list(recent)
     while (limit := limit_reached(policy, times, now)) is None and len(times) < len(recent) + policy.max_per_hour:
-        times.append(now)
+        insort(times, now)
     return limit
 
 
 def _reached(recent: Sequence[datetime], now: datetime, rule: FrequencyRule) -> Limit | None:
-    times = sorted(time for time in recent if now - time < rule.window)
-    if len(times) < rule.maximum:
+    count = len(recent) - bisect_right(recent, now - rule.window)
+    if count < rule.maximum:
         return None
-    frees = times[len(times) - rule.maximum] if rule.maximum else now
-    return Limit(rule.name, rule.maximum, rule.window, len(times), frees + rule.window)
+    frees = recent[len(recent) - rule.maximum] if rule.maximum else now
+    return Limit(rule.name, rule.maximum, rule.window, count, frees + rule.window)
 
 
 def _time(value: object) -> datetime | None:

@@ -182,7 +182,7 @@ class Dispatcher:
             try_=note.retry_count + 1,
             alerts=len(note.companions) + 1,
         )
-        if self.chart is not None and not is_gathered(note):
+        if self.chart is not None and not is_gathered(note) and note.reason is not NotifyReason.MENTION:
             self._drawers.submit(self._attach, note, message, notifier, receipt, settings)
 
     def _message(self, note: Note) -> tuple[Summary, Message]:
@@ -223,7 +223,7 @@ class Dispatcher:
 
     def _summarise(self, note: Note) -> Summary:
         """The model's words where one is configured and its answer holds, else the template's."""
-        if self.summariser is None:
+        if self.summariser is None or note.reason is NotifyReason.MENTION:
             return template_summary(note)
         _log(note).info("ai_summary_requested", model=self.summariser.name)
         began = monotonic()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import time
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from threading import Lock
 from typing import Protocol
 
-from webhook.domain.comparison import Replayed, StoredTrigger
-from webhook.domain.evaluation import MerchantConfig
+from webhook.domain.alert import AlertTypeSettings
+from webhook.domain.comparison import Replayed
+from webhook.domain.evaluation import MerchantConfig, met_by
 from webhook.domain.ledger import IngestSettings
-from webhook.domain.replay import Past, replay
+from webhook.domain.past import Past, Wanted
+from webhook.domain.replay import replay
+from webhook.domain.triggers import FIRING, Reading, Triggers
 from webhook.ports import HistoryUnavailable, MetricHistory, Series
 
 LONGEST = timedelta(days=30)
@@ -19,96 +25,188 @@ DEFAULT = timedelta(days=7)
 MOST_TRIGGERS = 200_000
 """Of more than these the latest are replayed."""
 
+MOST_SECONDS = 20.0
+"""A preview takes no longer: it runs beside the deliveries of a process."""
+
+_HISTORY_SECONDS = 8.0  # of these
 _POINTS = 5000  # of one query to Prometheus, which answers with 11,000 at most
 _FINEST = timedelta(minutes=1)
 _STALE = timedelta(minutes=5)  # as Prometheus itself has it
 _MOST_METRICS = 10
 
 
+_Lacking = tuple[datetime, Reading]
+
+
+class PreviewTooLong(Exception):  # noqa: N818 - an answer to a person
+    """It takes longer than it may: fewer days or conditions can help, the same again cannot."""
+
+
+class PreviewBusy(Exception):  # noqa: N818 - an answer to a person
+    """Another preview runs in this process: the same again can help."""
+
+
 class StoredTriggers(Protocol):
     """See `webhook.storage.replaying.StoredPast`."""
 
-    def read(
-        self,
-        account_id: str,
-        alert_type: str,
-        since: datetime,
-        earliest: datetime,
-        *,
-        remembered: timedelta,
-        limit: int,
-        labels: bool,
-    ) -> tuple[Past, list[StoredTrigger]]: ...
+    def read(self, wanted: Wanted) -> tuple[Past, Triggers]: ...
+
+
+@dataclass(slots=True)
+class Undetermined:
+    """Firing triggers that pass because they lack a metric, and what the conditions say of Prometheus' values."""
+
+    triggers: int = 0
+    met: int = 0
+    not_met: int = 0
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """`since` is later than asked where there were too many triggers. `history`: by metric, "" or why it is missing."""
+    """`since` is later than asked where there were too many triggers. `history`: by metric, "" or why it is missing.
+
+    `left_out`: alerts that began before what is stored, or could be read.
+    """
 
     replayed: Replayed
     since: datetime
     until: datetime
     truncated: bool = False
+    left_out: int = 0
+    undetermined: Undetermined = field(default_factory=Undetermined)
     history: Mapping[str, str] = field(default_factory=dict)
 
 
-def preview(
-    stored: StoredTriggers,
-    history: MetricHistory | None,
-    config: MerchantConfig,
-    settings: IngestSettings,
-    now: datetime,
-    *,
-    span: timedelta = DEFAULT,
-) -> Preview:
-    """Writes nothing; raise StoreUnavailable."""
-    since, texts = now - span, any(condition.compare is None for condition in config.conditions)
-    past, triggers = stored.read(
-        config.account_id,
-        config.alert_type,
-        since,
-        now - LONGEST,
-        remembered=settings.types[config.alert_type].flapping_window,
-        limit=MOST_TRIGGERS,
-        labels=texts,
-    )
-    truncated = len(triggers) == MOST_TRIGGERS
-    if truncated:
-        since = max(since, triggers[0].at)
-    completed, told = _completed(triggers, config, history, now)
-    return Preview(replay(completed, past, config, settings), since, now, truncated, told)
+class Previews:
+    """One at a time: each takes a processor from the deliveries of its process."""
 
+    def __init__(
+        self,
+        stored: StoredTriggers,
+        history: MetricHistory | None,
+        settings: IngestSettings,
+        *,
+        seconds: float = MOST_SECONDS,
+        most: int = MOST_TRIGGERS,
+    ) -> None:
+        self._stored, self._history, self._settings = stored, history, settings
+        self._seconds, self._most = seconds, most
+        self._running = Lock()
 
-def _completed(
-    triggers: Sequence[StoredTrigger], config: MerchantConfig, history: MetricHistory | None, now: datetime
-) -> tuple[Sequence[StoredTrigger], Mapping[str, str]]:
-    """With the metrics that a condition names and a trigger did not carry, as Prometheus has them."""
-    named = {condition.metric_name for condition in config.conditions if condition.compare is not None}
-    missing = {name for name in named if any(row.firing and name not in row.metrics for row in triggers)}
-    if not missing:
-        return triggers, {}
-    told: dict[str, str] = {}
-    found: dict[str, Series] = {}
-    start = triggers[0].at - _STALE
-    step = max(_FINEST, (now - start) / _POINTS)
-    for number, name in enumerate(sorted(missing)):
-        if history is None or number >= _MOST_METRICS:
-            told[name] = "it was not asked for"
-            continue
+    def run(self, config: MerchantConfig, now: datetime, span: timedelta = DEFAULT) -> Preview:
+        """Writes nothing; raise PreviewBusy, PreviewTooLong, StoreUnavailable."""
+        if not self._running.acquire(blocking=False):
+            raise PreviewBusy("another preview is running")
         try:
-            found[name] = history.range(name, config.account_id, start, now, step)
+            return self._run(config, now, span, _Budget(self._seconds))
+        finally:
+            self._running.release()
+
+    def _run(self, config: MerchantConfig, now: datetime, span: timedelta, budget: _Budget) -> Preview:
+        wanted = Wanted(
+            config.account_id,
+            config.alert_type,
+            now - span,
+            now - span - LONGEST,
+            remembered=_memory(self._settings.types[config.alert_type]),
+            limit=self._most,
+            labels=any(condition.compare is None for condition in config.conditions),
+            check=budget.check,
+        )
+        past, triggers = self._stored.read(wanted)
+        replayed = replay(triggers, past, config, self._settings, check=budget.check)
+        truncated = past.since > wanted.since
+        lacking = _undecided(triggers, config, past.since)
+        found, told = self._look_up(lacking, config, now, budget)
+        undetermined = _undetermined(lacking, config, found, budget.check)
+        return Preview(replayed, past.since, now, truncated, past.left_out, undetermined, told)
+
+    def _look_up(
+        self, lacking: Sequence[_Lacking], config: MerchantConfig, now: datetime, budget: _Budget
+    ) -> tuple[Mapping[str, Series], Mapping[str, str]]:
+        """The metrics that a condition names and a trigger did not carry, as Prometheus has them."""
+        missing = sorted(set().union(*(_numeric(config) - metrics.keys() for _, (metrics, _) in lacking)))
+        told: dict[str, str] = {}
+        found: dict[str, Series] = {}
+        for number, name in enumerate(missing):
+            if self._history is None or number >= _MOST_METRICS or budget.spent > _HISTORY_SECONDS:
+                told[name] = "it was not asked for"
+                continue
+            start = lacking[0][0] - _STALE
+            try:
+                series = self._history.range(name, config.account_id, start, now, max(_FINEST, (now - start) / _POINTS))
+            except HistoryUnavailable as error:
+                told[name] = str(error)
+                continue
+            found[name] = _numbers(series)
             told[name] = "" if found[name].times else "Prometheus has no values of it"
-        except HistoryUnavailable as error:
-            told[name] = str(error)
-    return [_with(row, found) for row in triggers], told
+        return found, told
 
 
-def _with(row: StoredTrigger, found: Mapping[str, Series]) -> StoredTrigger:
-    if not row.firing:
-        return row
+class _Budget:
+    """Of seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._begun, self._seconds = time.monotonic(), seconds
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self._begun
+
+    def check(self) -> None:
+        """Raise PreviewTooLong."""
+        if self.spent > self._seconds:
+            raise PreviewTooLong(f"takes longer than {self._seconds:g} s")
+
+
+def _memory(settings: AlertTypeSettings) -> timedelta:
+    """How long after its end an attack still matters."""
+    return max(settings.flapping_window, settings.session_timeout, settings.occurrence_interval)
+
+
+def _numeric(config: MerchantConfig) -> set[str]:
+    return {condition.metric_name for condition in config.conditions if condition.compare is not None}
+
+
+def _undecided(triggers: Triggers, config: MerchantConfig, since: datetime) -> list[_Lacking]:
+    """Triggers that pass, as live ones do, because a number is missing."""
+    names = _numeric(config)
+    open_ones = [
+        not names <= metrics.keys() and met_by(config, metrics, labels) is None for metrics, labels in triggers.readings
+    ]
+    rows = zip(triggers.at, triggers.kinds, triggers.reading_of, strict=True)
+    return [
+        (at, triggers.readings[place])
+        for at, kind, place in (rows if any(open_ones) else ())
+        if open_ones[place] and kind == FIRING and at >= since
+    ]
+
+
+def _numbers(series: Series) -> Series:
+    """Without NaN, which nothing can be compared with."""
+    points = [(at, value) for at, value in zip(series.times, series.values, strict=True) if not math.isnan(value)]
+    return Series(series.metric, [at for at, _ in points], [value for _, value in points])
+
+
+def _undetermined(
+    lacking: Sequence[_Lacking], config: MerchantConfig, found: Mapping[str, Series], check: Callable[[], None]
+) -> Undetermined:
+    tally = Undetermined(triggers=len(lacking))
+    for number, (at, (metrics, labels)) in enumerate(lacking):
+        if number % 1000 == 0:
+            check()
+        met = met_by(config, _completed(at, metrics, found), labels)
+        tally.met += met is True
+        tally.not_met += met is False
+        tally.unknown += met is None
+    return tally
+
+
+def _completed(at: datetime, metrics: Mapping[str, float], found: Mapping[str, Series]) -> Mapping[str, float]:
     added = {}
     for name, series in found.items():
-        place = bisect_right(series.times, row.at) - 1
-        if name not in row.metrics and place >= 0 and row.at - series.times[place] <= _STALE:
+        place = bisect_right(series.times, at) - 1
+        if name not in metrics and place >= 0 and at - series.times[place] <= _STALE:
             added[name] = series.values[place]
-    return row._replace(metrics={**row.metrics, **added}) if added else row
+    return {**metrics, **added}

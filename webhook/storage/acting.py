@@ -22,7 +22,7 @@ from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.database import Database
 from webhook.storage.sessions import lock_sessions
 from webhook.storage.tables import alert, alert_comment, alert_dynamic
-from webhook.storage.telling import tell_again
+from webhook.storage.telling import tell_again, tell_mention
 from webhook.storage.transactions import transaction
 
 
@@ -120,12 +120,18 @@ class AlertActions:
             )
 
     def comment(self, alert_id: str, content: str, doing: Doing) -> Acted:
-        """On any alert, closed ones too."""
+        """On any alert, closed ones too. One that names others is told on the channels on which people talk."""
         with self._on(alert_id, "commented", doing, active=False) as (connection, session):
             named = {"mentions": mentions(content)}
-            return _change(
+            acted = _change(
                 connection, session, doing, {}, "commented", said=content, details=named, kind=CommentType.USER_NOTE
             )
+            if not named["mentions"]:
+                return acted
+            told = tell_mention(
+                connection, self._default(session.account_id), session, (acted.comment_id, content), doing
+            )
+            return Acted(acted.version, acted.comment_id, told)
 
     def resend(self, alert_id: str, channels: Sequence[str], doing: Doing) -> Acted:
         """Send the alert as it stands, or its end, on these channels, or on all that its merchant has."""

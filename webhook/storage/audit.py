@@ -10,11 +10,8 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from webhook.domain.access import Principal, Role
+from webhook.domain.access import STAFF, Principal, Role
 from webhook.storage.tables import audit_log
-
-STAFF = "staff"
-"""What merchants are told of whoever serves them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class ConfigLine:
     version: int
     updated_at: datetime
     updated_by: str
+    updated_by_role: str
 
 
 def config_lines(
@@ -84,6 +85,7 @@ def _line(row: sa.RowMapping) -> ConfigLine:
         version=row["version"],
         updated_at=row["updated_at"],
         updated_by=row["updated_by"],
+        updated_by_role=row["updated_by_role"],
     )
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
+from webhook.domain.access import Principal
 from webhook.domain.evaluation import Condition, MerchantConfig
 from webhook.storage.columns import among
 from webhook.storage.tables import alert_config, trigger_condition
@@ -80,6 +81,7 @@ class StoredConfig:
     config: MerchantConfig
     updated_at: datetime
     updated_by: str
+    updated_by_role: str = ""
 
 
 def stored_configs(
@@ -104,13 +106,19 @@ def stored_configs(
     for row in connection.execute(of_them).mappings():
         conditions.setdefault(row["config_id"], []).append(row)
     return [
-        StoredConfig(row["id"], _config(row, conditions.get(row["id"], [])), row["updated_at"], row["updated_by"])
+        StoredConfig(
+            row["id"],
+            _config(row, conditions.get(row["id"], [])),
+            row["updated_at"],
+            row["updated_by"],
+            row["updated_by_role"],
+        )
         for row in found
     ]
 
 
 def write_config(
-    connection: sa.Connection, config: MerchantConfig, known: StoredConfig | None, actor: str, now: datetime
+    connection: sa.Connection, config: MerchantConfig, known: StoredConfig | None, by: Principal, now: datetime
 ) -> str:
     """Insert or replace with the version that `config` has; return its id."""
     values: dict[str, Any] = {
@@ -119,7 +127,8 @@ def write_config(
         "channel_preferences": config.channel_preferences,
         "notification_settings": config.notification_settings,
         "version": config.version,
-        "updated_by": actor[:255],
+        "updated_by": by.name[:255],
+        "updated_by_role": by.role.value,
         "updated_at": now,
     }
     if known is None:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from webhook.domain.access import Principal
+from webhook.domain.access import Principal, Role
 from webhook.domain.configuration import config_of, difference, document_of, staff_settings, within_rights
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.masking import change_secrets, unmasked
@@ -47,6 +47,7 @@ class VersionRecord:
     document: Mapping[str, Any]
     changed_by: str
     created_at: datetime
+    changed_by_role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class ConfigStore:
         self._keep_present(connection, known)
         version = _next_version(connection, known.config)
         delete_config(connection, known)
-        self._log(connection, replace(known.config, version=version), {}, principal.name, now)
+        self._log(connection, replace(known.config, version=version), {}, principal, now)
         details = {"version": version}
         record_audit(connection, principal, "config_deleted", now=now, details=details, **_subject(known.config))
         return version
@@ -128,14 +129,14 @@ class ConfigStore:
         """Newest first."""
         v = alert_config_version.c
         query = (
-            sa.select(v.version, v.document, v.changed_by, v.created_at)
+            sa.select(v.version, v.document, v.changed_by, v.created_at, v.changed_by_role)
             .where(v.account_id == account_id, v.alert_type == alert_type)
             .order_by(v.version.desc())
             .limit(limit)
         )
         with self.database.read() as connection:
             rows = connection.execute(query).all()
-        return [VersionRecord(row.version, self._opened(row.document), row.changed_by, row.created_at) for row in rows]
+        return [VersionRecord(row[0], self._opened(row[1]), *row[2:]) for row in rows]
 
     def restore(
         self,
@@ -179,8 +180,8 @@ class ConfigStore:
             self._keep_present(connection, known)
         version = _next_version(connection, known.config if known else config)
         sealed = replace(config, version=version, channel_preferences=self._sealed(config.channel_preferences))
-        config_id = write_config(connection, sealed, known, principal.name, now)
-        self._log(connection, sealed, document_of(sealed), principal.name, now)
+        config_id = write_config(connection, sealed, known, principal, now)
+        self._log(connection, sealed, document_of(sealed), principal, now)
         details: dict[str, Any] = {"version": version, "changes": [list(change) for change in changes]}
         if restored is not None:
             details["restored_version"] = restored
@@ -202,11 +203,12 @@ class ConfigStore:
         )
         if connection.scalar(sa.select(v.id).where(ours)) is None:
             document = document_of(replace(config, channel_preferences=self._sealed(config.channel_preferences)))
-            self._log(connection, config, document, known.updated_by, known.updated_at)
+            by = Principal(known.updated_by, Role(known.updated_by_role or Role.ADMIN), "")
+            self._log(connection, config, document, by, known.updated_at)
 
     @staticmethod
     def _log(
-        connection: sa.Connection, config: MerchantConfig, document: Mapping[str, Any], by: str, now: datetime
+        connection: sa.Connection, config: MerchantConfig, document: Mapping[str, Any], by: Principal, now: datetime
     ) -> None:
         connection.execute(
             sa.insert(alert_config_version).values(
@@ -215,7 +217,8 @@ class ConfigStore:
                 alert_type=config.alert_type,
                 version=config.version,
                 document=document,
-                changed_by=by[:255],
+                changed_by=by.name[:255],
+                changed_by_role=by.role.value,
                 created_at=now,
             )
         )

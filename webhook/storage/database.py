@@ -21,7 +21,7 @@ LONGEST_STATEMENT_S = 30
 """For one statement of PostgreSQL; what needs longer says so with `allow`."""
 
 LONG = timedelta(minutes=10)
-"""For what nobody waits for: a purge, a preview of many days."""
+"""For what nobody waits for: a purge."""
 
 _REST_S = 1
 

@@ -60,7 +60,9 @@ def _due(connection: sa.Connection, now: datetime, after: str, limit: int) -> li
 def _untold(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     """Withheld triggers, since the last message about their alert and the last digest of their merchant."""
     log, n, d = alert_trigger_log.c, notification.c, alert_dynamic.alias("asleep").c
-    told = sa.exists().where(n.alert_id == log.alert_id, n.created_at >= log.created_at)
+    told = sa.exists().where(
+        n.alert_id == log.alert_id, n.created_at >= log.created_at, n.reason != NotifyReason.MENTION.value
+    )
     summed_up = sa.exists().where(digest.c.account_id == log.account_id, digest.c.told_at >= log.created_at)
     snoozed = sa.exists().where(d.alert_id == log.alert_id, d.snoozed_until > now)
     return (

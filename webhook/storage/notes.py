@@ -86,6 +86,8 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         peaks=_numbers(content.get("peaks")),
         replayed_at=row["replayed_at"],
         told_before=_told_before(row, sent),
+        comment=str(content.get("comment") or ""),
+        comment_by=str(content.get("comment_by") or ""),
         maybe_repeated=row["maybe_repeated"] > 0,
         companions=companions,
         digest=content.get("digest"),

@@ -169,9 +169,14 @@ def _read(trigger: Trigger, entry: Entry) -> dict[str, Any]:
 
 
 def _verdict(entry: Entry) -> dict[str, Any]:
-    """With the frequency limit that held the message back, where one did."""
+    """With the frequency limit that held the message back, and what a report's own thresholds said: a replay asks."""
     verdict = entry.verdict.as_json() if entry.verdict is not None else {}
-    return verdict if entry.limit is None else {**verdict, "limit": entry.limit.as_json()}
+    if entry.limit is not None:
+        verdict["limit"] = entry.limit.as_json()
+    own = entry.received.own
+    if own is not None:
+        verdict["own"] = {"passed": own.passed, "reason": own.reason}
+    return verdict
 
 
 def _unread(rejected: Rejected) -> dict[str, Any]:

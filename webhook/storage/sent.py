@@ -15,6 +15,7 @@ from webhook.storage.receipts import BOUNCED
 from webhook.storage.tables import alert, alert_dynamic, notification
 
 _REFERENCE_LENGTH = 255
+_ASIDE = (NotifyReason.DIGEST, NotifyReason.MENTION)
 
 
 class Sent(NamedTuple):
@@ -108,9 +109,9 @@ def _finish_companions(connection: sa.Connection, leads: Sequence[Sent]) -> None
 def _tell(connection: sa.Connection, ours: Sequence[Sent]) -> None:
     """Keep what people were told last, for the pages. An alert that ended keeps the title of the attack.
 
-    A digest tells of what is past, and so changes neither words nor when the next message is due.
+    A digest tells of what is past, a mention of a comment: neither changes words, nor when the next message is due.
     """
-    counted = [one for one in ours if one.note.reason is not NotifyReason.DIGEST]
+    counted = [one for one in ours if one.note.reason not in _ASIDE]
     if not counted:
         return
     times: dict[str, datetime] = {}

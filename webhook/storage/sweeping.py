@@ -27,6 +27,7 @@ from webhook.domain.alert import (
     SessionStatus,
     TriggerStatus,
 )
+from webhook.domain.evaluation import NOT_JUDGED
 from webhook.domain.ledger import Channels, channels_for
 from webhook.domain.report import SOURCE as REPORTED
 from webhook.domain.session import Settlement, raised
@@ -277,7 +278,7 @@ class SweepBatch:
             "metrics_data": {},
             "labels": {},
             "annotations": {},
-            "verdict": {},
+            "verdict": NOT_JUDGED.as_json(),
             "outcome": Outcome.RESOLVED.value,
             "outcome_reason": _UNREPORTED if row["source"] == REPORTED else _NOT_HELD,
             "created_at": self._now,

@@ -234,6 +234,7 @@ alert_config = sa.Table(
     sa.Column("notification_settings", Json, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("updated_by", sa.String(255), nullable=False, server_default="system"),
+    sa.Column("updated_by_role", sa.String(16), nullable=False, server_default=""),
     time_column("created_at"),
     time_column("updated_at"),
     *common_columns(),
@@ -251,6 +252,7 @@ alert_config_version = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("document", Json, nullable=False),  # as in the API, secrets encrypted; {} when it was deleted
     sa.Column("changed_by", sa.String(255), nullable=False),
+    sa.Column("changed_by_role", sa.String(16), nullable=False, server_default=""),
     time_column("created_at"),
     sa.UniqueConstraint("account_id", "alert_type", "version"),
 )
@@ -367,6 +369,9 @@ audit_log = sa.Table(
     time_column("created_at"),
     sa.Index(None, "created_at"),
     sa.Index(None, "account_id", "created_at"),
+    sa.Index(None, "alert_id"),
+    sa.Index(None, "actor", "created_at"),
+    sa.Index(None, "authenticated_as", "created_at"),
 )
 
 api_key = sa.Table(

@@ -1,16 +1,16 @@
-"""What people are told beside what deliveries tell: that an alert ended, or became graver by lasting."""
+"""What people are told beside what deliveries tell: an end, a rise by duration, what a person asks for or writes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
 
-from webhook.domain.action import Doing
+from webhook.domain.action import CONVERSATIONS, MOST_MENTIONED, Doing
 from webhook.domain.alert import (
     AlertSession,
     AlertStatus,
@@ -129,6 +129,43 @@ def tell_again(
     return queued
 
 
+def tell_mention(
+    connection: sa.Connection,
+    default: Channels,
+    session: AlertSession,
+    comment: tuple[str, str],
+    doing: Doing,
+) -> list[str]:
+    """A `comment`, its id and text, that names others, where the merchant's people talk; return the channels."""
+    n = notification.c
+    recent = sa.select(sa.func.count()).where(
+        n.alert_id == session.alert_id,
+        n.reason == NotifyReason.MENTION.value,
+        n.created_at > doing.now - timedelta(hours=1),
+    )
+    key = (session.account_id, session.alert_type)
+    channels = channels_of(read_configs(connection, {key}).get(key), default)
+    wanted = [name for name in channels if name in CONVERSATIONS]
+    if not wanted or (connection.scalar(recent) or 0) >= MOST_MENTIONED:
+        return []
+    (row,) = _alerts(connection, [session.alert_id])
+    rows = [
+        _message(
+            row,
+            NotifyReason.MENTION,
+            name,
+            {},
+            comment_id=comment[0],
+            now=doing.now,
+            extra={"channel_settings": dict(channels[name]), "comment": comment[1], "comment_by": doing.actor},
+        )
+        | {"requested_by": doing.actor}
+        for name in wanted
+    ]
+    connection.execute(sa.insert(notification), rows)
+    return wanted
+
+
 def _endings(connection: sa.Connection, found: Collection[sa.RowMapping]) -> dict[str, dict[str, Any]]:
     """Alert id → what the word of its end says besides: the highest values, and when the attack ended."""
     alert_ids = [row["alert_id"] for row in found]
@@ -177,7 +214,11 @@ def _told(connection: sa.Connection, alert_ids: Collection[str]) -> Mapping[str,
     n = notification.c
     query = (
         sa.select(n.alert_id, n.channel_type, n.content)
-        .where(n.alert_id.in_(alert_ids), n.status != NotificationStatus.FAILED.value)
+        .where(
+            n.alert_id.in_(alert_ids),
+            n.status != NotificationStatus.FAILED.value,
+            n.reason != NotifyReason.MENTION.value,
+        )
         .order_by(n.created_at)
     )
     told: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)

@@ -68,7 +68,9 @@ class NotificationEntry(BaseModel):
     alert_type: str
     channel: str
     status: str = Field(json_schema_extra=_example("sent"))
-    reason: str = Field(description="Why it was sent: first, escalated, threshold, interval, resolved, resend.")
+    reason: str = Field(
+        description="Why it was sent: first, escalated, threshold, interval, flapping, resolved, resend, mention."
+    )
     created_at: Time
     not_before: Time
     sent_at: Time | None

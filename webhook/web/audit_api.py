@@ -10,8 +10,8 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
-from webhook.domain.access import MAY, Right
-from webhook.storage.audit import STAFF, AuditFilter, AuditRecord, list_audit
+from webhook.domain.access import MAY, STAFF, Right
+from webhook.storage.audit import AuditFilter, AuditRecord, list_audit
 from webhook.storage.database import Database
 from webhook.web.access import require
 from webhook.web.api import one_page

@@ -9,8 +9,8 @@ from typing import Any
 
 from flask import Blueprint, render_template, request
 
-from webhook.domain.access import MAY, Right
-from webhook.storage.audit import STAFF, AuditFilter, AuditRecord, list_audit
+from webhook.domain.access import MAY, STAFF, Right
+from webhook.storage.audit import AuditFilter, AuditRecord, list_audit
 from webhook.web.access import require
 from webhook.web.api import Api
 from webhook.web.config_words import field_label, value_text

@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from webhook.domain.access import named_to
 from webhook.domain.configuration import Difference, document_of, masked_document
 from webhook.domain.evaluation import MerchantConfig
 from webhook.storage.config_rows import StoredConfig
 from webhook.storage.configs import VersionRecord
+from webhook.web.access import principal
 from webhook.web.answers import Time
 from webhook.web.config_document import FrequencyControl, NotificationStrategy, warnings_of, with_defaults
 
@@ -128,17 +130,28 @@ class MissingMetric(BaseModel):
     reason: str
 
 
+class UndeterminedCount(BaseModel):
+    """Firing triggers that pass for want of a metric, and what the conditions say of Prometheus' values of it."""
+
+    triggers: int
+    met: int
+    not_met: int
+    unknown: int
+
+
 class PreviewAnswer(BaseModel):
     """As `previewing.preview_answer` makes it."""
 
     since: str = Field(alias="from")
     until: str = Field(alias="to")
-    truncated: bool
+    truncated: bool = Field(description="There are more triggers than are decided: `from` is later than asked.")
     triggers: int
+    alerts_left_out: int = Field(description="Alerts whose beginning is not stored or not read: not compared.")
     alerts: Counts
     messages: Counts
     outcomes: list[OutcomeCount]
     examples: list[PreviewExample]
+    undetermined: UndeterminedCount
     metrics_from_history: list[str]
     metrics_missing: list[MissingMetric]
     message: str
@@ -150,14 +163,14 @@ def config_entry(item: StoredConfig) -> ConfigEntry:
         **with_defaults(masked_document(document_of(item.config))),
         version=item.config.version,
         updated_at=item.updated_at,
-        updated_by=item.updated_by,
+        updated_by=named_to(principal(), item.updated_by, item.updated_by_role),
     )
 
 
 def version_entry(item: VersionRecord) -> VersionEntry:
     return VersionEntry(
         version=item.version,
-        changed_by=item.changed_by,
+        changed_by=named_to(principal(), item.changed_by, item.changed_by_role),
         created_at=item.created_at,
         deleted=not item.document,
         document=masked_document(item.document),

@@ -20,7 +20,9 @@ from werkzeug.exceptions import NotFound
 from webhook.domain.configuration import difference
 from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import ForbiddenAddress
+from webhook.pipeline.preview import PreviewBusy, PreviewTooLong
 from webhook.ports import ConfigNotFound, SecretUnreadable, StaffOnly, StoreConflict, UnknownMasks, VersionConflict
+from webhook.storage.config_rows import StoredConfig
 from webhook.storage.configs import ConfigStore, Saved
 from webhook.web.access import principal
 from webhook.web.api import answer, if_match_given, named_versions
@@ -91,12 +93,15 @@ class PreviewBody(Settings):
 
 @dataclass(frozen=True, slots=True)
 class ConfigSite:
-    """What the views share. `preview` answers with what the API shows; `check_urls` raises ForbiddenAddress."""
+    """What the views share. `preview` answers with what the API shows.
+
+    `check_urls` compares with what is stored, and raises ForbiddenAddress.
+    """
 
     store: ConfigStore
     clock: Callable[[], datetime]
     preview: Callable[[MerchantConfig, timedelta, datetime], dict[str, Any]]
-    check_urls: Callable[[MerchantConfig], None]
+    check_urls: Callable[[MerchantConfig, StoredConfig | None], None]
 
 
 def config_blueprint(site: ConfigSite) -> APIBlueprint:
@@ -132,7 +137,7 @@ def _add_writing(routes: APIBlueprint, site: ConfigSite) -> None:
         """Replace the configuration of one alert type; a masked secret keeps the stored one."""
         _own(body.merchant_id)
         config, known = site.store.completed(body.config(), principal())
-        site.check_urls(config)
+        site.check_urls(config, known)
         if query.dry_run:
             return answer(dry_run_answer(config, known, difference(known.config if known else None, config)))
         (saved,) = site.store.save([config], principal(), site.clock(), versions=named_versions(body.version))
@@ -164,7 +169,7 @@ def _add_taking_back(routes: APIBlueprint, site: ConfigSite) -> None:
 
 
 def _add_preview(routes: APIBlueprint, site: ConfigSite) -> None:
-    @routes.post("/alerts/config/preview", responses={200: PreviewAnswer, **problems(404, 413, 415)})
+    @routes.post("/alerts/config/preview", responses={200: PreviewAnswer, **problems(404, 413, 415, 422)})
     def preview_config(body: PreviewBody) -> Response:
         """What the last days would have looked like with this configuration; nothing is written."""
         _own(body.merchant_id)
@@ -177,6 +182,8 @@ def _add_errors(routes: APIBlueprint) -> None:
     routes.register_error_handler(VersionConflict, _conflict)
     routes.register_error_handler(ForbiddenAddress, _forbidden_address)
     routes.register_error_handler(StaffOnly, _staff_only)
+    routes.register_error_handler(PreviewBusy, _preview_busy)
+    routes.register_error_handler(PreviewTooLong, _preview_too_long)
     routes.register_error_handler(
         ConfigNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "There is no such configuration, or no such version.")
     )
@@ -187,6 +194,16 @@ def _add_errors(routes: APIBlueprint) -> None:
         SecretUnreadable,
         lambda error: problem(HTTPStatus.SERVICE_UNAVAILABLE, f"Secrets cannot be stored: {error}.", Retry_After="60"),
     )
+
+
+def _preview_busy(_: PreviewBusy) -> Response:
+    detail = "Another preview is running here; one runs at a time."
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, Retry_After="5")
+
+
+def _preview_too_long(error: PreviewTooLong) -> Response:
+    detail = f"The preview {error}: ask for fewer days, or propose fewer conditions."
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
 
 def _own(account_id: str) -> None:

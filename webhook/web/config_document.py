@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import ErrorDetails
 
-from webhook.domain.evaluation import (
-    COMPARISONS,
-    OPERATORS,
-    BadPattern,
-    Condition,
-    MerchantConfig,
-    compile_pattern,
-    number_of,
-)
+from webhook.domain.evaluation import COMPARISONS, OPERATORS, Condition, MerchantConfig, number_of
 from webhook.domain.masking import NOT_YET
+from webhook.domain.patterns import BadPattern, check_pattern
 from webhook.notifiers.settings import Channels
 from webhook.web.parameters import Instant
 
@@ -66,7 +59,7 @@ class ConditionEntry(_Strict):
 
 def _check_pattern(pattern: object) -> None:
     try:
-        compile_pattern(str(pattern))
+        check_pattern(str(pattern))
     except BadPattern as error:
         raise ValueError(f"threshold: {error}") from error
 
@@ -74,18 +67,27 @@ def _check_pattern(pattern: object) -> None:
 class FrequencyControl(_Strict):
     """Sliding windows over all alerts of the account and type. `digest`: what was held back is summed up hourly."""
 
-    max_alerts_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 5
-    max_alerts_per_day: Annotated[int, Field(ge=0, le=100_000)] = 20
+    max_alerts_per_hour: Annotated[int, Field(ge=0, le=1000)] = 5
+    max_alerts_per_day: Annotated[int, Field(ge=0, le=10_000)] = 20
     min_interval_minutes: Annotated[float, Field(ge=0, le=1440)] = 0
     digest: StrictBool = True
 
 
+def _a_minute_or_never(minutes: float) -> float:
+    if 0 < minutes < 1:
+        raise ValueError("is less than a minute; 0 means never")
+    return minutes
+
+
 class NotificationStrategy(_Strict):
-    """`first`: when an alert opens; `thresholds`: at these counts; `interval_minutes`: while it lasts, 0 never."""
+    """`first`: when an alert opens; `thresholds`: at these counts; `interval_minutes`: while it lasts, 0 never.
+
+    Shorter than a minute is refused.
+    """
 
     first: bool = True
     thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000_000)]], Field(max_length=100)] = []
-    interval_minutes: Annotated[float, Field(ge=0, le=525_600)] = 60
+    interval_minutes: Annotated[float, Field(ge=0, le=525_600), AfterValidator(_a_minute_or_never)] = 60
 
 
 AlertType = Annotated[str, Field(min_length=1, max_length=64, pattern=_TEXT)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from webhook.domain.access import named_to
 from webhook.domain.configuration import config_of, document_of, masked_document
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.metric import metric_words
@@ -106,8 +107,8 @@ def _try(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
 
 def _save(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
     try:
-        config, _ = site.store.completed(body.config(), principal())
-        site.check_urls(config)
+        config, known = site.store.completed(body.config(), principal())
+        site.check_urls(config, known)
         (saved,) = site.store.save([config], principal(), site.clock(), versions={editing.version})
     except (UnknownMasks, StaffOnly) as error:
         _mark(editing, error)
@@ -151,7 +152,7 @@ def _tell_conflict(site: ConfigSite, editing: Editing, config: MerchantConfig) -
     present = _stored(site, account_id, alert_type)
     before = config_of(account_id, seen.document) if seen else None
     editing.conflict = Conflict(
-        by=versions[0].changed_by if versions else "",
+        by=named_to(principal(), versions[0].changed_by, versions[0].changed_by_role) if versions else "",
         at=versions[0].created_at if versions else None,
         theirs=changes(before, present.config if present else None),
         yours=changes(present.config if present else None, config),

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response
 
-from webhook.domain.access import Right
+from webhook.domain.access import Right, named_to
 from webhook.domain.alert import AlertStatus, Outcome
 from webhook.domain.message import printable
 from webhook.domain.severity import Severity
@@ -97,7 +97,7 @@ def register_pages(app: OpenAPI, site: Api, doors: Doors, config: ConfigSite | N
     for blueprint in (login_blueprint(gate, doors.oidc), assets, swagger_blueprint(), live, document, pages, reader):
         app.register_blueprint(blueprint)
     _add_template_words(app, assets, gate, clock)
-    app.jinja_env.globals.update(has_settings=config is not None)
+    app.jinja_env.globals.update(has_settings=config is not None, named=_named)
     _add_error_handlers(app)
     return broadcaster
 
@@ -115,6 +115,10 @@ def _apis(site: Api, config: ConfigSite | None) -> list[tuple[APIBlueprint, tupl
     if config is not None:
         apis.append((config_blueprint(config), (Right.CONFIGURE, Right.CONFIGURE)))
     return apis
+
+
+def _named(name: str, role: str) -> str:
+    return named_to(principal(), name, role)
 
 
 def _add_error_handlers(app: Flask) -> None:

@@ -17,10 +17,11 @@ def preview_answer(found: Preview) -> dict[str, Any]:
         "to": _time(found.until),
         "truncated": found.truncated,
         "triggers": replayed.triggers,
+        "alerts_left_out": found.left_out,
         "alerts": asdict(replayed.alerts),
         "messages": asdict(replayed.messages),
         "outcomes": [
-            {"stored": old, "proposed": new, "triggers": number}
+            {"stored": str(old), "proposed": str(new), "triggers": number}
             for (old, new), number in sorted(replayed.outcomes.items())
         ],
         "examples": [
@@ -35,6 +36,7 @@ def preview_answer(found: Preview) -> dict[str, Any]:
             }
             for example in replayed.examples
         ],
+        "undetermined": asdict(found.undetermined),
         "metrics_from_history": sorted(metric for metric, why in found.history.items() if not why),
         "metrics_missing": [{"metric_name": metric, "reason": why} for metric, why in sorted(lost.items())],
         "message": _words(found),

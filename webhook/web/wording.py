@@ -80,6 +80,7 @@ NOTIFY_REASONS = {
     "resolved": "Attack ended",
     "resend": "Sent again, asked for",
     "digest": "What had been held back, summed up",
+    "mention": "A comment names somebody",
     "frequency": "frequency limit reached",
     "strategy": "notification strategy",
     "snoozed": "snoozed",

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import time
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.domain.evaluation import BadPattern, Condition, MerchantConfig, compile_pattern, evaluate
+from webhook.domain.evaluation import Condition, MerchantConfig, evaluate, met_by
 
 METRICS = {"block_rate": 0.35, "transaction_count": 120.0}
 LABELS = {"region": "AP", "merchant_name": "Kahn & Co", "mcc": "5411", "share": "0.30", "code": "007"}
@@ -59,7 +58,7 @@ def verdict(*conditions: Condition, logic: Literal["all", "any"] = "all") -> Any
         ("merchant_name", "contains", "Kahn", True),
         ("merchant_name", "regex", "^K.*Co$", True),
         ("merchant_name", "regex", "^Other", False),
-        ("merchant_name", "regex", "(a+)+$", None),
+        ("merchant_name", "regex", "(?=a)", None),
         ("merchant_name", "regex", "(", None),
         ("merchant_name", ">", 3, None),
         ("block_rate", ">", "high", None),
@@ -132,27 +131,12 @@ def test_three_valued_logic(values: list[bool | None], logic: Literal["all", "an
         for number, met in enumerate(values)
     )
     result = verdict(*conditions, logic=logic)
+    met = met_by(MerchantConfig("acc", "CARD_TESTING", logic=logic, conditions=conditions), METRICS, LABELS)
+    assert result.passed is (met is not False)
+    assert (met is None) is result.reason.startswith("undetermined")
     certain = [met for met in values if met is not None]
     decided = all(certain) if logic == "all" else any(certain)
     if logic == "all":
         assert result.passed is decided  # an unknown part alone never suppresses
     else:
         assert result.passed is (decided or None in values)
-
-
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "(?:a?){9}x", "a?" * 40 + "a" * 40, "(a|a)" * 30, "x" * 300])
-def test_patterns_that_could_run_for_ever_are_refused(pattern: str) -> None:
-    with pytest.raises(BadPattern):
-        compile_pattern(pattern)
-
-
-@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
-@given(st.text(alphabet="ab(|)*+?.[]{}2,^$\\", max_size=40), st.text(alphabet="ab", max_size=128))
-def test_a_pattern_that_is_taken_ends_soon(pattern: str, text: str) -> None:
-    try:
-        compiled = compile_pattern(pattern)
-    except BadPattern:
-        return
-    started = time.process_time()
-    compiled.search(text + "!")
-    assert time.process_time() - started < 2

@@ -168,3 +168,18 @@ def test_configurations_are_named_by_version_and_shown_once() -> None:
     assert found.configs == {3: {"logic": "all"}}
     assert [step.data["config_version"] for step in found.steps] == [3, 3]
     assert all("config" not in step.data for step in found.steps)
+
+
+def test_numbers_are_told_as_people_read_them_and_kept_whole_in_the_data() -> None:
+    judged = [
+        {"metric": "block_rate", "value": 0.35038363171355497, "operator": ">", "threshold": 0.2, "met": True},
+        {"metric": "region", "value": "AP", "operator": "in", "threshold": ["AP"], "met": True},
+        {"metric": "total", "value": None, "operator": ">", "threshold": 50.0, "met": None},
+    ]
+    fact = TriggerFact("t", START, "Rule", "alertmanager", "P3", Outcome.CREATED, "", "", {}, {"conditions": judged})
+    (step, *_) = told(fact).steps
+    assert (
+        "block_rate 35.0384 % > 20 %: met; region AP in ['AP']: met; total no value > 50: could not be judged."
+        in step.text
+    )
+    assert step.data["conditions"] == judged

@@ -150,7 +150,7 @@ def decide(
     recent: tuple[datetime, ...] = (),
     now: datetime = NOW,
 ) -> NotifyReason | Withheld:
-    return decide_notification(before, after, policy, recent, now)
+    return decide_notification(before, after, policy, sorted(recent), now)
 
 
 def test_the_default_strategy_tells_first_and_then_hourly() -> None:

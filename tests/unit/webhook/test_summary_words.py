@@ -29,8 +29,11 @@ def answer(**changes: Any) -> str:
     return json.dumps({**good, **changes})
 
 
+ABOUT_ALERTS = [reason for reason in NotifyReason if reason is not NotifyReason.MENTION]
+
+
 @pytest.mark.parametrize("alert_type", TYPES)
-@pytest.mark.parametrize("reason", NotifyReason)
+@pytest.mark.parametrize("reason", ABOUT_ALERTS)
 def test_every_type_and_reason_has_words(alert_type: str, reason: NotifyReason) -> None:
     note = (ended_note if reason is NotifyReason.RESOLVED else make_note)(alert_type=alert_type, reason=reason)
     summary = template_summary(note)
@@ -43,6 +46,16 @@ def test_every_type_and_reason_has_words(alert_type: str, reason: NotifyReason) 
     assert summary.suggested_action
     assert summary.source == "template"
     assert "  " not in summary.text
+
+
+def test_a_comment_is_told_in_its_own_words() -> None:
+    hostile = "look at this\n<!channel> \u202eevil" + "x" * 2000
+    summary = template_summary(make_note(reason=NotifyReason.MENTION, comment=hostile, comment_by="dana"))
+
+    assert summary.title == "dana on Card testing attack: Northwind Books"
+    assert summary.text.startswith("look at this\n<!channel> evil")
+    assert len(summary.text) == 1000
+    assert summary.source == "comment"
 
 
 def test_a_first_message_says_what_how_much_and_since_when() -> None:
@@ -77,7 +90,7 @@ def test_an_operations_alert_tells_what_the_rule_says() -> None:
     assert "Source is stale." in summary.text
 
 
-@given(st.text(max_size=300), st.sampled_from(TYPES), st.sampled_from(list(NotifyReason)))
+@given(st.text(max_size=300), st.sampled_from(TYPES), st.sampled_from(ABOUT_ALERTS))
 def test_any_name_gives_one_printable_title(name: str, alert_type: str, reason: NotifyReason) -> None:
     summary = template_summary(make_note(merchant_name=name, alert_type=alert_type, reason=reason))
 
@@ -89,7 +102,7 @@ def test_any_name_gives_one_printable_title(name: str, alert_type: str, reason: 
     st.dictionaries(
         st.sampled_from(["block_rate", "unique_card_count", "transaction_rate", "odd"]), st.floats(0, 1e6), min_size=1
     ),
-    st.sampled_from(list(NotifyReason)),
+    st.sampled_from(ABOUT_ALERTS),
     st.integers(1, 5000),
 )
 def test_the_template_passes_the_check_for_models(

@@ -23,6 +23,12 @@ _NEWEST = (sa.text("first_triggered_at DESC"), sa.text("alert_id DESC"))
 _LOGGER = logging.getLogger(__name__)
 
 
+_AUDIT_INDEXES = (
+    ["account_id", "created_at"],
+    ["alert_id"],
+    ["actor", "created_at"],
+    ["authenticated_as", "created_at"],
+)
 _ALTERED = ("alert_dynamic", "alert_instance", "alert_trigger_log", "alert_config", "notification", "audit_log")
 
 
@@ -76,6 +82,7 @@ def _columns() -> None:
     op.add_column(
         "alert_config", sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False)
     )
+    op.add_column("alert_config", sa.Column("updated_by_role", sa.String(length=16), server_default="", nullable=False))
     op.add_column("notification", sa.Column("requested_by", sa.String(length=255), nullable=True))
     for column in (
         sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True),
@@ -95,7 +102,8 @@ def _columns() -> None:
         sa.Column("subject", sa.String(length=255), server_default="", nullable=False),
     ):
         op.add_column("audit_log", column)
-    op.create_index(op.f("ix_audit_log_account_id_created_at"), "audit_log", ["account_id", "created_at"])
+    for columns in _AUDIT_INDEXES:
+        op.create_index(op.f(f"ix_audit_log_{'_'.join(columns)}"), "audit_log", columns)
     # Few rows: of what is closed nobody is told any more.
     told = "status = 'ACTIVE' AND last_notified_at IS NOT NULL"
     op.execute(f"UPDATE alert_dynamic SET last_notified_count = occurrence_count WHERE {told}")  # noqa: S608 - ours
@@ -105,7 +113,8 @@ def downgrade() -> None:
     for name in ("digest", "pace", "lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
         op.drop_table(name)
     with op.batch_alter_table("audit_log") as table:
-        table.drop_index(op.f("ix_audit_log_account_id_created_at"))
+        for columns in _AUDIT_INDEXES:
+            table.drop_index(op.f(f"ix_audit_log_{'_'.join(columns)}"))
         for name in ("subject", "account_id", "address", "role", "authenticated_as"):
             table.drop_column(name)
     with op.batch_alter_table("notification") as table:
@@ -118,6 +127,7 @@ def downgrade() -> None:
         ):  # fmt: skip
             table.drop_column(name)
     with op.batch_alter_table("alert_config") as table:
+        table.drop_column("updated_by_role")
         table.drop_column("updated_by")
     op.drop_index("ix_alert_trigger_log_told_or_not", "alert_trigger_log")
     op.drop_column("alert_trigger_log", "position")
@@ -156,6 +166,7 @@ def _alert_config_version() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("document", JSON, nullable=False),
         sa.Column("changed_by", sa.String(length=255), nullable=False),
+        sa.Column("changed_by_role", sa.String(length=16), server_default="", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_config_version")),
         sa.UniqueConstraint(
