@@ -38,28 +38,28 @@ def sent(shop: Shop, reference: str = "SM123") -> Note:
 
 def test_what_arrived_is_delivered_once(shop: Shop) -> None:
     receipts, note = Receipts(shop.database), sent(shop)
-    assert receipts.record_delivered(LATER, channel="sms", reference="SM123")
-    assert receipts.record_delivered(LATER + timedelta(hours=1), notification_id=note.notification_id)
+    assert receipts.record_delivered(note.notification_id, LATER)
+    assert receipts.record_delivered(note.notification_id, LATER + timedelta(hours=1))
 
     row = shop.row(note.notification_id)
     assert (row["status"], row["delivered_at"], row["sent_at"]) == ("DELIVERED", LATER, NOW)
-    assert receipts.record_bounced("late", LATER, notification_id=note.notification_id)
+    assert receipts.record_bounced(note.notification_id, "late", LATER)
     assert shop.row(note.notification_id)["status"] == "DELIVERED", "it cannot become undelivered"
 
 
 def test_what_bounces_is_a_dead_letter(shop: Shop) -> None:
     receipts, note = Receipts(shop.database), sent(shop)
-    assert receipts.record_bounced("unknown number", LATER, channel="sms", reference="SM123")
+    assert receipts.record_bounced(note.notification_id, "unknown number", LATER)
     row = shop.row(note.notification_id)
     assert (row["status"], row["failed_at"], row["error_message"]) == ("FAILED", LATER, "unknown number")
 
 
 def test_a_provider_may_be_faster_than_we_record(shop: Shop) -> None:
     receipts, outbox = Receipts(shop.database), Outbox(shop.database)
-    for tell in (receipts.record_delivered, lambda at, **of: receipts.record_bounced("unknown number", at, **of)):
+    for tell in (receipts.record_delivered, lambda id_, at: receipts.record_bounced(id_, "unknown number", at)):
         shop.add_notification(shop.add_alert(), channel_type="sms")
         note = claimed(shop)
-        assert tell(NOW, notification_id=note.notification_id)
+        assert tell(note.notification_id, NOW)
         assert outbox.record_sent(note, Receipt("SM9"), template_summary(note), LATER)
         told = shop.row(note.notification_id)
         if told["delivered_at"] is None:
@@ -69,11 +69,7 @@ def test_a_provider_may_be_faster_than_we_record(shop: Shop) -> None:
 
 
 def test_nothing_is_known_of_what_was_not_sent(shop: Shop) -> None:
-    receipts = Receipts(shop.database)
-    sent(shop)
-    waiting = shop.add_notification(shop.add_alert())
-    assert not receipts.record_delivered(NOW, notification_id=waiting)
-    assert not receipts.record_delivered(NOW, channel="sms", reference="SM-unknown")
-    assert not receipts.record_delivered(NOW, channel="sms", reference="")
-    assert not receipts.record_delivered(NOW, channel="slack", reference="SM123"), "references are a channel's own"
+    receipts, waiting = Receipts(shop.database), shop.add_notification(shop.add_alert())
+    assert not receipts.record_delivered(waiting, NOW)
+    assert not receipts.record_bounced("00000000-0000-4000-8000-000000000000", "?", NOW)
     assert shop.row(waiting)["status"] == "PENDING"

@@ -23,19 +23,17 @@ _LONGEST_ERROR = 1000
 
 
 class Receipts:
-    """Each is found by our own id, or by the reference that the provider gave it on this channel."""
+    """Messages are found by our own id, which a provider is given with the address that it calls back."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record_delivered(
-        self, at: datetime, *, notification_id: str | None = None, channel: str = "", reference: str = ""
-    ) -> bool:
+    def record_delivered(self, notification_id: str, at: datetime) -> bool:
         """SENT becomes DELIVERED; again changes nothing. False where no such message was sent."""
         delivered_at = notification.c.delivered_at
         arrived: dict[str, object] = {"delivered_at": sa.func.coalesce(delivered_at, sa.literal(at, delivered_at.type))}
         with transaction(self._database) as connection:
-            found = _find(connection, notification_id, channel, reference)
+            found = _find(connection, notification_id)
             if found is None or found.status == NotificationStatus.FAILED.value:
                 return False
             if found.status == _SENT:
@@ -46,16 +44,14 @@ class Receipts:
             )
             return True
 
-    def record_bounced(
-        self, error: str, at: datetime, *, notification_id: str | None = None, channel: str = "", reference: str = ""
-    ) -> bool:
+    def record_bounced(self, notification_id: str, error: str, at: datetime) -> bool:
         """SENT becomes FAILED, a dead letter that can be replayed; what was delivered stays so.
 
         False where no such message was sent. `error` is shown to people and holds no secret.
         """
         error = error[:_LONGEST_ERROR]
         with transaction(self._database) as connection:
-            found = _find(connection, notification_id, channel, reference)
+            found = _find(connection, notification_id)
             if found is None or found.status == NotificationStatus.FAILED.value:
                 return False
             told = sa.or_(notification.c.id == found.id, notification.c.group_id == found.id)
@@ -68,15 +64,9 @@ class Receipts:
             return True
 
 
-def _find(
-    connection: sa.Connection, notification_id: str | None, channel: str, reference: str
-) -> sa.Row[Any, Any, Any] | None:
+def _find(connection: sa.Connection, notification_id: str) -> sa.Row[Any, Any, Any] | None:
     """Under its lock; of what was never handed to a provider nothing can be said."""
     n = notification.c
-    if notification_id is None and not (channel and reference):
-        return None
-    ours = [n.id == notification_id] if notification_id is not None else []
-    theirs = [n.channel_type == channel, n.provider_reference == reference] if reference else []
     handed_over = n.status != NotificationStatus.PENDING.value
-    query = sa.select(n.id, n.status, n.metadata).where(*ours, *theirs, handed_over).with_for_update()
-    return connection.execute(query.limit(1)).first()
+    query = sa.select(n.id, n.status, n.metadata).where(n.id == notification_id, handed_over)
+    return connection.execute(query.with_for_update()).first()

@@ -14,7 +14,6 @@ from webhook.ports import Receipt
 from webhook.storage.receipts import BOUNCED
 from webhook.storage.tables import alert, alert_dynamic, notification
 
-_REFERENCE_LENGTH = 255
 _ASIDE = (NotifyReason.DIGEST, NotifyReason.MENTION)
 
 
@@ -59,7 +58,7 @@ def _rows(connection: sa.Connection, ids: Sequence[str]) -> dict[str, sa.RowMapp
 
 
 def _finish(connection: sa.Connection, ours: Sequence[Sent], rows: Mapping[str, sa.RowMapping]) -> None:
-    names = ("status", "failed_at", "error_message", "sent_at", "provider_reference", "metadata")
+    names = ("status", "failed_at", "error_message", "sent_at", "metadata")
     values = {name: sa.bindparam(f"new_{name}", type_=notification.c[name].type) for name in names}
     connection.execute(
         sa.update(notification)
@@ -85,7 +84,6 @@ def _finished(one: Sent, row: sa.RowMapping) -> dict[str, Any]:
         "new_failed_at": failed_at,
         "new_error_message": error,
         "new_sent_at": one.now,
-        "new_provider_reference": one.receipt.reference[:_REFERENCE_LENGTH] or None,
         "new_metadata": {**row["metadata"], **came},
     }
 

@@ -324,7 +324,6 @@ notification = sa.Table(
     time_column("handed_over_at", nullable=True),  # when the sending of this try began
     sa.Column("maybe_repeated", sa.Integer, nullable=False, server_default="0"),  # tries that broke off after that
     sa.Column("group_id", sa.Uuid(as_uuid=False)),  # the message in which it was told together with others
-    sa.Column("provider_reference", sa.String(255)),  # what the provider calls it
     *common_columns(),
     one_of("status", NotificationStatus),
     sa.CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name="lease"),
@@ -334,7 +333,6 @@ notification = sa.Table(
     sa.Index(None, "comment_id"),  # comments are deleted with their alerts
     sa.Index(None, "account_id", "alert_type", "created_at"),
     sa.Index(None, "created_at"),
-    sa.Index(None, "provider_reference"),
 )
 
 # Where nothing may be sent before a time: its provider's limit, or its provider's wish. Channels have one too.

@@ -90,10 +90,8 @@ def _columns() -> None:
         sa.Column("handed_over_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("maybe_repeated", sa.Integer(), server_default="0", nullable=False),
         sa.Column("group_id", sa.Uuid(as_uuid=False), nullable=True),
-        sa.Column("provider_reference", sa.String(length=255), nullable=True),
     ):
         op.add_column("notification", column)
-    op.create_index(op.f("ix_notification_provider_reference"), "notification", ["provider_reference"])
     for column in (
         sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False),
         sa.Column("role", sa.String(length=16), server_default="", nullable=False),
@@ -120,10 +118,8 @@ def downgrade() -> None:
     with op.batch_alter_table("notification") as table:
         table.drop_index(op.f("ix_notification_comment_id"))
         table.drop_index(op.f("ix_notification_created_at"))
-        table.drop_index(op.f("ix_notification_provider_reference"))
         for name in (
-            "provider_reference", "group_id", "maybe_repeated", "handed_over_at", "target", "replayed_at",
-            "requested_by",
+            "group_id", "maybe_repeated", "handed_over_at", "target", "replayed_at", "requested_by",
         ):  # fmt: skip
             table.drop_column(name)
     with op.batch_alter_table("alert_config") as table:
