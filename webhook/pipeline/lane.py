@@ -18,7 +18,7 @@ class Lane:
 
     def __init__(self, name: str, width: int, done: Callable[[], object] | None = None) -> None:
         """`done` is called when a piece of work has ended."""
-        self._name, self._width, self._tell = name, width, done
+        self._name, self.width, self._tell = name, width, done
         self._threads = ThreadPoolExecutor(width, thread_name_prefix=name)
         self._open: set[Future[None]] = set()
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Lane:
     def free(self) -> int:
         """How many more pieces would begin at once."""
         with self._lock:
-            return max(0, self._width - len(self._open))
+            return max(0, self.width - len(self._open))
 
     def submit(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         with self._lock:
