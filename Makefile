@@ -82,6 +82,10 @@ bench-delivery: .venv/dev.stamp ## from a payload to the call that Slack gets: p
 	@sh demo/packages.sh initdb=postgresql
 	@$(BIN)/python -m bench.delivery $(OPTIONS)
 
+.PHONY: bench-charts
+bench-charts: .venv/dev.stamp ## how long a chart takes: median, p99, size (OPTIONS="--help")
+	@$(BIN)/python -m bench.charts $(OPTIONS)
+
 .PHONY: bench-webhook
 bench-webhook: .venv/dev.stamp .bench/alerta/stamp ## the receiver beside Alerta: alerts a second, latency, nothing lost (OPTIONS="--help")
 	@sh demo/packages.sh initdb=postgresql wrk=wrk

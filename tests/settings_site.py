@@ -10,7 +10,7 @@ from webhook.adapters.secrets import SecretBox
 from webhook.domain.alert import AlertTypes
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.ledger import IngestSettings
-from webhook.pipeline.preview import preview
+from webhook.pipeline.preview import Previews
 from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
 from webhook.storage.replaying import StoredPast
@@ -19,9 +19,9 @@ from webhook.web.previewing import preview_answer
 
 
 def settings_site(database: Database, clock: Callable[[], datetime]) -> ConfigSite:
-    settings = IngestSettings(AlertTypes(), {"console": {}})
+    previews = Previews(StoredPast(database), None, IngestSettings(AlertTypes(), {"console": {}}))
 
     def tried(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
-        return preview_answer(preview(StoredPast(database), None, config, settings, now, span=span))
+        return preview_answer(previews.run(config, now, span))
 
-    return ConfigSite(ConfigStore(database, SecretBox([], "s")), clock, tried, lambda _: None)
+    return ConfigSite(ConfigStore(database, SecretBox([], "s")), clock, tried, lambda _config, _known: None)

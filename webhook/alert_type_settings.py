@@ -121,16 +121,17 @@ class CanaryEntry(_Strict):
 
 
 class ConfigFile(_Strict):
-    """`alert_types: {default: {...}, CARD_TESTING: {...}}`, and `channels` with the options of each.
+    """`alert_types: {default: {...}, CARD_TESTING: {...}}`, `channels` with the options of each, and `grafana`.
 
-    The options are checked by whoever builds the channels. `types` raises ConfigError for settings of a type that
-    contradict one another.
+    Options are checked by whoever builds the channels, `grafana` by `webhook.grafana_settings`. `types` raises
+    ConfigError for settings of a type that contradict one another.
     """
 
     alert_types: dict[str, AlertTypeEntry] = {}
     channels: dict[str, dict[str, Any]] = {}
     operations: OperationsEntry | None = None
     canary: CanaryEntry | None = None
+    grafana: dict[str, Any] | None = None
 
     def types(self) -> AlertTypes:
         """What the types of the shipped rules differ in, unless the file says otherwise.

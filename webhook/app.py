@@ -20,9 +20,13 @@ from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
 from webhook.domain.evaluation import MerchantConfig
+from webhook.grafana_charts import grafana_panels
 from webhook.notifiers.outgoing import check_hosts
+from webhook.notifiers.registry import BadOptions, Site, build_notifiers
 from webhook.pipeline.action_notes import ActionNotes
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.chart_metrics import ChartMetrics
+from webhook.pipeline.follow import Follow
 from webhook.pipeline.ingest import IngestMetrics
 from webhook.pipeline.preview import Previews
 from webhook.pipeline.reports import ReportIntake
@@ -37,6 +41,7 @@ from webhook.storage.records import AlertRecord
 from webhook.storage.replaying import StoredPast
 from webhook.storage.reporting import ReportRuns
 from webhook.storage.schema import unready
+from webhook.storage.standing import Standings
 from webhook.storage.store import AlertStore
 from webhook.web.api import Api
 from webhook.web.config_api import ConfigSite
@@ -52,6 +57,8 @@ from webhook.web.rates import RateSettings
 from webhook.web.receiver import register_receiver
 from webhook.web.receiver_document import receiver_document
 from webhook.web.scraping import refused
+from webhook.web.slack_actions import SlackActions, register_slack_actions
+from webhook.web.slack_document import slack_document
 from webhook.web.tracing import trace_requests
 
 _CONNECTIONS = 20
@@ -86,7 +93,11 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     describe(app, receiver_document())
     _register_health(app, database)
     _register_metrics(app, registry, _text(settings.metrics_token) or "")
-    _register_pages(app, settings, database, doors, clock, registry=registry)
+    ingest = settings.ingest
+    actions = AlertActions(database, ingest.channels, ActionNotes(registry), ingest.operations)
+    _register_pages(app, settings, database, doors, clock, registry=registry, actions=actions)
+    register_slack_actions(app, _slack_actions(settings, database, actions, clock), rates=doors.gate.rates)
+    describe(app, slack_document())
     app.extensions["sentinel_database"] = database
     return app
 
@@ -117,6 +128,7 @@ class _Charts:
             now=self.clock(),
             theme=theme,
             image_format=image_format,
+            alert_type=alert.alert_type,
         )
 
 
@@ -171,22 +183,50 @@ def _register_pages(
     clock: Callable[[], datetime],
     *,
     registry: CollectorRegistry,
+    actions: AlertActions,
 ) -> None:
     history = PrometheusHistory(settings.prometheus_url)
+    panels, metrics = grafana_panels(settings.grafana), ChartMetrics(registry)
     broadcaster = register_pages(
         app,
         Api(
             database=database,
             clock=clock,
-            actions=AlertActions(database, settings.ingest.channels, ActionNotes(registry), settings.ingest.operations),
+            actions=actions,
             letters=DeadLetters(database, settings.ingest.channels, settings.ingest.operations),
-            charts=_Charts(AlertChart(history, MatplotlibCharts()), clock),
+            charts=_Charts(AlertChart(history, MatplotlibCharts(), history, panels, metrics), clock),
             types=settings.ingest.types,
         ),
         doors,
         _config_site(settings, database, history, clock),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
+
+
+def _slack_actions(
+    settings: Settings, database: Database, actions: AlertActions, clock: Callable[[], datetime]
+) -> SlackActions | None:
+    """None where no buttons are shown; raise ConfigError for options that are wrong."""
+    if not settings.notifier_options["slack"].get("signing_secret"):
+        return None
+    from webhook.notifiers.slack import Slack  # noqa: PLC0415 - for those who use it
+
+    try:
+        slack = build_notifiers(["slack"], settings.notifier_options, Site(settings.public_url))["slack"]
+    except BadOptions as error:
+        raise ConfigError(error.problems) from None
+    if not (isinstance(slack, Slack) and slack.buttons):
+        return None
+    standings = Standings(database)
+    follow = Follow(standings, {"slack": slack}, settings.public_url)
+    return SlackActions(
+        actions=actions,
+        told=lambda alert_id, receipt: standings.told(alert_id, "slack", receipt),
+        show=lambda alert_id: follow.show({alert_id}, clock()),
+        talk=slack,
+        clock=clock,
+        signing_secret=slack.signing_secret,
+    )
 
 
 def _config_site(

@@ -29,7 +29,8 @@ from webhook.channel_options import with_secrets
 from webhook.config_error import ConfigError
 from webhook.domain.access import Role
 from webhook.domain.alert import AlertTypes
-from webhook.domain.ledger import IngestSettings
+from webhook.domain.ledger import Channels, IngestSettings
+from webhook.grafana_settings import GrafanaSettings, grafana_settings
 
 if TYPE_CHECKING:
     from webhook.adapters.secrets import SecretBox
@@ -135,6 +136,7 @@ class Settings(BaseSettings):
     channel_options: Annotated[dict[str, dict[str, Any]], Field(exclude=True, repr=False)] = {}
     operations_channels: Annotated[dict[str, dict[str, Any]] | None, Field(exclude=True, repr=False)] = None
     canary: Annotated[CanaryEntry | None, Field(exclude=True, repr=False)] = None
+    grafana: Annotated[GrafanaSettings | None, Field(exclude=True, repr=False)] = None
 
     @field_validator("channels", "oidc_scopes", "alertmanager_url", mode="before")
     @classmethod
@@ -212,6 +214,7 @@ class Settings(BaseSettings):
         values = [getattr(self, name) for name in SECRETS if not name.endswith("_url")]
         options = [value for channel in self.channel_options.values() for value in channel.values()]
         values += [value for value in options if isinstance(value, SecretStr)]
+        values += [self.grafana.token] if self.grafana else []
         return [value.get_secret_value() for value in values if value is not None]
 
     @property
@@ -221,11 +224,17 @@ class Settings(BaseSettings):
         return _secret_box(_parts(self.encryption_keys), secret_key)
 
     @property
+    def notifier_options(self) -> dict[str, dict[str, Any]]:
+        """The options of each channel; of Slack's those of the variables too, where the file has no others."""
+        given = {"token": self.slack_bot_token, "channel": self.slack_channel, "api_url": self.slack_api_url}
+        return {**self.channel_options, "slack": {**given, **self.channel_options.get("slack", {})}}
+
+    @property
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
-        return IngestSettings(
-            self.alert_types, {channel: {} for channel in self.channels}, operations=self.operations_channels
-        )
+        annotated = ["grafana"] if self.grafana is not None and self.grafana.annotations else []
+        channels: Channels = {channel: {} for channel in (*self.channels, *annotated)}
+        return IngestSettings(self.alert_types, channels, operations=self.operations_channels)
 
 
 def _secret_box(keys: list[str], secret_key: str | None) -> SecretBox:
@@ -251,6 +260,9 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
         given["operations_channels"] = file.operations.channels if file.operations else None
         given["canary"] = file.canary
         given["channel_options"] = with_secrets(file.channels, os.environ, problems)
+        given["grafana"] = grafana = grafana_settings(file.grafana, os.environ, problems)
+        if grafana is not None and grafana.annotations:
+            given["channel_options"].setdefault("grafana", grafana.channel_options())
     settings = _settings(given, problems)
     if settings is not None:
         problems += [f"{_variable(name)}: must be set" for name in require if not getattr(settings, name)]

@@ -4,6 +4,7 @@ DeliveryError                 a message was not delivered
 ├── TemporaryDeliveryError    try again (after `retry_after` seconds, where the provider said so)
 └── PermanentDeliveryError    trying again cannot help: revoked token, archived channel, bad address
 HistoryUnavailable            Prometheus or Alertmanager could not answer
+PanelUnavailable              Grafana had no picture, or none that can be believed
 SummaryRefused                the model's answer was slow, malformed or invented a number
 StoreUnavailable              the store did not answer in time, or refuses
 └── StoreConflict             another transaction came first: the same again will see it
@@ -21,11 +22,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from webhook.domain.ledger import Changes, Claim, IngestSettings, Known, Received
 from webhook.domain.message import Message, Note, Summary
 from webhook.domain.summary import SummaryRefused
+from webhook.domain.usual import Usual
 
 __all__ = [
     "AlertNotFound",
@@ -37,12 +39,16 @@ __all__ = [
     "ConfigNotFound",
     "DeliveryError",
     "FiringAlerts",
+    "FollowingNotifier",
     "FrequencyPlaces",
     "HistoryUnavailable",
     "Message",
     "MetricHistory",
     "Note",
     "Notifier",
+    "PanelUnavailable",
+    "Panels",
+    "PastDays",
     "PermanentDeliveryError",
     "Receipt",
     "RepeatableRequest",
@@ -50,6 +56,7 @@ __all__ = [
     "Secrets",
     "Series",
     "StaffOnly",
+    "Standing",
     "StoreConflict",
     "StoreUnavailable",
     "Summariser",
@@ -176,6 +183,31 @@ class Notifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """The last message at one place about an alert, and the words that its people got last."""
+
+    note: Note
+    summary: Summary
+    receipt: Receipt
+
+    @property
+    def shown(self) -> str:
+        """The mark of the state that the message shows."""
+        return str(self.receipt.details.get("shown", ""))
+
+
+@runtime_checkable
+class FollowingNotifier(Notifier, Protocol):
+    """One whose message stays where it is, so that it can show what people do afterwards."""
+
+    def follow(self, message: Message, receipt: Receipt) -> Receipt:
+        """Show the alert as it stands in the message of the receipt, telling nobody anew; raise as `send` does."""
+
+    def behind(self) -> set[str]:
+        """Ids of alerts whose message could not be brought up to date when it was sent; each is named once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
     """One metric over time: UTC times and full-precision values, oldest first."""
 
@@ -189,9 +221,22 @@ class MetricHistory(Protocol):
         """`sentinel_<metric>` of one account, the maximum over replicas; raise HistoryUnavailable."""
 
 
+class PastDays(Protocol):
+    def past_days(
+        self, metric: str, account_id: str, start: datetime, end: datetime, step: timedelta, *, days: int
+    ) -> Mapping[int, Sequence[tuple[datetime, float]]]:
+        """Values of the same hours of the days before, by how many days ago, at the times of today.
+
+        Raise HistoryUnavailable.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ChartSpec:
-    """A metric against its threshold, with the alert's time shaded. `theme` is what it is looked at on."""
+    """A metric against its threshold, with the alert's time shaded. `theme` is what it is looked at on.
+
+    Values further apart than `step` are not joined by a line.
+    """
 
     series: Series
     threshold: float | None
@@ -201,10 +246,25 @@ class ChartSpec:
     now: datetime
     theme: Literal["light", "dark"] = "light"
     format: Literal["png", "svg"] = "png"
+    usual: Usual | None = None
+    step: timedelta | None = None
 
 
 class ChartRenderer(Protocol):
     def render(self, spec: ChartSpec) -> bytes: ...
+
+
+class PanelUnavailable(Exception):  # noqa: N818 - a state of the other side
+    """There is no picture of Grafana's; `why` is one of a few words, for a metric."""
+
+    def __init__(self, why: str, details: str = "") -> None:
+        super().__init__(f"{why}: {details}" if details else why)
+        self.why = why
+
+
+class Panels(Protocol):
+    def render(self, alert_type: str, account_id: str, start: datetime, end: datetime, theme: str) -> bytes:
+        """A PNG of the panel for this alert type within a time budget; raise PanelUnavailable."""
 
 
 class Summariser(Protocol):

@@ -28,14 +28,17 @@ from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
 from webhook.config import ConfigError, Settings
 from webhook.domain.alert import AlertTypes
+from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
 from webhook.notifiers.registry import READY, BadOptions, Site, build_notifiers, paces
 from webhook.pipeline.canary import Canary
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
+from webhook.pipeline.follow import Follow
 from webhook.pipeline.sweep import Sweep
-from webhook.ports import Notifier
+from webhook.ports import FollowingNotifier, Notifier
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
@@ -44,6 +47,7 @@ from webhook.storage.pacing import Paces
 from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.schema import unready
+from webhook.storage.standing import Standings
 from webhook.storage.sweeping import Sweeping
 from webhook.web.worker_status import serve_status, status_app
 
@@ -64,6 +68,12 @@ STUCK = timedelta(minutes=2)
 
 STUCK_PURGE = timedelta(minutes=10)
 """It deletes many rows of a database that may be busy."""
+
+FOLLOW_INTERVAL = timedelta(seconds=3)
+"""Between looks at what people did: so long after it, messages that stay where they are show it."""
+
+STUCK_FOLLOW = timedelta(minutes=10)
+"""It changes one message after the other, and a provider may be slow."""
 
 STOP_WITHIN = 15.0
 """Seconds that texts and charts under way get when the worker is told to stop."""
@@ -86,10 +96,11 @@ class WorkerOptions(BaseSettings):
 
 @dataclass(slots=True)
 class Worker:
-    """Loops, so that none waits for another: every worker sends; one of all sweeps, sums up and forgets what is old."""
+    """Loops of which none waits for another: every worker sends and follows; one sweeps and sums up, one forgets."""
 
     dispatcher: Dispatcher
     sweep: Sweep
+    follow: Follow
     purge: Purge
     leases: Leases
     outbox: Outbox
@@ -109,6 +120,7 @@ class Worker:
             threading.Thread(target=self._loop, args=(name, work, pause.total_seconds(), stop), name=name)
             for name, work, pause in (
                 ("sweep", self._sweep, self.sweep_interval),
+                ("follow", self._follow, FOLLOW_INTERVAL),
                 ("purge", self._purge, PURGE_INTERVAL),
                 ("digest", self._digest, DIGEST_INTERVAL),
                 ("canary", self._try_out, self.canary_interval),
@@ -133,6 +145,7 @@ class Worker:
         longest = {
             "dispatch": STUCK,
             "sweep": self.sweep_interval + STUCK,
+            "follow": FOLLOW_INTERVAL + STUCK_FOLLOW,
             "purge": PURGE_INTERVAL + STUCK_PURGE,
             "digest": DIGEST_INTERVAL + STUCK,
             "canary": self.canary_interval + STUCK,
@@ -157,6 +170,10 @@ class Worker:
             self.metrics.leading(leads=leads)
         if leads:
             self.metrics.swept(self.sweep.run_once(now), self.outbox.depth())
+        return False
+
+    def _follow(self) -> bool:
+        self.follow.run_once(self.clock())
         return False
 
     def _purge(self) -> bool:
@@ -216,6 +233,7 @@ def run(settings: Settings) -> None:
         token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
+    threading.Thread(target=MatplotlibCharts().warm_up, name="warm-up", daemon=True).start()
     log.info("worker_started", channels=sorted(worker.dispatcher.notifiers), model=settings.llm_model)
     worker.run(stop)
     log.info("worker_stopped")
@@ -256,7 +274,9 @@ def build_worker(
     warm_up = min(WARM_UP, shortest_timeout(types) / 10)
     firing = FiringAnywhere([AlertmanagerFiring(url, warm_up=warm_up) for url in settings.alertmanager_url])
     model = _model(settings)
+    panels = grafana_panels(settings.grafana)
     owner = _owner()
+    following = {name: one for name, one in notifiers.items() if isinstance(one, FollowingNotifier)}
     dispatcher = Dispatcher(
         outbox=outbox,
         notifiers=notifiers,
@@ -268,7 +288,7 @@ def build_worker(
         alert_types=types,
         summariser=model,
         summary_budget=settings.llm_timeout,
-        chart=AlertChart(history, MatplotlibCharts()),
+        chart=AlertChart(history, MatplotlibCharts(), history, panels, ChartMetrics(registry)),
         parallel=options.parallel,
     )
     return Worker(
@@ -276,13 +296,14 @@ def build_worker(
         sweep=Sweep(
             Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
         ),
+        follow=Follow(Standings(database), following, settings.public_url),
         purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
         leases=Leases(database, owner),
         outbox=outbox,
         metrics=metrics,
         sweep_interval=options.sweep_interval or sweep_interval(types),
         clock=clock,
-        close=_closing(history.close, firing.close, database.close, *([model.close] if model else [])),
+        close=_closing(history.close, firing.close, database.close, *(part.close for part in (model, panels) if part)),
         why_unready=partial(unready, database),
         **_canary(settings, dispatcher, metrics, clock),
     )
@@ -325,11 +346,8 @@ def _channels(settings: Settings) -> tuple[dict[str, Notifier], Paces]:
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
     tried = settings.canary.channels if settings.canary else {}
-    elsewhere = (*settings.channel_options, *(settings.operations_channels or {}), *tried)
-    named = {*READY, *settings.channels, *elsewhere}
-    of_slack = {"token": token, "channel": settings.slack_channel, "api_url": settings.slack_api_url}
-    options = {**settings.channel_options, "slack": {**of_slack, **settings.channel_options.get("slack", {})}}
-    site = Site(settings.public_url, settings.insecure_webhooks)
+    named = {*READY, *settings.channels, *settings.channel_options, *(settings.operations_channels or {}), *tried}
+    options, site = settings.notifier_options, Site(settings.public_url, settings.insecure_webhooks)
     try:
         return build_notifiers(sorted(named), options, site), Paces(*paces(named, options))
     except BadOptions as error:

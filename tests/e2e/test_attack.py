@@ -17,7 +17,7 @@ from servers import wait_for
 
 APPROVED, BLOCKED, DECLINED = 211, 137, 43
 TOTAL = APPROVED + BLOCKED + DECLINED
-LINE, ALARM = (0x25, 0x63, 0xEB), (0xD9, 0x2D, 0x20)  # of the metric and of the threshold, on a light chart
+LINE, ALARM = (0x1D, 0x5F, 0xE0), (0xC8, 0x28, 0x1C)  # of the metric and of the threshold, on a light chart
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -45,6 +45,7 @@ class Asked:
 
 ALERT, CHART = "/api/v1/alerts/<uuid:alert_id>", "/api/v1/alerts/<uuid:alert_id>/chart.<any(png, svg):image_format>"
 PAGE = "/alerts/<uuid:alert_id>"
+SLACK = "/api/v1/slack/interactions"
 RESOLVE = {"resolution_note": "done", "resolved_by": "ana"}
 DISMISS = {"dismiss_reason": "a sale", "dismissed_by": "ana"}
 NOTE = {"note": "done", "confirmed": "yes"}
@@ -191,6 +192,9 @@ TABLE = [
     Asked("GET", "/assets/swagger/<path:filename>", 200, 200, 200, 200, path="/assets/swagger/css/swagger-ui.css"),
     # deliveries
     Asked("POST", "/api/v1/alerts/prometheus/webhook", AWAY, NOT_YOURS, 200, 200, json=SENT),
+    # Slack's buttons: its signature alone lets in, see test_slack_signed.py
+    Asked("POST", SLACK, AWAY, AWAY, AWAY, AWAY, form={"payload": "{}"}),
+    Asked("POST", SLACK, 200, 200, 200, 200, form={"ssl_check": "1"}),
     # who may come in, and who did what
     Asked("GET", "/api/v1/api-keys", AWAY, NOT_YOURS, NOT_YOURS, 200),
     Asked("POST", "/api/v1/api-keys", AWAY, NOT_YOURS, NOT_YOURS, 201, json=KEY),
@@ -206,7 +210,13 @@ TABLE = [
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """SQLite: that a query takes accounts into its SQL is tested over both, in the tests of the queries."""
-    settings = {"rate_limit_write": "off", "rate_limit_address": "off", "prometheus_url": "http://127.0.0.1:9"}
+    settings = {
+        "rate_limit_write": "off",
+        "rate_limit_address": "off",
+        "prometheus_url": "http://127.0.0.1:9",
+        "slack_bot_token": "xoxb-1",
+        "channel_options": {"slack": {"signing_secret": "s"}},
+    }
     store = f"sqlite:///{tmp_path_factory.mktemp('store')}/sentinel.db"
     site = Site(rows.open_store(store), settings=settings)
     rows.insert_trigger(site.database, site.foreign, account_id=FOREIGN)

@@ -14,7 +14,10 @@ from matplotlib.image import imread
 from notes import NOW
 
 from webhook.adapters.charts import MatplotlibCharts
+from webhook.domain.usual import Usual, usual
 from webhook.ports import ChartSpec, Series
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def series(count: int = 240, metric: str = "block_rate") -> Series:
@@ -36,7 +39,9 @@ def spec(**changes: Any) -> ChartSpec:
 
 @pytest.fixture(scope="module")
 def charts() -> MatplotlibCharts:
-    return MatplotlibCharts()
+    charts = MatplotlibCharts()
+    charts.warm_up()
+    return charts
 
 
 def size(png: bytes) -> tuple[int, ...]:
@@ -52,14 +57,65 @@ def pixels(png: bytes, tmp_path: Any) -> Any:
 
 
 def test_a_png_of_the_promised_size(charts: MatplotlibCharts) -> None:
-    assert size(charts.render(spec())) == (1000, 500)
+    assert size(charts.render(spec())) == (1000, 560)
 
 
-def test_an_svg_names_merchant_and_threshold(charts: MatplotlibCharts) -> None:
-    svg = charts.render(spec(format="svg")).decode()
-    assert ET.fromstring(svg).tag.endswith("svg")
-    for words in ("Northwind Books", "threshold 20 %", "Block rate"):
-        assert f"<!-- {words}" in svg
+def usual_level(days: int = 7) -> Usual | None:
+    past = {day: [(time, 0.02 + day / 1000) for time in series().times] for day in range(1, days + 1)}
+    return usual(past, NOW - timedelta(minutes=12))
+
+
+def words_of(svg: bytes) -> list[str]:
+    return [element.text or "" for element in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_an_svg_says_in_words_what_it_shows(charts: MatplotlibCharts) -> None:
+    svg = charts.render(spec(format="svg", usual=usual_level(), merchant="<b>Söhne & Co</b>"))
+    root = ET.fromstring(svg)
+
+    assert {
+        "<b>Söhne & Co</b>",
+        "Block rate (%), 21 Nov 2025, UTC",
+        "threshold 20 %",
+        "usual, 7 days",
+        "41.0 %",
+        "alert since 10:30, 12 min so far",
+    } <= set(words_of(svg))
+    title, description = root[0], root[1]
+    assert (title.tag, description.tag) == (f"{SVG}title", f"{SVG}desc")
+    assert root.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+    assert title.text == "Block rate: <b>Söhne & Co</b>"
+    for told in ("highest 41.00 %", "Threshold: 20 %", "goes on", "by the 7 days before: 2.40 %"):
+        assert told in (description.text or "")
+
+
+def test_an_svg_is_as_large_as_the_page_wants_it(charts: MatplotlibCharts) -> None:
+    root = ET.fromstring(charts.render(spec(format="svg")))
+    assert root.get("viewBox")
+    assert root.get("width") is None
+    assert root.get("height") is None
+
+
+def test_an_alert_that_ended_says_when(charts: MatplotlibCharts) -> None:
+    words = words_of(charts.render(spec(format="svg", alert_end=NOW - timedelta(minutes=5))))
+    assert "alert 10:30 to 10:37 (7 min)" in words
+
+
+def test_without_enough_days_there_is_no_usual_level(charts: MatplotlibCharts) -> None:
+    assert usual_level(2) is None
+    assert not [word for word in words_of(charts.render(spec(format="svg"))) if "usual" in word]
+
+
+def test_what_is_missing_stays_missing(charts: MatplotlibCharts, tmp_path: Any) -> None:
+    """A quarter of the time before the attack is left out: nothing is drawn there."""
+    whole = series()
+    kept = [(t, v) for n, (t, v) in enumerate(zip(whole.times, whole.values, strict=True)) if not 60 <= n < 120]
+    gap = Series("block_rate", [time for time, _ in kept], [0.3 for _ in kept])
+    image = pixels(charts.render(spec(series=gap, step=timedelta(seconds=15), threshold=None)), tmp_path)
+    blue = (image[:, :, 2] > image[:, :, 0] + 0.3).any(axis=0)
+    assert blue[180]
+    assert not blue[330:480].any()
+    assert blue[600]
 
 
 def test_light_and_dark_differ_where_the_page_shines_through(charts: MatplotlibCharts, tmp_path: Any) -> None:
@@ -71,7 +127,7 @@ def test_light_and_dark_differ_where_the_page_shines_through(charts: MatplotlibC
 
 def test_the_attack_is_shaded_and_the_time_before_is_not(charts: MatplotlibCharts, tmp_path: Any) -> None:
     image = pixels(charts.render(spec()), tmp_path)
-    row = image[130, :, :3]  # above all values
+    row = image[170, :, :3]  # above all values
     assert np.allclose(row[300], 1.0), "before the attack: paper"
     assert row[930][0] > row[930][1] + 0.03, "during the attack: reddish"
 
@@ -86,6 +142,8 @@ def test_the_attack_is_shaded_and_the_time_before_is_not(charts: MatplotlibChart
         {"alert_end": NOW - timedelta(minutes=5)},
         {"alert_start": NOW + timedelta(minutes=1)},
         {"alert_start": NOW - timedelta(days=9)},
+        {"usual": usual({day: [(NOW, 0.1)] for day in range(1, 8)}, NOW + timedelta(1)), "threshold": 0.1},
+        {"usual": usual({day: [(NOW, 1e6)] for day in range(1, 8)}, NOW + timedelta(1))},
         {"merchant": "Café $1 & <b> 東京 🛍 \\frac{1}{2} $x$"},
         {"merchant": "a very long name " * 20},
         {"merchant": ""},
@@ -98,17 +156,17 @@ def test_the_attack_is_shaded_and_the_time_before_is_not(charts: MatplotlibChart
 def test_any_data_gives_a_drawing(charts: MatplotlibCharts, changes: dict[str, Any], image_format: str) -> None:
     image = charts.render(spec(**changes, format=image_format))
     if image_format == "png":
-        assert size(image) == (1000, 500)
+        assert size(image) == (1000, 560)
     else:
         ET.fromstring(image)
 
 
 def test_an_empty_series_says_so(charts: MatplotlibCharts) -> None:
-    svg = charts.render(spec(series=Series("block_rate", [], []), format="svg")).decode()
-    assert "No values were recorded in this time" in svg
+    svg = charts.render(spec(series=Series("block_rate", [], []), format="svg"))
+    assert "No values were recorded in this time" in words_of(svg)
 
 
 def test_the_same_chart_is_the_same_file_from_any_thread(charts: MatplotlibCharts) -> None:
     with ThreadPoolExecutor(4) as pool:
-        images = set(pool.map(lambda _: charts.render(spec()), range(8)))
-    assert len(images) == 1
+        images = list(pool.map(lambda n: charts.render(spec(format=("png", "svg")[n % 2])), range(8)))
+    assert len(set(images[::2])) == len(set(images[1::2])) == 1

@@ -127,7 +127,9 @@ def test_an_upload_that_fails_leaves_the_text_sent(shop: Shop, slack: SlackStub,
     deliver(make(chart=AlertChart(History(), MatplotlibCharts())))
 
     assert shop.row(sent)["status"] == "SENT"
-    assert shop.row(sent)["metadata"]["chart"] == {"error": "Slack: not_in_channel"}
+    assert shop.row(sent)["metadata"]["chart"] == {
+        "error": "Slack: not_in_channel: the bot is not in the channel: invite it there"
+    }
 
 
 def test_a_chart_that_breaks_in_an_unforeseen_way_harms_nobody(shop: Shop, slack: SlackStub, make: Make) -> None:
@@ -231,7 +233,7 @@ def test_a_permanent_error_and_an_unknown_channel_are_dead_letters(shop: Shop, s
     unknown = shop.add_notification(shop.add_alert(), channel_type="pigeon")
     deliver(make())
 
-    assert shop.row(archived)["error_message"] == "Slack: is_archived"
+    assert "unarchive it, or choose another" in shop.row(archived)["error_message"]
     assert "pigeon" in shop.row(unknown)["error_message"]
     assert {shop.row(id_)["status"] for id_ in (archived, unknown)} == {"FAILED"}
 

@@ -29,7 +29,8 @@ from notes import Shop
 from servers import free_port, wait_for
 
 from webhook.domain.target import target_of
-from webhook.storage.tables import alert, alert_dynamic, notification, pace
+from webhook.storage.delivery_tables import pace
+from webhook.storage.tables import alert, alert_dynamic, notification
 
 PARALLEL = 4
 REASONS = ("first", "escalated")

@@ -180,11 +180,34 @@ def test_charts_are_drawn_for_the_asked_metric_theme_and_format(
     assert charts.asked == [("failed_auth_rate", 0.5, "dark", "png"), ("block_rate", 0.2, "light", "svg")]
 
 
+def test_a_chart_that_is_known_is_not_sent_again(stranger: FlaskClient, database: Database) -> None:
+    address = f"{ALERTS}/{rows.insert_alert(database)}/chart.svg"
+    first = stranger.get(address, headers=BEARER)
+    again = stranger.get(address, headers={**BEARER, "If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert again.headers["Cache-Control"] == first.headers["Cache-Control"]
+    other = stranger.get(f"{address}?theme=dark", headers={**BEARER, "If-None-Match": '"another"'})
+    assert other.status_code == 200
+
+
+def test_a_drawing_that_is_opened_by_itself_has_its_styles_and_runs_nothing(
+    stranger: FlaskClient, database: Database
+) -> None:
+    policy = stranger.get(f"{ALERTS}/{rows.insert_alert(database)}/chart.svg", headers=BEARER).headers[
+        "Content-Security-Policy"
+    ]
+    assert "default-src 'none'" in policy
+    assert "style-src 'unsafe-inline'" in policy
+    assert "script-src" not in policy
+
+
 def test_a_chart_that_cannot_be_had_is_a_clean_answer(
     stranger: FlaskClient, database: Database, charts: rows.FakeCharts
 ) -> None:
     alert_id = rows.insert_alert(database)
-    is_problem(stranger.get(f"{ALERTS}/{alert_id}/chart.png?metric=unknown", headers=BEARER), 404)
+    unknown = stranger.get(f"{ALERTS}/{alert_id}/chart.png?metric=unknown", headers=BEARER)
+    is_problem(unknown, 404)
+    assert "its metrics are block_rate, failed_auth_rate, transaction_count" in unknown.get_json()["detail"]
     is_problem(stranger.get(f"{ALERTS}/{uuid4()}/chart.png", headers=BEARER), 404)
     charts.away = True
     answer = stranger.get(f"{ALERTS}/{alert_id}/chart.png", headers=BEARER)

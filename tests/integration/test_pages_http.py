@@ -115,7 +115,7 @@ def test_a_chart_follows_the_viewers_theme(client: FlaskClient, database: Databa
     alert_id = rows.insert_alert(database)
     elements = Elements(page(client, f"/alerts/{alert_id}")).found
     dark = [given for tag, given in elements if tag == "source"]
-    light = [given for tag, given in elements if tag == "img" and "chart.png" in (given["src"] or "")]
+    light = [given for tag, given in elements if tag == "img" and "chart.svg" in (given["src"] or "")]
     assert "theme=dark" in (dark[0]["srcset"] or "")
     assert dark[0]["media"] == "(prefers-color-scheme: dark)"
     assert "theme=light" in (light[0]["src"] or "")

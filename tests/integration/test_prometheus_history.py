@@ -32,6 +32,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for n in range(11):
             at = (START + n * STEP).timestamp()
             lines.append(f"sentinel_block_rate{{{label}}} {0.1 + n / 100 + offset} {at}")
+    days = {day: (END - timedelta(days=day)).timestamp() for day in range(3, -1, -1)}
+    lines += [f'sentinel_block_rate{{account_id="acc_days"}} {day / 10} {at}' for day, at in days.items()]
     lines += [f'sentinel_block_rate{{account_id="{odd}"}} 0.5 {END.timestamp()}', "# EOF", ""]
     (folder / "history.txt").write_text("\n".join(lines))
     command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", folder / "history.txt", folder / "data"]
@@ -50,6 +52,14 @@ def test_the_maximum_over_replicas_in_full_precision(prometheus: str) -> None:
     assert series.metric == "block_rate"
     assert list(series.times) == [START + n * STEP for n in range(11)]
     assert list(series.values) == [0.1 + n / 100 + 0.001 for n in range(11)]
+
+
+def test_the_same_hour_of_each_day_before_at_the_time_of_today(prometheus: str) -> None:
+    history = PrometheusHistory(prometheus, timeout=60)
+    found = history.past_days("block_rate", "acc_days", END, END, STEP, days=7)
+    assert found == {1: [(END, 0.1)], 2: [(END, 0.2)], 3: [(END, 0.3)]}
+    assert history.past_days("block_rate", "acc_unknown", END, END, STEP, days=7) == {}
+    history.close()
 
 
 def test_names_from_outside_are_escaped(prometheus: str) -> None:

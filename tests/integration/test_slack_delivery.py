@@ -12,7 +12,7 @@ from notes import make_message
 from pydantic import SecretStr
 
 from webhook.notifiers.slack import Slack, SlackOptions
-from webhook.notifiers.slack_webhook import seconds_to_wait
+from webhook.notifiers.slack_errors import seconds_to_wait
 from webhook.ports import PermanentDeliveryError, TemporaryDeliveryError
 
 TOKEN = "xoxb-secret-token"

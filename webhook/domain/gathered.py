@@ -17,6 +17,9 @@ from webhook.domain.summary import story_of
 LISTED = 10
 """Lines of a message; the rest is counted, and on the page."""
 
+SINGLY = frozenset({"grafana", "opsgenie", "pagerduty", "webhook"})
+"""Channels that programs read: each alert by itself, and no digest."""
+
 _ACTION = "Open the list of alerts: each has its own numbers and its own page."
 _WHY = {
     "frequency": "frequency limits",

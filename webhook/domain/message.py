@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,6 +30,23 @@ class Companion:
 
     alert_id: str
     alert_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """What people have done about an alert, by the names they gave; all empty where nobody has done anything."""
+
+    acknowledged_by: str = ""
+    snoozed_by: str = ""
+    snoozed_until: datetime | None = None
+    closed_by: str = ""
+    closing_note: str = ""
+    dismissed: bool = False
+
+    @property
+    def mark(self) -> str:
+        """The same for the same state: what a message shows is compared by it."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class Note:
     companions: tuple[Companion, ...] = ()
     digest: Mapping[str, Any] | None = None
     target: str = ""
+    attention: Attention = Attention()
     comment: str = ""
     comment_by: str = ""
 
@@ -93,8 +112,8 @@ class Summary:
 class Message:
     """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
-    `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it.
-    `maybe_repeated`: it may have been sent already; a channel that can look that up does.
+    `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
+    counts those that failed or were lost: where there were any, the provider may have the message already.
     """
 
     notification_id: str
@@ -114,7 +133,8 @@ class Message:
     began_at: datetime
     ended_at: datetime | None
     created_at: datetime
-    maybe_repeated: bool = False
+    attention: Attention = Attention()
+    tries: int = 0
 
 
 def printable(text: str) -> str:
@@ -206,5 +226,6 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         began_at=note.first_triggered_at,
         ended_at=ended_at(note) if note.reason is NotifyReason.RESOLVED else None,
         created_at=note.created_at,
-        maybe_repeated=note.maybe_repeated,
+        attention=note.attention,
+        tries=note.retry_count,
     )

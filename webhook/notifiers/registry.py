@@ -44,9 +44,18 @@ def _slack(options: Options, site: Site) -> Notifier:
     return Slack(SlackOptions.model_validate(options), insecure_webhooks=site.insecure_webhooks)
 
 
+def _grafana(options: Options, _site: Site) -> Notifier:
+    try:
+        from webhook.notifiers.grafana import GrafanaAnnotations, GrafanaOptions  # noqa: PLC0415 - lazy by design
+    except ImportError:
+        raise BadOptions(["channels.grafana: install sentinel[grafana]"]) from None
+    return GrafanaAnnotations(GrafanaOptions.model_validate(options))
+
+
 CHANNELS: Mapping[str, Callable[[Options, Site], Notifier]] = {
     "console": _console,
     "slack": _slack,
+    "grafana": _grafana,
 }
 
 READY = ("console", "slack")
@@ -105,6 +114,8 @@ def build_notifiers(channels: Iterable[str], options: Mapping[str, Options], sit
             continue
         try:
             built[channel] = _build(channel, options.get(channel, {}), site)
+        except BadOptions as error:
+            problems += error.problems
         except ValidationError as error:
             for detail in error.errors(include_input=False, include_url=False):
                 place = ".".join(map(str, ("channels", channel, *detail["loc"])))

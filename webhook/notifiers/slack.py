@@ -1,78 +1,89 @@
-"""Slack through slack-sdk: one message as blocks, the chart in its thread.
+"""Slack through slack-sdk: one message for each alert, kept up to date in place; its history and charts in its thread.
 
-Errors: rate limits, 5xx, timeouts and broken connections are temporary; what Slack answers as a fault of the token,
-the channel or the message is permanent. Slack's own retries are off: the outbox decides.
+A later message first updates the one that stands there, which may be repeated, and then replies in its thread, which
+may not: after a failure the thread is searched for the reply first. Slack's own retries are off: the outbox decides.
 """
 
 from __future__ import annotations
 
-import http.client
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
-from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from slack_sdk import WebClient
-from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.webhook import WebhookClient
 
+from webhook.domain.alert import NotifyReason
 from webhook.domain.message import Message
 from webhook.notifiers.outgoing import guarded_session
-from webhook.notifiers.slack_blocks import blocks, fallback_text
-from webhook.notifiers.slack_webhook import SlackWebhook, seconds_to_wait
+from webhook.notifiers.slack_blocks import (
+    blocks,
+    dismissal,
+    escape,
+    fallback_text,
+    is_broadcast,
+    reply_blocks,
+    reply_text,
+)
+from webhook.notifiers.slack_errors import SlackRefusal, delivery_errors
+from webhook.notifiers.slack_webhook import SlackWebhook
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
 
-_TEMPORARY = frozenset(
+_GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
+"""The message that stands there cannot be changed any more: a new one takes its place."""
+
+_NO_THREAD = frozenset(
     {
-        "accesslimited",
-        "fatal_error",
-        "internal_error",
-        "rate_limited",
-        "ratelimited",
-        "request_timeout",
-        "service_unavailable",
-        "team_added_to_org",
+        "cannot_reply_to_message",
+        "message_not_found",
+        "restricted_action_non_threadable_channel",
+        "restricted_action_thread_locked",
+        "thread_not_found",
     }
 )
-_SERVER_ERROR, _TOO_MANY = 500, 429
+EVENT = "sentinel_message"
+"""Type of the metadata by which a message is found again; its payload names the notification."""
+
+RESPONSES = "hooks.slack.com"
+"""Where what is pressed may be answered, beside the configured address of the API."""
+
+_SEARCHED = 100  # messages, the newest: the one that is looked for was sent minutes ago
 
 
 class SlackOptions(BaseModel):
     """`channel`: where messages go for merchants without a channel of their own. `timeout` in seconds.
 
-    Without a `token` only merchants with an incoming webhook of their own are told.
+    Without a `token` only merchants with an incoming webhook of their own are told. With the `signing_secret` of the
+    app messages have buttons that act on the alert.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     token: SecretStr | None = None
     channel: str | None = None
+    signing_secret: SecretStr | None = None
     api_url: str = "https://slack.com/api/"
     timeout: int = Field(default=10, gt=0)
 
-
-@contextmanager
-def _delivery_errors() -> Iterator[None]:
-    """Every failure of a call as a DeliveryError that says whether trying again can help."""
-    try:
-        yield
-    except SlackApiError as error:
-        raise _delivery_error(error) from None
-    except HTTPError as error:
-        with error:
-            raise _by_status(error.code, error.headers.get("Retry-After"), f"HTTP {error.code}") from None
-    except (SlackClientError, OSError, http.client.HTTPException, UnicodeDecodeError) as error:
-        raise TemporaryDeliveryError(f"Slack: {type(error).__name__}: {error}") from None
+    @property
+    def buttons(self) -> bool:
+        """Whether buttons that are pressed can be answered."""
+        return bool(self.token and self.signing_secret and self.signing_secret.get_secret_value())
 
 
 class Slack:
-    """Posts as a bot with the scopes chat:write and files:write."""
+    """Posts as a bot with the scopes chat:write and files:write; channels:history tells repeated messages."""
 
     channel_type = "slack"
     parallel = 4
 
     def __init__(self, options: SlackOptions, *, insecure_webhooks: bool = False) -> None:
         self._channel = options.channel
+        self.buttons = options.buttons
+        self.signing_secret = options.signing_secret.get_secret_value() if options.signing_secret else ""
         self._webhook = SlackWebhook(
             guarded_session(allow_private=insecure_webhooks), options.timeout, allow_http=insecure_webhooks
         )
@@ -83,34 +94,36 @@ class Slack:
             timeout=options.timeout,
             retry_handlers=[],
         )
+        self._behind: set[str] = set()
+        self._lock = threading.Lock()
 
-    def send(
-        self,
-        message: Message,
-        settings: Mapping[str, Any],
-        before: Receipt | None = None,  # noqa: ARG002 - the port's signature
-    ) -> Receipt:
-        """Post the text. The receipt's reference is the message's `ts`; its details name the channel's id."""
+    def send(self, message: Message, settings: Mapping[str, Any], before: Receipt | None = None) -> Receipt:
+        """The first message is posted; a later one updates it and replies in its thread.
+
+        The receipt's reference is the `ts` of the message that stands in the channel; its details name the channel's id
+        and mark what the message shows of people's actions.
+        """
         if settings.get("webhook_url"):
             return self._webhook.send(message, str(settings["webhook_url"]))
         if not self._has_token:
             raise PermanentDeliveryError("Slack: there is no bot token, and the merchant gave no webhook")
+        if before is not None and before.reference and before.details.get("channel"):
+            return self._continue(message, str(before.details["channel"]), before)
         channel = settings.get("channel") or self._channel
         if not channel:
             raise PermanentDeliveryError("Slack: neither the merchant nor the default names a channel")
-        with _delivery_errors():
-            answer = self._client.chat_postMessage(
-                channel=str(channel),
-                text=fallback_text(message),
-                blocks=blocks(message),
-                mrkdwn=False,
-                parse="none",
-                link_names=False,
-                unfurl_links=False,
-                unfurl_media=False,
-            )
-        # Whatever the answer lacks, the message is out: an error here would send it again.
-        return Receipt(str(answer.get("ts") or ""), {"channel": answer.get("channel")})
+        return self._begin(message, str(channel))
+
+    def follow(self, message: Message, receipt: Receipt) -> Receipt:
+        """Show the alert as it stands in the message of the receipt; who reads the channel is not told anew."""
+        self._update(message, str(receipt.details.get("channel")), receipt.reference)
+        return Receipt(receipt.reference, {**receipt.details, "shown": message.attention.mark})
+
+    def behind(self) -> set[str]:
+        """Alerts whose message a rate limit kept from being updated; each is named once."""
+        with self._lock:
+            behind, self._behind = self._behind, set()
+        return behind
 
     def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
         """Upload the chart into the message's thread. Incoming webhooks take text alone."""
@@ -118,7 +131,7 @@ class Slack:
             return
         if not (receipt.reference and receipt.details.get("channel")):
             raise PermanentDeliveryError("Slack: its answer did not say where the message is")
-        with _delivery_errors():
+        with delivery_errors():
             self._client.files_upload_v2(
                 channel=receipt.details["channel"],
                 thread_ts=receipt.reference,
@@ -129,41 +142,149 @@ class Slack:
             )
 
     def preview(self, message: Message, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        channel = None if settings.get("webhook_url") else settings.get("channel") or self._channel
-        return {"channel": channel, "text": fallback_text(message), "blocks": blocks(message)}
+        """The message as it is posted, and its reply in the thread where one stands there already."""
+        text = fallback_text(message)
+        if settings.get("webhook_url"):
+            return {"channel": None, "text": text, "blocks": blocks(message)}
+        reply = {"text": reply_text(message), "blocks": reply_blocks(message), "broadcast": is_broadcast(message)}
+        channel = settings.get("channel") or self._channel
+        return {"channel": channel, "text": text, "blocks": blocks(message, buttons=self.buttons), "reply": reply}
 
     def check(self) -> str:
         if not self._has_token:
             return "merchants' own webhooks alone: there is no bot token"
-        with _delivery_errors():
+        with delivery_errors():
             answer = self._client.auth_test()
-        return f"{answer.get('user')} in {answer.get('team')}"
+        buttons = "" if self.buttons else ", without buttons: there is no signing_secret"
+        return f"{answer.get('user')} in {answer.get('team')}{buttons}"
 
+    def ask(self, trigger_id: str, title: str, place: str) -> None:
+        """Open the form of a dismissal for who pressed a button, within three seconds of that; raise as `send` does."""
+        with delivery_errors():
+            self._client.views_open(trigger_id=trigger_id, view=dismissal(title, place))
 
-def _delivery_error(error: SlackApiError) -> DeliveryError:
-    response = error.response
-    data = response.data if isinstance(response.data, dict) else {}
-    name = str(data.get("error") or "no error named")
-    if response.status_code == _TOO_MANY or name in {"ratelimited", "rate_limited"}:
-        return _by_status(_TOO_MANY, _header(response.headers, "Retry-After"), "rate limited")
-    if response.status_code >= _SERVER_ERROR or name in _TEMPORARY:
-        return TemporaryDeliveryError(f"Slack: HTTP {response.status_code}, {name[:200]}")
-    if not name.replace("_", "").isalnum():  # slack-sdk's own words for an answer that is no JSON
-        return TemporaryDeliveryError(f"Slack: unexpected answer: {name[:200]}")
-    return PermanentDeliveryError(f"Slack: {name}")
+    def tell(self, channel: str, user: str, text: str, response_url: str) -> None:
+        """Say something to one person alone: at the address that came with what they pressed, else in the channel."""
+        text = escape(text)
+        if self._is_slack(response_url) and self._respond(response_url, text):
+            return
+        with delivery_errors():
+            self._client.chat_postEphemeral(channel=channel, user=user, text=text, link_names=False, parse="none")
 
+    def _is_slack(self, url: str) -> bool:
+        """A signed request named it; all the same nothing is sent anywhere but to Slack."""
+        try:
+            place = urlsplit(url)
+            ours = urlsplit(self._client.base_url)
+        except ValueError:
+            return False
+        return (place.scheme, place.netloc) in {("https", RESPONSES), (ours.scheme, ours.netloc)}
 
-def _by_status(status: int, retry_after: str | None, words: str) -> DeliveryError:
-    if status == _TOO_MANY:
-        wait = seconds_to_wait(retry_after)
-        return TemporaryDeliveryError(f"Slack: {words}, wait {wait:g} s", retry_after=wait)
-    if status >= _SERVER_ERROR:
-        return TemporaryDeliveryError(f"Slack: {words}")
-    return PermanentDeliveryError(f"Slack: {words}")
+    def _respond(self, url: str, text: str) -> bool:
+        client = WebhookClient(url, timeout=self._client.timeout, retry_handlers=[])
+        try:
+            with delivery_errors():
+                answer = client.send(text=text, response_type="ephemeral", replace_original=False)
+        except DeliveryError:
+            return False
+        return answer.status_code == HTTPStatus.OK
 
+    def _begin(self, message: Message, channel: str) -> Receipt:
+        mark = message.attention.mark
+        if message.tries and (found := self._find(message, channel, None)):
+            return Receipt(found, {"channel": channel, "shown": mark})
+        answer = self._post(message, channel, fallback_text(message), blocks(message, buttons=self.buttons))
+        # Whatever the answer lacks, the message is out: an error here would send it again.
+        return Receipt(str(answer.get("ts") or ""), {"channel": answer.get("channel"), "shown": mark})
 
-def _header(headers: Mapping[str, Any], name: str) -> str | None:
-    for key, value in headers.items():
-        if key.lower() == name.lower():
-            return str(value[0] if isinstance(value, list) else value)
-    return None
+    def _continue(self, message: Message, channel: str, before: Receipt) -> Receipt:
+        """Up to date, then the reply. A comment changes nothing of the alert, so it is a reply alone."""
+        ts = before.reference
+        try:
+            if message.reason is NotifyReason.MENTION:
+                shown = str(before.details.get("shown", ""))
+            else:
+                shown = self._bring_up_to_date(message, channel, ts)
+            reply = self._reply(message, channel, ts)
+        except SlackRefusal as refusal:
+            if refusal.name not in _GONE | _NO_THREAD:
+                raise
+            return self._begin(message, channel)
+        return Receipt(ts, {"channel": channel, "shown": shown, "reply": reply})
+
+    def _bring_up_to_date(self, message: Message, channel: str, ts: str) -> str:
+        """The mark of what the message shows; none where a rate limit leaves the news to the thread for now."""
+        try:
+            self._update(message, channel, ts)
+        except TemporaryDeliveryError as error:
+            if error.retry_after is None:
+                raise
+            with self._lock:
+                self._behind.add(message.alert_id)
+            return ""
+        return message.attention.mark
+
+    def _update(self, message: Message, channel: str, ts: str) -> None:
+        with delivery_errors():
+            self._client.chat_update(
+                channel=channel,
+                ts=ts,
+                text=fallback_text(message),
+                blocks=blocks(message, buttons=self.buttons),
+                parse="none",
+                link_names=False,
+            )
+
+    def _reply(self, message: Message, channel: str, ts: str) -> str:
+        """The reply's own `ts`; after a failure it may be there already."""
+        if message.tries and (found := self._find(message, channel, ts)):
+            return found
+        thread = {"thread_ts": ts, "reply_broadcast": is_broadcast(message)}
+        answer = self._post(message, channel, reply_text(message), reply_blocks(message), **thread)
+        return str(answer.get("ts") or "")
+
+    def _post(
+        self,
+        message: Message,
+        channel: str,
+        text: str,
+        content: list[dict[str, Any]],
+        **thread: Any,  # noqa: ANN401 - Slack's arguments
+    ) -> Mapping[str, Any]:
+        metadata = {"event_type": EVENT, "event_payload": {"notification_id": message.notification_id}}
+        with delivery_errors():
+            answer = self._client.chat_postMessage(
+                channel=channel,
+                text=text,
+                blocks=content,
+                metadata=metadata,
+                mrkdwn=False,
+                parse="none",
+                link_names=False,
+                unfurl_links=False,
+                unfurl_media=False,
+                **thread,
+            )
+        return answer.data if isinstance(answer.data, dict) else {}
+
+    def _find(self, message: Message, channel: str, thread_ts: str | None) -> str:
+        """The `ts` under which this very message is there already; empty where it is not, or nobody lets us look."""
+        where: dict[str, Any] = {
+            "channel": channel,
+            "oldest": f"{message.created_at.timestamp() - 60:.6f}",
+            "limit": _SEARCHED,
+            "include_all_metadata": True,
+        }
+        try:
+            with delivery_errors():
+                if thread_ts is None:
+                    answer = self._client.conversations_history(**where)
+                else:
+                    answer = self._client.conversations_replies(ts=thread_ts, **where)
+        except PermanentDeliveryError:
+            return ""  # a scope is missing, or the channel is given by name: rather twice than never
+        for found in answer.get("messages") or []:
+            payload = (found.get("metadata") or {}).get("event_payload") or {}
+            if payload.get("notification_id") == message.notification_id:
+                return str(found.get("ts") or "")
+        return ""

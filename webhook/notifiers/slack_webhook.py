@@ -9,10 +9,8 @@ import requests
 from webhook.domain.message import Message
 from webhook.notifiers.outgoing import ForbiddenAddress, check_url
 from webhook.notifiers.slack_blocks import blocks, fallback_text
+from webhook.notifiers.slack_errors import seconds_to_wait
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
-
-_DEFAULT_WAIT_S = 30.0
-"""When a rate limit names no time."""
 
 
 class SlackWebhook:
@@ -51,9 +49,3 @@ def _error(response: requests.Response) -> DeliveryError | None:
     if status >= HTTPStatus.MULTIPLE_CHOICES:
         return PermanentDeliveryError(f"{words}: the merchant's webhook is not there any more, or redirects")
     return None
-
-
-def seconds_to_wait(retry_after: str | None) -> float:
-    """Of a rate limit's header; whoever waits bounds it."""
-    named = retry_after is not None and retry_after.isascii() and retry_after.isdigit()
-    return float(retry_after) if retry_after and named else _DEFAULT_WAIT_S

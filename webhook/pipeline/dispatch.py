@@ -295,6 +295,7 @@ class Dispatcher:
             start=note.first_triggered_at,
             end=ended_at(note) if ended else None,
             now=self.clock(),
+            alert_type=note.alert_type,
         )
 
 

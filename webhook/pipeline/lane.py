@@ -21,11 +21,12 @@ class Lane:
         self._name, self.width, self._tell = name, width, done
         self._threads = ThreadPoolExecutor(width, thread_name_prefix=name)
         self._open: set[Future[None]] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
-    def free(self) -> int:
-        """How many more pieces would begin at once."""
+    def free(self, within: float = 0) -> int:
+        """How many more pieces would begin at once; where none would, wait up to `within` seconds until one does."""
         with self._lock:
+            self._lock.wait_for(lambda: len(self._open) < self.width, within)
             return max(0, self.width - len(self._open))
 
     def submit(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -46,6 +47,7 @@ class Lane:
     def _done(self, future: Future[None]) -> None:
         with self._lock:
             self._open.discard(future)
+            self._lock.notify_all()
         if self._tell is not None:
             self._tell()
         if not future.cancelled() and (error := future.exception()) is not None:

@@ -16,9 +16,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from webhook.domain.alert import NotificationStatus, NotifyReason
+from webhook.domain.gathered import SINGLY
 from webhook.domain.message import Companion
+from webhook.storage.delivery_tables import pace
 from webhook.storage.pacing import Lease, Paces, take_targets, use_rates, within_rates
-from webhook.storage.tables import notification, pace
+from webhook.storage.tables import notification
 
 MAX_LOST_LEASES = 5
 TOGETHER_FROM = 6
@@ -121,7 +123,7 @@ def _together(connection: sa.Connection, rows: Sequence[sa.RowMapping], now: dat
         if row["id"] in told:
             continue
         ids.append(row["id"])
-        if row["peers"] >= TOGETHER_FROM and row["reason"] in _TOGETHER:
+        if row["peers"] >= TOGETHER_FROM and row["reason"] in _TOGETHER and row["channel_type"] not in SINGLY:
             place = {f"of_{name}": row[name] for name in _PLACE}
             found = connection.execute(_peers(), {**place, "now": now}).mappings().all()
             peers = _lock(connection, [peer for peer in found if peer["id"] != row["id"]], now)

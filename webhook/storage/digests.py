@@ -15,14 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from webhook.domain.alert import NotifyReason, Withheld
-from webhook.domain.gathered import HeldBack, digest_content
+from webhook.domain.gathered import SINGLY, HeldBack, digest_content
 from webhook.domain.ledger import Channels, channels_of
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import NotificationPolicy
 from webhook.storage.announcements import notification_row, state_of
 from webhook.storage.config_rows import read_configs
+from webhook.storage.delivery_tables import digest
 from webhook.storage.sessions import session_of
-from webhook.storage.tables import alert, alert_dynamic, alert_trigger_log, digest, notification
+from webhook.storage.tables import alert, alert_dynamic, alert_trigger_log, notification
 
 EVERY = timedelta(hours=1)
 LOOK_BACK = timedelta(hours=26)
@@ -96,7 +97,8 @@ def _tell(connection: sa.Connection, account_id: str, default: Channels, now: da
     for one in awake:
         if policies[one.alert_type].digest:
             for channel, settings in channels_of(configs.get((account_id, one.alert_type)), default).items():
-                of_channel.setdefault(channel, (settings, []))[1].append(one)
+                if channel not in SINGLY:
+                    of_channel.setdefault(channel, (settings, []))[1].append(one)
     if not _take(connection, account_id, now) or not of_channel:
         return False
     rows = [_row(connection, channel, settings, of, now) for channel, (settings, of) in of_channel.items()]

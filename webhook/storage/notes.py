@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from webhook.domain.alert import AlertStatus, NotifyReason
 from webhook.domain.message import Companion, Note
 from webhook.domain.severity import Severity
+from webhook.storage.attention import ATTENTION, attention_of
 from webhook.storage.tables import alert, alert_dynamic, notification
 
 
@@ -30,6 +31,7 @@ def read_notes(
             alert_dynamic.c.first_triggered_at,
             alert_dynamic.c.last_triggered_at,
             alert_dynamic.c.resolved_at,
+            *ATTENTION,
         )
         .join(alert, alert.c.id == n.alert_id)
         .join(alert_dynamic, alert_dynamic.c.alert_id == n.alert_id)
@@ -86,6 +88,7 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         peaks=_numbers(content.get("peaks")),
         replayed_at=row["replayed_at"],
         told_before=_told_before(row, sent),
+        attention=attention_of(row),
         comment=str(content.get("comment") or ""),
         comment_by=str(content.get("comment_by") or ""),
         maybe_repeated=row["maybe_repeated"] > 0,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from webhook.storage.tables import pace
+from webhook.storage.delivery_tables import pace
 
 CATCH_UP = timedelta(seconds=0.1)
 """Of its rate a channel may make up for so long after a pause."""

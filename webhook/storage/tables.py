@@ -26,6 +26,7 @@ from webhook.storage.columns import (
     one_of,
     time_column,
 )
+from webhook.storage.delivery_tables import digest, pace  # noqa: F401 - of the same schema
 
 TEXTS = ("merchant_name", "account_id", "title", "summary")
 """Of an alert, that are searched."""
@@ -333,22 +334,6 @@ notification = sa.Table(
     sa.Index(None, "comment_id"),  # comments are deleted with their alerts
     sa.Index(None, "account_id", "alert_type", "created_at"),
     sa.Index(None, "created_at"),
-)
-
-# Where nothing may be sent before a time: its provider's limit, or its provider's wish. Channels have one too.
-pace = sa.Table(
-    "pace",
-    metadata,
-    sa.Column("target", sa.String(32), primary_key=True),
-    time_column("free_at"),
-)
-
-# When a merchant was last told what had been held back.
-digest = sa.Table(
-    "digest",
-    metadata,
-    sa.Column("account_id", sa.String(255), primary_key=True),
-    time_column("told_at"),
 )
 
 audit_log = sa.Table(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Response
+from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response as AnyResponse
 
 from webhook.domain.explanation import explain
+from webhook.domain.message import chart_metric
 from webhook.ports import AlertNotFound, HistoryUnavailable
 from webhook.storage import queries
 from webhook.storage.explaining import read_facts
@@ -38,6 +41,10 @@ from webhook.web.readings import Reading, readings
 
 CHART_SECONDS = 15
 IMAGE_TYPES: Mapping[ImageFormat, str] = {"png": "image/png", "svg": "image/svg+xml"}
+_UNCHANGED: dict[str, Any] = {"description": "The picture is that of If-None-Match"}
+_DRAWING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""Of a drawing that is opened by itself: its lines have styles of their own, and it runs nothing."""
+
 _IMAGE: dict[str, Any] = {
     "description": "The picture",
     "content": {mime: {"schema": {"type": "string", "format": "binary"}} for mime in IMAGE_TYPES.values()},
@@ -123,20 +130,23 @@ def _add_detail(routes: APIBlueprint, api: Api) -> None:
 
 
 def _add_charts(routes: APIBlueprint, api: Api) -> None:
-    @routes.get("/alerts/<uuid:alert_id>/chart.<any(png, svg):image_format>", responses={200: _IMAGE, **problems(404)})
-    def chart(path: ChartPath, query: ChartQuery) -> Response:
-        """A metric around the time of an alert, with its threshold."""
+    @routes.get(
+        "/alerts/<uuid:alert_id>/chart.<any(png, svg):image_format>",
+        responses={200: _IMAGE, 304: _UNCHANGED, **problems(404)},
+    )
+    def chart(path: ChartPath, query: ChartQuery) -> AnyResponse:
+        """A metric around the time of an alert, with its threshold. Drawn anew every 15 seconds at most."""
         with api.database.read() as connection:
             record = seen(connection, path.alert_id)
             shown = readings_of(record, queries.latest_verdicts(connection, [record.id])[record.id])
-        wanted = [reading for reading in shown if reading.metric == query.metric or not query.metric]
-        if api.charts is None or not wanted:
-            raise NotFound("There is no chart of this metric.")
+        if api.charts is None:
+            raise NotFound("There are no charts here.")
+        reading = _charted(shown, query.metric, api.types[record.alert_type].default_metric)
         try:
             image = api.charts.chart(
                 record,
-                wanted[0].metric,
-                threshold=wanted[0].threshold,
+                reading.metric,
+                threshold=reading.threshold,
                 theme=query.theme,
                 image_format=path.image_format,
             )
@@ -146,9 +156,27 @@ def _add_charts(routes: APIBlueprint, api: Api) -> None:
                 "The history of this metric cannot be read now.",
                 Retry_After=str(CHART_SECONDS),
             )
-        response = Response(image, mimetype=IMAGE_TYPES[path.image_format])
-        response.headers["Cache-Control"] = f"private, max-age={CHART_SECONDS}"
-        return response
+        return _picture(image, path.image_format)
+
+
+def _charted(shown: Sequence[Reading], metric: str, default: str | None) -> Reading:
+    """The metric that is asked for, else the one that messages show; raise NotFound."""
+    found = {reading.metric: reading for reading in shown}
+    thresholds = {reading.metric: reading.threshold for reading in shown if reading.threshold is not None}
+    wanted = metric or chart_metric(list(found), thresholds, default)
+    if wanted not in found:
+        there_are = f"its metrics are {', '.join(found)}" if found else "it has none"
+        raise NotFound(f"This alert has no such metric: {there_are}.")
+    return found[wanted]
+
+
+def _picture(image: bytes, image_format: ImageFormat) -> AnyResponse:
+    response = Response(image, mimetype=IMAGE_TYPES[image_format])
+    response.headers["Cache-Control"] = f"private, max-age={CHART_SECONDS}"
+    if image_format == "svg":
+        response.headers["Content-Security-Policy"] = _DRAWING_POLICY
+    response.set_etag(sha256(image).hexdigest()[:32])
+    return response.make_conditional(request)
 
 
 def readings_of(record: AlertRecord, verdict: Mapping[str, Any]) -> list[Reading]:

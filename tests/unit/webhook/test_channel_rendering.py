@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from fakes_slack import block_errors
+from fakes_slack_blocks import block_errors
 from hypothesis import given
 from hypothesis import strategies as st
 from notes import ended_note, make_message, make_note
@@ -70,7 +70,8 @@ def test_slack_blocks_carry_the_message() -> None:
     shown = blocks(make_message())
     text = json.dumps(shown, ensure_ascii=False)
 
-    assert [block["type"] for block in shown] == ["header", "section", "section", "section", "context", "actions"]
+    kinds = ["header", "section", "section", "section", "section", "context", "actions"]
+    assert [block["type"] for block in shown] == kinds
     assert shown[0]["text"]["text"] == "🔴 Card testing attack: Northwind Books"
     assert "*Severity*\\nP1 - Critical" in text
     assert "*Merchant*\\nNorthwind Books" in text
@@ -104,8 +105,8 @@ def test_long_text_is_cut_with_a_link() -> None:
     shown = blocks(message)
 
     assert block_errors(shown) == []
-    assert shown[2]["text"]["text"].endswith(f"… <{message.url}|Read on>")
     assert shown[3]["text"]["text"].endswith(f"… <{message.url}|Read on>")
+    assert shown[4]["text"]["text"].endswith(f"… <{message.url}|Read on>")
 
 
 @given(
@@ -119,7 +120,7 @@ def test_any_content_stays_within_slack_s_limits(name: str, text: str, metrics: 
     shown = blocks(compose(note, Summary(words.title, text, words.suggested_action, "m"), URL))
 
     assert block_errors(shown) == []
-    assert all(len(element["text"]) for element in shown[1]["fields"])
+    assert all(len(element["text"]) for element in shown[2]["fields"])
 
 
 @given(st.text())
@@ -135,5 +136,6 @@ def test_the_registry_names_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"channels\.console\.public: .*; channels\.slack\.timeout: ") as refused:
         build_notifiers(CHANNELS, {"console": {"public": "s3cret"}, "slack": {"timeout": -1}}, SITE)
     assert "s3cret" not in str(refused.value)
-    built = build_notifiers(CHANNELS, {"slack": {"token": "xoxb-1", "channel": "C1"}}, SITE)
-    assert {name: notifier.channel_type for name, notifier in built.items()} == {"console": "console", "slack": "slack"}
+    grafana = {"url": "http://grafana.example", "token": "glsa_1"}
+    built = build_notifiers(CHANNELS, {"slack": {"token": "xoxb-1", "channel": "C1"}, "grafana": grafana}, SITE)
+    assert {name: notifier.channel_type for name, notifier in built.items()} == {name: name for name in CHANNELS}

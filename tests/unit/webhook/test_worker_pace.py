@@ -39,6 +39,7 @@ def make_worker(run_once: Callable[[datetime], int] = lambda _now: 0, **changes:
     parts: dict[str, Any] = {
         "dispatcher": dispatcher,
         "sweep": nothing,
+        "follow": nothing,
         "purge": nothing,
         "leases": leases,
         "outbox": nothing,
