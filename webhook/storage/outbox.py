@@ -110,8 +110,9 @@ class Outbox:
 
     def _record_sent(self, sent: Sequence[Sent]) -> list[bool]:
         with self._database.write() as connection:
-            for one in sent:
-                self._free(connection, one.note, one.now, timedelta(0))
+            between = self._paces.targets
+            used = [one for one in sent if one.note.channel_type in between]
+            free_from(connection, {one.note.target: one.now + between[one.note.channel_type] for one in used})
             return record(connection, sent)
 
     def record_failed(
@@ -135,7 +136,8 @@ class Outbox:
             changes = {"status": _PENDING, "not_before": retry_at}
         n = notification.c
         with self._database.write() as connection:
-            self._free(connection, note, now, pause)
+            between = max(pause, self._paces.targets.get(note.channel_type, timedelta(0)))
+            free_from(connection, {note.target: now + between} if between else {})
             held = connection.execute(
                 sa.update(notification)
                 .where(
@@ -196,12 +198,6 @@ class Outbox:
         )
         with self._database.read() as connection:
             return dict.fromkeys(open_ones, 0) | {row.status: row.number for row in connection.execute(query)}
-
-    def _free(self, connection: sa.Connection, note: Note, now: datetime, pause: timedelta) -> None:
-        """When the next message may follow there; what the provider asked for holds for all workers."""
-        between = max(pause, self._paces.targets.get(note.channel_type, timedelta(0)))
-        if between:
-            free_from(connection, note.target, now + between)
 
     def _bury_unreadable(self, connection: sa.Connection, ids: Collection[str], now: datetime) -> None:
         """Rows that nobody can read do not hold up the others."""

@@ -36,9 +36,10 @@ class Paces:
     channels: Mapping[str, timedelta] = field(default_factory=dict)
 
 
-def free_from(connection: sa.Connection, target: str, at: datetime) -> None:
-    """The next message may go there then, whatever was said before."""
-    _set_pace(connection, [(target, at)])
+def free_from(connection: sa.Connection, times: Mapping[str, datetime]) -> None:
+    """When the next message may go to each target, whatever was said before."""
+    if times:
+        _set_pace(connection, sorted(times.items()))
 
 
 def within_rates(
@@ -85,7 +86,10 @@ def take_targets(
 def _set_pace(
     connection: sa.Connection, times: Sequence[tuple[str, datetime]], free_by: datetime | None = None
 ) -> Sequence[str]:
-    """The targets that were set; only those that are free by then, where that is asked."""
+    """The targets that were set; only those that are free by then, where that is asked.
+
+    `times` are in the order of targets: whoever sets several waits for nobody in a ring.
+    """
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     wanted = insert(pace).values([{"target": target, "free_at": at} for target, at in times])
     free = pace.c.free_at <= free_by if free_by is not None else None
