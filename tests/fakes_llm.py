@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -28,9 +30,31 @@ def completion(content: str | None) -> Answer:
     return raw(json.dumps(body).encode())
 
 
-def raw(body: bytes, status: int = 200) -> Answer:
+def words(**changes: Any) -> dict[str, Any]:
+    """An answer that is true for `notes.make_note()`."""
+    good = {
+        "title": "Card testing at Northwind Books",
+        "summary": "35.0 % of payments were blocked, above the limit of 20 %.",
+        "severity": "P1",
+        "suggested_action": "Ask for 3-D Secure on new cards.",
+    }
+    return {**good, **changes}
+
+
+def good(**changes: Any) -> Answer:
+    return completion(json.dumps(words(**changes)))
+
+
+def together(*answers: dict[str, Any]) -> Answer:
+    """Of several alerts that were asked about in one call."""
+    return completion(json.dumps({"answers": list(answers)}))
+
+
+def raw(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
+        for name, value in (headers or {}).items():
+            request.send_header(name, value)
         request.send_header("Content-Type", "application/json")
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
@@ -39,8 +63,20 @@ def raw(body: bytes, status: int = 200) -> Answer:
     return answer
 
 
-def failure(status: int, message: str = "no") -> Answer:
-    return raw(json.dumps({"error": {"message": message, "type": "error", "code": None}}).encode(), status)
+def failure(status: int, message: str = "no", *, retry_after: str = "") -> Answer:
+    body = json.dumps({"error": {"message": message, "type": "error", "code": None}}).encode()
+    return raw(body, status, {"Retry-After": retry_after} if retry_after else None)
+
+
+def reset() -> Answer:
+    """The connection is reset before a byte is said."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.connection.close()
+        request.close_connection = True
+
+    return answer
 
 
 def held(until: threading.Event, then: Answer) -> Answer:

@@ -1,4 +1,4 @@
-"""The file that SENTINEL_CONFIG_FILE names: what it says of alert types, checked as a whole, and of channels."""
+"""The file that SENTINEL_CONFIG_FILE names: what it says of alert types, checked as a whole, and the rest of it."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ class CanaryEntry(_Strict):
 
 
 class ConfigFile(_Strict):
-    """`alert_types: {default: {...}, CARD_TESTING: {...}}`, `channels` with the options of each, and `grafana`.
+    """`alert_types: {default: {...}, CARD_TESTING: {...}}`, `channels` with options of each, `grafana`, `summaries`.
 
-    Options are checked by whoever builds the channels, `grafana` by `webhook.grafana_settings`. `types` raises
+    Options are checked by whoever builds the channels, `grafana` and `summaries` by their own settings. `types` raises
     ConfigError for settings of a type that contradict one another.
     """
 
@@ -131,6 +131,7 @@ class ConfigFile(_Strict):
     channels: dict[str, dict[str, Any]] = {}
     operations: OperationsEntry | None = None
     canary: CanaryEntry | None = None
+    summaries: dict[str, Any] = {}
     grafana: dict[str, Any] | None = None
 
     def types(self) -> AlertTypes:

@@ -19,6 +19,7 @@ from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.frequency import FrequencyMetrics, RedisPlaces
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import ConfigError, Settings
+from webhook.domain.access import Right
 from webhook.domain.evaluation import MerchantConfig
 from webhook.grafana_charts import grafana_panels
 from webhook.notifiers.outgoing import check_hosts
@@ -43,7 +44,10 @@ from webhook.storage.reporting import ReportRuns
 from webhook.storage.schema import unready
 from webhook.storage.standing import Standings
 from webhook.storage.store import AlertStore
+from webhook.summary_wiring import build_words
+from webhook.web.access import allow
 from webhook.web.api import Api
+from webhook.web.auth import require_credentials
 from webhook.web.config_api import ConfigSite
 from webhook.web.contracts import ImageFormat, Theme
 from webhook.web.doors import Doors, DoorSettings, open_doors
@@ -59,6 +63,7 @@ from webhook.web.receiver_document import receiver_document
 from webhook.web.scraping import refused
 from webhook.web.slack_actions import SlackActions, register_slack_actions
 from webhook.web.slack_document import slack_document
+from webhook.web.templates_api import TemplateSite, templates_blueprint
 from webhook.web.tracing import trace_requests
 
 _CONNECTIONS = 20
@@ -98,6 +103,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     _register_pages(app, settings, database, doors, clock, registry=registry, actions=actions)
     register_slack_actions(app, _slack_actions(settings, database, actions, clock), rates=doors.gate.rates)
     describe(app, slack_document())
+    _register_templates(app, settings, database, doors, clock, registry=registry)
     app.extensions["sentinel_database"] = database
     return app
 
@@ -201,6 +207,23 @@ def _register_pages(
         _config_site(settings, database, history, clock),
     )
     app.extensions["sentinel_broadcaster"] = broadcaster
+
+
+def _register_templates(
+    app: OpenAPI,
+    settings: Settings,
+    database: Database,
+    doors: Doors,
+    clock: Callable[[], datetime],
+    *,
+    registry: CollectorRegistry,
+) -> None:
+    words = build_words(settings, database, registry, clock)
+    site = TemplateSite(database, clock, words.surroundings, words.summaries, settings.summary_chain.budget)
+    routes = templates_blueprint(site)
+    routes.before_request(require_credentials(doors.gate))
+    routes.before_request(allow(Right.TEMPLATES, Right.TEMPLATES))
+    app.register_api(routes)
 
 
 def _slack_actions(

@@ -12,12 +12,16 @@ _ENV, _FILE = "_env", "_file"
 
 
 def with_secrets(
-    channels: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str], problems: list[str]
+    channels: Mapping[str, Mapping[str, Any]],
+    environment: Mapping[str, str],
+    problems: list[str],
+    *,
+    under: str = "channels",
 ) -> dict[str, dict[str, Any]]:
     """`{token_env: NAME}` and `{token_file: PATH}` become `{token: …}`; what cannot be read is added to `problems`."""
     return {
         channel: dict(
-            _read(f"channels.{channel}.{name}", name, value, environment, problems) for name, value in of.items()
+            _read(f"{under}.{channel}.{name}", name, value, environment, problems) for name, value in of.items()
         )
         for channel, of in channels.items()
     }

@@ -31,6 +31,7 @@ from webhook.domain.access import Role
 from webhook.domain.alert import AlertTypes
 from webhook.domain.ledger import Channels, IngestSettings
 from webhook.grafana_settings import GrafanaSettings, grafana_settings
+from webhook.summary_settings import LONGEST_BUDGET, ModelOptions, SummarySettings, summary_settings
 
 if TYPE_CHECKING:
     from webhook.adapters.secrets import SecretBox
@@ -86,10 +87,6 @@ def _rate_limit(value: object) -> str:
 RateLimit = Annotated[str, PlainValidator(_rate_limit)]
 
 
-LONGEST_SUMMARY = timedelta(seconds=30)
-"""What a worker's lease on a message, a minute, leaves for it beside sending."""
-
-
 class Settings(BaseSettings):
     """All that the processes are told from outside."""
 
@@ -136,6 +133,7 @@ class Settings(BaseSettings):
     channel_options: Annotated[dict[str, dict[str, Any]], Field(exclude=True, repr=False)] = {}
     operations_channels: Annotated[dict[str, dict[str, Any]] | None, Field(exclude=True, repr=False)] = None
     canary: Annotated[CanaryEntry | None, Field(exclude=True, repr=False)] = None
+    summaries: Annotated[SummarySettings, Field(exclude=True, repr=False)] = SummarySettings()
     grafana: Annotated[GrafanaSettings | None, Field(exclude=True, repr=False)] = None
 
     @field_validator("channels", "oidc_scopes", "alertmanager_url", mode="before")
@@ -157,8 +155,8 @@ class Settings(BaseSettings):
     @field_validator("llm_timeout")
     @classmethod
     def _within_a_lease(cls, value: timedelta) -> timedelta:
-        if value > LONGEST_SUMMARY:
-            raise ValueError(f"must be at most {durationpy.to_str(LONGEST_SUMMARY)}")
+        if value > LONGEST_BUDGET:
+            raise ValueError(f"must be at most {durationpy.to_str(LONGEST_BUDGET)}")
         return value
 
     @model_validator(mode="after")
@@ -171,6 +169,12 @@ class Settings(BaseSettings):
             raise ValueError(f"SENTINEL_OIDC_ISSUER wants {', '.join(missing)} too")
         if "openid" not in self.oidc_scopes:
             raise ValueError("SENTINEL_OIDC_SCOPES must contain openid")
+        return self
+
+    @model_validator(mode="after")
+    def _one_chain(self) -> Settings:
+        if self.llm_model is not None and self.summaries.models:
+            raise ValueError("SENTINEL_LLM_MODEL: the configuration file names summaries.models too: leave one out")
         return self
 
     @field_validator("database_url")
@@ -214,8 +218,20 @@ class Settings(BaseSettings):
         values = [getattr(self, name) for name in SECRETS if not name.endswith("_url")]
         options = [value for channel in self.channel_options.values() for value in channel.values()]
         values += [value for value in options if isinstance(value, SecretStr)]
+        values += self.summaries.secrets()
         values += [self.grafana.token] if self.grafana else []
         return [value.get_secret_value() for value in values if value is not None]
+
+    @property
+    def summary_chain(self) -> SummarySettings:
+        """As the file has it; `SENTINEL_LLM_*` is short for a chain of one."""
+        if self.llm_model is None:
+            return self.summaries
+        model = ModelOptions(
+            name=self.llm_model[:64], model=self.llm_model, base_url=self.llm_base_url, api_key=self.llm_api_key
+        )
+        budget = {} if "budget" in self.summaries.model_fields_set else {"budget": self.llm_timeout}
+        return self.summaries.model_copy(update={"models": [model], **budget})
 
     @property
     def secret_box(self) -> SecretBox:
@@ -260,6 +276,7 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
         given["operations_channels"] = file.operations.channels if file.operations else None
         given["canary"] = file.canary
         given["channel_options"] = with_secrets(file.channels, os.environ, problems)
+        given["summaries"] = summary_settings(file.summaries, os.environ, problems)
         given["grafana"] = grafana = grafana_settings(file.grafana, os.environ, problems)
         if grafana is not None and grafana.annotations:
             given["channel_options"].setdefault("grafana", grafana.channel_options())

@@ -23,7 +23,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring, FiringAnywhere
 from webhook.adapters.charts import MatplotlibCharts
-from webhook.adapters.llm import OpenAiSummariser
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
 from webhook.config import ConfigError, Settings
@@ -49,6 +48,7 @@ from webhook.storage.retention import Purge, Retention
 from webhook.storage.schema import unready
 from webhook.storage.standing import Standings
 from webhook.storage.sweeping import Sweeping
+from webhook.summary_wiring import build_words
 from webhook.web.worker_status import serve_status, status_app
 
 if TYPE_CHECKING:
@@ -234,7 +234,11 @@ def run(settings: Settings) -> None:
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
     threading.Thread(target=MatplotlibCharts().warm_up, name="warm-up", daemon=True).start()
-    log.info("worker_started", channels=sorted(worker.dispatcher.notifiers), model=settings.llm_model)
+    log.info(
+        "worker_started",
+        channels=sorted(worker.dispatcher.notifiers),
+        models=[model.name for model in settings.summary_chain.models],
+    )
     worker.run(stop)
     log.info("worker_stopped")
 
@@ -273,7 +277,7 @@ def build_worker(
     history = PrometheusHistory(settings.prometheus_url)
     warm_up = min(WARM_UP, shortest_timeout(types) / 10)
     firing = FiringAnywhere([AlertmanagerFiring(url, warm_up=warm_up) for url in settings.alertmanager_url])
-    model = _model(settings)
+    words = build_words(settings, database, registry, clock, parallel=options.parallel)
     panels = grafana_panels(settings.grafana)
     owner = _owner()
     following = {name: one for name, one in notifiers.items() if isinstance(one, FollowingNotifier)}
@@ -286,8 +290,8 @@ def build_worker(
         clock=clock,
         meter=metrics,
         alert_types=types,
-        summariser=model,
-        summary_budget=settings.llm_timeout,
+        summariser=words.summaries,
+        summary_budget=settings.summary_chain.budget,
         chart=AlertChart(history, MatplotlibCharts(), history, panels, ChartMetrics(registry)),
         parallel=options.parallel,
     )
@@ -303,7 +307,9 @@ def build_worker(
         metrics=metrics,
         sweep_interval=options.sweep_interval or sweep_interval(types),
         clock=clock,
-        close=_closing(history.close, firing.close, database.close, *(part.close for part in (model, panels) if part)),
+        close=_closing(
+            words.close, history.close, firing.close, database.close, *([panels.close] if panels is not None else [])
+        ),
         why_unready=partial(unready, database),
         **_canary(settings, dispatcher, metrics, clock),
     )
@@ -330,12 +336,6 @@ def shortest_timeout(types: AlertTypes) -> timedelta:
 def sweep_interval(types: AlertTypes) -> timedelta:
     """A twentieth of the shortest session timeout, between half a second and fifteen."""
     return min(max(shortest_timeout(types) / 20, timedelta(seconds=0.5)), timedelta(seconds=15))
-
-
-def _model(settings: Settings) -> OpenAiSummariser | None:
-    if settings.llm_model is None:
-        return None
-    return OpenAiSummariser(model=settings.llm_model, api_key=settings.llm_api_key, base_url=settings.llm_base_url)
 
 
 def _channels(settings: Settings) -> tuple[dict[str, Notifier], Paces]:

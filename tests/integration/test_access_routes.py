@@ -55,6 +55,9 @@ SENT = {"version": "4", "alerts": []}
 
 LETTER, CONFIG = "/api/v1/dead-letters/<uuid:notification_id>", "/api/v1/alerts/config"
 FORM = {"do": "try", "version": "0", "logic": "all", "enabled": "on"}
+TEMPLATES = "/api/v1/alert-templates"
+TEMPLATE = f"{TEMPLATES}/<alert_type>"
+TRY = {"alert_id": "{own}"}
 NOBODY = "11111111-1111-4111-8111-111111111111"
 OF_OWN, OF_FOREIGN = (f"merchant_id={account}&alert_type=CARD_TESTING" for account in (OWN, FOREIGN))
 
@@ -171,6 +174,15 @@ TABLE = [
     Asked("POST", "/api/v1/dead-letters/discard", AWAY, NOT_YOURS, 200, 200, json={}),
     Asked("POST", LETTER + "/replay", AWAY, NOT_YOURS, MISSING, MISSING, path=f"/api/v1/dead-letters/{NOBODY}/replay"),
     Asked("DELETE", LETTER, AWAY, NOT_YOURS, MISSING, MISSING, path=f"/api/v1/dead-letters/{NOBODY}"),
+    # what models are asked
+    Asked("GET", TEMPLATES, AWAY, NOT_YOURS, 200, 200),
+    Asked("PUT", TEMPLATE, AWAY, NOT_YOURS, 200, 200, path=f"{TEMPLATES}/CARD_TESTING",
+          json={"prompt_template": "<alert_data>{{metrics_data}}</alert_data>"}),
+    Asked("GET", TEMPLATE, AWAY, NOT_YOURS, 200, 200, path=f"{TEMPLATES}/CARD_TESTING"),
+    Asked("POST", f"{TEMPLATE}/test", AWAY, NOT_YOURS, 200, 200, path=f"{TEMPLATES}/CARD_TESTING/test", json=TRY),
+    Asked("POST", f"{TEMPLATE}/restore", AWAY, NOT_YOURS, 200, 200, path=f"{TEMPLATES}/CARD_TESTING/restore",
+          json={"restore_version": 1}),
+    Asked("DELETE", TEMPLATE, AWAY, NOT_YOURS, MISSING, MISSING, path=f"{TEMPLATES}/NO_SUCH"),
     # configurations
     Asked("GET", CONFIG, AWAY, 200, 200, 200, path=f"{CONFIG}?merchant_id={OWN}"),
     Asked("GET", CONFIG, AWAY, MISSING, 200, 200, path=f"{CONFIG}?merchant_id={FOREIGN}"),
@@ -255,6 +267,9 @@ def _ask(site: Site, asked: Asked, role: str) -> tuple[int, str]:
         client = site.logged_in(site.keys[Role(role)])
         if asked.method != "GET":
             form = {**(form or {}), "csrf_token": token_in(client.get("/alerts").text)}
-    with client.open(path, method=asked.method, json=asked.json, data=form, headers=headers) as answer:
+    body = asked.json
+    if asked.json is TRY:
+        body = {"alert_id": site.alert(OWN)}
+    with client.open(path, method=asked.method, json=body, data=form, headers=headers) as answer:
         live = answer.mimetype == "text/event-stream"
         return answer.status_code, "" if live else answer.get_data(as_text=True)

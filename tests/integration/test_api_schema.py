@@ -114,11 +114,23 @@ class Driven:
         merchant, alert_type = self.config()
         case.body |= {"merchant_id": merchant, "alert_type": alert_type, "version": 2, "restore_version": 1}
 
+    def template(self, case: Any) -> None:
+        """What it has to hold no schema says; at its second version, so that there is an old one."""
+        case.path_parameters["alert_type"] = alert_type = f"TYPE_{next(self.alert_type)}"
+        for text in ("An old one. ", ""):
+            body = {"prompt_template": text + PROMPT}
+            saved = self.site.client().put(f"{TEMPLATES}/{alert_type}", json=body, headers=self.headers)
+            assert saved.status_code == 200, saved.text
+        if isinstance(case.body, dict):
+            given = {"prompt_template": PROMPT, "restore_version": 1, "alert_id": self.site.own}
+            case.body |= {name: value for name, value in given.items() if name in case.body}
+
     @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.site.keys[Role.ADMIN]}"}
 
 
+TEMPLATES, PROMPT = "/api/v1/alert-templates", "<alert_data>{{metrics_data}}</alert_data>"
 FED: dict[str, Callable[[Driven, Any], None]] = {
     f"POST {ALERT}/unacknowledge": Driven.acknowledged,
     f"POST {ALERT}/unsnooze": Driven.snoozed,
@@ -133,6 +145,10 @@ FED: dict[str, Callable[[Driven, Any], None]] = {
     f"POST {CONFIG}/preview": Driven.settings,
     f"DELETE {CONFIG}": Driven.deleted,
     f"POST {CONFIG}/restore": Driven.restored,
+    **{
+        f"{method} {TEMPLATES}/{{alert_type}}{rest}": Driven.template
+        for method, rest in (("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/restore"), ("POST", "/test"))
+    },
 }
 """What makes a drawn request one of something that exists; of `{alert_id}` an alert, for all others."""
 
@@ -202,5 +218,5 @@ def _drive(driven: Driven, operation: Any, mode: GenerationMode, examples: int, 
 def _on_any_version(case: Any) -> None:
     if "If-Match" in case.headers:
         case.headers["If-Match"] = "*"
-    if isinstance(case.body, dict) and "{alert_id}" in case.path:
+    if isinstance(case.body, dict):
         case.body.pop("version", None)

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fakes_llm import LlmStub, completion, failure
+from fakes_llm import completion
 from fakes_slack import SlackStub
 from notes import BLOCK_RATE, NOW, Shop
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from servers import wait_for
 from structlog.testing import capture_logs
+from summaries_parts import Desk
 
 from webhook.adapters.charts import MatplotlibCharts
-from webhook.adapters.llm import OpenAiSummariser
 from webhook.domain.message import Message
 from webhook.notifiers.console import Console
 from webhook.notifiers.slack import Slack, SlackOptions
@@ -368,18 +368,18 @@ def test_a_model_writes_the_words_and_the_template_stands_in(shop: Shop, slack: 
         "suggested_action": "Hold new orders.",
     }
     alerts = [shop.add_alert(), shop.add_alert()]
-    with LlmStub() as llm, capture_logs() as logs:
-        model = OpenAiSummariser(model="stub-1", api_key=SecretStr("sk-secret"), base_url=llm.url)
-        dispatcher = make(summariser=model, summary_budget=timedelta(minutes=1))
-        for alert_id, answer in zip(alerts, [completion(json.dumps(words)), failure(401)], strict=True):
-            llm.answers = [answer]
-            shop.add_notification(alert_id)
+    with Desk() as desk, capture_logs() as logs:
+        dispatcher = make(summariser=desk.words, summary_budget=timedelta(minutes=1))
+        for alert_id, answer in zip(alerts, [completion(json.dumps(words)), completion("no")], strict=True):
+            desk.stub.answers = [answer]
+            content = {"metrics": {"block_rate": BLOCK_RATE}, "rule_summary": alert_id}  # no two alike
+            shop.add_notification(alert_id, content=content)
             deliver(dispatcher)
-        model.close()
 
     first, second = (shop.alert(alert_id) for alert_id in alerts)
     assert (first["title"], first["metadata"]["summary_source"]) == ("Attack on Northwind Books", "stub-1")
     assert second["metadata"]["summary_source"] == "template"
+    assert (first["metadata"]["model_severity"], second["metadata"]["model_severity"]) == ("P3", None)
     assert "Severity*\\nP2" in json.dumps(slack.messages[0]["blocks"]), "a model lowers nothing"
     events = [entry["event"] for entry in logs]
     for event in ("ai_summary_requested", "ai_summary_generated", "ai_summary_refused", "notification_sent"):

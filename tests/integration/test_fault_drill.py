@@ -16,7 +16,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -195,7 +195,7 @@ def test_killed_workers_lose_nothing(store_url: str, alerts: int, kills: int, tm
     provider, crew, shop = Provider(seed), Crew(tmp_path, store_url, seed), Shop(store_url)
     points = random.Random(seed).sample(range(messages // 20, messages * 5 // 4), kills)
     provider.at = dict.fromkeys(points, crew.kill_one)
-    with provider.serving() as url:
+    with provider.serving() as url, closing(shop):
         places = fill(shop, url, alerts)
         for _ in range(2):
             crew.start()
@@ -203,8 +203,7 @@ def test_killed_workers_lose_nothing(store_url: str, alerts: int, kills: int, tm
             wait_for(lambda: advance(shop, crew), what="all messages", timeout=400, step=0.5)
         finally:
             crew.stop()
-    rows = {row["id"]: row for row in shop.rows(notification)}
-    shop.close()
+        rows = {row["id"]: row for row in shop.rows(notification)}
 
     assert len(crew.dead) == kills
     assert Counter(row["status"] for row in rows.values()) == {"SENT": messages}

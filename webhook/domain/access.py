@@ -27,6 +27,7 @@ class Right(StrEnum):
     DELIVER = "deliver"  # alerts of anybody, as Alertmanager does
     REPORT = "report"  # metrics
     REPLAY = "replay"  # dead letters
+    TEMPLATES = "templates"  # what models are asked
     AUDIT = "audit"  # who did what
     KEYS = "keys"  # who may come in
 
@@ -42,6 +43,7 @@ MAY: Mapping[Right, tuple[Role, ...]] = {
     Right.DELIVER: _STAFF,
     Right.REPORT: _ALL,
     Right.REPLAY: _STAFF,
+    Right.TEMPLATES: _STAFF,
     Right.AUDIT: _ALL,
     Right.KEYS: (Role.ADMIN,),
 }

@@ -13,7 +13,7 @@ from webhook.domain.masking import masked
 STAFF_SETTINGS = (("slack", "channel"),)
 """Settings of channels that use the operator's own credentials: a merchant could reach others with them."""
 
-_SETTINGS = ("frequency_control", "notification_strategy", "snooze_until")
+_SETTINGS = ("frequency_control", "notification_strategy", "snooze_until", "language")
 _ABSENT = object()
 
 Document = dict[str, Any]

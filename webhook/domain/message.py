@@ -100,12 +100,17 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a person reads: title ≤ 100 characters, text ≤ 300 words. `source`: `template` or a model's name."""
+    """What a person reads: title ≤ 100 characters, text ≤ 300 words. `source`: `template` or a model's name.
+
+    `opinion` is how grave the model finds it, which changes nothing; `template_id` names the prompt that it got.
+    """
 
     title: str
     text: str
     suggested_action: str
     source: str
+    opinion: Severity | None = None
+    template_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class NotificationPolicy:
 
     @classmethod
     def of(cls, config: MerchantConfig | None) -> NotificationPolicy:
-        """From `notification_settings`: {frequency_control, notification_strategy, snooze_until}, each optional."""
+        """From `notification_settings`: {frequency_control, notification_strategy, snooze_until, …}, each optional."""
         if config is None:
             return DEFAULT_POLICY
         settings = config.notification_settings

@@ -1,4 +1,4 @@
-"""What the worker counts: messages, summaries, charts, and what time brought about."""
+"""What the worker counts: messages, charts, and what time brought about."""
 
 from __future__ import annotations
 
@@ -29,14 +29,6 @@ class DeliveryMetrics:
             "sentinel_notifications_maybe_repeated",
             "Messages sent again because a worker died between the provider's call and its record.",
             ["channel"],
-            registry=registry,
-        )
-        self._summaries = Counter("sentinel_summaries", "Answers of models.", ["source", "outcome"], registry=registry)
-        self._summary_seconds = Histogram(
-            "sentinel_summary_seconds",
-            "From asking a model to its answer or refusal.",
-            ["source"],
-            buckets=(0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 30),
             registry=registry,
         )
         self._charts = Counter("sentinel_charts", "Charts for messages.", ["outcome"], registry=registry)
@@ -78,10 +70,6 @@ class DeliveryMetrics:
 
     def canary_failed(self, channel: str) -> None:
         self._canary_failed.labels(channel).inc()
-
-    def summarised(self, source: str, outcome: str, seconds: float) -> None:
-        self._summaries.labels(source, outcome).inc()
-        self._summary_seconds.labels(source).observe(seconds)
 
     def chart(self, outcome: str) -> None:
         self._charts.labels(outcome).inc()

@@ -21,7 +21,7 @@ from webhook.domain.alert import AlertTypes, NotifyReason
 from webhook.domain.gathered import gathered, is_gathered
 from webhook.domain.masking import change_secrets
 from webhook.domain.message import Message, Note, Summary, chart_metric, compose, ended_at, merchant_of
-from webhook.domain.summary import SummaryRefused, template_summary
+from webhook.domain.summary import template_summary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.lane import Lane
 from webhook.ports import (
@@ -84,7 +84,6 @@ class Meter(Protocol):
     def sent(self, note: Note, now: datetime) -> None: ...
     def repeated(self, note: Note) -> None: ...
     def failed(self, note: Note, *, permanent: bool) -> None: ...
-    def summarised(self, source: str, outcome: str, seconds: float) -> None: ...
     def chart(self, outcome: str) -> None: ...
 
 
@@ -231,20 +230,10 @@ class Dispatcher:
         return storing(write, *args, **kwargs)
 
     def _summarise(self, note: Note) -> Summary:
-        """The model's words where one is configured and its answer holds, else the template's."""
+        """Within the budget, whatever models do."""
         if self.summariser is None or note.reason is NotifyReason.MENTION:
             return template_summary(note)
-        _log(note).info("ai_summary_requested", model=self.summariser.name)
-        began = monotonic()
-        try:
-            summary = self.summariser.summarise(note, self.summary_budget)
-        except SummaryRefused as refusal:
-            _log(note).warning("ai_summary_refused", model=self.summariser.name, why=str(refusal))
-            self.meter.summarised(self.summariser.name, "refused", monotonic() - began)
-            return template_summary(note)
-        _log(note).info("ai_summary_generated", model=summary.source)
-        self.meter.summarised(summary.source, "generated", monotonic() - began)
-        return summary
+        return self.summariser.summarise(note, self.summary_budget)
 
     def _failed(self, note: Note, error: DeliveryError) -> None:
         now = self.clock()

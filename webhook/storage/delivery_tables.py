@@ -21,3 +21,11 @@ digest = sa.Table(
     sa.Column("account_id", sa.String(255), primary_key=True),
     time_column("told_at"),
 )
+
+# Tokens that models were given and gave on a day, or have been promised.
+model_tokens = sa.Table(
+    "model_tokens",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
+)

@@ -137,7 +137,11 @@ def _keep_words(connection: sa.Connection, told: Sequence[Sent]) -> None:
         decided_at = one.note.created_at.isoformat()
         if decided_at < metadata.get("summary_of", ""):
             continue  # a slower channel tells late what another has told long ago
-        metadata |= {"summary_source": one.summary.source, "summary_of": decided_at}
+        metadata |= {
+            "summary_source": one.summary.source,
+            "summary_of": decided_at,
+            "model_severity": one.summary.opinion,
+        }
         title = title if one.note.reason is NotifyReason.RESOLVED else one.summary.title
         kept[one.note.alert_id] = metadata, title
         changes[one.note.alert_id] = {
@@ -145,11 +149,12 @@ def _keep_words(connection: sa.Connection, told: Sequence[Sent]) -> None:
             "new_title": title,
             "new_summary": one.summary.text,
             "new_suggested_action": one.summary.suggested_action,
+            "new_template_id": one.summary.template_id,
             "new_metadata": metadata,
             "new_updated_at": one.now,
         }
     if changes:
-        names = ("title", "summary", "suggested_action", "metadata", "updated_at")
+        names = ("title", "summary", "suggested_action", "template_id", "metadata", "updated_at")
         connection.execute(
             sa.update(alert)
             .where(a.id == sa.bindparam("of_id", type_=a.id.type))

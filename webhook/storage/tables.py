@@ -26,7 +26,7 @@ from webhook.storage.columns import (
     one_of,
     time_column,
 )
-from webhook.storage.delivery_tables import digest, pace  # noqa: F401 - of the same schema
+from webhook.storage.delivery_tables import digest, model_tokens, pace  # noqa: F401 - of the same schema
 
 TEXTS = ("merchant_name", "account_id", "title", "summary")
 """Of an alert, that are searched."""
@@ -217,6 +217,7 @@ alert_template = sa.Table(
     sa.Column("default_config", Json, nullable=False),
     sa.Column("is_active", sa.Boolean, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("created_by", sa.String(255), nullable=False, server_default="system"),
     time_column("created_at"),
     time_column("updated_at"),
     *common_columns(),

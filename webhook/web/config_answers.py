@@ -39,6 +39,7 @@ class ConfigEntry(BaseModel):
     frequency_control: FrequencyControl
     notification_strategy: NotificationStrategy
     snooze_until: str | None
+    language: str = Field(description="Of the words that a model writes, as BCP 47 has it.")
     version: int
     updated_at: Time
     updated_by: str

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import ErrorDetails
 
+from webhook.domain.circumstances import DEFAULT_LANGUAGE, LANGUAGE_TAG
 from webhook.domain.evaluation import COMPARISONS, OPERATORS, Condition, MerchantConfig, number_of
 from webhook.domain.masking import NOT_YET
 from webhook.domain.patterns import BadPattern, check_pattern
@@ -104,9 +105,18 @@ class Settings(_Strict):
     frequency_control: FrequencyControl | None = None
     notification_strategy: NotificationStrategy | None = None
     snooze_until: Instant | None = None
+    language: Annotated[
+        str | None,
+        Field(
+            max_length=35,
+            pattern=LANGUAGE_TAG,
+            description="BCP 47, of the words that a model writes.",
+            examples=["de-CH"],
+        ),
+    ] = None
 
     def config_for(self, account_id: str) -> MerchantConfig:
-        named = {"frequency_control", "notification_strategy", "snooze_until"}
+        named = {"frequency_control", "notification_strategy", "snooze_until", "language"}
         return MerchantConfig(
             account_id=account_id,
             alert_type=self.alert_type,
@@ -170,4 +180,5 @@ def with_defaults(document: dict[str, Any]) -> dict[str, Any]:
         "frequency_control": document.get("frequency_control") or FrequencyControl().model_dump(),
         "notification_strategy": document.get("notification_strategy") or NotificationStrategy().model_dump(),
         "snooze_until": document.get("snooze_until"),
+        "language": document.get("language") or DEFAULT_LANGUAGE,
     }

@@ -141,6 +141,7 @@ def read_form(fields: Fields, account_id: str, alert_type: str, stored: Mapping[
             **_given(fields, NotificationStrategy, but=("first", "thresholds")),
         },
         "snooze_until": _time(fields, stored),
+        "language": stored.get("language"),
     }
     try:
         body = ConfigBody.model_validate(document)

@@ -27,6 +27,7 @@ FIELDS = {
     "notification_strategy.thresholds": "Messages at these counts",
     "notification_strategy.interval_minutes": "Message again every so many minutes",
     "snooze_until": "Snoozed until",
+    "language": "Language of summaries",
     "webhook_url": "Webhook address",
     "phone_numbers": "Phone numbers",
     "channel": "Channel",

@@ -10,7 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
 from webhook.web.openapi import blueprint, problems
-from webhook.web.repeating import RequestId
+from webhook.web.repeating import DeliveryId
 
 
 class DeliveryQuery(BaseModel):
@@ -54,7 +54,7 @@ def receiver_document() -> APIBlueprint:
     routes = blueprint("receiver", "Ingestion")
 
     @routes.post("/alerts/prometheus/webhook", responses={200: DeliveryTaken, **problems(413, 422)})
-    def receive_alerts(query: DeliveryQuery, header: RequestId, body: Delivery) -> Response:
+    def receive_alerts(query: DeliveryQuery, header: DeliveryId, body: Delivery) -> Response:
         """Take what Alertmanager delivers: committed, then answered. After a 503 it comes back."""
         raise NotImplementedError
 

@@ -41,6 +41,19 @@ class RequestId(Query):
     )
 
 
+class DeliveryId(Query):
+    """As RequestId, of a delivery: read by `repeatable_delivery`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    x_request_id: str | None = Field(
+        None,
+        alias="X-Request-ID",
+        description="The sender's own name for this delivery, 1 to 128 visible ASCII characters: the same again is "
+        "answered as the first time. Another one is passed over, unless the delivery is signed: an alert must not be "
+        "lost to it.",
+    )
+
+
 class BadRequestId(ValueError):  # noqa: N818 - a value that is refused
     """The header is too long, or holds what no id holds."""
 

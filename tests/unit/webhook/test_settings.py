@@ -207,3 +207,75 @@ def test_options_of_channels_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_
         f"channels.slack.token_file: {tmp_path / 'token'}: No such file or directory",
         "channels.pager.routing_key_env: the variable PAGER_KEY is not set",
     ]
+
+
+def summaries_file(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sentinel.yaml"
+    path.write_text(text)
+    monkeypatch.setenv("SENTINEL_CONFIG_FILE", str(path))
+
+
+def test_a_chain_of_models_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text("sk-second\n")
+    monkeypatch.setenv("FIRST_KEY", "sk-first")
+    text = f"""
+summaries:
+  budget: 4s
+  tokens_per_day: 1000000
+  models:
+    - name: fast
+      model: m-1
+      base_url: https://one.example/v1/
+      api_key_env: FIRST_KEY
+      timeout: 1.5s
+      price_in: 0.25
+    - {{name: good, model: m-2, api_key_file: {tmp_path}/key, max_tokens: 800}}
+"""
+    summaries_file(tmp_path, text, monkeypatch)
+    settings = load_settings()
+    chain = settings.summary_chain
+    assert [(model.name, model.base_url) for model in chain.models] == [
+        ("fast", "https://one.example/v1"),
+        ("good", None),
+    ]
+    assert (chain.budget, chain.tokens_per_day) == (timedelta(seconds=4), 1_000_000)
+    assert {"sk-first", "sk-second"} <= set(settings.secrets())
+    assert "sk-first" not in repr(settings)
+
+
+def test_one_model_by_variables_is_a_chain_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTINEL_LLM_MODEL", "m-1")
+    monkeypatch.setenv("SENTINEL_LLM_TIMEOUT", "3s")
+    chain = load_settings().summary_chain
+    assert ([model.model for model in chain.models], chain.budget) == (["m-1"], timedelta(seconds=3))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{budget: 40s}", "summaries.budget: must be at most 30s"),
+        ("{models: [{name: a}]}", "summaries.models.0.model: Field required"),
+        ("{models: [{name: a, model: m, base_url: nowhere}]}", "summaries.models.0.base_url"),
+        ("{models: [{name: a, model: m}, {name: a, model: n}]}", "two models are called a"),
+        (
+            "{models: [{name: a, model: m, api_key_env: NO_SUCH}]}",
+            "summaries.models.0.api_key_env: the variable NO_SUCH",
+        ),
+        ("{models: [x]}", "summaries.models.0"),
+        ("{model: x}", "summaries.model: Extra inputs"),
+    ],
+)
+def test_what_is_wrong_with_a_chain_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    summaries_file(tmp_path, f"summaries: {text}", monkeypatch)
+    with pytest.raises(ConfigError) as refused:
+        load_settings()
+    assert told in str(refused.value)
+
+
+def test_two_chains_are_one_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summaries_file(tmp_path, "summaries: {models: [{name: a, model: m}]}", monkeypatch)
+    monkeypatch.setenv("SENTINEL_LLM_MODEL", "m-1")
+    with pytest.raises(ConfigError, match="leave one out"):
+        load_settings()

@@ -23,13 +23,21 @@ _NEWEST = (sa.text("first_triggered_at DESC"), sa.text("alert_id DESC"))
 _LOGGER = logging.getLogger(__name__)
 
 
+_ALTERED = (
+    "alert_dynamic",
+    "alert_instance",
+    "alert_trigger_log",
+    "alert_config",
+    "notification",
+    "audit_log",
+    "alert_template",
+)
 _AUDIT_INDEXES = (
     ["account_id", "created_at"],
     ["alert_id"],
     ["actor", "created_at"],
     ["authenticated_as", "created_at"],
 )
-_ALTERED = ("alert_dynamic", "alert_instance", "alert_trigger_log", "alert_config", "notification", "audit_log")
 
 
 def upgrade() -> None:
@@ -44,6 +52,7 @@ def upgrade() -> None:
     _handled_request()
     _lease()
     _pace_and_digest()
+    _model_tokens()
     _columns()
 
 
@@ -82,6 +91,9 @@ def _columns() -> None:
     op.add_column(
         "alert_config", sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False)
     )
+    op.add_column(
+        "alert_template", sa.Column("created_by", sa.String(length=255), server_default="system", nullable=False)
+    )
     op.add_column("alert_config", sa.Column("updated_by_role", sa.String(length=16), server_default="", nullable=False))
     op.add_column("notification", sa.Column("requested_by", sa.String(length=255), nullable=True))
     for column in (
@@ -108,7 +120,16 @@ def _columns() -> None:
 
 
 def downgrade() -> None:
-    for name in ("digest", "pace", "lease", "handled_request", "api_key", "alert_flapping", "alert_config_version"):
+    for name in (
+        "digest",
+        "pace",
+        "model_tokens",
+        "lease",
+        "handled_request",
+        "api_key",
+        "alert_flapping",
+        "alert_config_version",
+    ):
         op.drop_table(name)
     with op.batch_alter_table("audit_log") as table:
         for columns in _AUDIT_INDEXES:
@@ -126,6 +147,7 @@ def downgrade() -> None:
         table.drop_column("updated_by_role")
         table.drop_column("updated_by")
     op.drop_index("ix_alert_trigger_log_told_or_not", "alert_trigger_log")
+    op.drop_column("alert_template", "created_by")
     op.drop_column("alert_trigger_log", "position")
     op.drop_column("alert_instance", "source")
     op.drop_index("ix_alert_texts", "alert", if_exists=True)  # the extension may serve others
@@ -244,4 +266,13 @@ def _pace_and_digest() -> None:
         sa.Column("account_id", sa.String(length=255), nullable=False),
         sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_digest")),
+    )
+
+
+def _model_tokens() -> None:
+    op.create_table(
+        "model_tokens",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("day", name=op.f("pk_model_tokens")),
     )
