@@ -188,7 +188,7 @@ def advance(shop: Shop, crew: Crew) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("store_url", "alerts", "kills"), [("postgresql", 500, 6), ("sqlite", 50, 2)], indirect=["store_url"]
+    ("store_url", "alerts", "kills"), [("postgresql", 500, 6), ("sqlite", 25, 2)], indirect=["store_url"]
 )
 def test_killed_workers_lose_nothing(store_url: str, alerts: int, kills: int, tmp_path: Path) -> None:
     seed, messages = 2025, alerts * len(REASONS)
