@@ -13,6 +13,7 @@ from webhook.domain.alert import AlertStatus, NotifyReason
 from webhook.domain.message import Message, Note, compose
 from webhook.domain.severity import Severity
 from webhook.domain.summary import template_summary
+from webhook.domain.target import target_of
 from webhook.storage.database import Database
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log, notification
 
@@ -162,7 +163,7 @@ class Shop:
 
     def add_notification(self, alert_id: str, *, at: datetime = NOW, **changes: Any) -> str:
         notification_id = str(uuid.uuid4())
-        row = {
+        row: dict[str, Any] = {
             "id": notification_id,
             "alert_id": alert_id,
             "account_id": "acc_017",
@@ -188,7 +189,9 @@ class Shop:
             "retry_count": 0,
         }
         with self.database.write() as connection:
-            connection.execute(sa.insert(notification).values({**row, **changes}))
+            row |= changes
+            row.setdefault("target", target_of(row["channel_type"], row["content"].get("channel_settings", {})))
+            connection.execute(sa.insert(notification).values(row))
         return notification_id
 
     def row(self, notification_id: str) -> dict[str, Any]:

@@ -107,6 +107,19 @@ def _problems(settings: AlertTypeSettings) -> list[str]:
     return problems
 
 
+class OperationsEntry(_Strict):
+    """Where alerts without a merchant go: settings by channel, such as `{slack: {channel: C0ONCALL}}`."""
+
+    channels: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+
+class CanaryEntry(_Strict):
+    """A test message on each channel, every so often."""
+
+    every: Duration = timedelta(minutes=5)
+    channels: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+
 class ConfigFile(_Strict):
     """`alert_types: {default: {...}, CARD_TESTING: {...}}`, `channels` with options of each, `grafana`, `summaries`.
 
@@ -116,6 +129,8 @@ class ConfigFile(_Strict):
 
     alert_types: dict[str, AlertTypeEntry] = {}
     channels: dict[str, dict[str, Any]] = {}
+    operations: OperationsEntry | None = None
+    canary: CanaryEntry | None = None
     summaries: dict[str, Any] = {}
     grafana: dict[str, Any] | None = None
 

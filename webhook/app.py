@@ -111,7 +111,8 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     app.register_api(reports)
     _register_health(app, database)
     _register_metrics(app, registry, _text(settings.metrics_token) or "")
-    actions = AlertActions(database, settings.ingest.channels, ActionNotes(registry))
+    ingest = settings.ingest
+    actions = AlertActions(database, ingest.channels, ActionNotes(registry), ingest.operations)
     _register_pages(app, settings, database, doors, clock, registry=registry, actions=actions)
     register_slack_actions(app, _slack_actions(settings, database, actions, clock), rates=doors.gate.rates)
     describe(app, slack_document())
@@ -212,7 +213,7 @@ def _register_pages(
             database=database,
             clock=clock,
             actions=actions,
-            letters=DeadLetters(database, settings.ingest.channels),
+            letters=DeadLetters(database, settings.ingest.channels, settings.ingest.operations),
             charts=_Charts(AlertChart(history, MatplotlibCharts(), history, panels, metrics), clock),
             types=settings.ingest.types,
         ),

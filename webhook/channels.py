@@ -51,7 +51,10 @@ def try_channels(settings: Settings) -> BuiltChannels:
 
 def set_up(settings: Settings) -> frozenset[str]:
     """Those that merchants may choose."""
-    return frozenset({*READY, *settings.channels, *settings.channel_options})
+    tried = settings.canary.channels if settings.canary else {}
+    return frozenset(
+        {*READY, *settings.channels, *settings.channel_options, *(settings.operations_channels or {}), *tried}
+    )
 
 
 def _site(settings: Settings, sms_log: SmsLog | None = None, readers: Readers | None = None) -> Site:

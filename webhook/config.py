@@ -24,12 +24,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from webhook.alert_type_settings import ConfigFile, Duration
+from webhook.alert_type_settings import CanaryEntry, ConfigFile, Duration
 from webhook.channel_options import with_secrets
 from webhook.config_error import ConfigError
 from webhook.domain.access import Role
 from webhook.domain.alert import AlertTypes
-from webhook.domain.ledger import IngestSettings
+from webhook.domain.ledger import Channels, IngestSettings
 from webhook.grafana_settings import GrafanaSettings, grafana_settings
 from webhook.summary_settings import LONGEST_BUDGET, ModelOptions, SummarySettings, summary_settings
 
@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
     channel_options: Annotated[dict[str, dict[str, Any]], Field(exclude=True, repr=False)] = {}
+    operations_channels: Annotated[dict[str, dict[str, Any]] | None, Field(exclude=True, repr=False)] = None
+    canary: Annotated[CanaryEntry | None, Field(exclude=True, repr=False)] = None
     summaries: Annotated[SummarySettings, Field(exclude=True, repr=False)] = SummarySettings()
     grafana: Annotated[GrafanaSettings | None, Field(exclude=True, repr=False)] = None
 
@@ -247,7 +249,8 @@ class Settings(BaseSettings):
     def ingest(self) -> IngestSettings:
         """What the alert core needs of this."""
         annotated = ["grafana"] if self.grafana is not None and self.grafana.annotations else []
-        return IngestSettings(self.alert_types, {channel: {} for channel in (*self.channels, *annotated)})
+        channels: Channels = {channel: {} for channel in (*self.channels, *annotated)}
+        return IngestSettings(self.alert_types, channels, operations=self.operations_channels)
 
 
 def _secret_box(keys: list[str], secret_key: str | None) -> SecretBox:
@@ -270,6 +273,8 @@ def load_settings(*, require: Iterable[str] = ()) -> Settings:
     if path := os.environ.get(f"{PREFIX}CONFIG_FILE"):
         file = _config_file(Path(path), problems)
         given["alert_types"] = _alert_types(file, path, problems)
+        given["operations_channels"] = file.operations.channels if file.operations else None
+        given["canary"] = file.canary
         given["channel_options"] = with_secrets(file.channels, os.environ, problems)
         given["summaries"] = summary_settings(file.summaries, os.environ, problems)
         given["grafana"] = grafana = grafana_settings(file.grafana, os.environ, problems)

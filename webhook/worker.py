@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -31,6 +31,8 @@ from webhook.domain.access import token_mark
 from webhook.domain.alert import AlertTypes
 from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
+from webhook.notifiers.registry import paces
+from webhook.pipeline.canary import Canary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
@@ -42,6 +44,7 @@ from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
 from webhook.storage.outbox import Outbox
+from webhook.storage.pacing import Paces
 from webhook.storage.push import WebReaders
 from webhook.storage.retention import BATCH as PURGED_AT_ONCE
 from webhook.storage.retention import Purge, Retention
@@ -63,6 +66,7 @@ SWEEP_LASTS = timedelta(seconds=60)
 """A sweep may take so long before another worker sweeps beside it, which is safe and only costs."""
 
 PURGE_INTERVAL = timedelta(hours=1)
+DIGEST_INTERVAL = timedelta(minutes=1)
 STUCK = timedelta(minutes=2)
 """A round that lasts so long, beside the pause before it, does not end any more."""
 
@@ -96,7 +100,7 @@ class WorkerOptions(BaseSettings):
 
 @dataclass(slots=True)
 class Worker:
-    """Loops of which none waits for another: every worker sends and follows; one of all sweeps, one forgets."""
+    """Loops of which none waits for another: every worker sends and follows; one sweeps and sums up, one forgets."""
 
     dispatcher: Dispatcher
     sweep: Sweep
@@ -109,6 +113,8 @@ class Worker:
     clock: Callable[[], datetime]
     close: Callable[[], None]
     why_unready: Callable[[], str]
+    canary: Canary | None = None
+    canary_interval: timedelta = timedelta(minutes=5)
     turned: dict[str, float] = field(default_factory=dict)
     """When each loop last began a round, in monotonic seconds."""
 
@@ -120,6 +126,8 @@ class Worker:
                 ("sweep", self._sweep, self.sweep_interval),
                 ("follow", self._follow, FOLLOW_INTERVAL),
                 ("purge", self._purge, PURGE_INTERVAL),
+                ("digest", self._digest, DIGEST_INTERVAL),
+                ("canary", self._try_out, self.canary_interval),
             )
         ]
         for thread in others:
@@ -143,6 +151,8 @@ class Worker:
             "sweep": self.sweep_interval + STUCK,
             "follow": FOLLOW_INTERVAL + STUCK_FOLLOW,
             "purge": PURGE_INTERVAL + STUCK_PURGE,
+            "digest": DIGEST_INTERVAL + STUCK,
+            "canary": self.canary_interval + STUCK,
         }
         now = monotonic()
         late = [name for name, at in self.turned.copy().items() if now - at > longest[name].total_seconds()]
@@ -153,7 +163,8 @@ class Worker:
         return self.why_unready()
 
     def _dispatch(self) -> bool:
-        return self.dispatcher.run_once(self.clock()) > 0
+        """Again at once while a channel is full: the dispatcher waits for its next free thread by itself."""
+        return self.dispatcher.run_once(self.clock()) > 0 or self.dispatcher.full()
 
     def _sweep(self) -> bool:
         now, leads = self.clock(), False
@@ -178,10 +189,24 @@ class Worker:
         self.metrics.purged(rows)
         return max(rows.values()) >= PURGED_AT_ONCE
 
+    def _digest(self) -> bool:
+        """By whoever sweeps."""
+        now = self.clock()
+        if self.leases.hold("digest", now, 3 * DIGEST_INTERVAL):
+            self.sweep.tell_held_back(now)
+        return False
+
+    def _try_out(self) -> bool:
+        """One of all workers; whoever did so last does it again."""
+        now = self.clock()
+        if self.canary is not None and self.leases.hold("canary", now, 2 * self.canary_interval):
+            self.canary.run_once(now)
+        return False
+
     def _give_back(self) -> None:
         """Another worker goes on at once; while the store is away the leases end by themselves."""
         with suppress(sa.exc.SQLAlchemyError):
-            for name in ("sweep", "purge"):
+            for name in ("sweep", "purge", "digest", "canary"):
                 self.leases.give_back(name)
 
     def _loop(self, name: str, work: Callable[[], bool], pause: float, stop: threading.Event) -> None:
@@ -251,14 +276,14 @@ def build_worker(
     url = settings.database_url.get_secret_value()
     database = Database(url, pool_size=options.parallel + 4, meter=DatabaseMetrics(registry))
     metrics = DeliveryMetrics(registry)
-    outbox = Outbox(database)
+    notifiers = build_channels(settings, StoredSmsLog(database, clock), _readers(settings, database))
+    outbox = Outbox(database, Paces(*paces(notifiers, settings.notifier_options)))
     history = PrometheusHistory(settings.prometheus_url)
     warm_up = min(WARM_UP, shortest_timeout(types) / 10)
     firing = FiringAnywhere([AlertmanagerFiring(url, warm_up=warm_up) for url in settings.alertmanager_url])
     words = build_words(settings, database, registry, clock, parallel=options.parallel)
     panels = grafana_panels(settings.grafana)
     owner = _owner()
-    notifiers = build_channels(settings, StoredSmsLog(database, clock), _readers(settings, database))
     following = {name: one for name, one in notifiers.items() if isinstance(one, FollowingNotifier)}
     dispatcher = Dispatcher(
         outbox=outbox,
@@ -276,7 +301,9 @@ def build_worker(
     )
     return Worker(
         dispatcher=dispatcher,
-        sweep=Sweep(Sweeping(database, types, settings.ingest.channels), outbox, types, firing),
+        sweep=Sweep(
+            Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
+        ),
         follow=Follow(Standings(database), following, settings.public_url),
         purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
         leases=Leases(database, owner),
@@ -288,7 +315,17 @@ def build_worker(
             words.close, history.close, firing.close, database.close, *([panels.close] if panels is not None else [])
         ),
         why_unready=partial(unready, database),
+        **_canary(settings, dispatcher, metrics, clock),
     )
+
+
+def _canary(
+    settings: Settings, dispatcher: Dispatcher, metrics: DeliveryMetrics, clock: Callable[[], datetime]
+) -> dict[str, Any]:
+    if settings.canary is None:
+        return {}
+    canary = Canary(dispatcher, settings.canary.channels, settings.public_url, metrics, clock)
+    return {"canary": canary, "canary_interval": settings.canary.every}
 
 
 def _owner() -> str:

@@ -86,7 +86,7 @@ def test_the_documented_example_is_taken_and_read_back(client: FlaskClient) -> N
     assert (read["merchant_id"], config["config_id"]) == ("acc_001", body["config_id"])
     assert config["channels"]["slack"] == {"enabled": True, "webhook_url": "https://hooks.slack.com/…abcd"}
     assert config["channels"]["sms"]["phone_numbers"] == ["+1******890"]
-    assert config["frequency_control"] == EXAMPLE["frequency_control"]
+    assert config["frequency_control"] == {**EXAMPLE["frequency_control"], "digest": True}
     active, inactive = config["trigger_conditions"]
     assert (active["threshold"], inactive["is_active"]) == (0.35, False)
     assert client.get(f"{PATH}?merchant_id=acc_009").get_json()["alert_configs"] == []

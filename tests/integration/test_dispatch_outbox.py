@@ -20,6 +20,8 @@ from structlog.testing import capture_logs
 from summaries_parts import Desk
 
 from webhook.adapters.charts import MatplotlibCharts
+from webhook.domain.message import Message
+from webhook.notifiers.console import Console
 from webhook.notifiers.slack import Slack, SlackOptions
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
@@ -175,7 +177,8 @@ def test_a_rate_limit_pauses_its_target_alone_and_is_no_try(shop: Shop, slack: S
     deliver(dispatcher, NOW + timedelta(seconds=29))
     assert [message["channel"] for message in slack.messages] == ["#others"], "another merchant does not wait"
     assert shop.row(other)["status"] == "SENT"
-    assert (shop.row(following)["not_before"], shop.row(following)["retry_count"]) == (NOW + timedelta(seconds=30), 0)
+    assert (shop.row(following)["status"], shop.row(following)["retry_count"]) == ("PENDING", 0)
+    assert make().run_once(NOW + timedelta(seconds=29)) == 0, "other workers wait too"
     assert deliver(dispatcher, NOW + timedelta(seconds=30)) == 2
     assert shop.row(following)["status"] == "SENT"
 
@@ -249,9 +252,85 @@ def test_a_slow_message_does_not_hold_the_others(shop: Shop, slack: SlackStub, m
     assert {shop.row(id_)["status"] for id_ in ids} == {"SENT"}
 
 
+def test_a_channel_that_hangs_holds_up_no_other(shop: Shop, slack: SlackStub, make: Make) -> None:
+    go_on = threading.Event()
+    slack.fail_next(times=8, hold=go_on)
+    told = list[str]()
+
+    class Phone(Console):
+        channel_type, parallel = "sms", 2
+
+        def send(self, message: Message, *_: object) -> Receipt:
+            told.append(message.notification_id)
+            return Receipt()
+
+    options = SlackOptions(token=SecretStr(TOKEN), channel="#fraud", api_url=slack.url, timeout=60)
+    dispatcher = make(notifiers={"slack": Slack(options), "sms": Phone()})
+    hanging = [shop.add_notification(shop.add_alert(), priority=3, account_id=f"acc_{n}") for n in range(9)]
+    dispatcher.run_once(NOW)
+    ids = [shop.add_notification(shop.add_alert(), channel_type="sms", account_id=f"acc_{n}") for n in range(5)]
+
+    def all_told() -> bool:
+        dispatcher.run_once(NOW)
+        return len(told) == 5
+
+    try:
+        wait_for(all_told, what="the other channel's messages")
+        states = sorted(shop.row(id_)["status"] for id_ in hanging)
+        assert states == ["PENDING"] * 5 + ["SENDING"] * 4, "no more is claimed than can be sent"
+    finally:
+        go_on.set()
+    assert sorted(told) == sorted(ids)
+
+
+def test_a_worker_that_stalled_before_the_call_leaves_it_to_the_one_that_took_over(
+    shop: Shop, slack: SlackStub, make: Make
+) -> None:
+    row = shop.add_notification(shop.add_alert())
+    late = [NOW]
+    stalled = make(clock=lambda: late[0])
+    late[0] = NOW + timedelta(minutes=2)
+    deliver(stalled)
+    assert (len(slack.calls), shop.row(row)["status"]) == (0, "SENDING"), "its lease has ended"
+    deliver(make(owner="worker-2", clock=lambda: late[0]), late[0])
+    assert (len(slack.messages), shop.row(row)["status"], shop.row(row)["maybe_repeated"]) == (1, "SENT", 0)
+
+
+def test_many_alerts_of_one_merchant_at_once_are_one_message(shop: Shop, slack: SlackStub, make: Make) -> None:
+    ids = [shop.add_notification(shop.add_alert()) for _ in range(30)]
+    other = shop.add_notification(shop.add_alert(), account_id="acc_2")
+    few = [shop.add_notification(shop.add_alert(), account_id="acc_3") for _ in range(5)]
+    dispatcher = make()
+    while deliver(dispatcher):
+        pass
+
+    rows = [shop.row(id_) for id_ in ids]
+    assert {row["status"] for row in rows} == {"SENT"}
+    (lead,) = (row for row in rows if row["group_id"] is None)
+    assert {row["group_id"] for row in rows if row is not lead} == {lead["id"]}
+    assert lead["metadata"]["told"] == 30
+    assert "provider" not in lead["metadata"], "what follows about one of them does not take the place of all"
+    assert {shop.row(id_)["group_id"] for id_ in (other, *few)} == {None}
+    texts = [json.dumps(message["blocks"]) for message in slack.messages]
+    assert len(texts) == 1 + 1 + 5
+    assert sum("30 alerts at once" in text and "Card testing attack: 30" in text for text in texts) == 1
+    assert all(shop.alert(row["alert_id"])["last_notified_at"] == NOW for row in rows)
+
+
+def test_a_group_that_fails_is_tried_again_whole(shop: Shop, slack: SlackStub, make: Make) -> None:
+    slack.fail_next(status=500)
+    ids = [shop.add_notification(shop.add_alert(), priority=3) for _ in range(9)]
+    dispatcher = make()
+    deliver(dispatcher)
+    assert {(shop.row(id_)["status"], shop.row(id_)["retry_count"]) for id_ in ids} == {("PENDING", 1)}
+    assert deliver(dispatcher, NOW + timedelta(seconds=5)) == 1
+    assert {shop.row(id_)["status"] for id_ in ids} == {"SENT"}
+    assert len(slack.messages) == 1
+
+
 def test_a_notifier_that_breaks_in_an_unforeseen_way_leaves_a_lease_that_ends(shop: Shop, make: Make) -> None:
     class Broken:
-        channel_type = "slack"
+        channel_type, parallel = "slack", 1
 
         def send(self, *_: object) -> Receipt:
             raise KeyError("bug")
@@ -310,17 +389,19 @@ def test_a_model_writes_the_words_and_the_template_stands_in(shop: Shop, slack: 
 def test_no_secret_is_logged(shop: Shop, slack: SlackStub, make: Make) -> None:
     for failing in ({"error": "invalid_auth"}, {"status": 500}, {"reset": True}, {"body": b"?"}):
         slack.fail_next(**failing)
-    for _ in range(5):
-        shop.add_notification(shop.add_alert())
+    for number in range(5):
+        shop.add_notification(shop.add_alert(), account_id=f"acc_{number}")
     with capture_logs() as logs:
-        deliver(make())
+        dispatcher = make()
+        while deliver(dispatcher):
+            pass
 
     assert len(logs) >= 5
     assert TOKEN not in json.dumps(logs, default=repr)
 
 
 def test_every_message_goes_out_once_while_workers_compete(shop: Shop, slack: SlackStub, make: Make) -> None:
-    ids = [shop.add_notification(shop.add_alert()) for _ in range(30)]
+    ids = [shop.add_notification(shop.add_alert(), account_id=f"acc_{number}") for number in range(30)]
     dispatchers = [make(owner=f"worker-{n}", parallel=4) for n in range(2)]
 
     def work(dispatcher: Dispatcher) -> None:
@@ -339,5 +420,5 @@ def test_every_message_goes_out_once_while_workers_compete(shop: Shop, slack: Sl
 
 def test_what_is_sent_is_what_the_source_measured(shop: Shop, slack: SlackStub, make: Make) -> None:
     shop.add_notification(shop.add_alert())
-    deliver(make(clock=lambda: datetime.now(UTC)))
+    deliver(make(clock=lambda: datetime.now(UTC)), datetime.now(UTC))
     assert f"{BLOCK_RATE * 100:.2f} %" in json.dumps(slack.messages[0]["blocks"], ensure_ascii=False)

@@ -47,8 +47,9 @@ def value_of(column: sa.Column[Any], number: int) -> object:
             return number + 1
         case sa.JSON():
             return {"rate": 0.35038363171355497 + number, "name": "Café $1 \u202e \\ 東京", "none": None}
-        case sa.DateTime():
-            return datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC) + timedelta(hours=number)
+        case sa.DateTime() | sa.Date() as kind:
+            at = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC) + timedelta(days=number)
+            return at.date() if isinstance(kind, sa.Date) else at
         case sa.Uuid() | sa.CHAR(length=32):
             return uuid.uuid5(uuid.NAMESPACE_OID, f"{column} {number}").hex
         case sa.String() as text:

@@ -246,7 +246,7 @@ def test_a_row_that_cannot_be_read_does_not_hold_up_the_others(shop: Shop, outbo
 
 
 def test_many_workers_at_once_never_claim_the_same_twice(shop: Shop, outbox: Outbox) -> None:
-    ids = [shop.add_notification(shop.add_alert()) for _ in range(60)]
+    ids = [shop.add_notification(shop.add_alert(), account_id=f"acc_{number}") for number in range(60)]
     workers, barrier = 6, Barrier(6)
 
     def work(name: str) -> list[str]:

@@ -15,8 +15,8 @@ from webhook.domain.severity import Severity
 from webhook.notifiers.sms import Sms, SmsOptions
 from webhook.notifiers.twilio import signature, signed
 from webhook.ports import PermanentDeliveryError, Receipt, TemporaryDeliveryError
+from webhook.storage.delivery_tables import sms_message
 from webhook.storage.sms_log import Heard, StoredSmsLog
-from webhook.storage.tables import sms_message
 
 TOKEN = "a-twilio-token-for-tests-0123456789"
 ONE, TWO, THREE = "+14155550101", "+14155550102", "+14155550103"

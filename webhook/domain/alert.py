@@ -67,6 +67,7 @@ class NotifyReason(StrEnum):
     FLAPPING = "flapping"
     RESOLVED = "resolved"
     RESEND = "resend"  # a person asked for it
+    DIGEST = "digest"  # what was held back, summed up
     MENTION = "mention"  # a person's comment names others
 
 

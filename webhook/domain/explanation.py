@@ -64,6 +64,8 @@ class NotificationFact:
     sent_at: datetime | None
     error: str
     requested_by: str | None = None
+    maybe_repeated: int = 0
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ _TOLD = {
     "interval": "the interval since the last message has passed",
     "flapping": "the condition comes and goes; further messages are held back",
     "resolved": "the attack ended",
+    "digest": "what had been held back is summed up",
     "resend": "somebody asked for it to be sent again",
     "mention": "a comment names somebody",
 }
@@ -261,6 +264,10 @@ def _of_notification(told: NotificationFact) -> Step:
         because = (
             f"{told.requested_by} {'named somebody in a comment' if mentioned else 'asked for it to be sent again'}"
         )
+    if told.together:
+        because += ", in one message with others of this merchant"
+    if told.maybe_repeated:
+        because += "; its worker died while sending, so it may have gone out more than once"
     failed = f"; it failed with: {told.error}" if told.status is NotificationStatus.FAILED else ""
     if told.status is NotificationStatus.PENDING and told.error == HELD:
         failed = f"; {HELD}"
@@ -270,6 +277,7 @@ def _of_notification(told: NotificationFact) -> Step:
         "reason": told.reason,
         "status": told.status.value,
         "requested_by": told.requested_by,
+        "maybe_repeated": told.maybe_repeated,
         "sent_at": told.sent_at.isoformat() if told.sent_at is not None else None,
     }
     return Step(told.at, StepKind.NOTIFIED, f"A message on {told.channel} {status}: {because}{failed}.", data)

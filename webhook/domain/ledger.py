@@ -15,6 +15,7 @@ from typing import Any
 
 from webhook.domain import session as sessions
 from webhook.domain.alert import (
+    OPERATIONS_ACCOUNT,
     AlertSession,
     AlertTypes,
     AlertTypeSettings,
@@ -156,6 +157,7 @@ class IngestSettings:
 
     types: AlertTypes = field(default_factory=AlertTypes)
     channels: Channels = field(default_factory=lambda: {"console": {}})
+    operations: Channels | None = None  # of alerts without a merchant; None: as all others
 
 
 def decide(
@@ -332,7 +334,8 @@ class _Ledger:
         policy, key = NotificationPolicy.of(config), (trigger.account_id, trigger.alert_type)
         recent = self._notified.setdefault(key, [])
         reason = self._reason(before, after, policy, recent)
-        channels = channels_of(config, self._settings.channels, after.severity)
+        default = channels_for(trigger.account_id, self._settings.channels, self._settings.operations)
+        channels = channels_of(config, default, after.severity)
         if isinstance(reason, NotifyReason) and not channels:
             reason = Withheld.NO_CHANNEL
         if isinstance(reason, NotifyReason) and not self._claim(Claim(key, policy, not passes_limits(reason, after))):
@@ -379,6 +382,11 @@ def judge(config: MerchantConfig | None, own: Verdict | None, trigger: Trigger) 
     if own is None or (config is not None and (config.conditions or not config.enabled)):
         return evaluate(config, trigger.metrics, trigger.labels)
     return own if config is None else own._replace(config_version=config.version)
+
+
+def channels_for(account_id: str, default: Channels, operations: Channels | None) -> Channels:
+    """The channels of an account that chose none: the on-call's for what has no merchant."""
+    return operations if account_id == OPERATIONS_ACCOUNT and operations is not None else default
 
 
 def channels_of(config: MerchantConfig | None, default: Channels, severity: Severity | None = None) -> Channels:

@@ -25,6 +25,14 @@ SEVERITY_WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Companion:
+    """Another alert of the same merchant that one message tells of too."""
+
+    alert_id: str
+    alert_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Attention:
     """What people have done about an alert, by the names they gave; all empty where nobody has done anything."""
 
@@ -49,8 +57,9 @@ class Note:
     else the coarse rule's. When the attack has ended, `resolved_at` is the time of its end, and `peaks` are its
     highest values where they are known. `lease` names this very claim: its end can be recorded by nobody else.
     `replayed_at` is when a person queued it again after it was given up. `told_before`: the provider's answer to the
-    last message about this alert on this channel with the same settings. `comment` is what a person wrote, where that
-    is what is told.
+    last message about this alert on this channel with the same settings. `maybe_repeated`: an earlier try broke off
+    after it was begun, so the provider may have this message already. `companions` are told of in the same message.
+    `digest`: what was held back, see `webhook.domain.gathered`. `comment` is what a person wrote, where that is told.
     """
 
     notification_id: str
@@ -76,6 +85,10 @@ class Note:
     peaks: Mapping[str, float] = field(default_factory=dict)
     replayed_at: datetime | None = None
     told_before: Mapping[str, Any] | None = None
+    maybe_repeated: bool = False
+    companions: tuple[Companion, ...] = ()
+    digest: Mapping[str, Any] | None = None
+    target: str = ""
     attention: Attention = Attention()
     comment: str = ""
     comment_by: str = ""

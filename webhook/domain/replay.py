@@ -67,7 +67,7 @@ class _Fold(Held):
         self._ask_reports = self._by_own and bool(rows.own)
         self._settings = settings
         self._numbers = count(1)
-        self._channels = channels_of(config, settings.channels)
+        self._channels = {severity: channels_of(config, settings.channels, severity) for severity in SEVERITIES}
         self._unheard_of: datetime | None = None  # a delivery of which something is left to `decide`
         self._again = self._silent = FOREVER  # when what comes now counts again, and when its session ends
         self._named = [self.seen(name.key, name.condition) for name in rows.names]
@@ -181,7 +181,7 @@ class _Fold(Held):
             group.session = after
             self.calm_down(group, f"withheld:{why}", at)
             return Outcome.SESSION_UPDATED, after.alert_id, f"withheld:{why}"
-        if why is NotifyReason.FLAPPING or not self._tells(number, group, at):
+        if why is NotifyReason.FLAPPING or not (self._channels[after.severity] and self._tells(number, group, at)):
             return None
         group.session, group.lull = sessions.told(after, at), None
         self.tell(group, at)
@@ -191,7 +191,7 @@ class _Fold(Held):
 
     def _tells(self, number: int, group: Group, at: datetime) -> bool:
         """Whether a message has its place whatever else the delivery holds, and time did before it."""
-        if self._unheard_of is at or not self._channels:
+        if self._unheard_of is at:
             return False
         names = self._rows.name_of
         others = (self._named[names[place]].group for place in self._delivery(number))

@@ -91,6 +91,7 @@ _TITLES = {
     NotifyReason.FLAPPING: "{name} comes and goes: {merchant}",
     NotifyReason.RESOLVED: "{name} has ended: {merchant}",
     NotifyReason.RESEND: "{name}: {merchant}",
+    NotifyReason.DIGEST: "{name}: {merchant}",
     NotifyReason.MENTION: "{by} on {name}: {merchant}",
 }
 

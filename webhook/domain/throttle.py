@@ -62,6 +62,7 @@ class NotificationPolicy:
     max_per_day: int = 20
     min_interval: timedelta = timedelta(0)
     snoozed_until: datetime | None = None
+    digest: bool = True  # what was held back is summed up
 
     @classmethod
     def of(cls, config: MerchantConfig | None) -> NotificationPolicy:
@@ -80,6 +81,7 @@ class NotificationPolicy:
             max_per_day=limits.get("max_alerts_per_day", DEFAULT_POLICY.max_per_day),
             min_interval=timedelta(minutes=limits.get("min_interval_minutes", 0)),
             snoozed_until=_time(settings.get("snooze_until")),
+            digest=bool(limits.get("digest", True)),
         )
 
     def limits(self) -> tuple[FrequencyRule, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
+from limits import parse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from webhook.ports import Notifier
 from webhook.reader_ports import Readers
@@ -131,6 +133,48 @@ READY = ("console", "slack", "webapp", "teams", "opsgenie", "pagerduty", "webhoo
 """Channels that merchants may choose without any option of the installation."""
 
 
+TARGET_RATES: Mapping[str, str] = {"slack": "1/second"}
+"""What providers document for one place; `target_rate` says otherwise."""
+
+
+def _between(value: object) -> object:
+    """`1/second` → the time between two messages; `off` is none."""
+    if value is None:
+        return None
+    if value == "off":
+        return timedelta(0)
+    try:
+        limit = parse(str(value))
+    except ValueError as error:
+        raise ValueError("must be a rate such as 1/second, or off") from error
+    return timedelta(seconds=limit.get_expiry()) / limit.amount
+
+
+Between = Annotated[timedelta | None, BeforeValidator(_between)]
+
+
+class Pace(BaseModel):
+    """Options that every channel has: sends of a worker at once, and rates of all workers, in all and to one target."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    parallel: Annotated[int, Field(ge=1, le=64)] | None = None
+    rate: Between = None
+    target_rate: Between = None
+
+
+def paces(channels: Iterable[str], options: Mapping[str, Options]) -> tuple[dict[str, timedelta], dict[str, timedelta]]:
+    """Times between messages to one target, and of a channel in all, by channel; the options are known to be good."""
+    targets, totals = {}, {}
+    for channel in channels:
+        pace = Pace.model_validate({"target_rate": TARGET_RATES.get(channel), **options.get(channel, {})})
+        if pace.target_rate:
+            targets[channel] = pace.target_rate
+        if pace.rate:
+            totals[channel] = pace.rate
+    return targets, totals
+
+
 def build_notifiers(channels: Iterable[str], options: Mapping[str, Options], site: Site) -> dict[str, Notifier]:
     """A notifier for each channel, from `options[channel]`; raise BadOptions for unknown names and bad options."""
     built: dict[str, Notifier] = {}
@@ -140,7 +184,7 @@ def build_notifiers(channels: Iterable[str], options: Mapping[str, Options], sit
             problems.append(f"unknown channel {channel!r}; there are {', '.join(CHANNELS)}")
             continue
         try:
-            built[channel] = CHANNELS[channel](options.get(channel, {}), site)
+            built[channel] = _build(channel, options.get(channel, {}), site)
         except BadOptions as error:
             problems += error.problems
         except ValidationError as error:
@@ -156,3 +200,13 @@ def option_problems(channel: str, error: ValidationError) -> list[str]:
         f"{'.'.join(map(str, ('channels', channel, *detail['loc'])))}: {detail['msg'].removeprefix('Value error, ')}"
         for detail in error.errors(include_input=False, include_url=False)
     ]
+
+
+def _build(channel: str, options: Options, site: Site) -> Notifier:
+    pace = Pace.model_validate(options)
+    notifier = CHANNELS[channel](
+        {name: value for name, value in options.items() if name not in Pace.model_fields}, site
+    )
+    if pace.parallel is not None:
+        notifier.parallel = pace.parallel
+    return notifier

@@ -25,7 +25,29 @@ class DeliveryMetrics:
             buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
             registry=registry,
         )
+        self._repeated = Counter(
+            "sentinel_notifications_maybe_repeated",
+            "Messages sent again because a worker died between the provider's call and its record.",
+            ["channel"],
+            registry=registry,
+        )
         self._charts = Counter("sentinel_charts", "Charts for messages.", ["outcome"], registry=registry)
+        self._canary = Histogram(
+            "sentinel_canary_seconds",
+            "From a test message's queueing to the provider's answer.",
+            ["channel"],
+            buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60),
+            registry=registry,
+        )
+        self._canary_at = Gauge(
+            "sentinel_canary_last_success_timestamp_seconds",
+            "When a test message last went through.",
+            ["channel"],
+            registry=registry,
+        )
+        self._canary_failed = Counter(
+            "sentinel_canary_failures", "Test messages that failed.", ["channel"], registry=registry
+        )
         self._sweeps = Counter("sentinel_sweep_changes", "What the sweep did.", ["change"], registry=registry)
         self._purged = Counter("sentinel_purged_rows", "Rows older than their retention.", ["table"], registry=registry)
         self._leading = Gauge("sentinel_sweep_leader", "1 in the one worker that sweeps.", registry=registry)
@@ -36,8 +58,18 @@ class DeliveryMetrics:
         self._notifications.labels(note.channel_type, note.reason.value, "sent").inc()
         self._delay.labels(note.channel_type).observe(max(0.0, (now - note.queued_at).total_seconds()))
 
+    def repeated(self, note: Note) -> None:
+        self._repeated.labels(note.channel_type).inc()
+
     def failed(self, note: Note, *, permanent: bool) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "failed" if permanent else "retried").inc()
+
+    def canary(self, channel: str, seconds: float, at: datetime) -> None:
+        self._canary.labels(channel).observe(seconds)
+        self._canary_at.labels(channel).set(at.timestamp())
+
+    def canary_failed(self, channel: str) -> None:
+        self._canary_failed.labels(channel).inc()
 
     def chart(self, outcome: str) -> None:
         self._charts.labels(outcome).inc()

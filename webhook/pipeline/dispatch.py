@@ -1,21 +1,24 @@
-"""Delivery: claim → summarise → send → record → chart. Text first: nothing waits for a picture.
+"""Delivery: claim → summarise → begin → send → record → chart. Text first: nothing waits for a picture.
 
-Each notification is handled in a thread of a small pool, so that a slow provider or model does not hold the others;
-charts are drawn and attached in a pool of their own, after the text was recorded as sent.
+Each channel has threads of its own, so that a provider that hangs holds up nobody else's messages, and no more is
+claimed than they can take. Charts are drawn and attached in other threads, after the text was recorded as sent.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from time import monotonic
+from typing import Any, ParamSpec, Protocol
 
 import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from webhook.domain.alert import AlertTypes, NotifyReason
+from webhook.domain.gathered import gathered, is_gathered
 from webhook.domain.masking import change_secrets
 from webhook.domain.message import Message, Note, Summary, chart_metric, compose, ended_at, merchant_of
 from webhook.domain.summary import template_summary
@@ -48,21 +51,29 @@ GIVE_UP_AFTER = timedelta(hours=24)
 LONGEST_PAUSE = timedelta(minutes=10)
 """A provider that asks us to wait longer is asked again after this."""
 
-Target = tuple[str, tuple[tuple[str, str], ...]]
-"""A channel type and the settings of one merchant's channel: what a provider's limits are for."""
-
 ROOM_WITHIN = 0.1  # seconds; whoever waits for a free thread goes on as soon as there is one
 
+P = ParamSpec("P")
 log = structlog.get_logger()
 
 
 class Outbox(Protocol):
     """What dispatch needs of `webhook.storage.outbox.Outbox`."""
 
-    def claim(self, limit: int, owner: str, now: datetime, lease: timedelta) -> list[Note]: ...
+    def claim(
+        self, limit: int, owner: str, now: datetime, lease: timedelta, room: Mapping[str, int] | None = None
+    ) -> list[Note]: ...
+    def begin(self, note: Note, now: datetime) -> bool: ...
     def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
     def record_failed(
-        self, note: Note, error: str, now: datetime, *, retry_at: datetime | None, counted: bool = True
+        self,
+        note: Note,
+        error: str,
+        now: datetime,
+        *,
+        retry_at: datetime | None,
+        counted: bool = True,
+        pause: timedelta = timedelta(0),
     ) -> bool: ...
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None: ...
 
@@ -71,6 +82,7 @@ class Meter(Protocol):
     """Where deliveries are counted."""
 
     def sent(self, note: Note, now: datetime) -> None: ...
+    def repeated(self, note: Note) -> None: ...
     def failed(self, note: Note, *, permanent: bool) -> None: ...
     def chart(self, outcome: str) -> None: ...
 
@@ -100,34 +112,56 @@ class Dispatcher:
     chart: AlertChart | None = None
     parallel: int = 8
     summary_budget: timedelta = SUMMARY_BUDGET
-    _senders: Lane = field(init=False)
+    _lanes: dict[str, Lane] = field(init=False)
+    _others: Lane = field(init=False)
     _drawers: Lane = field(init=False)
-    _paused: dict[Target, datetime] = field(init=False, default_factory=dict)
+    _room: threading.Event = field(init=False, default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._senders, self._drawers = Lane("send", self.parallel), Lane("chart", 2)
+        widths = {name: min(self.parallel, notifier.parallel) for name, notifier in self.notifiers.items()}
+        self._lanes = {name: Lane(f"send-{name}", width, self._room.set) for name, width in widths.items()}
+        self._others, self._drawers = Lane("send", 1, self._room.set), Lane("chart", 2)
 
     def run_once(self, now: datetime) -> int:
         """Claim what free threads can take and start sending it; return how many were claimed."""
-        free = self._senders.free(ROOM_WITHIN)
-        if not free:
+        self._wait_for_room()
+        room = {name: lane.free() for name, lane in self._lanes.items()}
+        limit = sum(room.values()) + self._others.free()
+        if not limit:
             return 0
-        for target, until in self._paused.copy().items():
-            if until <= now:
-                self._paused.pop(target, None)
-        notes = self.outbox.claim(free, self.owner, now, LEASE)
+        notes = self.outbox.claim(limit, self.owner, now, LEASE, room)
         for note in notes:
-            self._senders.submit(self._deliver, note)
+            self._lanes.get(note.channel_type, self._others).submit(self._deliver, note)
         return len(notes)
+
+    def _wait_for_room(self) -> None:
+        """Where a channel is full, until half of its threads are free: a claim costs as much for one as for four."""
+        until = monotonic() + ROOM_WITHIN
+        busy = [lane for lane in self._lanes.values() if not lane.free()]
+        while busy and (left := until - monotonic()) > 0:
+            self._room.clear()
+            if all(lane.free() < (lane.width + 1) // 2 for lane in busy):
+                self._room.wait(left)
+            else:
+                return
+
+    def full(self) -> bool:
+        """Whether some channel has no thread left: what waits for it can be claimed as soon as one is."""
+        return any(not lane.free() for lane in self._lanes.values())
+
+    def submit(self, channel: str, work: Callable[[Notifier], None]) -> None:
+        """Let `work` wait for a thread of the channel, as messages do."""
+        self._lanes[channel].submit(work, self.notifiers[channel])
 
     def finish(self, timeout: float | None = None) -> None:
         """Wait for the texts, then for the charts, each at most `timeout` seconds."""
-        self._senders.finish(timeout)
-        self._drawers.finish(timeout)
+        for lane in (*self._lanes.values(), self._others, self._drawers):
+            lane.finish(timeout)
 
     def close(self) -> None:
         """Finish the texts; charts that were not begun are left out."""
-        self._senders.close()
+        for lane in (*self._lanes.values(), self._others):
+            lane.close()
         self._drawers.close(drop_queued=True)
 
     def _deliver(self, note: Note) -> None:
@@ -135,20 +169,17 @@ class Dispatcher:
         if notifier is None:
             self._failed(note, PermanentDeliveryError(f"channel {note.channel_type!r} is not configured"))
             return
-        if (until := self._paused.get(_target(note))) is not None:
-            error = f"the provider asked us to wait until {until:%H:%M:%S} UTC"
-            self.outbox.record_failed(note, error, self.clock(), retry_at=until, counted=False)
-            return
-        summary = self._summarise(note)
-        message = compose(note, summary, self.public_url)
+        summary, message = self._message(note)
         try:
             settings = self._decrypted(note)
+            if not self._begin(note):
+                return
             receipt = notifier.send(message, settings, _before(note))
         except DeliveryError as error:
             self._failed(note, error)
             return
         now = self.clock()
-        if not self._record_sent(note, receipt, summary, now):
+        if not self._stored(self.outbox.record_sent, note, receipt, summary, now):
             _log(note).warning("notification_lease_lost")
         self.meter.sent(note, now)
         _log(note).info(
@@ -157,9 +188,26 @@ class Dispatcher:
             reason=note.reason,
             severity=note.severity,
             try_=note.retry_count + 1,
+            alerts=len(note.companions) + 1,
         )
-        if self.chart is not None and note.reason is not NotifyReason.MENTION:
+        if self.chart is not None and not is_gathered(note) and note.reason is not NotifyReason.MENTION:
             self._drawers.submit(self._attach, note, message, notifier, receipt, settings)
+
+    def _message(self, note: Note) -> tuple[Summary, Message]:
+        if is_gathered(note):
+            return gathered(note, self.public_url)
+        summary = self._summarise(note)
+        return summary, compose(note, summary, self.public_url)
+
+    def _begin(self, note: Note) -> bool:
+        """Whether the provider may be called: not when the lease ended meanwhile, for another worker sends it then."""
+        if not self._stored(self.outbox.begin, note, self.clock()):
+            _log(note).warning("notification_lease_lost")
+            return False
+        if note.maybe_repeated:
+            _log(note).warning("notification_maybe_repeated", channel=note.channel_type)
+            self.meter.repeated(note)
+        return True
 
     def _decrypted(self, note: Note) -> Mapping[str, Any]:
         """The channel's settings with their secrets, right before they are used; a missing key may yet be given."""
@@ -171,15 +219,15 @@ class Dispatcher:
         except SecretUnreadable as error:
             raise TemporaryDeliveryError(f"the settings of this channel cannot be read: {error}") from None
 
-    def _record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
+    def _stored(self, write: Callable[P, bool], *args: P.args, **kwargs: P.kwargs) -> bool:
         """As long as the lease allows: a message whose sending is not recorded is sent again."""
-        recording = Retrying(
+        storing = Retrying(
             retry=retry_if_exception_type(StoreUnavailable),
             wait=wait_exponential(0.1, max=2),
             stop=stop_after_delay(RECORD_WITHIN),
             reraise=True,
         )
-        return recording(self.outbox.record_sent, note, receipt, summary, now)
+        return storing(write, *args, **kwargs)
 
     def _summarise(self, note: Note) -> Summary:
         """Within the budget, whatever models do."""
@@ -189,25 +237,15 @@ class Dispatcher:
 
     def _failed(self, note: Note, error: DeliveryError) -> None:
         now = self.clock()
-        counted, retry_at = True, None
+        pause, retry_at = timedelta(0), None
         if isinstance(error, TemporaryDeliveryError):
-            pause = self._pause(note, error.retry_after, now)
-            counted = not pause
+            pause = _pause(note, error.retry_after)
             if now - note.queued_at < GIVE_UP_AFTER:
                 spread = random.random()  # noqa: S311 - spreads load, guards nothing
                 retry_at = now + (pause or retry_wait(note.retry_count + 1, spread))
-        self.outbox.record_failed(note, str(error), now, retry_at=retry_at, counted=counted)
+        self.outbox.record_failed(note, str(error), now, retry_at=retry_at, counted=not pause, pause=pause)
         self.meter.failed(note, permanent=retry_at is None)
         _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)
-
-    def _pause(self, note: Note, asked_s: float | None, now: datetime) -> timedelta:
-        """How long to leave the note's target alone, where its provider asks for that; others may go on."""
-        if not asked_s:
-            return timedelta(0)
-        pause = timedelta(seconds=min(asked_s, LONGEST_PAUSE.total_seconds()))
-        self._paused[_target(note)] = now + pause
-        _log(note).warning("channel_paused", channel=note.channel_type, asked_s=asked_s, paused_s=pause.total_seconds())
-        return pause
 
     def _attach(
         self, note: Note, message: Message, notifier: Notifier, receipt: Receipt, settings: Mapping[str, Any]
@@ -257,9 +295,13 @@ def _before(note: Note) -> Receipt | None:
     return Receipt(str(details.pop("reference", "")), details)
 
 
-def _target(note: Note) -> Target:
-    """Secrets in it are encrypted: the same ones until the merchant changes them."""
-    return note.channel_type, tuple(sorted((name, str(value)) for name, value in note.channel_settings.items()))
+def _pause(note: Note, asked_s: float | None) -> timedelta:
+    """How long to leave the note's target alone, where its provider asks for that; others may go on."""
+    if not asked_s:
+        return timedelta(0)
+    pause = timedelta(seconds=min(asked_s, LONGEST_PAUSE.total_seconds()))
+    _log(note).warning("channel_paused", channel=note.channel_type, asked_s=asked_s, paused_s=pause.total_seconds())
+    return pause
 
 
 def _log(note: Note) -> structlog.stdlib.BoundLogger:

@@ -16,8 +16,9 @@ log = structlog.get_logger()
 class Lane:
     """At most `width` pieces of work run at once; more are queued."""
 
-    def __init__(self, name: str, width: int) -> None:
-        self._name, self._width = name, width
+    def __init__(self, name: str, width: int, done: Callable[[], object] | None = None) -> None:
+        """`done` is called when a piece of work has ended."""
+        self._name, self.width, self._tell = name, width, done
         self._threads = ThreadPoolExecutor(width, thread_name_prefix=name)
         self._open: set[Future[None]] = set()
         self._lock = threading.Condition()
@@ -25,8 +26,8 @@ class Lane:
     def free(self, within: float = 0) -> int:
         """How many more pieces would begin at once; where none would, wait up to `within` seconds until one does."""
         with self._lock:
-            self._lock.wait_for(lambda: len(self._open) < self._width, within)
-            return max(0, self._width - len(self._open))
+            self._lock.wait_for(lambda: len(self._open) < self.width, within)
+            return max(0, self.width - len(self._open))
 
     def submit(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         with self._lock:
@@ -47,5 +48,7 @@ class Lane:
         with self._lock:
             self._open.discard(future)
             self._lock.notify_all()
+        if self._tell is not None:
+            self._tell()
         if not future.cancelled() and (error := future.exception()) is not None:
             log.error("work_failed", lane=self._name, error=repr(error), exc_info=error)

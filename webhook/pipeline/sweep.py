@@ -27,6 +27,9 @@ from webhook.ports import FiringAlerts, HistoryUnavailable, StoreConflict
 BATCH = 200
 """Sessions settled in one transaction: few enough that deliveries do not wait for it."""
 
+DIGESTS = 20
+"""Merchants whose digests are queued in one transaction."""
+
 TRIES = 5
 LONGEST_PAUSE = 0.05  # seconds, random, between tries
 
@@ -47,6 +50,7 @@ class Batch(Protocol):
     def resolve(self, sessions: Sequence[AlertSession], settlement: Settlement) -> None: ...
     def escalate(self, session: AlertSession, escalation: Escalation) -> None: ...
     def calm_down(self, after: str, limit: int) -> tuple[int, str | None]: ...
+    def tell_held_back(self, after: str, limit: int) -> tuple[int, str | None]: ...
 
 
 class Store(Protocol):
@@ -90,6 +94,15 @@ class Sweep:
         self._settle(now, swept)
         self._escalate(now, swept)  # only what has not ended: settled first
         return swept
+
+    def tell_held_back(self, now: datetime) -> int:
+        """Queue the digests that are due: each merchant's once, however many workers do so."""
+        told = 0
+        after: str | None = ""
+        while after is not None:
+            number, after = self._in_batch(now, partial(_told, after))
+            told += number
+        return told
 
     def _reconcile(self, now: datetime, swept: Swept) -> None:
         """Ask Alertmanager about its silent instances; while it cannot answer, none of them is ended."""
@@ -183,6 +196,10 @@ class Sweep:
             reraise=True,
         )
         return tries(once)
+
+
+def _told(after: str, batch: Batch) -> tuple[int, str | None]:
+    return batch.tell_held_back(after, DIGESTS)
 
 
 def _calmed(after: str, batch: Batch) -> tuple[int, str | None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from webhook.domain.action import DismissReason, Doing, mentions
 from webhook.domain.alert import SYSTEM, AlertSession, AlertStatus, CommentType
-from webhook.domain.ledger import Channels
+from webhook.domain.ledger import Channels, channels_for
 from webhook.domain.session import IllegalChange, closed
 from webhook.ports import AlertNotFound
 from webhook.storage.audit import record_audit
@@ -45,8 +46,11 @@ def _unnoted(_session: AlertSession, _action: str, _doing: Doing, _first: bool) 
 class AlertActions:
     """Raises AlertNotFound (also for what is another's), VersionChanged, IllegalChange, StoreUnavailable."""
 
-    def __init__(self, database: Database, channels: Channels, noted: Noted = _unnoted) -> None:
-        self._database, self._channels, self._noted = database, channels, noted
+    def __init__(
+        self, database: Database, channels: Channels, noted: Noted = _unnoted, operations: Channels | None = None
+    ) -> None:
+        self._database, self._noted = database, noted
+        self._default = partial(channels_for, default=channels, operations=operations)
 
     @contextmanager
     def _on(
@@ -124,7 +128,9 @@ class AlertActions:
             )
             if not named["mentions"]:
                 return acted
-            told = tell_mention(connection, self._channels, session, (acted.comment_id, content), doing)
+            told = tell_mention(
+                connection, self._default(session.account_id), session, (acted.comment_id, content), doing
+            )
             return Acted(acted.version, acted.comment_id, told)
 
     def resend(self, alert_id: str, channels: Sequence[str], doing: Doing) -> Acted:
@@ -132,7 +138,7 @@ class AlertActions:
         with self._on(alert_id, "resent", doing, active=False) as (connection, session):
             if session.status is AlertStatus.DISMISSED:
                 raise IllegalChange("the alert was dismissed as no attack: nothing more is sent of it")
-            queued = tell_again(connection, self._channels, session, channels, doing)
+            queued = tell_again(connection, self._default(session.account_id), session, channels, doing)
             said = f"Message sent again on {', '.join(queued)}, asked for by {doing.actor}"
             acted = _change(connection, session, doing, {}, "resent", said=said, details={"channels": queued})
             return Acted(acted.version, acted.comment_id, queued)

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from webhook.domain.alert import AlertSession, NotificationStatus, NotifyReason
 from webhook.domain.ledger import Announcement
+from webhook.domain.target import target_of
 from webhook.domain.text_message import HELD, held_until
 
 
@@ -66,6 +67,7 @@ def notification_row(
         "account_id": session.account_id,
         "alert_type": session.alert_type,
         "channel_type": channel,
+        "target": target_of(channel, content.get("channel_settings") or {}),
         "status": NotificationStatus.PENDING.value,
         "reason": reason.value,
         "priority": session.severity.rank,

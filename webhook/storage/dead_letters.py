@@ -6,13 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from webhook.domain.action import Doing
 from webhook.domain.alert import AlertStatus, NotificationStatus, NotifyReason
-from webhook.domain.ledger import Channels, channels_of
+from webhook.domain.ledger import Channels, channels_for, channels_of
+from webhook.domain.target import target_of
 from webhook.storage.audit import audit_row
 from webhook.storage.config_rows import read_configs
 from webhook.storage.database import Database
@@ -47,8 +49,9 @@ class Replayed:
 class DeadLetters:
     """What a merchant has chosen since counts for a replay; `channels` are those of who chose none."""
 
-    def __init__(self, database: Database, channels: Channels) -> None:
-        self._database, self._channels = database, channels
+    def __init__(self, database: Database, channels: Channels, operations: Channels | None = None) -> None:
+        self._database = database
+        self._default = partial(channels_for, default=channels, operations=operations)
 
     def replay(self, wanted: NotificationFilter, doing: Doing, notification_id: str | None = None) -> Replayed:
         """Queue all that match, or one, with their merchants' present settings and a day's tries from now."""
@@ -72,13 +75,18 @@ class DeadLetters:
         configs = read_configs(connection, {(row["account_id"], row["alert_type"]) for row in letters})
         rows, queued = [], []
         for row in letters:
-            channels = channels_of(configs.get((row["account_id"], row["alert_type"])), self._channels)
+            channels = channels_of(
+                configs.get((row["account_id"], row["alert_type"])), self._default(row["account_id"])
+            )
             why_not = _why_not(row, channels)
             if why_not:
                 done.skipped[why_not] += 1
             else:
-                settings = {"channel_settings": dict(channels[row["channel_type"]])}
-                rows.append({"of_id": row["id"], "content": {**row["content"], **settings}})
+                settings = dict(channels[row["channel_type"]])
+                content = {**row["content"], "channel_settings": settings}
+                rows.append(
+                    {"of_id": row["id"], "content": content, "target": target_of(row["channel_type"], settings)}
+                )
                 queued.append(row)
         if rows:
             again = sa.update(notification).where(notification.c.id == sa.bindparam("of_id"))
@@ -139,6 +147,8 @@ def _as_new(now: datetime) -> dict[str, object]:
         "error_message": None,
         "retry_count": 0,
         "lost_leases": 0,
+        "group_id": None,
+        "delivered_at": None,
     }
 
 

@@ -80,8 +80,9 @@ def _notifications(connection: sa.Connection, alert_id: str) -> list[Notificatio
     """In the order in which they were decided: of one moment, the one that tells of fewer occurrences first."""
     n = notification.c
     columns = (n.id, n.created_at, n.channel_type, n.reason, n.status, n.sent_at, n.error_message, n.requested_by)
+    further = (n.maybe_repeated, n.group_id)
     order = (n.created_at, n.content["occurrence_count"].as_integer(), n.priority, n.channel_type, n.id)
-    query = sa.select(*columns).where(n.alert_id == alert_id).order_by(*order)
+    query = sa.select(*columns, *further).where(n.alert_id == alert_id).order_by(*order)
     return [
         NotificationFact(
             row.id,
@@ -92,6 +93,8 @@ def _notifications(connection: sa.Connection, alert_id: str) -> list[Notificatio
             row.sent_at,
             row.error_message or "",
             row.requested_by,
+            row.maybe_repeated,
+            row.group_id is not None,
         )
         for row in connection.execute(query)
     ]

@@ -103,7 +103,7 @@ def _number(key: Key) -> int:
 
 
 def read_notified(connection: sa.Connection, keys: Collection[Key], now: datetime) -> dict[Key, list[datetime]]:
-    """When people were told, one time per decision however many channels it took; ends are not counted."""
+    """When people were told, one time per decision however many channels it took; ends and digests are not counted."""
     asked = {
         "accounts": sorted({account for account, _ in keys}),
         "alert_types": sorted({alert_type for _, alert_type in keys}),
@@ -124,7 +124,7 @@ def _notified(dialect: str) -> sa.Select[Any]:
             among(n.account_id, "accounts", dialect),
             among(n.alert_type, "alert_types", dialect),
             n.created_at > sa.bindparam("since", type_=n.created_at.type),
-            n.reason != NotifyReason.RESOLVED.value,
+            n.reason.not_in([NotifyReason.RESOLVED.value, NotifyReason.DIGEST.value]),
             n.requested_by.is_(None),
         )
         .distinct()

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from webhook.storage.database import Database
-from webhook.storage.tables import model_tokens
+from webhook.storage.delivery_tables import model_tokens
 from webhook.storage.transactions import transaction
 
 

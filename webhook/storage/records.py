@@ -165,6 +165,8 @@ class NotificationRecord:
     retry_count: int
     error_message: str | None
     requested_by: str | None
+    maybe_repeated: int
+    group_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

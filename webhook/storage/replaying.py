@@ -129,7 +129,7 @@ def _messages(connection: sa.Connection, wanted: Wanted, first: datetime) -> Ite
             n.account_id == wanted.account_id,
             n.alert_type == wanted.alert_type,
             n.created_at > first - LONGEST_WINDOW,
-            n.reason.not_in((NotifyReason.RESOLVED.value, NotifyReason.MENTION.value)),
+            n.reason.not_in((NotifyReason.RESOLVED.value, NotifyReason.MENTION.value, NotifyReason.DIGEST.value)),
         )
         .group_by(n.alert_id, alert.c.condition_fingerprint, n.created_at, by_person)
         .order_by(n.created_at)

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from webhook.domain.alert import NotificationStatus
 from webhook.domain.text_message import SmsSlot
 from webhook.storage.database import Database
-from webhook.storage.tables import notification, sms_message
+from webhook.storage.delivery_tables import sms_message
+from webhook.storage.tables import notification
 from webhook.storage.transactions import transaction
 
 _HOUR = timedelta(hours=1)
@@ -129,7 +130,8 @@ def _settle(connection: sa.Connection, notification_id: str, now: datetime) -> H
         return Heard.TAKEN
     rows = connection.execute(sa.select(s.status, s.error).where(s.notification_id == notification_id)).all()
     change = _outcome([row.status for row in rows], [row.error for row in rows if row.error], now)
-    connection.execute(sa.update(notification).where(n.id == notification_id).values(change))
+    told = sa.or_(n.id == notification_id, n.group_id == notification_id)  # what was told together arrives together
+    connection.execute(sa.update(notification).where(told, n.status == status).values(change))
     return Heard.TAKEN
 
 

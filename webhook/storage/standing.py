@@ -14,7 +14,7 @@ from webhook.domain.message import Summary
 from webhook.domain.severity import Severity
 from webhook.ports import Receipt, Standing
 from webhook.storage.database import Database
-from webhook.storage.outbox import read_notes
+from webhook.storage.notes import read_notes
 from webhook.storage.tables import alert, alert_dynamic, audit_log, notification
 from webhook.storage.transactions import transaction
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,12 +28,13 @@ from webhook.domain.alert import (
     TriggerStatus,
 )
 from webhook.domain.evaluation import NOT_JUDGED
-from webhook.domain.ledger import Channels
+from webhook.domain.ledger import Channels, channels_for
 from webhook.domain.report import SOURCE as REPORTED
 from webhook.domain.session import Settlement, raised
 from webhook.domain.severity import Escalation, Severity
 from webhook.storage.closing import Closing, close_alerts
 from webhook.storage.database import Database
+from webhook.storage.digests import tell_held_back
 from webhook.storage.flapping import calm_down
 from webhook.storage.sessions import instance_of, session_of
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log
@@ -47,17 +49,19 @@ _UNREPORTED = "nothing was reported for a session timeout"
 class Sweeping:
     """The store as the sweep sees it."""
 
-    def __init__(self, database: Database, alert_types: AlertTypes, channels: Channels) -> None:
-        """`channels`: those of merchants who chose no others, with their settings."""
+    def __init__(
+        self, database: Database, alert_types: AlertTypes, channels: Channels, operations: Channels | None = None
+    ) -> None:
+        """`channels`: those of merchants who chose no others, with their settings; `operations`: of no merchant."""
         self._database = database
         self._alert_types = alert_types
-        self._channels = channels
+        self._default = partial(channels_for, default=channels, operations=operations)
 
     @contextmanager
     def batch(self, now: datetime) -> Iterator[SweepBatch]:
         """One transaction, committed on leaving; raise StoreConflict where the same again can help."""
         with transaction(self._database) as connection:
-            yield SweepBatch(connection, self._alert_types, self._channels, now)
+            yield SweepBatch(connection, self._alert_types, self._default, now)
 
     def silent(self, now: datetime, sources: Collection[str]) -> list[Instance]:
         """Firing instances of these sources, not heard of for a session timeout; suppressed ones too. By key."""
@@ -93,11 +97,17 @@ def by_type(
 class SweepBatch:
     """The changes of one transaction, all dated `now`."""
 
-    def __init__(self, connection: sa.Connection, alert_types: AlertTypes, channels: Channels, now: datetime) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        alert_types: AlertTypes,
+        default: Callable[[str], Channels],
+        now: datetime,
+    ) -> None:
         self._connection = connection
         self._alert_types = alert_types
         self._now = now
-        self._channels = channels
+        self._default = default
 
     def hold(self, instances: Collection[Instance]) -> None:
         """Lock them in the order in which deliveries write them, so that neither waits for the other in a ring."""
@@ -184,7 +194,7 @@ class SweepBatch:
             escalation_history={"escalations": [entry.as_json() for entry in after.escalations]},
             last_escalated_at=self._now,
         )
-        if tell_escalation(self._connection, self._channels, session, escalation, self._now):
+        if tell_escalation(self._connection, self._default(session.account_id), session, escalation, self._now):
             heard = {"last_notified_at": self._now, "last_notified_count": session.occurrence_count}
             of_it = sa.update(alert_dynamic).where(_COLUMNS.alert_id == session.alert_id)
             self._connection.execute(of_it.values(heard))
@@ -192,6 +202,10 @@ class SweepBatch:
     def calm_down(self, after: str, limit: int) -> tuple[int, str | None]:
         """See `webhook.storage.flapping.calm_down`."""
         return calm_down(self._connection, self._alert_types, self._now, after, limit)
+
+    def tell_held_back(self, after: str, limit: int) -> tuple[int, str | None]:
+        """See `webhook.storage.digests`."""
+        return tell_held_back(self._connection, self._default, self._now, after, limit)
 
     def _reached_a_step(self, settings: AlertTypeSettings) -> sa.ColumnElement[bool]:
         return sa.or_(

@@ -7,7 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-import webhook.storage.web_tables  # noqa: F401 - its tables belong to the schema
+import webhook.storage.delivery_tables
+import webhook.storage.web_tables  # noqa: F401 - their tables belong to the schema
 from webhook.domain.alert import (
     ALERTMANAGER,
     AlertStatus,
@@ -169,6 +170,12 @@ alert_trigger_log = sa.Table(
     sa.Index(None, "account_id", "created_at"),
     sa.Index(None, "created_at"),
     sa.Index(None, "outcome", "created_at"),
+    sa.Index(
+        "ix_alert_trigger_log_told_or_not",
+        "created_at",
+        sqlite_where=sa.text("notify <> ''"),
+        postgresql_where=sa.text("notify <> ''"),
+    ),
 )
 
 alert_relationship = sa.Table(
@@ -316,6 +323,10 @@ notification = sa.Table(
     sa.Column("error_message", sa.Text),
     sa.Column("requested_by", sa.String(255)),  # the person who asked for it; what the system decided has none
     time_column("replayed_at", nullable=True),  # when a person queued it again after it was given up
+    sa.Column("target", sa.String(32), nullable=False, server_default=""),  # where it goes: domain/target.py
+    time_column("handed_over_at", nullable=True),  # when the sending of this try began
+    sa.Column("maybe_repeated", sa.Integer, nullable=False, server_default="0"),  # tries that broke off after that
+    sa.Column("group_id", sa.Uuid(as_uuid=False)),  # the message in which it was told together with others
     *common_columns(),
     one_of("status", NotificationStatus),
     sa.CheckConstraint("(status = 'SENDING') = (lease_until IS NOT NULL)", name="lease"),
@@ -325,25 +336,6 @@ notification = sa.Table(
     sa.Index(None, "comment_id"),  # comments are deleted with their alerts
     sa.Index(None, "account_id", "alert_type", "created_at"),
     sa.Index(None, "created_at"),
-)
-
-# One number of one SMS: kept so that a further try leaves out who got it.
-sms_message = sa.Table(
-    "sms_message",
-    metadata,
-    id_column(),  # stands in the address that the provider reports to
-    sa.Column(
-        "notification_id", sa.Uuid(as_uuid=False), sa.ForeignKey("notification.id", ondelete="CASCADE"), nullable=False
-    ),
-    sa.Column("number_key", sa.String(64), nullable=False),  # HMAC-SHA256 of the number
-    sa.Column("provider_id", sa.String(64)),
-    sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("error", sa.Text),
-    time_column("created_at"),
-    time_column("updated_at"),
-    sa.CheckConstraint("status IN ('SENDING', 'SENT', 'DELIVERED', 'FAILED')", name="status"),
-    sa.UniqueConstraint("notification_id", "number_key"),
-    sa.Index(None, "number_key", "created_at"),
 )
 
 audit_log = sa.Table(
@@ -406,12 +398,4 @@ lease = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("owner", sa.String(64), nullable=False),
     time_column("until"),
-)
-
-# Tokens that models were given and gave on a day, or have been promised.
-model_tokens = sa.Table(
-    "model_tokens",
-    metadata,
-    sa.Column("day", sa.Date, primary_key=True),
-    sa.Column("tokens", sa.BigInteger, nullable=False),
 )

@@ -66,11 +66,12 @@ def _check_pattern(pattern: object) -> None:
 
 
 class FrequencyControl(_Strict):
-    """Sliding windows over all alerts of the account and type."""
+    """Sliding windows over all alerts of the account and type. `digest`: what was held back is summed up hourly."""
 
     max_alerts_per_hour: Annotated[int, Field(ge=0, le=1000)] = 5
     max_alerts_per_day: Annotated[int, Field(ge=0, le=10_000)] = 20
     min_interval_minutes: Annotated[float, Field(ge=0, le=1440)] = 0
+    digest: StrictBool = True
 
 
 def _a_minute_or_never(minutes: float) -> float:

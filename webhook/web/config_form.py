@@ -70,6 +70,7 @@ def fields_of(document: Mapping[str, Any]) -> dict[str, str]:
         "thresholds": ", ".join(str(number) for number in strategy["thresholds"]),
         "interval_minutes": _number(strategy["interval_minutes"]),
         "snooze_until": _shown_time(document.get("snooze_until")),
+        "no_digest": "" if limits.pop("digest") else "on",
         **{name: _number(value) for name, value in limits.items()},
     }
     for number, condition in enumerate(document.get("trigger_conditions", [])):
@@ -130,7 +131,10 @@ def read_form(fields: Fields, account_id: str, alert_type: str, stored: Mapping[
         "logic": fields.get("logic", "all"),
         "trigger_conditions": [_condition(fields, number, typed.errors) for number in rows],
         "channels": _channels(fields, typed.errors),
-        "frequency_control": _given(fields, FrequencyControl),
+        "frequency_control": {
+            "digest": fields.get("no_digest") != "on",
+            **_given(fields, FrequencyControl, but=("digest",)),
+        },
         "notification_strategy": {
             "first": fields.get("first") == "on",
             "thresholds": re.findall(r"[^\s,;]+", fields.get("thresholds", "")),

@@ -22,6 +22,7 @@ FIELDS = {
     "frequency_control.max_alerts_per_hour": "Messages per hour, at most",
     "frequency_control.max_alerts_per_day": "Messages per day, at most",
     "frequency_control.min_interval_minutes": "Minutes between messages, at least",
+    "frequency_control.digest": "Sum up hourly what was held back",
     "notification_strategy.first": "Message when an alert opens",
     "notification_strategy.thresholds": "Messages at these counts",
     "notification_strategy.interval_minutes": "Message again every so many minutes",

@@ -90,6 +90,7 @@ NOTIFY_REASONS = {
     "flapping": "comes and goes",
     "resolved": "Attack ended",
     "resend": "Sent again, asked for",
+    "digest": "What had been held back, summed up",
     "mention": "A comment names somebody",
     "frequency": "frequency limit reached",
     "strategy": "notification strategy",

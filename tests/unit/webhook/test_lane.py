@@ -7,13 +7,13 @@ import threading
 from webhook.pipeline.lane import Lane
 
 
-def test_who_waits_for_room_goes_on_when_there_is_some() -> None:
-    lane, done = Lane("test", 1), threading.Event()
+def test_who_waits_for_room_is_told_when_there_is_some() -> None:
+    room, done = threading.Event(), threading.Event()
+    lane = Lane("test", 1, room.set)
     assert lane.free() == 1
     lane.submit(done.wait)
     assert lane.free() == 0
-    asked = threading.Thread(target=done.set)
-    asked.start()
-    assert lane.free(within=60) == 1
-    asked.join()
+    done.set()
+    assert room.wait(60)
+    assert lane.free() == 1
     lane.close()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from webhook.domain.alert import (
+    OPERATIONS_ACCOUNT,
     AlertSession,
     AlertStatus,
     AlertTypes,
@@ -24,7 +25,7 @@ from webhook.domain.alert import (
     condition_fingerprint,
 )
 from webhook.domain.evaluation import Condition, MerchantConfig
-from webhook.domain.ledger import Changes, IngestSettings, Known, Received, decide
+from webhook.domain.ledger import Changes, Channels, IngestSettings, Known, Received, channels_for, decide
 from webhook.domain.payload import Rejected, parse_payload
 from webhook.domain.session import closed
 
@@ -145,3 +146,11 @@ class Ledger(RuleBasedStateMachine):
 
 TestLedger = Ledger.TestCase
 TestLedger.settings = hypothesis_settings(max_examples=40, stateful_step_count=20, deadline=None)
+
+
+def test_alerts_without_a_merchant_go_to_the_on_call_channels_alone() -> None:
+    default: Channels = {"slack": {}}
+    on_call: Channels = {"slack": {"channel": "C0ONCALL"}}
+    assert channels_for(OPERATIONS_ACCOUNT, default, on_call) == on_call
+    assert channels_for("acc_1", default, on_call) == default
+    assert channels_for(OPERATIONS_ACCOUNT, default, None) == default

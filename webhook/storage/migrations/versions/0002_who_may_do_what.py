@@ -33,6 +33,8 @@ _ALTERED = (
     "alert_template",
 )
 _TABLES = (
+    "digest",
+    "pace",
     "push_delivery",
     "push_subscription",
     "stream_event",
@@ -64,6 +66,7 @@ def upgrade() -> None:
     _handled_request()
     _lease()
     _web_app()
+    _pace_and_digest()
     _model_tokens()
     _sms_message()
     _columns()
@@ -74,6 +77,14 @@ def _indexes() -> None:
     op.create_index("ix_alert_dynamic_gravest", "alert_dynamic", ["current_severity", *_NEWEST])
     op.create_index("ix_alert_dynamic_status_gravest", "alert_dynamic", ["status", "current_severity", *_NEWEST])
     _texts()
+    told = sa.text("notify <> ''")
+    op.create_index(
+        "ix_alert_trigger_log_told_or_not",
+        "alert_trigger_log",
+        ["created_at"],
+        sqlite_where=told,
+        postgresql_where=told,
+    )
     op.create_index(op.f("ix_notification_comment_id"), "notification", ["comment_id"])
     op.create_index(op.f("ix_notification_created_at"), "notification", ["created_at"])
 
@@ -101,7 +112,14 @@ def _columns() -> None:
     )
     op.add_column("alert_config", sa.Column("updated_by_role", sa.String(length=16), server_default="", nullable=False))
     op.add_column("notification", sa.Column("requested_by", sa.String(length=255), nullable=True))
-    op.add_column("notification", sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True))
+    for column in (
+        sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("target", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("handed_over_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("maybe_repeated", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("group_id", sa.Uuid(as_uuid=False), nullable=True),
+    ):
+        op.add_column("notification", column)
     for column in (
         sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False),
         sa.Column("role", sa.String(length=16), server_default="", nullable=False),
@@ -128,11 +146,14 @@ def downgrade() -> None:
     with op.batch_alter_table("notification") as table:
         table.drop_index(op.f("ix_notification_comment_id"))
         table.drop_index(op.f("ix_notification_created_at"))
-        table.drop_column("replayed_at")
-        table.drop_column("requested_by")
+        for name in (
+            "group_id", "maybe_repeated", "handed_over_at", "target", "replayed_at", "requested_by",
+        ):  # fmt: skip
+            table.drop_column(name)
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by_role")
         table.drop_column("updated_by")
+    op.drop_index("ix_alert_trigger_log_told_or_not", "alert_trigger_log")
     op.drop_column("alert_template", "created_by")
     op.drop_column("alert_trigger_log", "position")
     op.drop_column("alert_instance", "source")
@@ -298,6 +319,21 @@ def _push_delivery() -> None:
     )
     op.create_index(op.f("ix_push_delivery_subscription_id"), "push_delivery", ["subscription_id"])
     op.create_index(op.f("ix_push_delivery_created_at"), "push_delivery", ["created_at"])
+
+
+def _pace_and_digest() -> None:
+    op.create_table(
+        "pace",
+        sa.Column("target", sa.String(length=32), nullable=False),
+        sa.Column("free_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("target", name=op.f("pk_pace")),
+    )
+    op.create_table(
+        "digest",
+        sa.Column("account_id", sa.String(length=255), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_digest")),
+    )
 
 
 def _model_tokens() -> None:

@@ -1,0 +1,145 @@
+"""Who is next: merchants in turn, what providers allow over all workers, and tries that broke off."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from notes import NOW, Shop
+
+from webhook.domain.summary import template_summary
+from webhook.ports import Receipt
+from webhook.storage.outbox import Outbox
+from webhook.storage.pacing import Paces
+from webhook.storage.turns import Turns
+
+LEASE = timedelta(seconds=60)
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def shop(store_url: str) -> Iterator[Shop]:
+    shop = Shop(store_url)
+    yield shop
+    shop.close()
+
+
+def place(channel: str) -> dict[str, object]:
+    return {"channel_settings": {"channel": channel}, "metrics": {}}
+
+
+def test_one_merchant_s_many_do_not_hold_up_the_others(shop: Shop) -> None:
+    flood = [shop.add_notification(shop.add_alert(), reason="interval", at=NOW - timedelta(hours=1)) for _ in range(20)]
+    others = [shop.add_notification(shop.add_alert(), account_id=f"acc_{number}") for number in range(5)]
+    urgent = shop.add_notification(shop.add_alert(), priority=3, reason="interval")
+
+    ids = [note.notification_id for note in Outbox(shop.database).claim(7, "one", NOW, LEASE)]
+
+    assert ids[0] == urgent
+    assert set(ids[1:]) - set(flood) == set(others)
+    assert len(set(ids) & set(flood)) == 1
+
+
+def test_only_what_has_room_is_claimed(shop: Shop) -> None:
+    for number in range(4):
+        for channel in ("slack", "sms"):
+            shop.add_notification(shop.add_alert(), account_id=f"acc_{number}", channel_type=channel, priority=2)
+    notes = Outbox(shop.database).claim(9, "one", NOW, LEASE, {"slack": 0, "sms": 3})
+    assert [note.channel_type for note in notes] == ["sms"] * 3
+
+
+def test_a_target_gets_one_message_a_second_from_all_workers_together(shop: Shop) -> None:
+    paces = Paces(targets={"slack": SECOND})
+    for number in range(6):
+        shop.add_notification(shop.add_alert(), account_id=f"acc_{number}", content=place("#shared"))
+    elsewhere = shop.add_notification(shop.add_alert(), account_id="acc_9", content=place("#other"), priority=0)
+    one, two = Outbox(shop.database, paces), Outbox(shop.database, paces)
+
+    first, other = one.claim(9, "one", NOW, LEASE)
+    assert other.notification_id == elsewhere, "who waits for a place holds up no other place"
+    assert two.claim(9, "two", NOW, LEASE) == []
+    one.record_sent(first, Receipt(), template_summary(first), NOW)
+    assert two.claim(9, "two", NOW + 0.9 * SECOND, LEASE) == []
+    (second,) = two.claim(9, "two", NOW + SECOND, LEASE)
+    assert second.target == first.target
+    assert one.claim(9, "one", NOW + 30 * SECOND, LEASE) == [], "it is still being sent"
+    two.record_failed(second, "wait", NOW + SECOND, retry_at=NOW + 9 * SECOND, counted=False, pause=8 * SECOND)
+    assert one.claim(9, "one", NOW + 8 * SECOND, LEASE) == []
+    assert len(one.claim(9, "one", NOW + 9 * SECOND, LEASE)) == 1
+
+
+def test_two_workers_at_once_take_a_target_once(shop: Shop) -> None:
+    paces, barrier = Paces(targets={"slack": SECOND}), threading.Barrier(4)
+    for number in range(8):
+        shop.add_notification(shop.add_alert(), account_id=f"acc_{number}")
+
+    def claim(name: int) -> int:
+        barrier.wait()
+        return len(Outbox(shop.database, paces).claim(4, f"w{name}", NOW, LEASE))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(claim, range(4))) == 1
+
+
+def test_a_channel_keeps_its_rate(shop: Shop) -> None:
+    outbox = Outbox(shop.database, Paces(channels={"sms": SECOND / 10}))
+    for number in range(40):
+        shop.add_notification(shop.add_alert(), account_id=f"acc_{number}", channel_type="sms")
+    taken = [len(outbox.claim(40, "one", NOW + step * SECOND / 20, LEASE)) for step in range(40)]
+    assert sum(taken[:20]) <= 11
+    assert sum(taken) in (20, 21)
+
+
+def test_a_try_that_broke_off_in_the_call_is_told_from_one_before_it(shop: Shop) -> None:
+    outbox = Outbox(shop.database)
+    for number in range(2):
+        shop.add_notification(shop.add_alert(), account_id=f"acc_{number}")
+    before, during = outbox.claim(2, "dies", NOW, LEASE)
+    assert outbox.begin(during, NOW)
+    outbox.release_expired(NOW + 2 * LEASE)
+
+    again = {note.notification_id: note for note in outbox.claim(2, "lives", NOW + 2 * LEASE, LEASE)}
+    assert not again[before.notification_id].maybe_repeated
+    assert again[during.notification_id].maybe_repeated
+    assert not outbox.begin(during, NOW + 2 * LEASE), "its lease is another's now"
+
+
+def test_a_try_that_failed_was_no_broken_one(shop: Shop) -> None:
+    outbox = Outbox(shop.database)
+    shop.add_notification(shop.add_alert())
+    (note,) = outbox.claim(2, "one", NOW, LEASE)
+    outbox.begin(note, NOW)
+    outbox.record_failed(note, "HTTP 500", NOW, retry_at=NOW)
+    (note,) = outbox.claim(2, "dies", NOW, LEASE)
+    (note,) = outbox.claim(2, "lives", NOW + 2 * LEASE, LEASE)
+    assert not note.maybe_repeated
+
+
+def test_writes_that_wait_go_together_and_one_that_fails_harms_no_other() -> None:
+    go_on, groups = threading.Event(), list[list[int]]()
+
+    def write(items: Sequence[int]) -> list[int]:
+        groups.append(list(items))
+        if len(groups) == 1:
+            go_on.wait()
+        if 3 in items:
+            raise ValueError(items)
+        return [item * 10 for item in items]
+
+    turns = Turns(write)
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(turns, 0)
+        while not groups:
+            pass
+        rest = [pool.submit(turns, item) for item in (1, 2, 3, 4)]
+        while len(turns._waiting) < 4:
+            pass
+        go_on.set()
+        assert first.result() == 0
+        assert [rest[0].result(), rest[1].result(), rest[3].result()] == [10, 20, 40]
+        with pytest.raises(ValueError, match="3"):
+            rest[2].result()
+    assert [sorted(group) for group in groups[:2]] == [[0], [1, 2, 3, 4]]
