@@ -92,9 +92,9 @@ def drive(url: str, slack: SlackStub, rate: int, seconds: int) -> list[float]:
     sent: dict[str, float] = {}
     own = threading.local()
 
-    def send(merchant: str, number: int) -> None:
+    def send(merchant: str, number: int, planned: float) -> None:
         session = own.session = getattr(own, "session", None) or requests.Session()
-        sent.setdefault(merchant, time.perf_counter())
+        sent.setdefault(merchant, planned)
         answer = session.post(url, payload(merchant, number), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
         answer.raise_for_status()
 
@@ -102,8 +102,9 @@ def drive(url: str, slack: SlackStub, rate: int, seconds: int) -> list[float]:
     with ThreadPoolExecutor(_SENDERS) as pool:
         done = []
         for number, merchant in enumerate(alerts):
-            time.sleep(max(0.0, began + number / rate - time.perf_counter()))
-            done.append(pool.submit(send, merchant, number))
+            planned = began + number / rate
+            time.sleep(max(0.0, planned - time.perf_counter()))
+            done.append(pool.submit(send, merchant, number, planned))
         for each in done:
             each.result()
     servers.wait_for(lambda: len(told(slack, before)) >= len(merchants), timeout=300, what="all messages")

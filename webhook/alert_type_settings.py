@@ -113,11 +113,22 @@ class OperationsEntry(_Strict):
     channels: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
 
 
+_NO_CANARY = {"grafana", "opsgenie", "pagerduty", "webapp"}
+
+
 class CanaryEntry(_Strict):
-    """A test message on each channel, every so often."""
+    """A test message on each channel, every so often; not where each would open an incident or ring all browsers."""
 
     every: Duration = timedelta(minutes=5)
     channels: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _harmless(self) -> CanaryEntry:
+        if harmful := sorted(self.channels.keys() & _NO_CANARY):
+            raise ValueError(
+                f"channels: no canary on {', '.join(harmful)}: each message would be one more to deal with"
+            )
+        return self
 
 
 class ConfigFile(_Strict):

@@ -324,7 +324,8 @@ def _canary(
 ) -> dict[str, Any]:
     if settings.canary is None:
         return {}
-    canary = Canary(dispatcher, settings.canary.channels, settings.public_url, metrics, clock)
+    notifiers = build_channels(settings)
+    canary = Canary(dispatcher, notifiers, settings.canary.channels, settings.public_url, metrics, clock)
     return {"canary": canary, "canary_interval": settings.canary.every}
 
 

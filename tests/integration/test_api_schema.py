@@ -33,14 +33,14 @@ SETTINGS = {
     "prometheus_url": "http://127.0.0.1:9",
     "insecure_webhooks": True,  # host names are not looked up
     "max_body_bytes": 100_000,
-    "channel_options": {
-        "sms": {
-            "account_sid": "AC01",
-            "auth_token": SecretStr("t"),
-            "from_number": "+15005550006",
-            "status_callback_url": "https://sentinel.example/api/v1/sms/status",
-        }
-    },
+}
+GATEWAY = {
+    "sms": {
+        "account_sid": "AC01",
+        "auth_token": SecretStr("t"),
+        "from_number": "+15005550006",
+        "status_callback_url": "https://sentinel.example/api/v1/sms/status",
+    }
 }
 PUSH_KEY = new_key()
 EXAMPLES = {
@@ -201,7 +201,9 @@ def driven(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driven]:
     monkeypatch.setattr("webhook.web.rates.ATTEMPTS", 10**6)  # wrong keys are tried all the time here
     monkeypatch.setattr(AlertChart, "draw", lambda _, **__: b"a picture")
     options = {"webapp": {"vapid_private_key": PUSH_KEY, "subject": "mailto:oncall@sentinel.example"}}
-    site = Site(rows.open_store(store_url), settings=SETTINGS | {"secret_key": "s", "channel_options": options})
+    site = Site(
+        rows.open_store(store_url), settings=SETTINGS | {"secret_key": "s", "channel_options": GATEWAY | options}
+    )
     rows.seed(site.database)
     rows.insert_trigger(site.database, site.foreign, account_id=FOREIGN)
     with PushStub(public_key(PUSH_KEY)) as push:

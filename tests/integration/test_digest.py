@@ -120,6 +120,17 @@ def test_nothing_is_summed_up_where_there_is_no_need_or_no_wish(shop: Shop, why:
     assert after_the_snooze == (1 if "snoozed" in why else 0)
 
 
+def test_a_text_message_tells_of_what_is_told_by_text_alone(shop: Shop) -> None:
+    channels = {"console": {}, "sms": {"phone_numbers": ["+14155550100"]}}
+    sweep = Sweep(Sweeping(shop.database, AlertTypes(), channels), Outbox(shop.database), AlertTypes())
+    hold_back(shop, shop.add_alert(current_severity="P3"), NOW)
+    hold_back(shop, shop.add_alert(current_severity="P3", account_id="acc_2"), NOW, account="acc_2")
+    hold_back(shop, shop.add_alert(current_severity="P1", account_id="acc_2"), NOW, account="acc_2")
+    assert sweep.tell_held_back(LATER) == 2
+    told = {(row["account_id"], row["channel_type"]): row["content"]["digest"]["alerts"] for row in digests(shop)}
+    assert told == {("acc_017", "console"): 1, ("acc_2", "console"): 2, ("acc_2", "sms"): 1}
+
+
 def test_many_workers_tell_it_once(shop: Shop) -> None:
     alert_id = shop.add_alert()
     hold_back(shop, alert_id, NOW)

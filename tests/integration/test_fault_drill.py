@@ -116,6 +116,7 @@ class Crew:
         }  # fmt: skip
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")}
         self._environment = kept | {f"SENTINEL_{name}": value for name, value in own.items()}
+        self._lock = threading.Lock()
         self.alive, self.dead = list[subprocess.Popen[bytes]](), list[subprocess.Popen[bytes]]()
 
     def start(self) -> None:
@@ -124,6 +125,10 @@ class Crew:
             self.alive.append(subprocess.Popen(command, env=self._environment, stdout=log, stderr=log))
 
     def kill_one(self) -> None:
+        with self._lock:  # calls come in threads
+            self._kill_one()
+
+    def _kill_one(self) -> None:
         victim = self.alive.pop(self._random.randrange(len(self.alive)))
         victim.send_signal(signal.SIGKILL)
         victim.wait()

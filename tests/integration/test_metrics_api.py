@@ -228,7 +228,7 @@ def test_a_limit_is_answered_with_429_and_the_alert_is_kept(site: Site) -> None:
     assert facts is not None
     steps = explain(facts, site.settings.types["CARD_TESTING"]).steps
     assert [step.kind for step in steps] == [StepKind.FIRED, StepKind.WITHHELD]
-    assert "block_rate 0.45 > 0.3: met" in steps[0].text
+    assert "block_rate 45 % > 30 %: met" in steps[0].text
     assert steps[1].text == (
         "No message: max_alerts_per_hour allows 1 and 1 were sent; a place becomes free at 2026-01-05 13:00:00 UTC."
     )

@@ -18,6 +18,7 @@ Contents = Mapping[str, list[dict[str, Any]]]
 CHOSEN: Mapping[str, object] = {
     "original_severity": "P2",
     "current_severity": "P1",
+    "min_severity": "P1",
     "severity": "P3",
     "session_status": "RESOLVED",
     "comment_type": "USER_NOTE",

@@ -208,6 +208,17 @@ def test_severity_rises_while_an_attack_lasts(shop: Shop) -> None:
     assert all(row["content"]["merchant_name"] == "Northwind Books" for row in rows)
 
 
+def test_a_rise_is_told_on_the_channels_that_its_severity_opens(shop: Shop) -> None:
+    alert_id = shop.add_alert(started=NOW - timedelta(hours=2), last_active=NOW, current_severity="P2")
+    shop.add_instance(alert_id, heard=NOW)
+    sms = {"sms": {"phone_numbers": ["+14155550100"]}}
+
+    Sweep(Sweeping(shop.database, TYPES, sms), Outbox(shop.database), TYPES).run_once(NOW)
+
+    (row,) = shop.rows(notification)
+    assert (row["channel_type"], row["reason"], row["content"]["severity"]) == ("sms", "escalated", "P1")
+
+
 def test_an_attack_that_has_ended_does_not_rise_while_it_waits_for_its_timeout(shop: Shop) -> None:
     alert_id = shop.add_alert(started=NOW - timedelta(hours=7), last_active=NOW)
     shop.add_instance(alert_id, heard=NOW, resolved=NOW)

@@ -71,6 +71,10 @@ class NotifyReason(StrEnum):
     MENTION = "mention"  # a person's comment names others
 
 
+UNLIMITED = (NotifyReason.RESOLVED, NotifyReason.RESEND, NotifyReason.MENTION, NotifyReason.DIGEST)
+"""Messages that take no place within frequency limits."""
+
+
 class Withheld(StrEnum):
     """Why a message does not go out."""
 

@@ -71,7 +71,7 @@ def gathered(note: Note, public_url: str) -> tuple[Summary, Message]:
     digest = note.digest
     summary, facts = _digest(note, digest) if digest is not None else _together(note)
     message = compose(note, summary, public_url)
-    return summary, replace(message, facts=facts, url=f"{public_url.rstrip('/')}/alerts")
+    return summary, replace(message, facts=facts, alone=False, url=f"{public_url.rstrip('/')}/alerts")
 
 
 def _together(note: Note) -> tuple[Summary, list[tuple[str, str]]]:

@@ -20,7 +20,7 @@ from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.flapping import STEADY, Flapping, calmed, holds_back
 from webhook.domain.lull import FOREVER, Lull, lull_after
 from webhook.domain.past import Past
-from webhook.domain.severity import escalate
+from webhook.domain.severity import Severity, escalate
 from webhook.domain.throttle import NotificationPolicy
 
 Key = tuple[str, datetime]
@@ -273,6 +273,9 @@ class Held:
     def is_reported(self, seen: Seen) -> bool:
         raise NotImplementedError
 
+    def has_channels(self, severity: Severity) -> bool:
+        raise NotImplementedError
+
     def _rise(self, group: Group, now: datetime) -> None:
         session = group.session
         if session is None or session.session_status is not SessionStatus.ACTIVE:
@@ -287,9 +290,11 @@ class Held:
             told_at = max(reached, *heard)
             rise = escalate(session, self._type.escalation, told_at)
             if rise is not None:
-                session = group.session = sessions.told(sessions.raised(session, rise), told_at)
+                session = group.session = sessions.raised(session, rise)
                 group.lull = None
-                self.tell(group, told_at)
+                if self.has_channels(session.severity):
+                    session = group.session = sessions.told(session, told_at)
+                    self.tell(group, told_at)
 
     def _close(self, at: datetime, condition: str) -> None:
         """A person closed what was going on then; what fired for it stays closed."""

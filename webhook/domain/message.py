@@ -117,6 +117,7 @@ class Summary:
 class Message:
     """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
+    `alone` is False for one about many alerts.
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
     counts those that failed or were lost: where there were any, the provider may have the message already.
     """
@@ -140,6 +141,7 @@ class Message:
     created_at: datetime
     attention: Attention = Attention()
     tries: int = 0
+    alone: bool = True
 
 
 def printable(text: str) -> str:

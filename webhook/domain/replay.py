@@ -22,10 +22,21 @@ from webhook.domain.comparison import Decisions, Replayed, compare, told_of
 from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
 from webhook.domain.flapping import holds_back
 from webhook.domain.held import Group, Held, Seen
-from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, channels_of, decide, judge
+from webhook.domain.ledger import (
+    Changes,
+    Entry,
+    IngestSettings,
+    Known,
+    Received,
+    channels_for,
+    channels_of,
+    decide,
+    judge,
+)
 from webhook.domain.lull import FOREVER
 from webhook.domain.past import Past
 from webhook.domain.report import start_of
+from webhook.domain.severity import Severity
 from webhook.domain.throttle import decide_notification
 from webhook.domain.triggers import FIRING, SEVERITIES, SWEPT, Triggers
 
@@ -67,7 +78,8 @@ class _Fold(Held):
         self._ask_reports = self._by_own and bool(rows.own)
         self._settings = settings
         self._numbers = count(1)
-        self._channels = {severity: channels_of(config, settings.channels, severity) for severity in SEVERITIES}
+        default = channels_for(config.account_id, settings.channels, settings.operations)
+        self._channels = {severity: channels_of(config, default, severity) for severity in SEVERITIES}
         self._unheard_of: datetime | None = None  # a delivery of which something is left to `decide`
         self._again = self._silent = FOREVER  # when what comes now counts again, and when its session ends
         self._named = [self.seen(name.key, name.condition) for name in rows.names]
@@ -228,6 +240,9 @@ class _Fold(Held):
         place = self._rows.reading_of[number]
         passes = self._verdicts[place] = met_by(self._config, *self._rows.readings[place]) is not False
         return passes
+
+    def has_channels(self, severity: Severity) -> bool:
+        return bool(self._channels[severity])
 
     def is_reported(self, seen: Seen) -> bool:
         return seen.key[0] in self._reported

@@ -158,7 +158,7 @@ def _delivery_errors(password: str) -> Iterator[None]:
     try:
         yield
     except smtplib.SMTPRecipientsRefused as error:
-        raise _by_code(max(code for code, _ in error.recipients.values()), "all recipients were refused") from None
+        raise _by_code(min(code for code, _ in error.recipients.values()), "all recipients were refused") from None
     except smtplib.SMTPNotSupportedError as error:
         raise PermanentDeliveryError(f"e-mail: {provider_words(error, password)}") from None
     except smtplib.SMTPResponseException as error:

@@ -34,6 +34,9 @@ _NOT_GLOBAL = tuple(
     )
 )
 
+_TRIED = 2
+"""Addresses of one host: each may take the whole time that connecting has."""
+
 Resolve = Callable[[str, int], Sequence[str]]
 """The addresses of a host, as texts; raises OSError."""
 
@@ -150,7 +153,7 @@ class _Guarded:
 
     def _new_conn(self) -> socket.socket:
         name, last = self._dns_host, None
-        for address in public_addresses(name, self.port, self.lookup):
+        for address in public_addresses(name, self.port, self.lookup)[:_TRIED]:
             self._dns_host = address
             try:
                 connected: socket.socket = super()._new_conn()  # type: ignore[misc]

@@ -30,6 +30,8 @@ LONGEST_FEEDBACK = 2000
 
 _SIGNS = {Severity.P0: "🆘", Severity.P1: "🔴", Severity.P2: "🟠", Severity.P3: "🟡"}
 _ENDED, _DISMISSED, _SAID = "✅", "⚪", "💬"
+_NO_SPACE = "\u200b"
+_MARKUP = re.compile(r"[*_~`]|:(?=[a-z0-9_+'-]+:)")
 _PERSON = re.compile(r"slack:\w+ \((?P<name>.+)\)")
 _BROADCAST = frozenset({NotifyReason.ESCALATED, NotifyReason.RESOLVED, NotifyReason.RESEND, NotifyReason.MENTION})
 _NEWS = {
@@ -48,14 +50,17 @@ def blocks(message: Message, *, buttons: bool = False) -> list[dict[str, Any]]:
     to_do = f"*What to do*\n{_cut(message.suggested_action, message.url)}"
     return [
         {"type": "header", "text": _plain(one_line(f"{_sign(message)} {message.title}", HEADER))},
-        {"type": "section", "text": _marked(_state(message))},
+        *([{"type": "section", "text": _marked(_state(message))}] if message.alone else []),
         {"type": "section", "fields": [_field(label, value) for label, value in facts]},
         {"type": "section", "text": _marked(f"*Summary*\n{_cut(message.text, message.url)}")},
         *([] if message.attention.dismissed else [{"type": "section", "text": _marked(to_do)}]),
         {"type": "context", "elements": [_plain(f"Sentinel · as of {format_time(message.created_at)}")]},
         {
             "type": "actions",
-            "elements": [_view(message), *(_acting(message) if buttons and not _over(message) else [])],
+            "elements": [
+                _view(message),
+                *(_acting(message) if buttons and message.alone and not _over(message) else []),
+            ],
         },
     ]
 
@@ -63,10 +68,10 @@ def blocks(message: Message, *, buttons: bool = False) -> list[dict[str, Any]]:
 def reply_blocks(message: Message) -> list[dict[str, Any]]:
     """A later message as one short entry of the thread; of a comment what was said."""
     if message.reason is NotifyReason.MENTION:
-        said = f"{_SAID} *{escape(one_line(message.title, HEADER))}*\n{_cut(message.text, message.url)}"
-        return [{"type": "section", "text": _marked(said)}]
-    lines = [f"{_sign(message)} *{escape(_news(message))}* · <{escape(message.url)}|View details>"]
-    lines += [" · ".join(escape(one_line(f"{label}: {value}", FIELD // 10)) for label, value in _short(message.facts))]
+        head = f"{_SAID} *{inert(one_line(message.title, HEADER))}*"
+        return [{"type": "section", "text": _marked(f"{head}\n{_cut(message.text, message.url, len(head))}")}]
+    lines = [f"{_sign(message)} *{inert(_news(message))}* · <{escape(message.url)}|View details>"]
+    lines += [" · ".join(inert(one_line(f"{label}: {value}", FIELD // 10)) for label, value in _short(message.facts))]
     return [{"type": "section", "text": _marked("\n".join(lines))}]
 
 
@@ -102,7 +107,7 @@ def dismissal(title: str, place: str) -> dict[str, Any]:
         "blocks": [
             {
                 "type": "section",
-                "text": _marked(f"*{escape(one_line(title, HEADER))}*\nIt was no attack; nobody is told more of it."),
+                "text": _marked(f"*{inert(one_line(title, HEADER))}*\nIt was no attack; nobody is told more of it."),
             },
             {
                 "type": "input",
@@ -141,6 +146,14 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def inert(text: str) -> str:
+    """Escaped for a text with markup, and none begins in it.
+
+    Before what would begin bold, struck or code text, or be an emoji's name, stands a space without width.
+    """
+    return escape(_MARKUP.sub(f"{_NO_SPACE}\\g<0>", text))
+
+
 def _ended(message: Message) -> bool:
     return NotifyReason.RESOLVED is message.reason or AlertStatus.RESOLVED is message.status
 
@@ -161,7 +174,7 @@ def _state(message: Message) -> str:
     if attention.dismissed:
         words = [f"*Dismissed* by {_person(attention.closed_by)}"]
         if attention.closing_note:
-            words = [f"{words[0]}: {escape(one_line(attention.closing_note, FIELD // 10))}"]
+            words = [f"{words[0]}: {inert(one_line(attention.closing_note, FIELD // 10))}"]
     elif _ended(message):
         words = [f"*Ended*, says {_person(attention.closed_by)}" if attention.closed_by else "*Ended*"]
     else:
@@ -179,7 +192,7 @@ def _state(message: Message) -> str:
 def _person(actor: str) -> str:
     """Who acted in Slack is named as there, without the id that tells two of one name apart."""
     found = _PERSON.fullmatch(actor)
-    return escape(one_line(found["name"] if found else actor, FIELD // 20))
+    return inert(one_line(found["name"] if found else actor, FIELD // 20))
 
 
 def _news(message: Message) -> str:
@@ -230,16 +243,16 @@ def _marked(text: str) -> dict[str, Any]:
 
 
 def _field(label: str, value: str) -> dict[str, Any]:
-    return _marked(f"*{escape(label)}*\n{escape(one_line(value, FIELD // 10))}")
+    return _marked(f"*{inert(label)}*\n{inert(one_line(value, FIELD // 10))}")
 
 
-def _cut(text: str, url: str) -> str:
-    """Escaped text that fits a section beside its heading; what is cut is linked."""
-    limit = SECTION - 100
-    if len(escape(text)) <= limit:
-        return escape(text)
+def _cut(text: str, url: str, heading: int = 100) -> str:
+    """Escaped text that fits a section beside a heading of so many characters; what is cut is linked."""
+    limit = SECTION - heading - 1
+    if len(inert(text)) <= limit:
+        return inert(text)
     more = f"… <{escape(url)}|Read on>"
     kept = text[: limit - len(more)]
-    while len(escape(kept)) + len(more) > limit:
-        kept = kept[: -max(1, (len(escape(kept)) + len(more) - limit) // 5)]
-    return escape(kept.rstrip()) + more
+    while len(inert(kept)) + len(more) > limit:
+        kept = kept[: -max(1, (len(inert(kept)) + len(more) - limit) // 5)]
+    return inert(kept.rstrip()) + more

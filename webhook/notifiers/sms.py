@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from time import monotonic
 from typing import Annotated, Any, Protocol
 from urllib.parse import quote
@@ -223,7 +224,10 @@ class Sms:
         error = _error(reply)
         if error is None:
             return str(reply.document.get("sid") or "")
-        if slot is not None and self._log is not None and not isinstance(error, _NumberRefused):
+        refused = (
+            reply.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        )  # who stands before the gateway answers with a 5xx too
+        if slot is not None and self._log is not None and refused and not isinstance(error, _NumberRefused):
             self._log.release(slot)
         raise error
 

@@ -35,9 +35,10 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """`channels`: the settings with which each is tried."""
+    """`channels`: the settings with which each is tried, by `notifiers` that remember nothing of it."""
 
     senders: Senders
+    notifiers: Mapping[str, Notifier]
     channels: Mapping[str, Mapping[str, Any]]
     public_url: str
     meter: Meter
@@ -49,14 +50,14 @@ class Canary:
             message = trial_message(now, self.public_url)
 
             def send(
-                notifier: Notifier,
+                _: Notifier,
                 channel: str = channel,
                 settings: Mapping[str, Any] = settings,
                 message: Message = message,
                 queued: float = queued,
             ) -> None:
                 try:
-                    notifier.send(message, settings)
+                    self.notifiers[channel].send(message, settings)
                 except DeliveryError as error:
                     self.meter.canary_failed(channel)
                     log.warning("canary_failed", channel=channel, error=str(error))

@@ -37,11 +37,11 @@ from webhook.ports import (
     TemporaryDeliveryError,
 )
 
-LEASE = timedelta(seconds=60)
-"""Longer than the slowest summary (30 s) and send together: a lease must not end while its worker is still busy."""
+LEASE = timedelta(seconds=90)
+"""Longer than the slowest summary (30 s) and send (three calls of 15 s) together: a lease must not end before."""
 
 RECORD_WITHIN = timedelta(seconds=10)
-"""Beside a summary of 30 s and a send of 10 s this leaves the lease a margin for the last try's own wait."""
+"""Beside a summary of 30 s and a send of 45 s this leaves the lease a margin for the last try's own wait."""
 
 SUMMARY_BUDGET = timedelta(seconds=5)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
@@ -50,6 +50,9 @@ GIVE_UP_AFTER = timedelta(hours=24)
 
 LONGEST_PAUSE = timedelta(minutes=10)
 """A provider that asks us to wait longer is asked again after this."""
+
+MOST_CHARTS = 50
+"""Charts that wait to be drawn; further messages go without, for a picture that comes an hour late helps nobody."""
 
 ROOM_WITHIN = 0.1  # seconds; whoever waits for a free thread goes on as soon as there is one
 
@@ -174,7 +177,7 @@ class Dispatcher:
             settings = self._decrypted(note)
             if not self._begin(note):
                 return
-            receipt = notifier.send(message, settings, _before(note))
+            receipt = notifier.send(message, settings, None if is_gathered(note) else _before(note))
         except DeliveryError as error:
             self._failed(note, error)
             return
@@ -190,8 +193,12 @@ class Dispatcher:
             try_=note.retry_count + 1,
             alerts=len(note.companions) + 1,
         )
-        if self.chart is not None and not is_gathered(note) and note.reason is not NotifyReason.MENTION:
-            self._drawers.submit(self._attach, note, message, notifier, receipt, settings)
+        if self.chart is None or is_gathered(note) or note.reason is NotifyReason.MENTION:
+            return
+        if self._drawers.open >= MOST_CHARTS:
+            self._without_chart(note, f"{MOST_CHARTS} charts wait to be drawn")
+            return
+        self._drawers.submit(self._attach, note, message, notifier, receipt, settings)
 
     def _message(self, note: Note) -> tuple[Summary, Message]:
         if is_gathered(note):
@@ -230,10 +237,11 @@ class Dispatcher:
         return storing(write, *args, **kwargs)
 
     def _summarise(self, note: Note) -> Summary:
-        """Within the budget, whatever models do."""
-        if self.summariser is None or note.reason is NotifyReason.MENTION:
+        """Within the budget, whatever models do: a message that has waited so long for its turn waits for no model."""
+        waited = timedelta(0) if note.retry_count else max(timedelta(0), self.clock() - note.queued_at)
+        if self.summariser is None or note.reason is NotifyReason.MENTION or waited >= self.summary_budget:
             return template_summary(note)
-        return self.summariser.summarise(note, self.summary_budget)
+        return self.summariser.summarise(note, self.summary_budget - waited)
 
     def _failed(self, note: Note, error: DeliveryError) -> None:
         now = self.clock()
@@ -243,7 +251,9 @@ class Dispatcher:
             if now - note.queued_at < GIVE_UP_AFTER:
                 spread = random.random()  # noqa: S311 - spreads load, guards nothing
                 retry_at = now + (pause or retry_wait(note.retry_count + 1, spread))
-        self.outbox.record_failed(note, str(error), now, retry_at=retry_at, counted=not pause, pause=pause)
+        self._stored(
+            self.outbox.record_failed, note, str(error), now, retry_at=retry_at, counted=not pause, pause=pause
+        )
         self.meter.failed(note, permanent=retry_at is None)
         _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)
 

@@ -29,6 +29,12 @@ class Lane:
             self._lock.wait_for(lambda: len(self._open) < self.width, within)
             return max(0, self.width - len(self._open))
 
+    @property
+    def open(self) -> int:
+        """How many pieces run or are queued."""
+        with self._lock:
+            return len(self._open)
+
     def submit(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         with self._lock:
             future = self._threads.submit(work, *args, **kwargs)

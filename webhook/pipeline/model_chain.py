@@ -65,8 +65,8 @@ class ModelChain:
         while waiting and sum(called.values()) < TRIES:
             model, ready = waiting.popleft()
             if not _waited(ready, deadline):
-                why.append("no time left")
-                break
+                why.append(f"{model.name}: no time left")
+                continue
             seconds = _share(model, deadline, 1 + len(waiting))
             try:
                 return self._one(model, prompt, answers, seconds, check)
@@ -100,7 +100,10 @@ class ModelChain:
             answer = model.ask(prompt, answer_schema(answers), seconds, answers=answers)
         except ModelFailed as failure:
             self._failed(model, failure, monotonic() - began)
-            self._count(model, ModelAnswer("", None if failure.billed else 0, 0), prompt, estimate, reserved_at)
+            if failure.billed:  # and how much for, nobody says: the estimate stands
+                self.meter.used(model, prompt.tokens(), estimate - prompt.tokens())
+            else:
+                self._count(model, ModelAnswer("", 0, 0), prompt, estimate, reserved_at)
             raise
         with self._lock:
             self._rests[model.name].worked()

@@ -126,10 +126,26 @@ def _together(connection: sa.Connection, rows: Sequence[sa.RowMapping], now: dat
         if row["peers"] >= TOGETHER_FROM and row["reason"] in _TOGETHER and row["channel_type"] not in SINGLY:
             place = {f"of_{name}": row[name] for name in _PLACE}
             found = connection.execute(_peers(), {**place, "now": now}).mappings().all()
+            if row["reason"] == NotifyReason.RESOLVED.value:
+                found = _without_own(connection, found, row["channel_type"])
+                if row["id"] not in {peer["id"] for peer in found}:
+                    continue
             peers = _lock(connection, [peer for peer in found if peer["id"] != row["id"]], now)
             groups[row["id"]] = [(peer["id"], Companion(peer["alert_id"], peer["alert_type"])) for peer in peers]
             told |= {peer["id"] for peer in peers}
     return Chosen(ids, groups)
+
+
+def _without_own(
+    connection: sa.Connection, rows: Sequence[sa.RowMapping], channel_type: str
+) -> Sequence[sa.RowMapping]:
+    """Ends of alerts that have no message of their own: one that stands somewhere is brought up to date by itself."""
+    n = notification.c
+    sent = sa.select(n.alert_id, n.metadata).where(
+        n.alert_id.in_({row["alert_id"] for row in rows}), n.channel_type == channel_type, n.sent_at.is_not(None)
+    )
+    own = {alert_id for alert_id, kept in connection.execute(sent) if (kept.get("provider") or {}).get("reference")}
+    return [row for row in rows if row["alert_id"] not in own]
 
 
 # Built once: an idle worker asks ten times a second, and building takes longer than asking.

@@ -96,7 +96,8 @@ def _tell(connection: sa.Connection, account_id: str, default: Channels, now: da
     of_channel: dict[str, tuple[Mapping[str, Any], list[HeldBack]]] = {}
     for one in awake:
         if policies[one.alert_type].digest:
-            for channel, settings in channels_of(configs.get((account_id, one.alert_type)), default).items():
+            wanted = channels_of(configs.get((account_id, one.alert_type)), default, one.severity)
+            for channel, settings in wanted.items():
                 if channel not in SINGLY:
                     of_channel.setdefault(channel, (settings, []))[1].append(one)
     if not _take(connection, account_id, now) or not of_channel:

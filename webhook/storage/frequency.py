@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import NotifyReason
+from webhook.domain.alert import UNLIMITED
 from webhook.domain.ledger import Changes, Claim, Known
 from webhook.domain.throttle import LONGEST_WINDOW
 from webhook.ports import FrequencyPlaces, Taken
@@ -124,8 +124,7 @@ def _notified(dialect: str) -> sa.Select[Any]:
             among(n.account_id, "accounts", dialect),
             among(n.alert_type, "alert_types", dialect),
             n.created_at > sa.bindparam("since", type_=n.created_at.type),
-            n.reason.not_in([NotifyReason.RESOLVED.value, NotifyReason.DIGEST.value]),
-            n.requested_by.is_(None),
+            n.reason.not_in([reason.value for reason in UNLIMITED]),
         )
         .distinct()
     )

@@ -9,23 +9,24 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import CommentType, NotificationStatus
+from webhook.domain.alert import CommentType, NotificationStatus, NotifyReason
 from webhook.domain.text_message import HELD
 from webhook.storage.tables import alert_comment, notification
 
-_HELD = sa.and_(notification.c.status == NotificationStatus.PENDING.value, notification.c.error_message == HELD)
+_HELD = sa.and_(
+    notification.c.status == NotificationStatus.PENDING.value,
+    notification.c.error_message == HELD,
+    notification.c.reason != NotifyReason.DIGEST.value,  # it tells of other alerts too
+)
 
 
 def replace_held(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows that are about to be written take the place of what is held back; they must not wait behind it."""
     n = notification.c
-    pairs = {
-        (row["alert_id"], row["channel_type"])
-        for row in rows
-        if (row["content"].get("channel_settings") or {}).get("quiet_hours")
-    }
-    for alert_id, channel in sorted(pairs):
-        connection.execute(sa.delete(notification).where(_HELD, n.alert_id == alert_id, n.channel_type == channel))
+    pairs = {(row["alert_id"], row["channel_type"]) for row in rows if row["reason"] != NotifyReason.DIGEST.value}
+    place = sa.tuple_(n.alert_id, n.channel_type)
+    if pairs:
+        connection.execute(sa.delete(notification).where(_HELD, place.in_(sorted(pairs))))
 
 
 def drop_held(connection: sa.Connection, alert_ids: Collection[str], now: datetime) -> None:

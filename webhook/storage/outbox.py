@@ -127,13 +127,20 @@ class Outbox:
     ) -> bool:
         """Due again at `retry_at`; None: FAILED, a dead letter. Nothing goes to its target for `pause`.
 
-        `counted` is False where the provider only asked to wait. False is returned when the lease was lost.
+        `counted` is False where the provider only asked to wait. False is returned when the lease was lost. Raises
+        StoreUnavailable.
         """
         tries = note.retry_count + (1 if counted else 0)
         if retry_at is None:
             changes: dict[str, Any] = {"status": NotificationStatus.FAILED.value, "failed_at": now}
         else:
             changes = {"status": _PENDING, "not_before": retry_at}
+        try:
+            return self._record_failed(note, pause, now, {"error_message": error, "retry_count": tries, **changes})
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as failure:
+            raise _unavailable(failure) from failure
+
+    def _record_failed(self, note: Note, pause: timedelta, now: datetime, changes: Mapping[str, Any]) -> bool:
         n = notification.c
         with self._database.write() as connection:
             between = max(pause, self._paces.targets.get(note.channel_type, timedelta(0)))
@@ -149,8 +156,6 @@ class Outbox:
                     lease_owner=None,
                     lease_until=None,
                     handed_over_at=None,
-                    error_message=error,
-                    retry_count=tries,
                     lost_leases=0,
                     **changes,
                 )

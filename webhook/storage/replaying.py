@@ -121,7 +121,7 @@ def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attac
 def _messages(connection: sa.Connection, wanted: Wanted, first: datetime) -> Iterable[Any]:
     """Conditions, when it was decided to tell of them and when that went out, and whether a person asked for it."""
     n = notification.c
-    by_person = n.requested_by.is_not(None)
+    by_person = n.reason == NotifyReason.RESEND.value
     query = (
         sa.select(alert.c.condition_fingerprint, n.created_at, sa.func.max(n.sent_at, type_=n.sent_at.type), by_person)
         .select_from(notification.join(alert, alert.c.id == n.alert_id))

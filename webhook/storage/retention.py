@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, AlertTypes, NotificationStatus, TriggerStatus
 from webhook.storage.database import LONG, Database, allow
+from webhook.storage.delivery_tables import digest, model_tokens, pace
 from webhook.storage.push import old_deliveries, without_credential
 from webhook.storage.repeats import KEPT
 from webhook.storage.stream import forgotten
@@ -25,6 +26,7 @@ from webhook.storage.tables import (
 from webhook.storage.transactions import transaction
 from webhook.storage.web_tables import push_delivery, push_subscription, stream_event
 
+_DAY = timedelta(days=1)
 BATCH = 1000
 """Rows deleted in one transaction: few enough that a delivery does not wait for it."""
 
@@ -40,7 +42,8 @@ class Retention:
 class Purge:
     """Deletes what is older than its retention, and what nobody asks for any more.
 
-    That is old answers, steady conditions, and subscriptions of those who may not come in any more.
+    That is old answers, steady conditions, limits and counts of days gone by, and subscriptions of those who may not
+    come in any more.
 
     Kept are alerts that are active, that still fire although a person closed them (what fires on would open a new
     one), or that have messages still to go out.
@@ -68,6 +71,9 @@ class Purge:
             (handled_request, sa.select(answers.credential, answers.request_id).where(answers.created_at < now - KEPT)),
             (alert_flapping, self._steady(now)),
             (stream_event, forgotten(now)),
+            (pace, sa.select(pace.c.target).where(pace.c.free_at < now - _DAY)),
+            (digest, sa.select(digest.c.account_id).where(digest.c.told_at < now - 30 * _DAY)),
+            (model_tokens, sa.select(model_tokens.c.day).where(model_tokens.c.day < (now - 30 * _DAY).date())),
             (push_subscription, without_credential(now)),
             (push_delivery, old_deliveries(now)),
         ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from webhook.domain.alert import NotificationStatus, NotifyReason
+from webhook.domain.gathered import is_gathered
 from webhook.domain.message import Note, Summary
 from webhook.ports import Receipt
 from webhook.storage.tables import alert, alert_dynamic, notification
@@ -70,7 +71,7 @@ def _finish(connection: sa.Connection, ours: Sequence[Sent], rows: Mapping[str, 
 def _finished(one: Sent, row: sa.RowMapping) -> dict[str, Any]:
     answer = {"reference": one.receipt.reference, **one.receipt.details}
     # Under another name, so that no message about this alert alone takes the place of one about many.
-    came = {"together": answer, "told": len(one.note.companions) + 1} if one.note.companions else {"provider": answer}
+    came = {"together": answer, "told": len(one.note.companions) + 1} if is_gathered(one.note) else {"provider": answer}
     return {
         "of_id": one.note.notification_id,
         "new_status": NotificationStatus.SENT.value,

@@ -194,7 +194,7 @@ class SweepBatch:
             escalation_history={"escalations": [entry.as_json() for entry in after.escalations]},
             last_escalated_at=self._now,
         )
-        if tell_escalation(self._connection, self._default(session.account_id), session, escalation, self._now):
+        if tell_escalation(self._connection, self._default(session.account_id), after, escalation, self._now):
             heard = {"last_notified_at": self._now, "last_notified_count": session.occurrence_count}
             of_it = sa.update(alert_dynamic).where(_COLUMNS.alert_id == session.alert_id)
             self._connection.execute(of_it.values(heard))

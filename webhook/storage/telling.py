@@ -142,7 +142,7 @@ def tell_mention(
 ) -> list[str]:
     """A `comment`, its id and text, that names others, where the merchant's people talk; return the channels."""
     n = notification.c
-    recent = sa.select(sa.func.count()).where(
+    recent = sa.select(sa.func.count(sa.distinct(n.comment_id))).where(
         n.alert_id == session.alert_id,
         n.reason == NotifyReason.MENTION.value,
         n.created_at > doing.now - timedelta(hours=1),

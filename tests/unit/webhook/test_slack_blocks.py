@@ -18,7 +18,7 @@ from webhook.domain.message import Attention
 from webhook.domain.severity import Severity
 from webhook.notifiers.slack_blocks import blocks, dismissal, is_broadcast, reply_blocks, reply_text
 
-HOSTILE = "<!channel> <@U1|you> <https://evil.example|click> & x"
+HOSTILE = "<!channel> <@U1|you> <https://evil.example|click> & x *Ended* ~no~ :white_check_mark: `rm` _so_"
 ANA = "slack:U0ANA (Ana Ruiz)"
 ACKNOWLEDGED = Attention(acknowledged_by=ANA)
 SNOOZED = Attention(snoozed_by="lee@acme.example", snoozed_until=NOW + timedelta(hours=1))
@@ -102,6 +102,9 @@ def test_nothing_from_outside_is_markup_in_states_replies_and_forms() -> None:
     texts.append(reply.replace(f"<{make_message().url}|View details>", ""))
     assert not any("<" in text or ">" in text for text in texts)
     assert all("&lt;!channel&gt;" in text for text in texts)
+    marked = [text for text in texts if text != reply_text(make_message(note))]
+    for begun in ("*Ended", "~no", ":white_check_mark:", "`rm", "_so"):
+        assert all(begun not in text.replace(f"\u200b{begun}", "") for text in marked), begun
 
 
 def test_a_comment_is_a_reply_with_what_was_said() -> None:
