@@ -43,7 +43,12 @@ CONFIG = {
     "trigger_conditions": [
         {"metric_name": "block_rate", "operator": ">", "threshold": 0.35, "time_window": "10min"},
     ],
-    "frequency_control": {"max_alerts_per_hour": 1, "max_alerts_per_day": 15, "min_interval_minutes": 0},
+    "frequency_control": {
+        "max_alerts_per_hour": 1,
+        "max_alerts_per_day": 15,
+        "min_interval_minutes": 0,
+        "digest": True,
+    },
 }
 
 

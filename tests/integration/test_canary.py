@@ -11,7 +11,7 @@ from notes import NOW, Shop
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from webhook.config import load_settings
+from webhook.config import ConfigError, load_settings
 from webhook.domain.message import Message
 from webhook.notifiers.console import Console
 from webhook.pipeline.canary import Canary
@@ -46,7 +46,7 @@ def test_a_canary_is_measured_and_stands_nowhere(shop: Shop) -> None:
     registry, line = CollectorRegistry(), Line()
     metrics = DeliveryMetrics(registry)
     sender = Dispatcher(Outbox(shop.database), {"console": line}, "http://sentinel", "one", lambda: NOW, metrics)
-    canary = Canary(sender, {"console": {"channel": "C1"}}, "http://sentinel", metrics, lambda: NOW)
+    canary = Canary(sender, {"console": line}, {"console": {"channel": "C1"}}, "http://sentinel", metrics, lambda: NOW)
 
     canary.run_once(NOW)
     sender.finish(60)
@@ -77,3 +77,11 @@ def test_on_call_channels_are_read_from_the_file(monkeypatch: pytest.MonkeyPatch
     assert settings.ingest.operations == {"slack": {"channel": "C0ONCALL"}}
     assert settings.canary is not None
     assert settings.canary.channels == {"console": {}}
+
+
+def test_there_is_no_canary_where_each_would_open_an_incident(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("canary: {channels: {pagerduty: {}, console: {}}}")
+    monkeypatch.setenv("SENTINEL_CONFIG_FILE", str(file))
+    with pytest.raises(ConfigError, match="no canary on pagerduty: each message would be one more to deal with"):
+        load_settings()

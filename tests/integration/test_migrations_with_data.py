@@ -28,6 +28,7 @@ CHOSEN: Mapping[str, object] = {
     "alert_dynamic.status": "RESOLVED",
     "alert_instance.status": "RESOLVED",
     "notification.status": "FAILED",
+    "sms_message.status": "SENT",
     "notification.lease_until": None,
 }
 

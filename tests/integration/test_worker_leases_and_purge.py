@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from webhook.config import Settings
 from webhook.domain.alert import AlertTypes
+from webhook.storage.delivery_tables import digest, model_tokens, pace
 from webhook.storage.leases import Leases
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.tables import (
@@ -112,6 +113,11 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
         add(shop, audit_log, id=str(uuid.uuid4()), created_at=NOW - age - 70 * DAY, **texts)
     long_lasting = shop.add_alert(started=NOW - 90 * DAY)
     unsent = closed_alert(shop, NOW - 40 * DAY, "PENDING")
+    for days in (0, 40):
+        at = NOW - days * DAY
+        add(shop, pace, target=f"t{days}", free_at=at)
+        add(shop, digest, account_id=f"a{days}", told_at=at)
+        add(shop, model_tokens, day=at.date(), tokens=1)
     purge = Purge(shop.database, RETENTION, AlertTypes())
 
     gone = purge.run_once(NOW)
@@ -124,6 +130,9 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
         "handled_request": 0,
         "alert_flapping": 0,
         "stream_event": 0,
+        "pace": 1,
+        "digest": 1,
+        "model_tokens": 1,
         "push_subscription": 0,
         "push_delivery": 0,
     }
