@@ -130,6 +130,17 @@ def test_an_alert_that_became_graver_is_not_dismissed_unseen(room: Room) -> None
     assert (room.stub.told[0]["user"], room.stub.told[0]["channel"]) == (USER["id"], CHANNEL_ID)
 
 
+def test_an_alert_that_became_graver_is_not_snoozed_unseen(room: Room) -> None:
+    message = room.post(room.site.own)
+    payload = button(message, "snooze", choose=2)
+    with room.site.database.write() as connection:
+        graver = sa.update(alert_dynamic).where(alert_dynamic.c.alert_id == room.site.own)
+        connection.execute(graver.values(current_severity="P0"))
+    room.press(payload)
+    assert room.alert(room.site.own)["snoozed_until"] is None
+    assert room.told == ["Not done: the severity has risen to P0 since you saw it. Look at it again."]
+
+
 def test_that_it_only_fired_again_stops_no_dismissal(room: Room) -> None:
     message = room.post(room.site.own)
     room.press(button(message, "dismiss"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -96,14 +97,17 @@ class SlackActions:
     def _act(self, wanted: Pressed, told: Told, address: str) -> str:
         if wanted.action == DISMISS:
             return self._ask(wanted, told)
-        if wanted.action == DISMISSAL:
-            return self._dismiss(wanted, told, address)
-        doing = self._doing(wanted, told, address)
         if wanted.action == ACKNOWLEDGE:
-            self.actions.acknowledge(wanted.alert_id, "", doing)
-        else:
-            self.actions.snooze(wanted.alert_id, doing.now + timedelta(minutes=wanted.minutes), doing)
-        return ""
+            self.actions.acknowledge(wanted.alert_id, "", self._doing(wanted, told, address))
+            return ""
+        if wanted.action == DISMISSAL:
+            dismiss = partial(self.actions.dismiss, wanted.alert_id, wanted.reason, wanted.feedback)
+            return self._quieten(wanted, told, address, dismiss)
+
+        def snooze(doing: Doing) -> object:
+            return self.actions.snooze(wanted.alert_id, doing.now + timedelta(minutes=wanted.minutes), doing)
+
+        return self._quieten(wanted, told, address, snooze)
 
     def _ask(self, wanted: Pressed, told: Told) -> str:
         try:
@@ -113,7 +117,7 @@ class SlackActions:
             return "The form could not be opened. Try again, or open the alert's page."
         return ""
 
-    def _dismiss(self, wanted: Pressed, told: Told, address: str) -> str:
+    def _quieten(self, wanted: Pressed, told: Told, address: str, act: Callable[[Doing], object]) -> str:
         """Only what was seen: an alert that became graver since is looked at again first."""
         seen: Told | None = told
         for _ in range(TRIES):
@@ -122,7 +126,7 @@ class SlackActions:
                 return f"Not done: the severity has risen{now} since you saw it. Look at it again."
             doing = self._doing(wanted, told, address, frozenset({seen.version}))
             try:
-                self.actions.dismiss(wanted.alert_id, wanted.reason, wanted.feedback, doing)
+                act(doing)
             except VersionChanged:
                 seen = self.told(wanted.alert_id, Receipt(wanted.ts, {"channel": wanted.channel}))
             else:
