@@ -11,6 +11,9 @@ from webhook.notifiers.sms import SmsLog
 from webhook.ports import Notifier
 from webhook.reader_ports import Readers
 
+LONGEST_CALL = 15
+"""Seconds: three calls and a summary end within a worker's lease."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuiltChannels:
@@ -28,6 +31,9 @@ def build_channels(
         raise ConfigError(
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
+    timeout = settings.channel_options.get("slack", {}).get("timeout")
+    if isinstance(timeout, int | float) and timeout > LONGEST_CALL:
+        raise ConfigError([f"channels.slack.timeout: at most {LONGEST_CALL}: a message may take three calls"])
     try:
         return build_notifiers(sorted(set_up(settings)), settings.notifier_options, _site(settings, sms_log, readers))
     except BadOptions as error:

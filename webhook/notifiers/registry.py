@@ -41,9 +41,6 @@ class BadOptions(ValueError):  # noqa: N818 - a value that is refused
         super().__init__("; ".join(self.problems))
 
 
-_LONGEST_CALL = 15  # seconds: three of them and a summary fit into a worker's lease
-
-
 def _console(options: Options, _site: Site) -> Notifier:
     from webhook.notifiers.console import Console, ConsoleOptions  # noqa: PLC0415 - lazy by design
 
@@ -54,10 +51,7 @@ def _console(options: Options, _site: Site) -> Notifier:
 def _slack(options: Options, site: Site) -> Notifier:
     from webhook.notifiers.slack import Slack, SlackOptions  # noqa: PLC0415 - lazy by design
 
-    chosen = SlackOptions.model_validate(options)
-    if chosen.timeout > _LONGEST_CALL:
-        raise BadOptions([f"channels.slack.timeout: at most {_LONGEST_CALL}: a message may take three calls"])
-    return Slack(chosen, insecure_webhooks=site.insecure_webhooks)
+    return Slack(SlackOptions.model_validate(options), insecure_webhooks=site.insecure_webhooks)
 
 
 def _sms(options: Options, site: Site) -> Notifier:
