@@ -393,4 +393,4 @@ def test_a_comment_that_names_somebody_goes_where_people_talk(stranger: FlaskCli
         post(stranger, f"{alert_id}/comments", {"content": f"@lee {number}"}, 201)
     with database.read() as connection:
         told = connection.scalar(sa.select(sa.func.count()).where(notification.c.alert_id == alert_id))
-    assert told == 10, "ten an hour, on as many channels as there are"
+    assert told == 20, "ten comments an hour, on two channels"

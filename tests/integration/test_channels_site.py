@@ -182,7 +182,9 @@ def test_what_quiet_hours_hold_back_gives_way_and_is_dropped_with_its_attack(sto
     sent = shop.add_notification(told, channel_type="sms", status="SENT", sent_at=NOW, content=quiet)
     waiting = shop.add_notification(told, **held)
     with shop.database.write() as connection:
-        replace_held(connection, [{"alert_id": alert_id, "channel_type": "sms", "content": quiet}])
+        replace_held(
+            connection, [{"alert_id": alert_id, "channel_type": "sms", "content": quiet, "reason": "escalated"}]
+        )
     second = shop.add_notification(alert_id, **held)
     assert first not in [row["id"] for row in shop.rows(notification)]
 

@@ -47,7 +47,9 @@ def one_round(shop: Shop, *, lasts: timedelta = MINUTE, quiet: timedelta = 15 * 
 
 
 def reasons(shop: Shop) -> list[str]:
-    return [row["reason"] for row in shop.rows(notification)]
+    """In order; of one moment the end of what was comes before what begins."""
+    rows = sorted(shop.rows(notification), key=lambda row: (row["created_at"], row["reason"] != "resolved"))
+    return [row["reason"] for row in rows]
 
 
 def test_people_are_told_once_that_it_flaps_and_once_that_it_ended(shop: Shop) -> None:

@@ -23,7 +23,8 @@ _HELD = sa.and_(
 def replace_held(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows that are about to be written take the place of what is held back; they must not wait behind it."""
     n = notification.c
-    pairs = {(row["alert_id"], row["channel_type"]) for row in rows if row["reason"] != NotifyReason.DIGEST.value}
+    digest = NotifyReason.DIGEST.value
+    pairs = {(row["alert_id"], row["channel_type"]) for row in rows if row["reason"] != digest}
     place = sa.tuple_(n.alert_id, n.channel_type)
     if pairs:
         connection.execute(sa.delete(notification).where(_HELD, place.in_(sorted(pairs))))
