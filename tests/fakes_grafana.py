@@ -14,12 +14,12 @@ import json
 import threading
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from PIL import Image, ImageDraw
+from stub_server import StubServer, body_of, reset, respond, respond_json
 
 UID, PANEL, ROW_PANEL = "sentinel-merchants", 2, 5
 DASHBOARD = {
@@ -63,7 +63,7 @@ def picture(width: int, height: int, *, lines: int = 60) -> bytes:
 
 
 @dataclass
-class GrafanaStub:
+class GrafanaStub(StubServer):
     """All lists may be read while the stub runs."""
 
     token: str = "glsa_secret-token-of-a-service-account"
@@ -73,41 +73,15 @@ class GrafanaStub:
     calls: list[tuple[str, str]] = field(default_factory=list)
     _failures: defaultdict[str, deque[Failure]] = field(default_factory=lambda: defaultdict(deque))
 
-    def __enter__(self) -> Self:
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                stub._answer(self)
-
-            do_GET = do_POST = do_PATCH = answer  # noqa: N815 - http.server's names
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join(10)
-        self._server.server_close()
-
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
+        return self.origin + self.prefix
 
     def fail_next(self, path: str, *failures: Failure) -> None:
         self._failures[path].extend(failures)
 
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        length = int(request.headers.get("Content-Length") or 0)
-        body = json.loads(request.rfile.read(length) or b"null")
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        body = json.loads(body_of(request) or b"null")
         parts = urlsplit(request.path)
         path = parts.path.removeprefix(self.prefix)
         self.calls.append((request.command, path))
@@ -116,18 +90,21 @@ class GrafanaStub:
                 _fail(request, failures.popleft())
                 return
         if not parts.path.startswith(f"{self.prefix}/"):
-            _json(request, 404, {"message": "Not found"})
+            respond_json(request, 404, {"message": "Not found"})
         elif request.headers.get("Authorization") != f"Bearer {self.token}":
-            _json(request, 401, {"message": "Invalid API key", "messageId": "api-key.invalid", "statusCode": 401})
+            respond_json(
+                request, 401, {"message": "Invalid API key", "messageId": "api-key.invalid", "statusCode": 401}
+            )
         elif path.startswith("/render/d-solo/"):
             asked = dict(parse_qsl(parts.query), path=path)
             self.rendered.append(asked)
-            _respond(request, 200, picture(int(asked["width"]), int(asked["height"])), "image/png")
+            drawn = picture(int(asked["width"]), int(asked["height"]))
+            respond(request, 200, drawn, {"Content-Type": "image/png"})
         elif path.startswith("/api/dashboards/uid/"):
             known = path.endswith(f"/{UID}")
-            _json(request, 200 if known else 404, DASHBOARD if known else {"message": "Dashboard not found"})
+            respond_json(request, 200 if known else 404, DASHBOARD if known else {"message": "Dashboard not found"})
         elif path == "/api/org":
-            _json(request, 200, {"id": 1, "name": "Main Org."})
+            respond_json(request, 200, {"id": 1, "name": "Main Org."})
         else:
             self._annotate(request, path, parse_qs(parts.query), body)
 
@@ -137,28 +114,27 @@ class GrafanaStub:
         if path == "/api/annotations" and request.command == "GET":
             wanted = set(query.get("tags", []))
             found = [{"id": id_, **one} for id_, one in self.annotations.items() if wanted <= set(one["tags"])]
-            _json(request, 200, found)
+            respond_json(request, 200, found)
         elif path == "/api/annotations" and not (body and body.get("text")):
-            _json(request, 400, {"message": "Failed to save annotation, err: text field should not be empty"})
+            respond_json(request, 400, {"message": "Failed to save annotation, err: text field should not be empty"})
         elif path == "/api/annotations":
             new = max(self.annotations, default=0) + 1
             self.annotations[new] = dict(body or {})
-            _json(request, 200, {"message": "Annotation added", "id": new})
+            respond_json(request, 200, {"message": "Annotation added", "id": new})
         else:
             known = int(path.rpartition("/")[2])
             if known not in self.annotations:
-                _json(request, 404, {"message": "Annotation not found"})
+                respond_json(request, 404, {"message": "Annotation not found"})
                 return
             self.annotations[known] |= {name: value for name, value in (body or {}).items() if value is not None}
-            _json(request, 200, {"message": "Annotation patched"})
+            respond_json(request, 200, {"message": "Annotation patched"})
 
 
 def _fail(request: BaseHTTPRequestHandler, failure: Failure) -> None:
     if failure.hold:
         failure.hold.wait()
     if failure.reset:
-        request.close_connection = True
-        request.connection.close()
+        reset(request)
         return
     if failure.drip is not None:
         _without_end(request, b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n", failure.drip)
@@ -167,7 +143,7 @@ def _fail(request: BaseHTTPRequestHandler, failure: Failure) -> None:
         _without_end(request, b"HTTP/1.1 200 OK\r\nX-Long: ", failure.crawl)
         return
     body = failure.body if failure.body is not None else b'{"message": "Rendering failed."}'
-    _respond(request, failure.status, body, failure.content_type, failure.headers)
+    respond(request, failure.status, body, {"Content-Type": failure.content_type, **failure.headers})
 
 
 def _without_end(request: BaseHTTPRequestHandler, beginning: bytes, enough: threading.Event) -> None:
@@ -179,25 +155,3 @@ def _without_end(request: BaseHTTPRequestHandler, beginning: bytes, enough: thre
             request.wfile.flush()
     except OSError:
         pass  # nobody listens any more
-
-
-def _json(request: BaseHTTPRequestHandler, status: int, answer: object) -> None:
-    _respond(request, status, json.dumps(answer).encode(), "application/json; charset=UTF-8")
-
-
-def _respond(
-    request: BaseHTTPRequestHandler,
-    status: int,
-    body: bytes,
-    content_type: str,
-    headers: dict[str, str] | None = None,
-) -> None:
-    try:
-        request.send_response(status)
-        for name, value in {"Content-Type": content_type, **(headers or {})}.items():
-            request.send_header(name, value)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-    except OSError:
-        pass  # the client had no patience

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import stub_server
+from stub_server import StubServer, body_of, respond
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -51,16 +50,7 @@ def together(*answers: dict[str, Any]) -> Answer:
 
 
 def raw(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(status)
-        for name, value in (headers or {}).items():
-            request.send_header(name, value)
-        request.send_header("Content-Type", "application/json")
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    return answer
+    return lambda request: respond(request, status, body, {"Content-Type": "application/json", **(headers or {})})
 
 
 def failure(status: int, message: str = "no", *, retry_after: str = "") -> Answer:
@@ -70,13 +60,7 @@ def failure(status: int, message: str = "no", *, retry_after: str = "") -> Answe
 
 def reset() -> Answer:
     """The connection is reset before a byte is said."""
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        request.connection.close()
-        request.close_connection = True
-
-    return answer
+    return stub_server.reset
 
 
 def held(until: threading.Event, then: Answer) -> Answer:
@@ -125,39 +109,16 @@ def broken() -> Answer:
 
 
 @dataclass
-class LlmStub:
+class LlmStub(StubServer):
     answers: list[Answer] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                stub.requests.append(
-                    {"path": self.path, "authorization": self.headers.get("Authorization"), **json.loads(body)}
-                )
-                answer = stub.answers.pop(0) if len(stub.answers) > 1 else stub.answers[0]
-                with contextlib.suppress(OSError):  # the client had no patience
-                    answer(self)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"{self.origin}/v1"
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        asked = json.loads(body_of(request))
+        self.requests.append({"path": request.path, "authorization": request.headers.get("Authorization"), **asked})
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        answer(request)

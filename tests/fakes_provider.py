@@ -8,15 +8,15 @@ with ProviderStub() as stub:
 from __future__ import annotations
 
 import json
-import socket
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qsl
+
+from stub_server import StubServer, body_of, reset, respond, respond_json
 
 
 @dataclass(frozen=True)
@@ -48,62 +48,25 @@ class Call:
 
 
 @dataclass
-class ProviderStub:
+class ProviderStub(StubServer):
     """`usual` answers what `answers` has no answer for."""
 
     usual: Callable[[Call], Answer] = lambda _: Answer()
     calls: list[Call] = field(default_factory=list)
     answers: deque[Answer] = field(default_factory=deque)
 
-    def __enter__(self) -> Self:
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                call = Call(self.command, self.path, dict(self.headers), body)
-                stub.calls.append(call)
-                _say(self, stub.answers.popleft() if stub.answers else stub.usual(call))
-
-            do_GET = do_POST = do_PUT = _any  # noqa: N815 - the server's names
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-
-def _say(request: BaseHTTPRequestHandler, answer: Answer) -> None:
-    request.close_connection = True
-    if answer.hold is not None:
-        answer.hold.wait()
-    if answer.reset:
-        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        request.connection.close()
-        return
-    body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body or {}).encode()
-    try:
-        if answer.raw is not None:
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        call = Call(request.command, request.path, dict(request.headers), body_of(request))
+        self.calls.append(call)
+        answer = self.answers.popleft() if self.answers else self.usual(call)
+        request.close_connection = True
+        if answer.hold is not None:
+            answer.hold.wait()
+        if answer.reset:
+            reset(request)
+        elif answer.raw is not None:
             request.wfile.write(answer.raw)
-            return
-        request.send_response(answer.status)
-        for name, value in {"Content-Type": "application/json", **answer.headers}.items():
-            request.send_header(name, value)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-    except OSError:
-        pass  # the client had no patience
+        elif isinstance(answer.body, bytes):
+            respond(request, answer.status, answer.body, {"Content-Type": "application/json", **answer.headers})
+        else:
+            respond_json(request, answer.status, answer.body or {}, answer.headers)

@@ -11,9 +11,8 @@ import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import urlsplit
 
 import http_ece
@@ -21,6 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from stub_server import StubServer, body_of, reset, respond
 
 from webhook.notifiers.web_push import decoded, encoded
 
@@ -63,50 +63,19 @@ class FakeBrowser:
 
 
 @dataclass
-class PushStub:
+class PushStub(StubServer):
     """`public_key`: the VAPID key that subscriptions were made with."""
 
     public_key: str
     browsers: dict[str, FakeBrowser] = field(default_factory=dict)
-
-    def __enter__(self) -> Self:
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                stub._answer(self)
-
-            def do_GET(self) -> None:
-                """What a redirect that is followed would ask."""
-                self.send_error(405)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def browser(self) -> FakeBrowser:
         made = FakeBrowser(self.url)
         self.browsers[made.path] = made
         return made
 
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        body = body_of(request)
         browser = self.browsers.get(request.path)
         if browser is not None:
             browser.asked += 1
@@ -114,17 +83,9 @@ class PushStub:
         if refusal.hold is not None:
             refusal.hold.wait()
         if refusal.reset:
-            request.close_connection = True
-            request.connection.close()
+            reset(request)
             return
-        try:
-            request.send_response(refusal.status)
-            for name, value in {**refusal.headers, "Content-Length": str(len(refusal.body))}.items():
-                request.send_header(name, value)
-            request.end_headers()
-            request.wfile.write(refusal.body)
-        except OSError:
-            pass  # the client had no patience
+        respond(request, refusal.status, refusal.body, refusal.headers)
 
     def _judge(self, request: BaseHTTPRequestHandler, browser: FakeBrowser, body: bytes) -> Refusal:
         headers = request.headers

@@ -17,12 +17,12 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.fakes_slack_blocks import block_errors, view_errors
+from tests.stub_server import StubServer, reset, respond, respond_json
 
 CHANNEL_ID = "C0FRAUD0001"
 METHODS = (
@@ -67,7 +67,7 @@ class Call:
 
 
 @dataclass
-class SlackStub:
+class SlackStub(StubServer):
     """`url` is what SLACK_API_URL is set to. All lists may be read while the stub runs."""
 
     bad_tokens: set[str] = field(default_factory=set)
@@ -83,35 +83,9 @@ class SlackStub:
     _failures: defaultdict[str, deque[Failure]] = field(default_factory=lambda: defaultdict(deque))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> Self:
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                stub._answer(self)
-
-            def do_GET(self) -> None:
-                stub._answer(self)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
     @property
     def url(self) -> str:
-        return f"{self._origin}/api/"
+        return f"{self.origin}/api/"
 
     @property
     def files(self) -> list[bytes]:
@@ -121,7 +95,7 @@ class SlackStub:
     @property
     def response_url(self) -> str:
         """Where what is pressed is answered."""
-        return f"{self._origin}/response/1"
+        return f"{self.origin}/response/1"
 
     def shown(self, ts: str, channel: str = CHANNEL_ID) -> dict[str, Any]:
         """The message as it stands now."""
@@ -164,12 +138,7 @@ class SlackStub:
         with self._lock:
             self._failures[method].extend([failure] * times)
 
-    @property
-    def _origin(self) -> str:
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
-
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         method = _method(request.path)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -186,17 +155,17 @@ class SlackStub:
         if failure is not None and failure.lost:
             _fail(request, Failure(reset=True))
         else:
-            _json(request, answer)
+            respond_json(request, 200, answer)
 
     def _without_token(
         self, request: BaseHTTPRequestHandler, method: str, parameters: dict[str, Any], body: bytes
     ) -> None:
         if method == "upload":
             self._uploads[request.path.rsplit("/", 1)[1]] = body
-            _respond(request, 200, f"OK - {len(body)}".encode(), "text/plain")
+            respond(request, 200, f"OK - {len(body)}".encode(), {"Content-Type": "text/plain"})
         else:
             self.told.append(parameters)
-            _respond(request, 200, b"ok", "text/plain")
+            respond(request, 200, b"ok", {"Content-Type": "text/plain"})
 
     def _judged(self, method: str, token: str, parameters: dict[str, Any]) -> dict[str, Any]:
         handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -306,7 +275,7 @@ class SlackStub:
             return {"ok": False, "error": "invalid_arguments"}
         file_id = f"F{len(self._lengths) + 1:010d}"
         self._lengths[file_id] = int(parameters["length"])
-        return {"ok": True, "file_id": file_id, "upload_url": f"{self._origin}/upload/v1/{file_id}"}
+        return {"ok": True, "file_id": file_id, "upload_url": f"{self.origin}/upload/v1/{file_id}"}
 
     def _complete(self, parameters: dict[str, Any]) -> dict[str, Any]:
         files = parameters["files"]
@@ -350,40 +319,15 @@ def _fail(request: BaseHTTPRequestHandler, failure: Failure) -> bool:
     if failure.hold:
         failure.hold.wait()
     if failure.reset:
-        request.close_connection = True
-        request.connection.close()
+        reset(request)
         return True
     if failure.body is not None:
-        _respond(request, failure.status, failure.body, "text/html")
+        respond(request, failure.status, failure.body, {"Content-Type": "text/html"})
     elif failure.error or failure.status != 200:
         headers = {"Retry-After": str(failure.retry_after)} if failure.retry_after is not None else {}
         usual = {429: "ratelimited", 403: "access_denied"}
         error = failure.error or usual.get(failure.status, "internal_error")
-        _json(request, {"ok": False, "error": error}, failure.status, headers)
+        respond_json(request, failure.status, {"ok": False, "error": error}, headers)
     else:
         return False
     return True
-
-
-def _json(
-    request: BaseHTTPRequestHandler, answer: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None
-) -> None:
-    _respond(request, status, json.dumps(answer).encode(), "application/json; charset=utf-8", headers)
-
-
-def _respond(
-    request: BaseHTTPRequestHandler,
-    status: int,
-    body: bytes,
-    content_type: str,
-    headers: dict[str, str] | None = None,
-) -> None:
-    try:
-        request.send_response(status)
-        for name, value in {"Content-Type": content_type, **(headers or {})}.items():
-            request.send_header(name, value)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-    except OSError:
-        pass  # the client had no patience

@@ -16,7 +16,8 @@ from slack_presses import PATH, SECRET, body_of, headers
 from werkzeug.test import TestResponse
 
 from webhook.notifiers.slack import Slack, SlackOptions
-from webhook.storage.tables import alert_dynamic, audit_log, notification
+from webhook.storage.access_tables import audit_log
+from webhook.storage.tables import alert_dynamic, notification
 
 
 @dataclass

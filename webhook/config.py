@@ -29,7 +29,8 @@ from webhook.channel_options import with_secrets
 from webhook.config_error import ConfigError
 from webhook.domain.access import Role
 from webhook.domain.alert import AlertTypes
-from webhook.domain.ledger import Channels, IngestSettings
+from webhook.domain.channel_choice import Channels
+from webhook.domain.ledger import IngestSettings
 from webhook.grafana_settings import GrafanaSettings, grafana_settings
 from webhook.summary_settings import LONGEST_BUDGET, ModelOptions, SummarySettings, summary_settings
 

@@ -21,8 +21,9 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from webhook.domain.access import Role
+from webhook.storage.access_tables import audit_log
 from webhook.storage.database import Database
-from webhook.storage.tables import alert_trigger_log, audit_log
+from webhook.storage.tables import alert_trigger_log
 from webhook.web.depth import DEEPEST
 from webhook.web.signature import Signed
 

@@ -16,9 +16,9 @@ from access_rows import FOREIGN, OWN, Site
 from flask.testing import FlaskClient
 
 from webhook.domain.access import Role
+from webhook.storage.access_tables import api_key, audit_log
 from webhook.storage.database import Database
 from webhook.storage.keys import NewKey, create_key, digest, key_by_prefix
-from webhook.storage.tables import api_key, audit_log
 from webhook.web.keyring import KEPT_FOR, KeyRing
 
 ADMIN = {"X-API-Key": rows.TOKEN}

@@ -24,12 +24,13 @@ from webhook.domain.summary import template_summary
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.ports import AlertNotFound, Receipt, TemporaryDeliveryError
+from webhook.storage.access_tables import audit_log
 from webhook.storage.acting import AlertActions
 from webhook.storage.database import Database
 from webhook.storage.dead_letters import DeadLetters
 from webhook.storage.outbox import Outbox
 from webhook.storage.records import NotificationFilter
-from webhook.storage.tables import audit_log, notification
+from webhook.storage.tables import notification
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 ALERTS = "/api/v1/alerts"

@@ -22,11 +22,12 @@ from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.text_message import HELD
 from webhook.notifiers.settings import Channels, quiet_text
 from webhook.notifiers.twilio import signature
+from webhook.storage.access_tables import audit_log
 from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
 from webhook.storage.holding import replace_held
 from webhook.storage.sms_log import StoredSmsLog
-from webhook.storage.tables import alert_comment, audit_log, notification
+from webhook.storage.tables import alert_comment, notification
 from webhook.storage.telling import tell_ends
 
 TOKEN = "a-twilio-token-for-tests-0123456789"

@@ -18,10 +18,11 @@ from webhook.app import create_app
 from webhook.config import Settings
 from webhook.domain.access import Principal, Role
 from webhook.pipeline.preview import PreviewBusy, Previews, PreviewTooLong
+from webhook.storage.access_tables import audit_log
 from webhook.storage.database import Database
 from webhook.storage.migrations import upgrade
 from webhook.storage.rotation import rotate_secrets
-from webhook.storage.tables import audit_log, metadata
+from webhook.storage.tables import metadata
 from webhook.web.config_answers import PreviewAnswer
 
 SLACK, PHONE = "https://hooks.slack.com/services/T0000/B000/verysecretabcd", "+1234567890"

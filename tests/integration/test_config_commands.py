@@ -21,9 +21,10 @@ from webhook.adapters.secrets import SecretBox
 from webhook.config_commands import config
 from webhook.domain.access import SYSTEM_PRINCIPAL
 from webhook.domain.evaluation import MerchantConfig
+from webhook.storage.access_tables import audit_log
 from webhook.storage.configs import ConfigStore
 from webhook.storage.database import Database
-from webhook.storage.tables import alert_config, alert_config_version, audit_log
+from webhook.storage.tables import alert_config, alert_config_version
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 HOOK, PHONES = "https://hooks.slack.com/services/T0/B0/verysecretabcd", ["+1200000890", "+1300000890"]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from dispatchers import TOKEN, Dispatchers, History, deliver
 from fakes_llm import completion
 from fakes_slack import SlackStub
 from notes import BLOCK_RATE, NOW, Shop
-from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from servers import wait_for
 from structlog.testing import capture_logs
@@ -24,26 +24,8 @@ from webhook.domain.message import Message
 from webhook.notifiers.console import Console
 from webhook.notifiers.slack import Slack, SlackOptions
 from webhook.pipeline.chart import AlertChart
-from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
-from webhook.ports import HistoryUnavailable, Receipt, Series
-from webhook.storage.outbox import Outbox
-
-TOKEN = "xoxb-secret-token"
-
-
-class History:
-    """A metric's past; away when told so."""
-
-    def __init__(self, *, away: bool = False) -> None:
-        self.away, self.asked = away, list[tuple[str, str]]()
-
-    def range(self, metric: str, account_id: str, start: datetime, end: datetime, step: timedelta) -> Series:
-        self.asked.append((metric, account_id))
-        if self.away:
-            raise HistoryUnavailable("Prometheus: connection refused")
-        times = [start + step * n for n in range(int((end - start) / step))]
-        return Series(metric, times, [0.3] * len(times))
+from webhook.ports import Receipt
 
 
 @pytest.fixture
@@ -64,30 +46,9 @@ Make = Callable[..., Dispatcher]
 
 @pytest.fixture
 def make(shop: Shop, slack: SlackStub) -> Iterator[Make]:
-    made = []
-
-    def make(**changes: Any) -> Dispatcher:
-        options = SlackOptions(token=SecretStr(TOKEN), channel="#fraud", api_url=slack.url, timeout=60)
-        values: dict[str, Any] = {
-            "outbox": Outbox(shop.database),
-            "notifiers": {"slack": Slack(options)},
-            "public_url": "http://sentinel.example",
-            "owner": "worker-1",
-            "clock": lambda: NOW,
-            "meter": DeliveryMetrics(CollectorRegistry()),
-        }
-        made.append(Dispatcher(**{**values, **changes}))
-        return made[-1]
-
-    yield make
-    for dispatcher in made:
-        dispatcher.close()
-
-
-def deliver(dispatcher: Dispatcher, now: datetime = NOW) -> int:
-    claimed = dispatcher.run_once(now)
-    dispatcher.finish(60)
-    return claimed
+    dispatchers = Dispatchers(shop, slack)
+    yield dispatchers.make
+    dispatchers.close()
 
 
 def test_text_then_chart(shop: Shop, slack: SlackStub, make: Make) -> None:

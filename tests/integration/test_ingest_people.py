@@ -12,13 +12,9 @@ from webhook.domain.action import DismissReason
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.session import IllegalChange
 from webhook.ports import AlertNotFound
+from webhook.storage.access_tables import audit_log
 from webhook.storage.outbox import Outbox
-from webhook.storage.tables import (
-    alert_comment,
-    alert_dynamic,
-    audit_log,
-    notification,
-)
+from webhook.storage.tables import alert_comment, alert_dynamic, notification
 
 __all__ = ["shop"]
 

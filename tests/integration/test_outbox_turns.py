@@ -14,7 +14,7 @@ from webhook.domain.summary import template_summary
 from webhook.ports import Receipt
 from webhook.storage.outbox import Outbox
 from webhook.storage.pacing import Paces
-from webhook.storage.turns import Turns
+from webhook.turns import Turns
 
 LEASE = timedelta(seconds=60)
 SECOND = timedelta(seconds=1)

@@ -29,11 +29,11 @@ from webhook.notifiers.web_push import public_key
 from webhook.notifiers.webapp import PATIENCE, WebApp, WebAppOptions
 from webhook.ports import TemporaryDeliveryError
 from webhook.storage import push as push_rows
+from webhook.storage.access_tables import api_key, audit_log
 from webhook.storage.keys import prefix_of, revoke_key
 from webhook.storage.push import WebReaders
 from webhook.storage.retention import Purge, Retention
 from webhook.storage.rotation import rotate_secrets
-from webhook.storage.tables import api_key, audit_log
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from fakes_slack import CHANNEL_ID, SlackStub
 from notes import make_message
 from pydantic import SecretStr
 
+from webhook.notifiers.posting import seconds_to_wait
 from webhook.notifiers.slack import Slack, SlackOptions
-from webhook.notifiers.slack_errors import seconds_to_wait
 from webhook.ports import PermanentDeliveryError, TemporaryDeliveryError
 
 TOKEN = "xoxb-secret-token"

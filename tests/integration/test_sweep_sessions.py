@@ -17,16 +17,10 @@ from servers import wait_for
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.pipeline.sweep import BATCH, Sweep
 from webhook.ports import HistoryUnavailable, StoreConflict
+from webhook.storage.access_tables import audit_log
 from webhook.storage.outbox import Outbox
 from webhook.storage.sweeping import SweepBatch, Sweeping
-from webhook.storage.tables import (
-    alert_comment,
-    alert_dynamic,
-    alert_instance,
-    alert_trigger_log,
-    audit_log,
-    notification,
-)
+from webhook.storage.tables import alert_comment, alert_dynamic, alert_instance, alert_trigger_log, notification
 
 MINUTE = timedelta(minutes=1)
 AGO = NOW - 20 * MINUTE

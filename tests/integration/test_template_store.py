@@ -15,9 +15,9 @@ from webhook.domain.circumstances import Circumstances
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.severity import Severity
 from webhook.ports import TemplateNotFound, VersionConflict
+from webhook.storage.access_tables import audit_log
 from webhook.storage.model_tokens import TokenBudget
 from webhook.storage.summary_facts import SummaryFacts
-from webhook.storage.tables import audit_log
 from webhook.storage.templates import TemplateStore
 
 ANA = Principal("ana", Role.OPS, "api_key/sk_1")

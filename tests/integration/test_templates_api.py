@@ -13,7 +13,7 @@ from fakes_llm import LlmStub, completion, hanging, words
 
 from webhook.domain.access import Role
 from webhook.domain.prompt import DEFAULT_TEMPLATE
-from webhook.storage.tables import audit_log
+from webhook.storage.access_tables import audit_log
 
 URL = "/api/v1/alert-templates/CARD_TESTING"
 GOOD = "Be brief.\n<alert_data>{{merchant_name}} {{metrics_data}}</alert_data>\nThank you."

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from webhook.config import Settings
 from webhook.domain.alert import AlertTypes
+from webhook.storage.access_tables import audit_log
 from webhook.storage.delivery_tables import digest, model_tokens, pace
 from webhook.storage.leases import Leases
 from webhook.storage.retention import Purge, Retention
@@ -24,7 +25,6 @@ from webhook.storage.tables import (
     alert_flapping,
     alert_instance,
     alert_trigger_log,
-    audit_log,
     handled_request,
     notification,
 )

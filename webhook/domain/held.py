@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -83,7 +84,7 @@ class Seen:
         )
 
 
-class Held:
+class Held(ABC):
     """The state between deliveries."""
 
     def __init__(self, past: Past, config: MerchantConfig, settings: AlertTypeSettings) -> None:
@@ -270,11 +271,13 @@ class Held:
             if silent and seen.status is _FIRING and self.is_reported(seen):
                 seen.status, seen.resolved, seen.plain = _RESOLVED, seen.heard, False
 
+    @abstractmethod
     def is_reported(self, seen: Seen) -> bool:
-        raise NotImplementedError
+        """Whether it is of reports, of which nobody tells the end."""
 
+    @abstractmethod
     def has_channels(self, severity: Severity) -> bool:
-        raise NotImplementedError
+        """Whether anybody is told of what is so grave."""
 
     def _rise(self, group: Group, now: datetime) -> None:
         session = group.session

@@ -15,7 +15,6 @@ from typing import Any
 
 from webhook.domain import session as sessions
 from webhook.domain.alert import (
-    OPERATIONS_ACCOUNT,
     AlertSession,
     AlertTypes,
     AlertTypeSettings,
@@ -28,16 +27,12 @@ from webhook.domain.alert import (
     TriggerStatus,
     Withheld,
 )
+from webhook.domain.channel_choice import Channels, channels_for, channels_of
 from webhook.domain.evaluation import NOT_JUDGED, MerchantConfig, Verdict, evaluate
 from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back, restarted
 from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.payload import Rejected
-from webhook.domain.severity import Severity
-from webhook.domain.text_message import wanted_for
 from webhook.domain.throttle import Limit, NotificationPolicy, decide_notification, holding_limit, passes_limits
-
-Channels = Mapping[str, Mapping[str, Any]]
-"""Settings by channel type, e.g. {"slack": {"channel": "#fraud"}}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,24 +377,3 @@ def judge(config: MerchantConfig | None, own: Verdict | None, trigger: Trigger) 
     if own is None or (config is not None and (config.conditions or not config.enabled)):
         return evaluate(config, trigger.metrics, trigger.labels)
     return own if config is None else own._replace(config_version=config.version)
-
-
-def channels_for(account_id: str, default: Channels, operations: Channels | None) -> Channels:
-    """The channels of an account that chose none: the on-call's for what has no merchant."""
-    return operations if account_id == OPERATIONS_ACCOUNT and operations is not None else default
-
-
-def channels_of(config: MerchantConfig | None, default: Channels, severity: Severity | None = None) -> Channels:
-    """The default channels, with those that the merchant enabled added and those it disabled taken away.
-
-    Of a `severity`: those on which alerts of it are told.
-    """
-    channels = dict(default)
-    for name, preference in (config.channel_preferences if config is not None else {}).items():
-        if preference.get("enabled", True):
-            channels[name] = {**default.get(name, {}), **{k: v for k, v in preference.items() if k != "enabled"}}
-        else:
-            channels.pop(name, None)
-    if severity is None:
-        return channels
-    return {name: settings for name, settings in channels.items() if wanted_for(name, settings, severity)}

@@ -18,21 +18,12 @@ from itertools import count
 
 from webhook.domain import session as sessions
 from webhook.domain.alert import NotifyReason, Outcome, Trigger, TriggerStatus, Withheld
+from webhook.domain.channel_choice import channels_for, channels_of
 from webhook.domain.comparison import Decisions, Replayed, compare, told_of
 from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
 from webhook.domain.flapping import holds_back
 from webhook.domain.held import Group, Held, Seen
-from webhook.domain.ledger import (
-    Changes,
-    Entry,
-    IngestSettings,
-    Known,
-    Received,
-    channels_for,
-    channels_of,
-    decide,
-    judge,
-)
+from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide, judge
 from webhook.domain.lull import FOREVER
 from webhook.domain.past import Past
 from webhook.domain.report import start_of

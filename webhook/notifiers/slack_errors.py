@@ -14,6 +14,7 @@ from urllib.error import HTTPError
 
 from slack_sdk.errors import SlackApiError, SlackClientError
 
+from webhook.notifiers.posting import seconds_to_wait
 from webhook.ports import DeliveryError, PermanentDeliveryError, TemporaryDeliveryError
 
 _TEMPORARY = frozenset(
@@ -30,8 +31,6 @@ _TEMPORARY = frozenset(
     }
 )
 _SERVER_ERROR, _TOO_MANY = 500, 429
-_DEFAULT_WAIT_S = 30.0
-"""When a rate limit names no time."""
 
 _TOKEN = "install the app in its workspace anew and give Sentinel the new bot token"  # noqa: S105 - words
 _WORDS: Mapping[str, str] = {
@@ -72,12 +71,6 @@ def delivery_errors() -> Iterator[None]:
             raise _by_status(error.code, error.headers.get("Retry-After"), f"HTTP {error.code}") from None
     except (SlackClientError, OSError, http.client.HTTPException, UnicodeDecodeError) as error:
         raise TemporaryDeliveryError(f"Slack: {type(error).__name__}: {error}") from None
-
-
-def seconds_to_wait(retry_after: str | None) -> float:
-    """Of a rate limit's header; whoever waits bounds it."""
-    named = retry_after is not None and retry_after.isascii() and retry_after.isdigit()
-    return float(retry_after) if retry_after and named else _DEFAULT_WAIT_S
 
 
 def _delivery_error(error: SlackApiError) -> DeliveryError:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from webhook.domain.action import DismissReason, Doing, mentions
 from webhook.domain.alert import SYSTEM, AlertSession, AlertStatus, CommentType
-from webhook.domain.ledger import Channels, channels_for
+from webhook.domain.channel_choice import Channels, channels_for
 from webhook.domain.session import IllegalChange, closed
 from webhook.ports import AlertNotFound
 from webhook.storage.audit import record_audit

@@ -11,7 +11,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from webhook.domain.access import STAFF, Principal, Role
-from webhook.storage.tables import audit_log
+from webhook.storage.access_tables import audit_log
 
 
 @dataclass(frozen=True, slots=True)

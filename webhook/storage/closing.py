@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from webhook.domain.access import SYSTEM_PRINCIPAL, Principal
 from webhook.domain.action import DismissReason
 from webhook.domain.alert import AlertSession, AlertStatus, CommentType, NotificationStatus, SessionStatus
+from webhook.storage.access_tables import audit_log
 from webhook.storage.audit import audit_row
 from webhook.storage.flapping import held_back
-from webhook.storage.tables import alert_comment, alert_dynamic, audit_log, notification
+from webhook.storage.tables import alert_comment, alert_dynamic, notification
 from webhook.storage.telling import tell_ends
 
 

@@ -13,14 +13,15 @@ import sqlalchemy as sa
 
 from webhook.domain.action import Doing
 from webhook.domain.alert import AlertStatus, NotificationStatus, NotifyReason
-from webhook.domain.ledger import Channels, channels_for, channels_of
+from webhook.domain.channel_choice import Channels, channels_for, channels_of
 from webhook.domain.target import target_of
+from webhook.storage.access_tables import audit_log
 from webhook.storage.audit import audit_row
 from webhook.storage.config_rows import read_configs
 from webhook.storage.database import Database
 from webhook.storage.queries import notification_conditions
 from webhook.storage.records import NotificationFilter
-from webhook.storage.tables import alert_dynamic, audit_log, notification
+from webhook.storage.tables import alert_dynamic, notification
 from webhook.storage.transactions import transaction
 
 _FAILED, _PENDING = NotificationStatus.FAILED.value, NotificationStatus.PENDING.value

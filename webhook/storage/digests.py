@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from webhook.domain.alert import NotifyReason, Withheld
+from webhook.domain.channel_choice import Channels, channels_of
 from webhook.domain.gathered import SINGLY, HeldBack, digest_content
-from webhook.domain.ledger import Channels, channels_of
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import NotificationPolicy
 from webhook.storage.announcements import notification_row, state_of

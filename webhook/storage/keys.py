@@ -19,8 +19,8 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from webhook.domain.access import Principal, Role
+from webhook.storage.access_tables import api_key
 from webhook.storage.audit import record_audit
-from webhook.storage.tables import api_key
 
 SECRET_BYTES = 32
 USED_EVERY = timedelta(minutes=1)

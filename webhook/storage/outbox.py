@@ -25,7 +25,7 @@ from webhook.storage.notes import read_notes
 from webhook.storage.pacing import Lease, Paces, free_from
 from webhook.storage.sent import Sent, record
 from webhook.storage.tables import alert_dynamic, notification
-from webhook.storage.turns import Turns
+from webhook.turns import Turns
 
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
 _OWNER_LENGTH, _TOKEN_LENGTH = 47, 16  # of the 64 characters that the column holds, with a slash between them

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from webhook.domain.alert import NotificationStatus
 from webhook.domain.severity import Severity
+from webhook.storage.access_tables import audit_log
 from webhook.storage.queries import within
 from webhook.storage.statistics import Period
-from webhook.storage.tables import alert, alert_dynamic, audit_log, notification
+from webhook.storage.tables import alert, alert_dynamic, notification
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from webhook.domain.message import Message
 from webhook.domain.severity import Severity
 from webhook.ports import Secrets, SecretUnreadable
 from webhook.reader_ports import Published, PushTarget
+from webhook.storage.access_tables import api_key
 from webhook.storage.audit import record_audit
 from webhook.storage.database import Database
 from webhook.storage.stream import publish
-from webhook.storage.tables import api_key
 from webhook.storage.transactions import transaction
 from webhook.storage.web_tables import push_delivery, push_subscription
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, AlertTypes, NotificationStatus, TriggerStatus
+from webhook.storage.access_tables import audit_log
 from webhook.storage.database import LONG, Database, allow
 from webhook.storage.delivery_tables import digest, model_tokens, pace
 from webhook.storage.push import old_deliveries, without_credential
@@ -19,7 +20,6 @@ from webhook.storage.tables import (
     alert_flapping,
     alert_instance,
     alert_trigger_log,
-    audit_log,
     handled_request,
     notification,
 )

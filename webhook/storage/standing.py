@@ -13,9 +13,10 @@ from webhook.domain.alert import NotificationStatus
 from webhook.domain.message import Summary
 from webhook.domain.severity import Severity
 from webhook.ports import Receipt, Standing
+from webhook.storage.access_tables import audit_log
 from webhook.storage.database import Database
 from webhook.storage.notes import read_notes
-from webhook.storage.tables import alert, alert_dynamic, audit_log, notification
+from webhook.storage.tables import alert, alert_dynamic, notification
 from webhook.storage.transactions import transaction
 
 _ACTIONS = tuple(

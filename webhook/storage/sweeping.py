@@ -27,8 +27,8 @@ from webhook.domain.alert import (
     SessionStatus,
     TriggerStatus,
 )
+from webhook.domain.channel_choice import Channels, channels_for
 from webhook.domain.evaluation import NOT_JUDGED
-from webhook.domain.ledger import Channels, channels_for
 from webhook.domain.report import SOURCE as REPORTED
 from webhook.domain.session import Settlement, raised
 from webhook.domain.severity import Escalation, Severity

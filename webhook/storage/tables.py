@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import webhook.storage.access_tables
 import webhook.storage.delivery_tables
 import webhook.storage.web_tables  # noqa: F401 - their tables belong to the schema
 from webhook.domain.alert import (
@@ -336,45 +337,6 @@ notification = sa.Table(
     sa.Index(None, "comment_id"),  # comments are deleted with their alerts
     sa.Index(None, "account_id", "alert_type", "created_at"),
     sa.Index(None, "created_at"),
-)
-
-audit_log = sa.Table(
-    "audit_log",
-    metadata,
-    id_column(),
-    sa.Column("actor", sa.String(255), nullable=False),  # as they call themselves
-    sa.Column("authenticated_as", sa.String(255), nullable=False, server_default=""),  # the credential they came with
-    sa.Column("role", sa.String(16), nullable=False, server_default=""),  # theirs at that time
-    sa.Column("address", sa.String(64), nullable=False, server_default=""),
-    sa.Column("action", sa.String(64), nullable=False),
-    sa.Column("account_id", sa.String(255)),  # none for what belongs to no merchant
-    sa.Column("subject", sa.String(255), nullable=False, server_default=""),  # e.g. api_key/<id>
-    sa.Column("alert_id", sa.Uuid(as_uuid=False)),
-    sa.Column("details", Json, nullable=False),
-    time_column("created_at"),
-    sa.Index(None, "created_at"),
-    sa.Index(None, "account_id", "created_at"),
-    sa.Index(None, "alert_id"),
-    sa.Index(None, "actor", "created_at"),
-    sa.Index(None, "authenticated_as", "created_at"),
-)
-
-api_key = sa.Table(
-    "api_key",
-    metadata,
-    id_column(),
-    sa.Column("name", sa.String(255), nullable=False),
-    sa.Column("prefix", sa.String(16), nullable=False, unique=True),  # shown, and looked up by
-    sa.Column("secret_hash", sa.String(64), nullable=False),  # SHA-256 of the whole key: it is random, not a password
-    sa.Column("role", sa.String(16), nullable=False),
-    sa.Column("account_ids", Json, nullable=False),  # a merchant's own; [] for other roles
-    sa.Column("created_by", sa.String(255), nullable=False),
-    time_column("created_at"),
-    time_column("expires_at", nullable=True),
-    time_column("revoked_at", nullable=True),
-    time_column("last_used_at", nullable=True),
-    sa.Column("replaced_by", sa.String(16)),  # prefix of the key that a rotation made of it
-    sa.CheckConstraint("role IN ('admin', 'ops', 'merchant')", name="role"),
 )
 
 # Answers that are given again to a request that comes again.

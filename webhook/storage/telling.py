@@ -19,7 +19,7 @@ from webhook.domain.alert import (
     NotifyReason,
     TriggerStatus,
 )
-from webhook.domain.ledger import Channels, channels_of
+from webhook.domain.channel_choice import Channels, channels_of
 from webhook.domain.session import IllegalChange
 from webhook.domain.severity import Escalation
 from webhook.storage.announcements import notification_row, state_of

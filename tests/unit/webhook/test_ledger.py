@@ -24,8 +24,9 @@ from webhook.domain.alert import (
     TriggerStatus,
     condition_fingerprint,
 )
+from webhook.domain.channel_choice import Channels, channels_for
 from webhook.domain.evaluation import Condition, MerchantConfig
-from webhook.domain.ledger import Changes, Channels, IngestSettings, Known, Received, channels_for, decide
+from webhook.domain.ledger import Changes, IngestSettings, Known, Received, decide
 from webhook.domain.payload import Rejected, parse_payload
 from webhook.domain.session import closed
 

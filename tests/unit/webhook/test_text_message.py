@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from notes import ended_note, make_message, make_note
 
 from webhook.domain.alert import AlertSession, AlertStatus, NotifyReason, SessionStatus
+from webhook.domain.channel_choice import channels_of
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.gsm import cost, transliterated
-from webhook.domain.ledger import channels_of
 from webhook.domain.severity import Severity
 from webhook.domain.text_message import HELD, held_until, short_link, short_range, sms_text, wanted_for
 from webhook.storage.announcements import notification_row
