@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from webhook.domain import session as sessions
@@ -166,8 +166,7 @@ class Held(ABC):
         if lull is None or session is None or not lull.more:
             return
         active = session.session_status is SessionStatus.ACTIVE
-        group.session = replace(
-            session,
+        group.session = session._replace(
             occurrence_count=session.occurrence_count + lull.more,
             session_last_active=lull.last if active else session.session_last_active,
             last_triggered_at=max(lull.last, session.last_triggered_at),
@@ -236,7 +235,7 @@ class Held(ABC):
         group.told = at
         sent = self._past.sent.get((group.condition, at))
         if sent is not None and group.session is not None:
-            group.session = replace(group.session, last_notified_at=sent)
+            group.session = group.session._replace(last_notified_at=sent)
 
     def _note(self, at: datetime) -> None:
         """People are told; the times stay in order, and no more are kept than a limit asks for."""
@@ -250,7 +249,7 @@ class Held(ABC):
         group = self.group(condition)
         if group.session is not None and group.session.first_triggered_at <= at:
             self.settle_up(group)
-            group.session, group.lull = replace(group.session, last_notified_at=at), None
+            group.session, group.lull = group.session._replace(last_notified_at=at), None
 
     def _settle(self, group: Group, now: datetime) -> None:
         assert group.session is not None

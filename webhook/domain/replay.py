@@ -74,7 +74,7 @@ class _Fold(Held):
         self._unheard_of: datetime | None = None  # a delivery of which something is left to `decide`
         self._again = self._silent = FOREVER  # when what comes now counts again, and when its session ends
         self._named = [self.seen(name.key, name.condition) for name in rows.names]
-        self._verdicts: list[bool | None] = [None] * len(rows.readings)
+        self._met = [met_by(config, *reading) is not False for reading in rows.readings]
         self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
 
     def run(self, check: Callable[[], None], *, short: bool) -> None:
@@ -83,9 +83,10 @@ class _Fold(Held):
         interval, timeout = self._type.occurrence_interval, self._type.session_timeout
         for number, (at, name, kind) in enumerate(zip(rows.at, rows.name_of, rows.kinds, strict=True)):
             if at is not now:
-                self._decide(busy, now)
-                busy, now = [], at
-                self._again, self._silent = at + interval, at + timeout
+                if busy:
+                    self._decide(busy, now)
+                    busy = []
+                now, self._again, self._silent = at, at + interval, at + timeout
                 if at > following:
                     following = min(self.wait_until(at), at + _STRETCH)
                     check()
@@ -93,7 +94,7 @@ class _Fold(Held):
             group = seen.group
             if at < group.starts:
                 continue
-            if number in own and kind == FIRING:
+            if own and kind == FIRING and number in own:
                 seen = self._begun(number, seen, at)
             if at >= group.wake and group.woken is not at:
                 self.pass_time(group, at)
@@ -106,22 +107,41 @@ class _Fold(Held):
         """Decide a trigger that only moves what is known; False where it does more, and then nothing is changed."""
         if kind != FIRING:
             return self._end(number, seen, kind, at)
-        if seen.stale or (seen.known and not seen.plain and not self._fires_on(seen)):
+        if not seen.plain and (seen.stale or (seen.known and not self._fires_on(seen))):
             return seen.stale and self._is_stale(number, seen, at)
-        passes = self._verdicts[self._rows.reading_of[number]]
-        if passes is None or self._ask_reports:
-            passes = self._passes(number)
-        if not passes:
-            seen.heard, outcome = at, Outcome.SUPPRESSED
-        elif at < seen.again:
-            seen.heard = seen.passed = at
-            outcome = Outcome.DUPLICATE
-        else:
-            return self._count(number, seen, at)
+        passes = self._passes(number) if self._ask_reports else self._met[self._rows.reading_of[number]]
+        if passes and at >= seen.again:
+            return self._go_on(number, seen, at) or self._count(number, seen, at)
+        seen.heard = at
+        if passes:
+            seen.passed = at
         if not seen.plain:
             self._list(seen)
         if at >= seen.group.since:
-            self.decisions.outcomes[number] = outcome
+            self.decisions.outcomes[number] = Outcome.DUPLICATE if passes else Outcome.SUPPRESSED
+        return True
+
+    def _go_on(self, number: int, seen: Seen, at: datetime) -> bool:
+        """One more occurrence in a lull, of which nothing but counts and times are to be kept."""
+        group = seen.group
+        lull = group.lull
+        if lull is None or not seen.plain or lull.outcome is not Outcome.SESSION_UPDATED:
+            return False
+        if at >= group.wake or at >= lull.until or lull.more >= lull.room or seen.alert_id != lull.alert_id:
+            return False  # where time wakes it no later than its session ends
+        if self._rows.ranks[number] > lull.rank or seen.passed != seen.heard:
+            return False
+        lull.more += 1
+        lull.last = group.fired = seen.heard = seen.passed = seen.counted = at
+        seen.again = self._again
+        group.wake = min(group.changes, self._silent)
+        if at >= group.since:
+            made = self.decisions
+            made.outcomes[number], made.alert_ids[number], made.notify[number] = (
+                lull.outcome,
+                lull.alert_id,
+                lull.notify,
+            )
         return True
 
     @staticmethod
@@ -228,9 +248,7 @@ class _Fold(Held):
         own = self._rows.own.get(number)
         if own is not None and self._by_own:
             return own.passed
-        place = self._rows.reading_of[number]
-        passes = self._verdicts[place] = met_by(self._config, *self._rows.readings[place]) is not False
-        return passes
+        return self._met[self._rows.reading_of[number]]
 
     def has_channels(self, severity: Severity) -> bool:
         return bool(self._channels[severity])
