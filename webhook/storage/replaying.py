@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,6 +14,8 @@ import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotifyReason, Outcome
 from webhook.domain.past import Attack, Past, Wanted, beginnings, known_past
+from webhook.domain.session import UNHEARD
+from webhook.domain.severity import Escalation, rises_by_time
 from webhook.domain.throttle import LONGEST_WINDOW
 from webhook.domain.triggers import Triggers
 from webhook.storage.database import Database, allow
@@ -60,7 +62,15 @@ def _attacks(connection: sa.Connection, wanted: Wanted) -> list[Attack]:
     """Alerts that were not closed before `earliest`."""
     a, d = alert.c, alert_dynamic.c
     query = (
-        sa.select(d.condition_fingerprint, d.first_triggered_at, d.resolved_at, d.authenticated_as)
+        sa.select(
+            d.condition_fingerprint,
+            d.first_triggered_at,
+            d.resolved_at,
+            d.authenticated_as,
+            a.id,
+            sa.and_(d.last_notified_at.is_not(None), sa.func.coalesce(d.resolution_note, "") != UNHEARD),
+            d.escalation_history,
+        )
         .select_from(alert_dynamic.join(alert, a.id == d.alert_id))
         .where(
             a.account_id == wanted.account_id,
@@ -69,7 +79,14 @@ def _attacks(connection: sa.Connection, wanted: Wanted) -> list[Attack]:
         )
     )
     rows = connection.execute(query)
-    return [Attack(condition, begun, ended, by is not None) for condition, begun, ended, by in rows]
+    return [
+        Attack(condition, begun, ended, by is not None, alert_id, bool(told), _rises(history))
+        for condition, begun, ended, by, alert_id, told, history in rows
+    ]
+
+
+def _rises(history: Mapping[str, Any]) -> int:
+    return rises_by_time(map(Escalation.from_json, history.get("escalations", ())))
 
 
 def _drop_part(triggers: Triggers) -> None:
@@ -95,14 +112,16 @@ def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attac
         if attack.by_person and attack.ended is not None and attack.ended >= past.start_of(attack.condition)
     )
     sent: dict[tuple[str, datetime], datetime | None] = {}
+    told_on: dict[tuple[str, datetime], frozenset[str]] = {}
     notified, resent = [], []
-    for condition, created_at, sent_at, by_person in _messages(connection, wanted, first):
+    for condition, created_at, sent_at, by_person, channels in _messages(connection, wanted, first):
         if by_person:
             resent += [(sent_at, condition)] if sent_at is not None else []
         elif created_at < past.start_of(condition):
             notified.append(created_at)
         else:
             sent[condition, created_at] = sent_at
+            told_on[condition, created_at] = frozenset(channels.split(","))
     return replace(
         past,
         closings=closings,
@@ -110,15 +129,23 @@ def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attac
         resent=sorted(resent),
         notified=notified,
         closed=_closed(connection, wanted, past),
+        channels=told_on,
+        ended=frozenset(attack.alert_id for attack in attacks if attack.ended and attack.told and not attack.by_person),
+        rises={attack.alert_id: attack.rises for attack in attacks if attack.rises},
     )
 
 
 def _messages(connection: sa.Connection, wanted: Wanted, first: datetime) -> Iterable[Any]:
-    """Conditions, when it was decided to tell of them and when that went out, and whether a person asked for it."""
+    """Conditions, when it was decided to tell of them and when that went out.
+
+    With whether a person asked for it, and the channels.
+    """
     n = notification.c
     by_person = n.reason == NotifyReason.RESEND.value
+    last = sa.func.max(n.sent_at, type_=n.sent_at.type)
+    channels = sa.func.aggregate_strings(n.channel_type, ",")
     query = (
-        sa.select(alert.c.condition_fingerprint, n.created_at, sa.func.max(n.sent_at, type_=n.sent_at.type), by_person)
+        sa.select(alert.c.condition_fingerprint, n.created_at, last, by_person, channels)
         .select_from(notification.join(alert, alert.c.id == n.alert_id))
         .where(
             n.account_id == wanted.account_id,

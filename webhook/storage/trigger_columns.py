@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from itertools import chain, islice, repeat, starmap
 from operator import le
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic_core import from_json
@@ -168,7 +169,7 @@ class _Columns:
         columns = zip(*reversed(self._parts), strict=True)
         at, name_of, kind_of, reading_of, positions = (list(chain.from_iterable(column)) for column in columns)
         kinds, ranks, said, reported = zip(*starmap(_kind, self._kinds), strict=True)
-        alert_ids = [alert_id or None for *_, alert_id in self._names]
+        alert_ids = [str(UUID(alert_id)) if alert_id else None for *_, alert_id in self._names]
         names = [
             Name(condition, (key, self._times[start]), name)
             for (key, start, condition, _), name in zip(self._names, self._alert_names, strict=True)
