@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     config_file: Path | None = None
     retention: Duration = timedelta(days=180)
     audit_retention: Duration = timedelta(days=730)
+    version_retention: Duration = timedelta(days=730)
     insecure_webhooks: bool = False
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()

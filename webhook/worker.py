@@ -306,7 +306,9 @@ def build_worker(
             Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
         ),
         follow=Follow(Standings(database), following, settings.public_url),
-        purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
+        purge=Purge(
+            database, Retention(settings.retention, settings.audit_retention, settings.version_retention), types
+        ),
         leases=Leases(database, owner),
         outbox=outbox,
         metrics=metrics,

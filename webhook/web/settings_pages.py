@@ -31,7 +31,7 @@ from webhook.web.api import Api
 from webhook.web.config_api import ConfigSite
 from webhook.web.config_document import AccountId, AlertType
 from webhook.web.config_editing import Editing, edit, editing_of, known_metrics
-from webhook.web.config_form import channel_parts
+from webhook.web.config_form import channel_parts, languages
 from webhook.web.config_words import FIELDS, Change, changes
 from webhook.web.parameters import FURTHEST_PAGE, Parameters, Text, cursor
 
@@ -133,6 +133,7 @@ def _form(api: Api, site: ConfigSite, asked: ConfigAddress, editing: Editing) ->
         metrics=metrics,
         channels=channel_parts(),
         part_names=FIELDS,
+        languages=languages(editing.fields),
         set_up=site.set_up,
         kept=masked(editing.stored.config.channel_preferences) if editing.stored else {},
         locked=() if principal().may(Right.DIRECT) else STAFF_SETTINGS,
