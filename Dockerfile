@@ -18,7 +18,9 @@ COPY exporter exporter
 COPY webhook webhook
 RUN /opt/sentinel/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
     && /opt/sentinel/bin/pip check \
-    && /opt/sentinel/bin/pip uninstall --yes --quiet setuptools pip
+    && /opt/sentinel/bin/pip uninstall --yes --quiet setuptools pip \
+    && find /opt/sentinel/lib -type d -name tests -prune -exec rm -r {} + \
+    && rm -r /opt/sentinel/lib/python3.11/site-packages/pyarrow/include
 
 FROM ${PYTHON}
 ARG VERSION=0.1.0
@@ -43,7 +45,7 @@ ENV PATH=/opt/sentinel/bin:$PATH \
 RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/sentinel-exporter
 WORKDIR /tmp
 USER 10001:10001
-EXPOSE 8000 8080 8081
+EXPOSE 8000 8080 9101
 # Of `serve`; HEALTH_URL for the others: the exporter's port is 8000, the worker's SENTINEL_WORKER_METRICS_PORT.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=4 \
     CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open(os.environ['HEALTH_URL'], timeout=4)"]

@@ -42,7 +42,9 @@ _Dumper.add_representer(str, _text)
 
 def written(root: Path = ROOT) -> dict[Path, str]:
     """All files that this program writes, by their place under the root."""
-    files = {Path(folder, "kustomization.yaml"): _kustomization(root / folder, maps) for folder, maps in CONFIG_MAPS.items()}
+    files = {
+        Path(folder, "kustomization.yaml"): _kustomization(root / folder, maps) for folder, maps in CONFIG_MAPS.items()
+    }
     files[OPERATOR_RULES] = _operator_rules(root)
     return files
 
@@ -62,7 +64,10 @@ def _operator_rules(root: Path) -> str:
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
-            "metadata": {"name": f"sentinel-{path.stem.replace('_', '-')}", "labels": {"app.kubernetes.io/part-of": "sentinel"}},
+            "metadata": {
+                "name": f"sentinel-{path.stem.replace('_', '-')}",
+                "labels": {"app.kubernetes.io/part-of": "sentinel"},
+            },
             "spec": {"groups": yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]},
         }
         for path in sorted((root / "prometheus/rules").glob("*.yml"))
@@ -74,7 +79,7 @@ def _operator_rules(root: Path) -> str:
 def main() -> None:
     for path, text in written().items():
         (ROOT / path).write_text(text, encoding="utf-8")
-        print(path)  # noqa: T201 - what a person reads
+        print(path)
 
 
 if __name__ == "__main__":
