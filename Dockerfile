@@ -16,6 +16,7 @@ RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements.lock > build.lock \
 COPY pyproject.toml README.md ./
 COPY exporter exporter
 COPY webhook webhook
+COPY docs docs
 RUN /opt/sentinel/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
     && /opt/sentinel/bin/pip check \
     && /opt/sentinel/bin/pip uninstall --yes --quiet setuptools pip \

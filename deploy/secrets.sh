@@ -34,4 +34,6 @@ echo "postgresql://sentinel:$(cat postgres_password)@postgres:5432/sentinel" >.t
 echo "redis://:$(cat redis_password)@redis:6379/0" >.text && keep redis_url <.text
 printf 'requirepass %s\nsave ""\nappendonly no\n' "$(cat redis_password)" >.text && keep redis.conf <.text
 rm -f .text
+# Yours: where on-call hears of a webhook that is down, an address of Slack's incoming webhooks.
+[ -e oncall_slack_url ] || : >oncall_slack_url
 echo "$written secrets written, the others were there: $folder"

@@ -82,3 +82,24 @@ def selects(selector: Document, labels: dict[str, str]) -> bool:
 def environment(container: Document) -> dict[str, str]:
     """Variables with a value of their own."""
     return {each["name"]: each["value"] for each in container.get("env") or () if "value" in each}
+
+
+def secrets(pod: Document) -> Iterator[tuple[str, Document, bool]]:
+    """Volumes that hold secrets: the volume, where the secret is named, and whether it may be missing."""
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            source = {**volume["secret"], "name": volume["secret"]["secretName"]}
+            yield volume["name"], source, source.get("optional", False)
+        for each in volume.get("projected", {}).get("sources", ()):
+            yield volume["name"], each["secret"], each["secret"].get("optional", False)
+
+
+def secret_files(pod: Document, container: Document) -> set[str]:
+    """Files that a container finds its secrets in, those that may be missing among them."""
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    return {
+        f"{mounts[volume]}/{item['path']}"
+        for volume, source, _ in secrets(pod)
+        if volume in mounts
+        for item in source.get("items", ())
+    }

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from manifests import OVERLAYS, ROOT, Document, environment, rendered
+from manifests import OVERLAYS, ROOT, Document, environment, rendered, secret_files
 
 from exporter import routes as exporter_routes
 from exporter.__main__ import main as exporter
@@ -188,23 +188,35 @@ def test_what_prometheus_asks_for_is_a_service_of_compose() -> None:
             assert f":{port}/" in names[name]["environment"]["HEALTH_URL"], job
 
 
+def files_named(config: object) -> Iterator[str]:
+    """All files that a configuration names by `…_file`."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if str(key).endswith("_file") and isinstance(value, str):
+                yield value
+            else:
+                yield from files_named(value)
+    elif isinstance(config, list):
+        for each in config:
+            yield from files_named(each)
+
+
 @overlays
 def test_alertmanager_delivers_to_the_webhook_with_its_token(overlay: str) -> None:
     manifests = rendered(overlay)
     hooks = [hook for receiver in ALERTMANAGER["receivers"] for hook in receiver.get("webhook_configs", ())]
     assert hooks
-    container = manifests.container("alertmanager")
-    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
     for hook in hooks:
         url = urlsplit(hook["url"])
         service = manifests.one("Service", str(url.hostname))
         assert url.port in {port["port"] for port in service["spec"]["ports"]}
         assert url.hostname in COMPOSE["services"]
         assert url.path == "/api/v1/alerts/prometheus/webhook"
-        file = hook["http_config"]["authorization"]["credentials_file"]
-        assert str(Path(file).parent) in folders
-        targets = {each["target"] for each in COMPOSE["services"]["alertmanager"]["secrets"]}
-        assert file in targets
+    wanted = set(files_named(ALERTMANAGER))
+    assert "/etc/alertmanager/secrets/ingest_token" in wanted
+    (found,) = [secret_files(pod, each) for pod, each in manifests.containers() if each["name"] == "alertmanager"]
+    assert wanted <= found
+    assert wanted <= {each["target"] for each in COMPOSE["services"]["alertmanager"]["secrets"]}
     assert not ALERTMANAGER.get("templates"), "name them in k8s/generate.py, so that they are deployed"
 
 

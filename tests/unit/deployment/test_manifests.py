@@ -11,7 +11,7 @@ import jsonschema
 import kubernetes_validate.utils as kubernetes
 import pytest
 import yaml
-from manifests import NAME, OVERLAYS, ROOT, Document, environment, rendered, selects
+from manifests import NAME, OVERLAYS, ROOT, Document, environment, rendered, secret_files, secrets, selects
 
 from k8s.generate import CONFIG_MAPS, written
 
@@ -158,11 +158,10 @@ def test_secrets_are_named_alone_and_all_told_to_the_operator(overlay: str) -> N
     assert manifests.of("Secret") == []
     named: set[tuple[str, str]] = set()
     for pod, container in manifests.containers():
-        for secret in (volume["secret"] for volume in pod["volumes"] if "secret" in volume):
-            if not secret.get("optional"):
-                named |= {(secret["secretName"], item["key"]) for item in secret["items"]}
-            else:
-                assert f"`{secret['secretName']}`" in DOCUMENTED
+        for _, source, may_be_missing in secrets(pod):
+            assert f"`{source['name']}`" in DOCUMENTED
+            if not may_be_missing:
+                named |= {(source["name"], item["key"]) for item in source["items"]}
         references = [
             each["valueFrom"]["secretKeyRef"]
             for each in container.get("env", ())
@@ -177,14 +176,8 @@ def test_secrets_are_named_alone_and_all_told_to_the_operator(overlay: str) -> N
 @overlays
 def test_files_that_variables_name_are_mounted(overlay: str) -> None:
     for pod, container in rendered(overlay).containers():
-        volumes = {volume["name"]: volume for volume in pod["volumes"]}
-        files = {
-            f"{mount['mountPath']}/{item['path']}"
-            for mount in container["volumeMounts"]
-            for item in volumes.get(mount["name"], {}).get("secret", {}).get("items", ())
-        }
         wanted = {value for name, value in environment(container).items() if name.endswith("_FILE")}
-        assert wanted <= files, container["name"]
+        assert wanted <= secret_files(pod, container), container["name"]
 
 
 @overlays

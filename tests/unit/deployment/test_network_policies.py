@@ -34,6 +34,7 @@ STORE = {
     ("webhook", "redis", 6379),
 }
 OUTWARD = {
+    "alertmanager": {443},
     "universal-exporter": {443, 3306, 5432, 8089, 9092},
     "webhook": {443, 5432, 6379},
     "worker": {443, 587, 5432},
