@@ -55,6 +55,8 @@ def _calls(folder: Path, *functions: str) -> Iterator[tuple[str, list[str]]]:
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in functions:
-                texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+                texts = [
+                    each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                ]
                 if texts:
                     yield node.func.id, texts

@@ -101,7 +101,7 @@ def _doubted(finding: Finding) -> Finding:
 def summary(findings: Sequence[Finding], files: int) -> str:
     wrong = len(errors(findings))
     rest = len(findings) - wrong
-    told = [f"{count} {word}{'s' if count != 1 else ''}" for count, word in ((wrong, "error"), (rest, "warning")) if count]
+    told = [
+        f"{count} {word}{'s' if count != 1 else ''}" for count, word in ((wrong, "error"), (rest, "warning")) if count
+    ]
     return f"{files} file{'s' if files != 1 else ''}: {', '.join(told) or 'no findings'}"
-
-

@@ -199,7 +199,9 @@ class _Reading:
         fields = self._mapping(node, "names and texts", None, rule) if node is not None else {}
         return {key: value for key, each in fields.items() if (value := self._scalar(each))}
 
-    def _mapping(self, node: yaml.Node | None, wanted: str, known: Sequence[str] | None, rule: str) -> dict[str, yaml.Node]:
+    def _mapping(
+        self, node: yaml.Node | None, wanted: str, known: Sequence[str] | None, rule: str
+    ) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
             self._problem(node, rule, f"no mapping with {wanted}", "look at docs/rules.md for an example")
             return {}

@@ -34,7 +34,15 @@ def test(path: Path) -> list[Finding]:
     if done.returncode == 0:
         return []
     text = "\n".join(_said(done)) or "promtool gave no reason"
-    return [Finding(Place(str(path)), "", "promtool-test", f"unit tests fail:\n{text}", "correct the rule, or what the test expects")]
+    return [
+        Finding(
+            Place(str(path)),
+            "",
+            "promtool-test",
+            f"unit tests fail:\n{text}",
+            "correct the rule, or what the test expects",
+        )
+    ]
 
 
 def tests_of(rules: Path, folder: Path | None = None) -> list[Path]:

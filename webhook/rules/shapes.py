@@ -47,7 +47,9 @@ class Shape:
     def either(self, other: Shape) -> Shape:
         """Series of both."""
         possible = None if self.possible is None or other.possible is None else self.possible | other.possible
-        absent = frozenset(label for label in self.absent | other.absent if not self.may_have(label) and not other.may_have(label))
+        absent = frozenset(
+            label for label in self.absent | other.absent if not self.may_have(label) and not other.may_have(label)
+        )
         return Shape(self.certain & other.certain, possible, absent)
 
 

@@ -13,7 +13,15 @@ from webhook.rules.context import Context
 from webhook.rules.document import Rule, Value
 from webhook.rules.finding import Finding, Level
 from webhook.rules.promql import (
-    bare, comparisons, is_bool, is_comparison, metric_name, number, operator, selectors, walk,
+    bare,
+    comparisons,
+    is_bool,
+    is_comparison,
+    metric_name,
+    number,
+    operator,
+    selectors,
+    walk,
 )  # fmt: skip
 
 _OF_COUNTERS = ("rate", "irate", "increase", "resets")

@@ -44,7 +44,9 @@ def _judged(rule: Rule, expr: pq.BinaryExpr, place: Place, context: Context) -> 
         label = never[0]
         side, other = ("left", "right") if label in left.certain else ("right", "left")
         message = f"never matches: the {side} side has the label {label}, the {other} side cannot"
-        yield rule.finding("never-matches", place, message, "give both sides the same labels, or say which: on (account_id)")
+        yield rule.finding(
+            "never-matches", place, message, "give both sides the same labels, or say which: on (account_id)"
+        )
         return
     if on and labels and not any(left.may_have(label) or right.may_have(label) for label in labels):
         message = f"neither side has {', '.join(sorted(labels))}: all series are one group"
@@ -63,7 +65,13 @@ def _never(left: Shape, right: Shape, on: frozenset[str] | None, ignored: frozen
 
 
 def _many(
-    rule: Rule, expr: pq.BinaryExpr, place: Place, left: Shape, right: Shape, on: frozenset[str] | None, labels: frozenset[str]
+    rule: Rule,
+    expr: pq.BinaryExpr,
+    place: Place,
+    left: Shape,
+    right: Shape,
+    on: frozenset[str] | None,
+    labels: frozenset[str],
 ) -> Iterator[Finding]:
     """Sides of which one series is wanted for each match, but there are several."""
     card = expr.modifier.card if expr.modifier else pq.VectorMatchCardinality.OneToOne

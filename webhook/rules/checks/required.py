@@ -31,7 +31,9 @@ def required(rule: Rule, _: Context) -> Iterator[Finding]:
         yield from _wait(rule)
     elif ":" not in rule.name.text:
         hint = "name it level:metric:operation, as account:sentinel_block_rate:max"
-        yield rule.finding("record-name", rule.name.place, "a recorded metric looks like a scraped one", hint, Level.WARNING)
+        yield rule.finding(
+            "record-name", rule.name.place, "a recorded metric looks like a scraped one", hint, Level.WARNING
+        )
 
 
 def _labels(rule: Rule) -> Iterator[Finding]:
@@ -85,7 +87,9 @@ def _wait(rule: Rule) -> Iterator[Finding]:
     if waits is None or waits.text in ("0", "0s"):
         level = Level.ERROR if rule.about_merchants else Level.WARNING
         place = waits.place if waits else rule.name.place
-        yield rule.finding("for", place, "it fires at the first evaluation", "add for: 5m, or as long as you like", level)
+        yield rule.finding(
+            "for", place, "it fires at the first evaluation", "add for: 5m, or as long as you like", level
+        )
     if "runbook_url" not in rule.annotations:
         hint = "add runbook_url: to annotations:, a page that says what to do"
         yield rule.finding("runbook", rule.name.place, "no runbook", hint, Level.WARNING)

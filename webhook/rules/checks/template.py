@@ -34,7 +34,7 @@ def _labels(rule: Rule, context: Context, name: str, value: Value) -> Iterator[F
 def _queries(rule: Rule, name: str, value: Value) -> Iterator[Finding]:
     for query in templates.queries(value.text):
         verbs = [verb for verb in query.verbs if verb != "q"]
-        if verbs or "{{" in query.text or re.search(r"\+|\bprint\b", value.text) and not query.verbs and query.labels:
+        if verbs or "{{" in query.text or (re.search(r"\+|\bprint\b", value.text) and not query.verbs and query.labels):
             hint = 'write account_id=%q, without quotes: an id with a quote in it would break out of "%s"'
             place = value.find(r"%(?:\[\d+\])?[a-pr-z]")
             yield rule.finding("quoting", place, f"{name} puts a label into a query unquoted", hint)
