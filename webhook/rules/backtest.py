@@ -48,7 +48,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class BacktestedRule:
     """A rule over a period. With a `problem` there is no more than what runs now."""
 
     rule: Rule
@@ -62,7 +62,7 @@ class Tested:
 @dataclass(frozen=True)
 class Backtest:
     period: Period
-    tested: Sequence[Tested] = field(default_factory=list)
+    tested: Sequence[BacktestedRule] = field(default_factory=list)
 
 
 class Backtester:
@@ -82,7 +82,7 @@ class Backtester:
         recordings = Recordings(recorded, self._kept, self._default)
         return Backtest(self._period, [self._tested(rule, recordings) for rule in file.rules if rule.is_alert])
 
-    def _tested(self, rule: Rule, recordings: Recordings) -> Tested:
+    def _tested(self, rule: Rule, recordings: Recordings) -> BacktestedRule:
         interval, first = self._grid(rule.group)
         recordings.computed.clear()
         try:
@@ -90,16 +90,16 @@ class Backtester:
             hold = Hold(_ms(rule.duration("for")), _ms(rule.duration("keep_firing_for")), rule.group.limit)
             history = self._history(rule, expr, hold, interval, first)
         except (CannotCompute, TooMuch) as error:
-            return Tested(rule, interval, first, problem=str(error))
+            return BacktestedRule(rule, interval, first, problem=str(error))
         except PrometheusError as error:
             if type(error) is not PrometheusError:
                 raise
-            return Tested(rule, interval, first, problem=f"Prometheus cannot evaluate it: {error}")
+            return BacktestedRule(rule, interval, first, problem=f"Prometheus cannot evaluate it: {error}")
         notes = [f"{name} is not recorded as in the file: computed from its expression" for name in recordings.computed]
         now = self._now(rule, interval, first)
         outcomes = [self._outcome(key, history.get(key, ()), now.get(key, ())) for key in {*history, *now}]
         outcomes.sort(key=lambda each: (-sum(end - start for start, end in each.fired), sorted(each.labels)))
-        return Tested(rule, interval, first, [each for each in outcomes if each.history or each.now], notes=notes)
+        return BacktestedRule(rule, interval, first, [each for each in outcomes if each.history or each.now], notes=notes)
 
     def _history(self, rule: Rule, expr: pq.Expr, hold: Hold, interval: int, first: int) -> dict[Labels, list[Episode]]:
         """Begins early enough for what fired at the start of the period to fire there."""

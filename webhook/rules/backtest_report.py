@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from webhook.rules.backtest import Backtest, Outcome, Span, Tested
+from webhook.rules.backtest import Backtest, Outcome, Span, BacktestedRule
 
 _COLUMNS = ("alert of", "fired", "for", "longest", "pending only", "last fired (UTC)", "now: fired", "for")
 
@@ -20,7 +20,7 @@ def document(backtest: Backtest) -> dict[str, Any]:
     }
 
 
-def _rule(tested: Tested) -> dict[str, Any]:
+def _rule(tested: BacktestedRule) -> dict[str, Any]:
     return {
         "alert": tested.rule.name.text,
         "labels": {name: value.text for name, value in tested.rule.labels.items()},
