@@ -104,6 +104,57 @@ def backtest(file: Path, days: float, url: str, step: str | None, beside: Sequen
     sys.exit(1 if any(each.problem for each in result.tested) else 0)
 
 
+@rules.command("deploy")
+@click.argument("file", type=FILE)
+@click.option("--to", "folder", type=FOLDER, required=True, help="Where Prometheus reads its rules.")
+@_prometheus
+@_config
+@_tests
+@click.option("--without-promtool", is_flag=True, help="Without Prometheus' own check and unit tests.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds to wait for it to be healthy.")
+@click.option("--dry-run", is_flag=True, help="Check it, show the difference, and write nothing.")
+def deploy(
+    file: Path,
+    folder: Path,
+    url: str,
+    config: Path | None,
+    tests: Path | None,
+    timeout: float | None,
+    *,
+    without_promtool: bool,
+    dry_run: bool,
+) -> None:
+    """Check and test FILE, write it, load it, and wait until it is healthy; else all is as before. Exit code 2: it is not."""
+    from webhook.rules.check import Wanted, errors  # noqa: PLC0415 - other commands do without
+    from webhook.rules.deploy import Deployment, DeployError, NotTakenBackError  # noqa: PLC0415 - as above
+
+    text = file.read_text("utf-8")
+    others = [path for path in sorted(folder.glob("*.y*ml")) if path.name != file.name]
+    found = _findings([file], Wanted(_known(config, url), others, tests, promtool=not without_promtool))
+    for finding in found:
+        click.echo(_shown(finding), err=True)
+    with _prometheus_at(url) as api:
+        deployment = Deployment(api, folder, lambda line: click.echo(line, err=True), timeout)
+        try:
+            deployment.preflight()
+            if errors(found):
+                raise DeployError("it has errors")
+            if dry_run:
+                click.echo("".join(_difference(folder / file.name, file, text)) or "no difference", nl=False)
+                return
+            deployment.run(file.name, text)
+        except DeployError as error:
+            click.echo(f"sentinel-webhook: {file} is not deployed: {error}", err=True)
+            sys.exit(2 if isinstance(error, NotTakenBackError) else 1)
+
+
+def _difference(target: Path, file: Path, text: str) -> Iterator[str]:
+    import difflib  # noqa: PLC0415 - other commands do without
+
+    before = target.read_text("utf-8").splitlines(keepends=True) if target.exists() else []
+    return difflib.unified_diff(before, text.splitlines(keepends=True), str(target), str(file))
+
+
 class _Progress:
     """On standard error: one line that is written over, on a terminal; a line for each rule elsewhere."""
 
