@@ -73,7 +73,9 @@ def lived_through(
             api = PrometheusApi(url, timeout=60)
             servers.wait_for(lambda: api.samples("test:evaluated", _now()), what="evaluated")
             begin = _shown_before(api, exposed, text, length, lead)
-            servers.wait_for(lambda: (_evaluations(api, begin, length) or [0])[-1] >= begin + length - 2000, what="the end")
+            servers.wait_for(
+                lambda: (_evaluations(api, begin, length) or [0])[-1] >= begin + length - 2000, what="the end"
+            )
             yield Live(api, path, begin, begin + length, _evaluations(api, begin, length))
             api.close()
 

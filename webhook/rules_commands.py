@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -113,7 +114,7 @@ def backtest(file: Path, days: float, url: str, step: str | None, beside: Sequen
 @click.option("--without-promtool", is_flag=True, help="Without Prometheus' own check and unit tests.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds to wait for it to be healthy.")
 @click.option("--dry-run", is_flag=True, help="Check it, show the difference, and write nothing.")
-def deploy(
+def deploy(  # noqa: PLR0917 - click gives them by name
     file: Path,
     folder: Path,
     url: str,
@@ -124,9 +125,12 @@ def deploy(
     without_promtool: bool,
     dry_run: bool,
 ) -> None:
-    """Check and test FILE, write it, load it, and wait until it is healthy; else all is as before. Exit code 2: it is not."""
+    """Check and test FILE, write it, load it, and wait until it is healthy; else all is as before.
+
+    Exit code 1 when it is not deployed, 2 when what was there before could not be put back.
+    """
     from webhook.rules.check import Wanted, errors  # noqa: PLC0415 - other commands do without
-    from webhook.rules.deploy import Deployment, DeployError, NotTakenBackError  # noqa: PLC0415 - as above
+    from webhook.rules.deploy import DeployError, Deployment, NotTakenBackError  # noqa: PLC0415 - as above
 
     text = file.read_text("utf-8")
     others = [path for path in sorted(folder.glob("*.y*ml")) if path.name != file.name]
@@ -135,14 +139,15 @@ def deploy(
         click.echo(_shown(finding), err=True)
     with _prometheus_at(url) as api:
         deployment = Deployment(api, folder, lambda line: click.echo(line, err=True), timeout)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is half done is taken back
+        if errors(found):
+            fail([f"{file} is not deployed: it has errors"])
         try:
-            deployment.preflight()
-            if errors(found):
-                raise DeployError("it has errors")
             if dry_run:
-                click.echo("".join(_difference(folder / file.name, file, text)) or "no difference", nl=False)
-                return
-            deployment.run(file.name, text)
+                deployment.preflight()
+                click.echo("".join(_difference(folder / file.name, file, text)) or "no difference\n", nl=False)
+            else:
+                deployment.run(file.name, text)
         except DeployError as error:
             click.echo(f"sentinel-webhook: {file} is not deployed: {error}", err=True)
             sys.exit(2 if isinstance(error, NotTakenBackError) else 1)
@@ -159,15 +164,14 @@ class _Progress:
     """On standard error: one line that is written over, on a terminal; a line for each rule elsewhere."""
 
     def __call__(self, rule: str, done: int, whole: int) -> None:
-        share = 100 if whole <= 0 else 100 * done // whole
         if sys.stderr.isatty():
-            click.echo(f"\r\x1b[K{rule}: {share} %", err=True, nl=share >= 100)
-        elif share >= 100:
+            click.echo(f"\r\x1b[K{rule}: {done / max(whole, 1):.0%}", err=True, nl=done >= whole)
+        elif done >= whole:
             click.echo(f"{rule}: asked", err=True)
 
 
 def _known(config: Path | None, url: str | None) -> Metrics:
-    from webhook.rules.known import ConfigUnreadable, Metrics, family, own_metrics, source_metrics  # noqa: PLC0415
+    from webhook.rules.known import ConfigUnreadableError, Metrics, family, own_metrics, source_metrics  # noqa: PLC0415
 
     every = list(own_metrics())
     if url:
@@ -176,18 +180,18 @@ def _known(config: Path | None, url: str | None) -> Metrics:
     if config:
         try:
             every += source_metrics(config)
-        except ConfigUnreadable as error:
+        except ConfigUnreadableError as error:
             fail([str(error)])
     return Metrics(every, complete=bool(config or url))
 
 
 def _findings(files: Sequence[Path], wanted: Wanted) -> list[Finding]:
     from webhook.rules.check import check_paths  # noqa: PLC0415 - other commands do without
-    from webhook.rules.promtool import PromtoolMissing  # noqa: PLC0415 - as above
+    from webhook.rules.promtool import PromtoolMissingError  # noqa: PLC0415 - as above
 
     try:
         return check_paths(files, wanted)
-    except PromtoolMissing:
+    except PromtoolMissingError:
         fail(["promtool is not installed: install Prometheus, or give --without-promtool"])
 
 

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 from scenario import Live, lived_through, shown
 
-from webhook.adapters.prometheus_api import Points, PrometheusApi, TooMuch
+from webhook.adapters.prometheus_api import Points, PrometheusApi, TooMuchError
 from webhook.domain.rule_state import Episode, Hold, episodes
-from webhook.rules.backtest import Backtester, Period, BacktestedRule
+from webhook.rules.backtest import BacktestedRule, Backtester, Period
 from webhook.rules.document import Rule, parse, read
 from webhook.rules_commands import rules as rules_command
 
@@ -116,7 +116,10 @@ def test_a_backtest_says_what_prometheus_recorded(live: Live, alert: str) -> Non
     assert not tested.problem
     assert set(times) <= set(range(tested.first, live.end, tested.interval)), "evaluations are where the hash says"
     said = {dict(each.labels)["account_id"]: at(tuple(each.history), times) for each in tested.outcomes}
-    told = {account: {t: state for t, state in states.items() if t in times} for account, states in recorded(live, alert).items()}
+    told = {
+        account: {t: state for t, state in states.items() if t in times}
+        for account, states in recorded(live, alert).items()
+    }
     assert {name: states for name, states in said.items() if states} == {name: s for name, s in told.items() if s}
     for outcome in tested.outcomes:
         assert outcome.fired == outcome.now, "what the same rule did is what it would have done"
@@ -151,7 +154,7 @@ def test_answers_that_are_too_large_are_asked_for_in_parts(live: Live, monkeypat
     def small(self: PrometheusApi, query: str, start: int, end: int, step: int) -> list[tuple[dict[str, str], Points]]:
         asked.append((start, end))
         if (end - start) // step >= 12:
-            raise TooMuch("query processing would load too many samples into memory in query execution")
+            raise TooMuchError("query processing would load too many samples into memory in query execution")
         return ask(self, query, start, end, step)
 
     monkeypatch.setattr(PrometheusApi, "range", small)
@@ -160,12 +163,12 @@ def test_answers_that_are_too_large_are_asked_for_in_parts(live: Live, monkeypat
         (e.labels, tuple(e.history), tuple(e.fired)) for e in whole
     }
     assert len(asked) > 5
-    monkeypatch.setattr(PrometheusApi, "range", lambda *_: (_ for _ in ()).throw(TooMuch("too many samples")))
+    monkeypatch.setattr(PrometheusApi, "range", lambda *_: (_ for _ in ()).throw(TooMuchError("too many samples")))
     assert "--step" in backtest(live, period)["Waits"].problem
 
 
 def test_prometheus_own_limits_are_known_by_their_words(live: Live) -> None:
-    with pytest.raises(TooMuch, match="11,000"):
+    with pytest.raises(TooMuchError, match="11,000"):
         live.api.range("vector(1)", live.begin - 20_000_000, live.end, 1000)
 
 

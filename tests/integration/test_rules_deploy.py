@@ -177,7 +177,11 @@ def test_a_prometheus_that_does_not_reload(free_port: Callable[[], int], tmp_pat
     (tmp_path / "prometheus.yml").write_text("rule_files: [rules/*.yml]\n")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [program("prometheus"), f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    command = [
+        program("prometheus"),
+        f"--config.file={tmp_path}/prometheus.yml",
+        f"--storage.tsdb.path={tmp_path}/data",
+    ]
     command.append(f"--web.listen-address=127.0.0.1:{port}")
     with running(command, folder=tmp_path, ready=lambda: answers(f"{url}/-/ready")):
         done = Place(url, tmp_path / "rules", tmp_path / "tested.yml").deploy(text("up == 0"))

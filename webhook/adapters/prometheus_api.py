@@ -22,21 +22,21 @@ class PrometheusError(Exception):
     """What Prometheus said, or that it said nothing.
 
     PrometheusError
-    ├── PrometheusAway     cannot be reached, or is not ready: trying again can help
-    ├── TooMuch            too many samples, points or seconds: a shorter period can help
-    └── NotAllowed         that part of the API is switched off
+    ├── PrometheusAwayError  cannot be reached, or is not ready: trying again can help
+    ├── TooMuchError         too many samples, points or seconds: a shorter period can help
+    └── NotAllowedError      that part of the API is switched off
     """
 
 
-class PrometheusAway(PrometheusError):
+class PrometheusAwayError(PrometheusError):
     pass
 
 
-class TooMuch(PrometheusError):
+class TooMuchError(PrometheusError):
     pass
 
 
-class NotAllowed(PrometheusError):
+class NotAllowedError(PrometheusError):
     pass
 
 
@@ -114,10 +114,10 @@ class PrometheusApi:
         return bool(told["reloadConfigSuccess"]), datetime.fromisoformat(told["lastConfigTime"])
 
     def reload(self) -> None:
-        """Raise NotAllowed without `--web.enable-lifecycle`, PrometheusError where it refuses what it has read."""
+        """Raise NotAllowedError without `--web.enable-lifecycle`, PrometheusError where it refuses what it has read."""
         answer = self._send("POST", "/-/reload")
         if answer.status_code in (403, 404, 405):
-            raise NotAllowed(f"{self.url} does not reload: start Prometheus with --web.enable-lifecycle")
+            raise NotAllowedError(f"{self.url} does not reload: start Prometheus with --web.enable-lifecycle")
         if not answer.ok:
             raise PrometheusError(f"{self.url} refuses to reload: {answer.text.strip()[:2000]}")
 
@@ -132,20 +132,22 @@ class PrometheusApi:
                 return body["data"]
             kind, text = str(body.get("errorType")), str(body.get("error"))
         except (ValueError, KeyError, TypeError):
-            raise PrometheusAway(f"{self.url} answers {answer.status_code} to {path}: is it a Prometheus?") from None
+            raise PrometheusAwayError(
+                f"{self.url} answers {answer.status_code} to {path}: is it a Prometheus?"
+            ) from None
         if kind == "timeout" or any(each in text for each in _TOO_MUCH):
-            raise TooMuch(text)
+            raise TooMuchError(text)
         raise PrometheusError(text)
 
     def _send(self, method: str, path: str, **parameters: str) -> requests.Response:
         try:
             answer = self._session.request(method, f"{self.url}{path}", data=parameters, timeout=self._timeout)
         except requests.Timeout:
-            raise TooMuch(f"{self.url} did not answer within {self._timeout:.0f} s") from None
+            raise TooMuchError(f"{self.url} did not answer within {self._timeout:.0f} s") from None
         except requests.RequestException as error:
-            raise PrometheusAway(f"{self.url} cannot be reached: {type(error).__name__}") from None
+            raise PrometheusAwayError(f"{self.url} cannot be reached: {type(error).__name__}") from None
         if answer.status_code in (401, 403) and path != "/-/reload":
-            raise NotAllowed(f"{self.url} answers {answer.status_code}: who may ask it?")
+            raise NotAllowedError(f"{self.url} answers {answer.status_code}: who may ask it?")
         return answer
 
 

@@ -10,6 +10,8 @@ import xxhash
 from webhook.adapters.prometheus_api import RunningGroup
 
 _NS = 1_000_000_000
+_LONG = 255
+"""Bytes from which on a length takes four."""
 
 
 def offset_ms(name: str, file: str, interval: float, running: Sequence[RunningGroup]) -> int:
@@ -54,4 +56,4 @@ def _offset(name: str, file: str, interval: float, spelling: int) -> int:
 
 def _length(part: bytes) -> bytes:
     size = len(part)
-    return bytes([size]) if size < 255 else b"\xff" + size.to_bytes(3, "little")
+    return bytes([size]) if size < _LONG else b"\xff" + size.to_bytes(3, "little")

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import promql_parser as pq
 import yaml
 
-from webhook.adapters.prometheus_api import MOST_POINTS, Points, PrometheusApi, PrometheusError, TooMuch, chunks
+from webhook.adapters.prometheus_api import MOST_POINTS, Points, PrometheusApi, PrometheusError, TooMuchError, chunks
 from webhook.domain.rule_state import Episode, Hold, episodes, firing, spans
 from webhook.rules import templates
 from webhook.rules.alignment import offset_ms
 from webhook.rules.document import Group, Rule, RuleFile, seconds
 from webhook.rules.promql import text_of, walk
-from webhook.rules.recordings import CannotCompute, Recordings
+from webhook.rules.recordings import CannotComputeError, Recordings
 
 DAY = 86_400_000
 _FEWEST_POINTS = 10
@@ -89,7 +89,7 @@ class Backtester:
             expr = recordings.substituted(_testable(rule))
             hold = Hold(_ms(rule.duration("for")), _ms(rule.duration("keep_firing_for")), rule.group.limit)
             history = self._history(rule, expr, hold, interval, first)
-        except (CannotCompute, TooMuch) as error:
+        except (CannotComputeError, TooMuchError) as error:
             return BacktestedRule(rule, interval, first, problem=str(error))
         except PrometheusError as error:
             if type(error) is not PrometheusError:
@@ -99,7 +99,9 @@ class Backtester:
         now = self._now(rule, interval, first)
         outcomes = [self._outcome(key, history.get(key, ()), now.get(key, ())) for key in {*history, *now}]
         outcomes.sort(key=lambda each: (-sum(end - start for start, end in each.fired), sorted(each.labels)))
-        return BacktestedRule(rule, interval, first, [each for each in outcomes if each.history or each.now], notes=notes)
+        return BacktestedRule(
+            rule, interval, first, [each for each in outcomes if each.history or each.now], notes=notes
+        )
 
     def _history(self, rule: Rule, expr: pq.Expr, hold: Hold, interval: int, first: int) -> dict[Labels, list[Episode]]:
         """Begins early enough for what fired at the start of the period to fire there."""
@@ -111,7 +113,7 @@ class Backtester:
             key = frozenset(item for item in labels.items() if item[0] not in own)
             for time, _ in points:
                 if key in at.setdefault(time, set()):
-                    raise CannotCompute(f"two series become one alert at {time / 1000:.3f}: {dict(key)}")
+                    raise CannotComputeError(f"two series become one alert at {time / 1000:.3f}: {dict(key)}")
                 at[time].add(key)
         return episodes(((time, at.get(time, ())) for time in range(begin, self._period.end + 1, interval)), hold)
 
@@ -133,7 +135,7 @@ class Backtester:
         return {key: spans(sorted(found), interval, self._period.end) for key, found in times.items()}
 
     def _points(self, name: str, query: str, start: int, interval: int) -> Iterator[tuple[dict[str, str], Points]]:
-        """A day at a time, or what Prometheus can answer at once; raise TooMuch where that is next to nothing."""
+        """A day at a time, or what Prometheus can answer at once; raise TooMuchError where that is next to nothing."""
         end = self._period.end
         most = min(MOST_POINTS, max(DAY // interval, _FEWEST_POINTS))
         whole = end - start
@@ -141,11 +143,11 @@ class Backtester:
             _, last = next(chunks(start, end, interval, most))
             try:
                 yield from self._api.range(query, start, last, interval)
-            except TooMuch as error:
+            except TooMuchError as error:
                 most = min(most, (last - start) // interval + 1) // 2
                 if most < _FEWEST_POINTS:
                     hint = "ask for fewer days, a longer --step, or raise --query.max-samples or --query.timeout"
-                    raise TooMuch(f"{error}; {hint}") from None
+                    raise TooMuchError(f"{error}; {hint}") from None
                 continue
             start = last + interval
             self._progress(name, min(whole, whole - (end - start)), whole)
@@ -169,14 +171,16 @@ class Backtester:
 
 def _testable(rule: Rule) -> pq.Expr:
     if rule.parsed is None:
-        raise CannotCompute("its expression cannot be read: `sentinel-webhook rules check` says more")
+        raise CannotComputeError("its expression cannot be read: `sentinel-webhook rules check` says more")
     for label, value in rule.labels.items():
         if templates.reads_value(value.text):
-            raise CannotCompute(f"its label {label} holds the value: every value would be another alert")
+            raise CannotComputeError(f"its label {label} holds the value: every value would be another alert")
     for part in walk(rule.parsed):
         at = getattr(part, "at", None)
         if at is not None and at.type != pq.AtModifierType.At:
-            raise CannotCompute("@ start() and @ end() are the moment in a rule, and the whole period in a backtest")
+            raise CannotComputeError(
+                "@ start() and @ end() are the moment in a rule, and the whole period in a backtest"
+            )
     return rule.parsed
 
 

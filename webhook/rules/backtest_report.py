@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from webhook.rules.backtest import Backtest, Outcome, Span, BacktestedRule
+from webhook.rules.backtest import Backtest, BacktestedRule, Outcome, Span
 
 _COLUMNS = ("alert of", "fired", "for", "longest", "pending only", "last fired (UTC)", "now: fired", "for")
 
@@ -107,9 +107,9 @@ def _lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 def lasting(milliseconds: int) -> str:
     """In two units at most: 2d3h, 1h5m, 40s, 250ms."""
-    if milliseconds < 1000:
-        return f"{milliseconds}ms" if milliseconds else "0s"
     seconds = milliseconds // 1000
+    if not seconds:
+        return f"{milliseconds}ms" if milliseconds else "0s"
     parts = [(seconds // 86_400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
     while parts[0][0] == 0:
         parts.pop(0)

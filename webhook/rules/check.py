@@ -11,7 +11,7 @@ import promql_parser
 from webhook.rules import promtool
 from webhook.rules.checks.duplicates import duplicates
 from webhook.rules.checks.expression import comparison, functions, metrics
-from webhook.rules.checks.matching import matching
+from webhook.rules.checks.matching import account, matching
 from webhook.rules.checks.required import required
 from webhook.rules.checks.template import template
 from webhook.rules.checks.values import values
@@ -26,6 +26,7 @@ CHECKS: Mapping[str, Check] = {
     "functions": functions,
     "metrics": metrics,
     "matching": matching,
+    "account": account,
     "template": template,
     "values": values,
     "duplicates": duplicates,
@@ -43,7 +44,7 @@ class Wanted:
 
 
 def check_paths(paths: Sequence[Path], wanted: Wanted) -> list[Finding]:
-    """Of all files together, in the order of their lines; raise PromtoolMissing."""
+    """Of all files together, in the order of their lines; raise PromtoolMissingError."""
     files, beside = [read(path) for path in paths], [read(path) for path in wanted.beside]
     found = check_files(files, wanted.metrics, beside)
     if wanted.promtool:
@@ -83,7 +84,7 @@ def _with_promtool(paths: Sequence[Path], found: Sequence[Finding], tests: Path 
     for path in paths:
         if not path.is_file():
             continue
-        said = promtool.check(path)
+        said = promtool.checked(path)
         if not said:
             every = [_doubted(each) if each.place.file == str(path) else each for each in every]
         told = {each.place.line for each in errors(every) if each.place.file == str(path)}
@@ -91,7 +92,7 @@ def _with_promtool(paths: Sequence[Path], found: Sequence[Finding], tests: Path 
     if errors([each for each in every if each.check in ("yaml", "structure", "syntax", "promtool")]):
         return every
     files = dict.fromkeys(test for path in paths for test in promtool.tests_of(path, tests))
-    return every + [finding for file in files for finding in promtool.test(file)]
+    return every + [finding for file in files for finding in promtool.tested(file)]
 
 
 def _doubted(finding: Finding) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import promql_parser
 
-from webhook.adapters.prometheus_api import NotAllowed, PrometheusApi, PrometheusError, RunningGroup
+from webhook.adapters.prometheus_api import PrometheusApi, PrometheusError, RunningGroup
 from webhook.rules.document import RuleFile, parse
 from webhook.rules.promql import text_of
 
@@ -201,5 +201,3 @@ def _locked(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
         file.flush()
         yield
-
-

@@ -231,16 +231,20 @@ class _Reading:
         return Value(self._source, node.value, node.start_mark.index, node.end_mark.index)
 
     def _seconds(self, value: Value | None, name: str = "interval") -> float | None:
+        if value is None:
+            return None
         try:
-            return None if value is None else seconds(value.text)
+            return seconds(value.text)
         except ValueError:
             hint = "write it as 30s, 5m or 1h30m"
             self.problems.append(Finding(value.place, "", "duration", f"{name}: no duration: {value.text}", hint))
             return None
 
     def _number(self, value: Value | None) -> int:
-        if value is None or value.text.isdigit():
-            return int(value.text) if value else 0
+        if value is None:
+            return 0
+        if value.text.isdigit():
+            return int(value.text)
         self.problems.append(Finding(value.place, "", "limit", f"no number: {value.text}", "write how many alerts"))
         return 0
 

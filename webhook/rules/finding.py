@@ -40,4 +40,5 @@ class Finding:
     def document(self) -> dict[str, Any]:
         """For JSON."""
         fields = asdict(self)
-        return fields.pop("place") | fields
+        place: dict[str, Any] = fields.pop("place")
+        return place | fields

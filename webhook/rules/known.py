@@ -16,7 +16,7 @@ _PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_
 _OF_A_SCRAPE = frozenset({"job", "instance"})
 
 
-class ConfigUnreadable(Exception):
+class ConfigUnreadableError(Exception):
     """The exporter's configuration cannot be read; the text says why."""
 
 
@@ -39,9 +39,9 @@ class Metrics:
     def get(self, name: str) -> Metric | None:
         return self._by_name.get(name)
 
-    def near(self, name: str) -> str | None:
-        """The known name that is most like it."""
-        found = difflib.get_close_matches(name, self._by_name, n=1, cutoff=0.75)
+    def near(self, name: str, others: Iterable[str] = ()) -> str | None:
+        """The name among them and others that is most like it."""
+        found = difflib.get_close_matches(name, [*self._by_name, *others], n=1, cutoff=0.75)
         return found[0] if found else None
 
     def __iter__(self) -> Iterator[Metric]:
@@ -62,7 +62,7 @@ def own_metrics() -> Sequence[Metric]:
 
 
 def source_metrics(config: Path) -> list[Metric]:
-    """What an exporter with this configuration serves of its sources; raise ConfigUnreadable.
+    """What an exporter with this configuration serves of its sources; raise ConfigUnreadableError.
 
     Read by the documented keys: a source that is switched off counts too, since its rules stay.
     """
@@ -70,10 +70,10 @@ def source_metrics(config: Path) -> list[Metric]:
         document = yaml.safe_load(config.read_text("utf-8"))
         return [metric for source in document["data_sources"] for metric in _of_source(source)]
     except OSError as error:
-        raise ConfigUnreadable(f"{config}: cannot be read: {error.strerror}") from None
+        raise ConfigUnreadableError(f"{config}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         hint = f"see `sentinel-exporter check --config {config}`"
-        raise ConfigUnreadable(f"{config}: is no valid configuration of the exporter: {hint}") from None
+        raise ConfigUnreadableError(f"{config}: is no valid configuration of the exporter: {hint}") from None
 
 
 def _of_source(source: Mapping[str, Any]) -> Iterator[Metric]:

@@ -75,7 +75,7 @@ def is_scalar(expr: pq.Expr) -> bool:
         case pq.UnaryExpr(expr=inner):
             return is_scalar(inner)
         case pq.Call() as call:
-            return call.func.return_type == pq.ValueType.Scalar
+            return bool(call.func.return_type == pq.ValueType.Scalar)
         case pq.BinaryExpr() as both:
             return is_scalar(both.lhs) and is_scalar(both.rhs)
     return False
@@ -87,7 +87,7 @@ def is_comparison(expr: pq.Expr) -> bool:
 
 
 def is_bool(expr: pq.BinaryExpr) -> bool:
-    return expr.modifier is not None and expr.modifier.return_bool
+    return expr.modifier.return_bool if expr.modifier else False
 
 
 def matchers(selector: pq.VectorSelector) -> Sequence[pq.Matcher]:

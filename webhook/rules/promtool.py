@@ -18,18 +18,18 @@ _NOISE = re.compile(r"Checking |Unit Testing:|\s*FAILED:?$|\s*SUCCESS|.*: yaml: 
 _HINT = "see what `promtool check rules` says of it"
 
 
-class PromtoolMissing(Exception):
+class PromtoolMissingError(Exception):
     """It is not installed."""
 
 
-def check(path: Path) -> list[Finding]:
-    """Raise PromtoolMissing."""
+def checked(path: Path) -> list[Finding]:
+    """Raise PromtoolMissingError."""
     done = _run("check", "rules", "--lint=none", str(path))
     return list(_failures(path, done)) if done.returncode else []
 
 
-def test(path: Path) -> list[Finding]:
-    """The unit tests of a file; raise PromtoolMissing."""
+def tested(path: Path) -> list[Finding]:
+    """The unit tests of a file; raise PromtoolMissingError."""
     done = _run("test", "rules", path.name, folder=path.parent)
     if done.returncode == 0:
         return []
@@ -45,7 +45,7 @@ def test(path: Path) -> list[Finding]:
     ]
 
 
-def tests_of(rules: Path, folder: Path | None = None) -> list[Path]:
+def tests_of(rules: Path, folder: Path | None) -> list[Path]:
     """Files of unit tests that load these rules; they stand in `folder`, or in `tests` beside the rules' folder."""
     folder = folder or rules.resolve().parent.parent / "tests"
     return [path for path in sorted(folder.glob("*.yml")) if rules.resolve() in _loaded(path)]
@@ -63,7 +63,7 @@ def _loaded(test_file: Path) -> set[Path]:
 def _run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     program = shutil.which("promtool")
     if program is None:
-        raise PromtoolMissing
+        raise PromtoolMissingError
     return subprocess.run(  # noqa: S603 - the program is Prometheus' own, the arguments are names of files
         [program, *arguments], cwd=folder, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )

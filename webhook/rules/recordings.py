@@ -11,7 +11,7 @@ from webhook.rules.document import Rule
 from webhook.rules.promql import matchers, metric_name, replaced, selectors
 
 
-class CannotCompute(Exception):
+class CannotComputeError(Exception):
     """What is read of a recording rule cannot be computed from its expression; the text says why."""
 
 
@@ -25,19 +25,21 @@ class Recordings:
         self.computed: dict[str, None] = {}
 
     def substituted(self, expr: pq.Expr, seen: tuple[str, ...] = ()) -> pq.Expr:
-        """Raise CannotCompute."""
+        """Raise CannotComputeError."""
         missing = {name for each in selectors(expr) if (name := metric_name(each)) and self._missing(name)}
         for name in sorted(missing):
             if name in seen:
                 way = " → ".join((*seen[seen.index(name) :], name))
-                raise CannotCompute(f"it reads itself ({way}), so its values depend on when it began: record it first")
+                raise CannotComputeError(
+                    f"it reads itself ({way}), so its values depend on when it began: record it first"
+                )
 
         def new(selector: pq.VectorSelector, reach: timedelta | None) -> pq.Expr | None:
             name = metric_name(selector)
             if name not in missing:
                 return None
             if matchers(selector) or selector.at:
-                raise CannotCompute(
+                raise CannotComputeError(
                     f"it reads {name} with label matchers or @, and {name} is not recorded yet: record it first"
                 )
             self.computed[name] = None
@@ -52,7 +54,7 @@ class Recordings:
         self, rule: Rule, selector: pq.VectorSelector, reach: timedelta | None, seen: tuple[str, ...]
     ) -> pq.Expr:
         if rule.parsed is None:
-            raise CannotCompute(f"the expression of {rule.name.text} cannot be read")
+            raise CannotComputeError(f"the expression of {rule.name.text} cannot be read")
         text = f"({self.substituted(rule.parsed, seen).prettify()})"
         for label, value in rule.labels.items():
             text = f"label_replace({text}, {_quoted(label)}, {_quoted(value.text)}, {_quoted('')}, {_quoted('')})"

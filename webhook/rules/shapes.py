@@ -60,22 +60,23 @@ ShapeOfMetric = Callable[[str], Shape]
 def shape_of(expr: pq.Expr, metric: ShapeOfMetric) -> Shape:
     """`metric` says what is known of a metric's series."""
     expr = bare(expr)
-    if is_scalar(expr):
-        return EMPTY
+    shape = Shape()
     match expr:
+        case _ if is_scalar(expr):
+            shape = EMPTY
         case pq.VectorSelector():
-            return _selected(expr, metric)
+            shape = _selected(expr, metric)
         case pq.MatrixSelector():
-            return _selected(expr.vector_selector, metric)
+            shape = _selected(expr.vector_selector, metric)
         case pq.AggregateExpr():
-            return _aggregated(expr, metric)
+            shape = _aggregated(expr, metric)
         case pq.BinaryExpr():
-            return _joined(expr, metric)
+            shape = _joined(expr, metric)
         case pq.Call():
-            return _called(expr, metric)
+            shape = _called(expr, metric)
         case pq.SubqueryExpr() | pq.UnaryExpr():
-            return shape_of(expr.expr, metric)
-    return Shape()
+            shape = shape_of(expr.expr, metric)
+    return shape
 
 
 def _selected(selector: pq.VectorSelector, metric: ShapeOfMetric) -> Shape:
@@ -104,15 +105,16 @@ def _joined(expr: pq.BinaryExpr, metric: ShapeOfMetric) -> Shape:
     left, right = shape_of(expr.lhs, metric), shape_of(expr.rhs, metric)
     if is_scalar(expr.lhs):
         return right
-    if is_scalar(expr.rhs):
-        return left
     if operator(expr) == "or":
         return left.either(right)
-    if operator(expr) in SETS:
+    if operator(expr) in SETS or is_scalar(expr.rhs) or expr.modifier is None:
         return left
-    modifier = expr.modifier
-    if modifier is None or modifier.card == pq.VectorMatchCardinality.OneToOne:
-        if modifier is None or modifier.matching is None:
+    return _matched(expr.modifier, left, right)
+
+
+def _matched(modifier: pq.BinModifier, left: Shape, right: Shape) -> Shape:
+    if modifier.card == pq.VectorMatchCardinality.OneToOne:
+        if modifier.matching is None:
             return left
         labels = frozenset(modifier.matching.labels)
         return left.keep(labels) if modifier.matching.type == pq.LabelModifierType.Include else left.drop(labels)

@@ -12,17 +12,20 @@ from webhook.rules import templates
 from webhook.rules.context import Context
 from webhook.rules.document import Rule, Value
 from webhook.rules.finding import Finding, Level
+from webhook.rules.known import Metric
 from webhook.rules.promql import (
     bare,
+    children,
     comparisons,
     is_bool,
     is_comparison,
+    matchers,
     metric_name,
     number,
     operator,
     selectors,
     walk,
-)  # fmt: skip
+)
 
 _OF_COUNTERS = ("rate", "irate", "increase", "resets")
 _OF_GAUGES = ("delta", "idelta", "deriv", "predict_linear")
@@ -46,22 +49,24 @@ def comparison(rule: Rule, context: Context) -> Iterator[Finding]:
 def _decides(expr: pq.Expr, context: Context, seen: frozenset[str] = frozenset()) -> bool:
     expr = bare(expr)
     match expr:
-        case pq.BinaryExpr() if operator(expr) in ("and", "or"):
-            return _decides(expr.lhs, context, seen) and _decides(expr.rhs, context, seen)
-        case pq.BinaryExpr() if operator(expr) == "unless" or is_comparison(expr):
-            return True
         case pq.BinaryExpr():
-            return not is_bool(expr) and (_decides(expr.lhs, context, seen) or _decides(expr.rhs, context, seen))
-        case pq.Call():
-            return expr.func.name.startswith("absent") or any(_decides(each, context, seen) for each in expr.args)
-        case pq.AggregateExpr():
-            return _decides(expr.expr, context, seen)
+            return _joined(expr, context, seen)
+        case pq.Call() if expr.func.name.startswith("absent"):
+            return True
+        case pq.Call() | pq.AggregateExpr() | pq.SubqueryExpr():
+            return any(_decides(each, context, seen) for each in children(expr))
         case pq.VectorSelector():
             name = metric_name(expr) or ""
-            recorded = context.recorded.get(name)
-            known = recorded is not None and recorded.parsed is not None and name not in seen
-            return known and _decides(recorded.parsed, context, seen | {name})  # type: ignore[union-attr, arg-type]
+            recorded = context.recorded[name].parsed if name in context.recorded and name not in seen else None
+            return recorded is not None and _decides(recorded, context, seen | {name})
     return False
+
+
+def _joined(expr: pq.BinaryExpr, context: Context, seen: frozenset[str]) -> bool:
+    sides = (_decides(each, context, seen) for each in (expr.lhs, expr.rhs))
+    if operator(expr) in ("and", "or"):
+        return all(sides)
+    return operator(expr) == "unless" or is_comparison(expr) or (not is_bool(expr) and any(sides))
 
 
 def functions(rule: Rule, context: Context) -> Iterator[Finding]:
@@ -96,23 +101,20 @@ def metrics(rule: Rule, context: Context) -> Iterator[Finding]:
             place = value.find(rf"(?<![\w:]){re.escape(name)}(?![\w:])", counted[name])
             counted[name] += 1
             metric = context.metrics.get(name)
-            if metric is None and name not in context.recorded:
-                if context.metrics.complete:
-                    near = context.metrics.near(name) or next(iter(_near(name, context)), None)
-                    hint = f"did you mean {near}?" if near else "add it to a source, or record it"
-                    yield rule.finding("unknown-metric", place, f"nothing exports {name}", hint)
-            elif metric is not None and metric.labels is not None:
-                for matcher in selector.matchers.matchers:
-                    if matcher.name not in metric.labels and matcher.name != "__name__" and matcher.value:
-                        hint = f"its labels are {', '.join(sorted(metric.labels))}"
-                        message = f"no source gives {name} the label {matcher.name}"
-                        yield rule.finding("unknown-label", place, message, hint, Level.WARNING)
+            if metric is None and name not in context.recorded and context.metrics.complete:
+                near = context.metrics.near(name, context.recorded)
+                hint = f"did you mean {near}?" if near else "add it to a source, or record it"
+                yield rule.finding("unknown-metric", place, f"nothing exports {name}", hint)
+            for label in _unknown_labels(selector, metric):
+                hint = f"its labels are {', '.join(sorted(metric.labels or ()))}" if metric else ""
+                message = f"no source gives {name} the label {label}"
+                yield rule.finding("unknown-label", place, message, hint, Level.WARNING)
 
 
-def _near(name: str, context: Context) -> Iterator[str]:
-    import difflib
-
-    yield from difflib.get_close_matches(name, context.recorded, n=1, cutoff=0.75)
+def _unknown_labels(selector: pq.VectorSelector, metric: Metric | None) -> list[str]:
+    if metric is None or metric.labels is None:
+        return []
+    return [each.name for each in matchers(selector) if each.value and each.name not in metric.labels | {"__name__"}]
 
 
 def expressions(rule: Rule) -> Iterator[tuple[Value, pq.Expr]]:

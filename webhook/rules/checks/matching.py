@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import promql_parser as pq
 
 from webhook.rules.checks.expression import expressions
 from webhook.rules.context import Context
 from webhook.rules.document import Rule
-from webhook.rules.finding import Finding, Level, Place
+from webhook.rules.finding import Finding
 from webhook.rules.promql import SETS, is_scalar, operator, operators
 from webhook.rules.shapes import Shape
+
+_Found = tuple[str, str, str]
+"""Check, message, hint."""
 
 
 def matching(rule: Rule, context: Context) -> Iterator[Finding]:
@@ -23,56 +27,64 @@ def matching(rule: Rule, context: Context) -> Iterator[Finding]:
             pattern = rf"\b{sign}\b" if sign.isalpha() else rf"(?<![<>=!]){_escaped(sign)}(?![=~])"
             place = value.find(rf"(?i){pattern}", counted[sign], code=True)
             counted[sign] += 1
-            if not is_scalar(each.lhs) and not is_scalar(each.rhs):
-                yield from _judged(rule, each, place, context)
+            if sign != "or" and not is_scalar(each.lhs) and not is_scalar(each.rhs):
+                yield from (rule.finding(check, place, what, hint) for check, what, hint in _judged(each, context))
+
+
+def account(rule: Rule, context: Context) -> Iterator[Finding]:
+    """An alert about a merchant is one for each account, and its labels do not change."""
+    if not rule.about_merchants or rule.parsed is None:
+        return
+    shape = context.shape(rule.parsed)
+    extra = sorted(shape.certain - shape.pinned - {"account_id"})
+    if extra:
+        message = f"one merchant has an alert for each {', '.join(extra)}"
+        yield rule.finding("account", rule.expr.place, message, "make it one: max by (account_id) (…)")
+    elif not shape.may_have("account_id"):
+        hint = "aggregate by (account_id), or give it the alert_type OPERATIONS"
+        yield rule.finding("account", rule.expr.place, "no account_id is left: it is no merchant's alert", hint)
 
 
 def _escaped(sign: str) -> str:
     return "".join(f"\\{character}" for character in sign)
 
 
-def _judged(rule: Rule, expr: pq.BinaryExpr, place: Place, context: Context) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """The labels by which two sides are matched: those of `on`, or all but those of `ignoring`."""
+
+    labels: frozenset[str]
+    on: bool
+
+    def asks(self, label: str) -> bool:
+        return (label in self.labels) == self.on
+
+
+def _judged(expr: pq.BinaryExpr, context: Context) -> Iterator[_Found]:
     left, right = context.shape(expr.lhs), context.shape(expr.rhs)
-    if operator(expr) == "or":
-        return
-    modifier = expr.modifier
-    matched = modifier.matching if modifier else None
-    labels = frozenset(matched.labels) if matched else frozenset()
-    on = matched is not None and matched.type == pq.LabelModifierType.Include
-    never = sorted(_never(left, right, labels if on else None, frozenset() if on else labels))
+    matched = expr.modifier.matching if expr.modifier else None
+    include = matched is not None and matched.type == pq.LabelModifierType.Include
+    match = _Match(frozenset(matched.labels if matched else ()), include)
+    never = sorted(_never(left, right, match))
     if never:
-        label = never[0]
-        side, other = ("left", "right") if label in left.certain else ("right", "left")
-        message = f"never matches: the {side} side has the label {label}, the {other} side cannot"
-        yield rule.finding(
-            "never-matches", place, message, "give both sides the same labels, or say which: on (account_id)"
-        )
-        return
-    if on and labels and not any(left.may_have(label) or right.may_have(label) for label in labels):
-        message = f"neither side has {', '.join(sorted(labels))}: all series are one group"
-        yield rule.finding("never-matches", place, message, "match on labels that both sides have")
+        side, other = ("left", "right") if never[0] in left.certain else ("right", "left")
+        message = f"never matches: the {side} side has the label {never[0]}, the {other} side cannot"
+        yield "never-matches", message, "give both sides the same labels, or say which: on (account_id)"
+    elif match.on and match.labels and not any(left.may_have(each) or right.may_have(each) for each in match.labels):
+        message = f"neither side has {', '.join(sorted(match.labels))}: all series are one group"
+        yield "never-matches", message, "match on labels that both sides have"
     elif operator(expr) not in SETS:
-        yield from _many(rule, expr, place, left, right, labels if on else None, labels)
+        yield from _many(expr, left, right, match)
 
 
-def _never(left: Shape, right: Shape, on: frozenset[str] | None, ignored: frozenset[str]) -> Iterator[str]:
+def _never(left: Shape, right: Shape, match: _Match) -> Iterator[str]:
     """Labels by which no two series can be equal."""
     for label in left.certain | right.certain:
-        if (on is not None and label not in on) or label in ignored:
-            continue
-        if not left.may_have(label) or not right.may_have(label):
+        if match.asks(label) and not (left.may_have(label) and right.may_have(label)):
             yield label
 
 
-def _many(
-    rule: Rule,
-    expr: pq.BinaryExpr,
-    place: Place,
-    left: Shape,
-    right: Shape,
-    on: frozenset[str] | None,
-    labels: frozenset[str],
-) -> Iterator[Finding]:
+def _many(expr: pq.BinaryExpr, left: Shape, right: Shape, match: _Match) -> Iterator[_Found]:
     """Sides of which one series is wanted for each match, but there are several."""
     card = expr.modifier.card if expr.modifier else pq.VectorMatchCardinality.OneToOne
     sides = [("left", left), ("right", right)]
@@ -81,10 +93,9 @@ def _many(
     elif card == pq.VectorMatchCardinality.OneToMany:
         sides = sides[:1]
     for side, shape in sides:
-        free = shape.certain - shape.pinned
-        extra = sorted(free - on if on is not None else free & labels)
+        extra = sorted(label for label in shape.certain - shape.pinned if not match.asks(label))
         if extra:
-            group = ", ".join(sorted(on)) if on else "the others"
             message = f"many-to-many: the {side} side has a series for each {', '.join(extra)}"
-            hint = f"make them one first, as in max by ({group}) (…)" if on else "aggregate that side first"
-            yield rule.finding("many-to-many", place, message, hint, Level.ERROR)
+            group = ", ".join(sorted(match.labels))
+            hint = f"make them one first, as in max by ({group}) (…)" if match.on else "aggregate that side first"
+            yield "many-to-many", message, hint
