@@ -53,7 +53,9 @@ def _family(name: str, kind: str) -> str:
 def _calls(folder: Path, *functions: str) -> Iterator[tuple[str, list[str]]]:
     """Function and plain texts among the arguments of each call."""
     for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        tree = ast.parse(text if any(f"{function}(" in text for function in functions) else "")
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in functions:
                 texts = [
                     each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)

@@ -66,7 +66,8 @@ def lived_through(
         path = folder / "rules" / "tested.yml"
         path.write_text(rules)
         (folder / "prometheus.yml").write_text(
-            "global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 1s}\nrule_files: [rules/*.yml]\n"
+            "global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 1s}\n"
+            "rule_files: [rules/*.yml]\n"
             f"scrape_configs: [{{job_name: a, static_configs: [{{targets: ['{address}']}}]}}]\n"
         )
         with servers.prometheus(folder / "prometheus.yml", *flags) as url:
@@ -92,6 +93,10 @@ def _shown_before(
         servers.wait_for(partial(_stored, api, end), what="samples are stored")
         if _now() < begin:
             return begin
+
+
+def _over(api: PrometheusApi, begin: int, length: int) -> bool:
+    return max(_evaluations(api, begin, length), default=0) >= begin + length - 2000
 
 
 def _now() -> int:

@@ -135,7 +135,8 @@ def test_the_past_of_which_prometheus_has_no_alerts(live: Live) -> None:
     """What a rule under another name would have done; recording rules that nobody recorded are computed."""
     rules = RULES.replace("test:high:max", "test:other:max").replace("OfRecorded", "OfComputed")
     rules += "      - {alert: Loops, expr: 'test:loop:a > 1'}\n      - {record: 'test:loop:a', expr: 'test:loop:b'}\n"
-    rules += "      - {record: 'test:loop:b', expr: 'test:loop:a'}\n      - {alert: Matches, expr: 'test:loop:b{a=\"b\"} > 1'}\n"
+    rules += "      - {record: 'test:loop:b', expr: 'test:loop:a'}\n"
+    rules += "      - {alert: Matches, expr: 'test:loop:b{a=\"b\"} > 1'}\n"
     period = Period(live.begin, until_a_miss(live)[-1])
     ours, old = backtest(live, period, rules), backtest(live, period)
     computed = {each.labels: each.history for each in ours["OfComputed"].outcomes}

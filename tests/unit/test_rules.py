@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +15,14 @@ from servers import program
 
 from demo.promql import parse_duration
 from webhook.domain.alert import AlertTypeSettings
+from webhook.rules.check import check_files, errors
+from webhook.rules.document import RuleFile, parse, read
+from webhook.rules.finding import Finding
+from webhook.rules.known import Metrics, own_metrics, source_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 Rule = dict[str, Any]
 
-METRICS = {
-    "sentinel_block_rate",
-    "sentinel_failed_auth_rate",
-    "sentinel_transaction_count",
-    "sentinel_transaction_rate",
-    "sentinel_unique_card_count",
-    "sentinel_unusual_spend_rate",
-    "sentinel_chargeback_rate",
-    "sentinel_chargeback_count",
-}
-ALERT_TYPES = {
-    "CARD_TESTING",
-    "VELOCITY_ATTACK",
-    "ACCOUNT_TAKEOVER",
-    "CHARGEBACK_FRAUD",
-    "ANOMALY_DETECTION",
-    "BLOCK_SURGE",
-}
-SEVERITIES = {"P0", "P1", "P2", "P3"}
-SET_OPERATOR = re.compile(r"\b(?:and|or|unless)\b(\s+on\s*\(account_id\))?", re.IGNORECASE)
-COMPARISON = re.compile(r"(?P<operand>.+?)\s*(?:[<>]=?|[!=]=)\s*(?P<threshold>[\d.]+)", re.DOTALL)
-QUERY = re.compile(r"\{\{ with printf `(?P<query>[^`]+)` \$labels\.account_id \| query \}\}")
-ACCOUNT = re.compile(r"\{account_id=%(?:\[1\])?q\}")
-AGGREGATED = re.compile(r"max by \(account_id\) \((sentinel_\w+)")
 KINDS = {"fires", "does not fire", "vector matching", "resolves"}
 
 
@@ -55,133 +34,20 @@ def rules(name: str) -> list[Rule]:
 FRAUD, EXPORTER = rules("fraud.yml"), rules("exporter.yml")
 
 
-def one_line(expression: str) -> str:
-    return re.sub(r"\(\s+|\s+(?=\))", lambda match: match.group().strip(), " ".join(expression.split()))
+def checked(*files: RuleFile, beside: Sequence[RuleFile] = ()) -> list[Finding]:
+    metrics = Metrics([*own_metrics(), *source_metrics(ROOT / "demo" / "exporter-config.yaml")])
+    return check_files(files, metrics, beside)
 
 
-def operands(rule: Rule) -> list[str]:
-    """The comparisons of the expression, in its order."""
-    return [one_line(part) for part in SET_OPERATOR.sub("\n;\n", rule["expr"]).split("\n;\n")]
-
-
-def expression_of(rule: Rule, metric: str) -> str:
-    """The expression, over all accounts, whose value the annotation holds."""
-    text = rule["annotations"].get(metric, "")
-    if text == "{{ $value }}":
-        first = COMPARISON.fullmatch(operands(rule)[0])
-        return first["operand"] if first else ""
-    query = QUERY.match(text)
-    return one_line(ACCOUNT.sub("", query["query"])) if query else ""
-
-
-def faults_of_labels(rule: Rule) -> Iterator[str]:
-    if set(rule["labels"]) != {"alert_type", "severity"}:
-        yield "labels are alert_type and severity"
-    if rule["labels"].get("alert_type") not in ALERT_TYPES:
-        yield "unknown alert_type"
-    if rule["labels"].get("severity") not in SEVERITIES:
-        yield "unknown severity"
-    if parse_duration(rule.get("for", 0)) == 0:
-        yield "fires at once"
-
-
-def faults_of_expression(rule: Rule) -> Iterator[str]:
-    read = re.findall(r"sentinel_\w+", rule["expr"])
-    if not set(read) <= METRICS:
-        yield "unknown metric"
-    if len(AGGREGATED.findall(rule["expr"])) != len(read):
-        yield "a metric without max by (account_id)"
-    if not all(match.group(1) for match in SET_OPERATOR.finditer(rule["expr"])):
-        yield "a set operator without on (account_id)"
-    if re.search(r"\b(?:i?rate|increase|resets)\s*\(", rule["expr"]):
-        yield "a counter's function on a gauge"
-    if not all(COMPARISON.fullmatch(operand) for operand in operands(rule)):
-        yield "an operand that is no comparison with a number"
-
-
-def faults_of_annotations(rule: Rule) -> Iterator[str]:
-    annotations = rule["annotations"]
-    if not {"account_id", "merchant_name", "summary", "description"} <= set(annotations):
-        yield "a text is missing"
-    if annotations.get("account_id") != "{{ $labels.account_id }}":
-        yield "account_id is not the account"
-    if any(re.search(r"printf \"%|humanize", text) for text in annotations.values()):
-        yield "a rounded value"
-    for metric in set(re.findall(r"sentinel_\w+", rule["expr"])):
-        if expression_of(rule, metric.removeprefix("sentinel_")) != f"max by (account_id) ({metric})":
-            yield f"no annotation holds {metric}"
-    prefix = "threshold_"
-    told = {
-        (expression_of(rule, name.removeprefix(prefix)), text)
-        for name, text in annotations.items()
-        if name.startswith(prefix)
-    }
-    compared = [COMPARISON.fullmatch(operand) for operand in operands(rule)]
-    if told != {(match["operand"], match["threshold"]) for match in compared if match}:
-        yield "thresholds differ from the comparisons"
-
-
-def faults(rule: Rule) -> list[str]:
-    return [*faults_of_labels(rule), *faults_of_expression(rule), *faults_of_annotations(rule)]
-
-
-@pytest.mark.parametrize("rule", FRAUD, ids=lambda rule: rule["alert"])
-def test_a_fraud_rule_keeps_to_the_contract(rule: Rule) -> None:
-    assert faults(rule) == []
+def test_our_rules_have_nothing_that_our_own_checks_find() -> None:
+    """Unit tests and promtool: below. What each check finds: tests/unit/webhook/rules/test_checks.py."""
+    files = [read(path) for path in sorted((ROOT / "prometheus" / "rules").glob("*.yml"))]
+    assert [str(finding) for finding in errors(checked(*files))] == []
 
 
 def test_the_example_in_the_documentation_keeps_to_it_too() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL)
-    (rule,) = yaml.safe_load(example)
-    assert faults(rule) == []
-
-
-def replaced(old: str, new: str) -> Callable[[Rule], None]:
-    def change(rule: Rule) -> None:
-        assert old in rule["expr"]
-        rule["expr"] = rule["expr"].replace(old, new, 1)
-
-    return change
-
-
-def annotated(name: str, text: str | None) -> Callable[[Rule], None]:
-    def change(rule: Rule) -> None:
-        rule["annotations"].pop(name)
-        if text is not None:
-            rule["annotations"][name] = text
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "fault"),
-    [
-        (lambda rule: rule["labels"].update(merchant_name="x"), "labels are alert_type and severity"),
-        (lambda rule: rule["labels"].update(alert_type="CARDS"), "unknown alert_type"),
-        (lambda rule: rule["labels"].update(severity="critical"), "unknown severity"),
-        (lambda rule: rule.pop("for"), "fires at once"),
-        (replaced("sentinel_block_rate", "sentinel_blok_rate"), "unknown metric"),
-        (replaced("max by (account_id) (sentinel_block_rate)", "sentinel_block_rate"), "a metric without max by"),
-        (replaced("max by (account_id)", "max by (account_id, region)"), "a metric without max by (account_id)"),
-        (replaced("(sentinel_block_rate)", "(avg_over_time(sentinel_block_rate[1h]))"), "a metric without max by"),
-        (replaced("and on (account_id)", "and"), "a set operator without on (account_id)"),
-        (replaced("and on (account_id)", "AND on (region)"), "a set operator without on (account_id)"),
-        (replaced("sentinel_transaction_count", "rate(sentinel_transaction_count[5m])"), "a counter's function"),
-        (replaced("> 0.2", ""), "an operand that is no comparison"),
-        (replaced("> 0.2", "> 0.25"), "thresholds differ"),
-        (annotated("threshold_block_rate", None), "thresholds differ"),
-        (annotated("threshold_failed_auth_rate", "0.31"), "thresholds differ"),
-        (annotated("failed_auth_rate", None), "no annotation holds sentinel_failed_auth_rate"),
-        (annotated("failed_auth_rate", "{{ $value }}"), "no annotation holds sentinel_failed_auth_rate"),
-        (annotated("block_rate", '{{ printf "%.2f" $value }}'), "a rounded value"),
-        (annotated("summary", None), "a text is missing"),
-        (annotated("account_id", "acc_001"), "account_id is not the account"),
-    ],
-)
-def test_a_rule_that_does_not_is_found_out(change: Callable[[Rule], None], fault: str) -> None:
-    rule = copy.deepcopy(FRAUD[0])
-    change(rule)
-    assert any(found.startswith(fault) for found in faults(rule)), faults(rule)
+    assert errors(checked(parse(f"groups:\n  - name: example\n    rules:\n{example}", "docs/rules.md"))) == []
 
 
 def test_the_rules_of_one_attack_rise_with_their_severity() -> None:
@@ -190,20 +56,6 @@ def test_the_rules_of_one_attack_rise_with_their_severity() -> None:
     for metric in ("block_rate", "failed_auth_rate", "transaction_count"):
         thresholds = [float(by_severity[each]["annotations"][f"threshold_{metric}"]) for each in ("P3", "P2", "P1")]
         assert thresholds == sorted(set(thresholds))
-
-
-@pytest.mark.parametrize("rule", EXPORTER, ids=lambda rule: rule["alert"])
-def test_an_operations_rule_names_no_merchant(rule: Rule) -> None:
-    assert rule["labels"]["alert_type"] == "OPERATIONS"
-    assert rule["labels"]["severity"] in SEVERITIES
-    assert "account_id" not in rule["expr"]
-    assert {"account_id", "merchant_name"}.isdisjoint(rule["annotations"])
-    assert {"summary", "description"} <= set(rule["annotations"])
-
-
-def test_no_two_rules_share_a_name() -> None:
-    names = [rule["alert"] for rule in FRAUD + EXPORTER]
-    assert len(names) == len(set(names))
 
 
 def test_a_repeat_is_due_before_the_next_flush_and_counts_as_an_occurrence() -> None:

@@ -23,7 +23,7 @@ _OWN_LABELS = ("__name__", "alertname", "alertstate")
 Labels = frozenset[tuple[str, str]]
 Span = tuple[int, int]
 Progress = Callable[[str, int, int], None]
-"""Told the rule's name, and how much of how much of the period (milliseconds) is done."""
+"""Told what is asked for, and how much of how much of the period (milliseconds) is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Backtester:
             own |= {label for each in group.rules if each.name == rule.name.text for label in each.labels}
         times: dict[Labels, set[int]] = {}
         query = f'ALERTS{{alertname="{rule.name.text}",alertstate="firing"}}'
-        for labels, points in self._points(rule.name.text, query, first, interval):
+        for labels, points in self._points(f"{rule.name.text}, as it ran", query, first, interval):
             key = frozenset(item for item in labels.items() if item[0] not in own)
             times.setdefault(key, set()).update(time for time, _ in points)
         return {key: spans(sorted(found), interval, self._period.end) for key, found in times.items()}

@@ -67,7 +67,7 @@ def _judged(expr: pq.BinaryExpr, context: Context) -> Iterator[_Found]:
     match = _Match(frozenset(matched.labels if matched else ()), include)
     never = sorted(_never(left, right, match))
     if never:
-        side, other = ("left", "right") if never[0] in left.certain else ("right", "left")
+        side, other = ("left", "right") if left.may_have(never[0]) else ("right", "left")
         message = f"never matches: the {side} side has the label {never[0]}, the {other} side cannot"
         yield "never-matches", message, "give both sides the same labels, or say which: on (account_id)"
     elif match.on and match.labels and not any(left.may_have(each) or right.may_have(each) for each in match.labels):
@@ -79,7 +79,8 @@ def _judged(expr: pq.BinaryExpr, context: Context) -> Iterator[_Found]:
 
 def _never(left: Shape, right: Shape, match: _Match) -> Iterator[str]:
     """Labels by which no two series can be equal."""
-    for label in left.certain | right.certain:
+    named = {label for label in match.labels if match.on and left.may_have(label) != right.may_have(label)}
+    for label in left.certain | right.certain | named:
         if match.asks(label) and not (left.may_have(label) and right.may_have(label)):
             yield label
 

@@ -59,7 +59,8 @@ def _metrics(rule: Rule, context: Context) -> Iterator[Finding]:
     for metric in sorted(context.metrics_of(rule.parsed)):
         name = metric.removeprefix(_OWN)
         wanted = f"max by (account_id) ({metric})"
-        if metric.startswith(_OWN) and holds(rule, name, context) != wanted:
+        unknown = context.metrics.complete and context.metrics.get(metric) is None
+        if metric.startswith(_OWN) and not unknown and holds(rule, name, context) != wanted:
             message = f"no annotation {name} holds {metric}"
             hint = f"add {name}: with the value of {wanted}, so that merchants can set conditions on it"
             place = rule.annotations[name].place if name in rule.annotations else rule.name.place
