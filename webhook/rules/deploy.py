@@ -62,8 +62,8 @@ class Deployment:
     def run(self, name: str, text: str) -> None:
         """Write `text` as that file; raise DeployError with everything as before, or NotTakenBackError."""
         target, file = self.folder / name, parse(text, name)
+        self.preflight()
         with _locked(self.folder):
-            self.preflight()
             before = target.read_text("utf-8") if target.exists() else None
             if before == text and not _differences(file, _of_file(self.api.groups(), name), since=None):
                 self.say(f"{target} is as it should be, and runs")
