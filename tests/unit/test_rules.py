@@ -45,14 +45,27 @@ QUERY = re.compile(r"\{\{ with printf `(?P<query>[^`]+)` \$labels\.account_id \|
 ACCOUNT = re.compile(r"\{account_id=%(?:\[1\])?q\}")
 AGGREGATED = re.compile(r"max by \(account_id\) \((sentinel_\w+)")
 KINDS = {"fires", "does not fire", "vector matching", "resolves"}
+RECORDS = "records"
+RECORDED = re.compile(r"account:(sentinel_\w+):\w+|\b(sentinel_\w+)")
+RUNBOOKS = ROOT / "docs" / "runbooks"
 
 
-def rules(name: str) -> list[Rule]:
-    document = yaml.safe_load((ROOT / "prometheus" / "rules" / name).read_text())
-    return [rule for group in document["groups"] for rule in group["rules"]]
+def rules() -> list[Rule]:
+    files = sorted((ROOT / "prometheus" / "rules").glob("*.yml"))
+    groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
 
 
-FRAUD, EXPORTER = rules("fraud.yml"), rules("exporter.yml")
+RULES = rules()
+ALERTS = [rule for rule in RULES if "alert" in rule]
+RECORDINGS = [rule for rule in RULES if "record" in rule]
+OPERATIONS = [rule for rule in ALERTS if rule["labels"]["alert_type"] == "OPERATIONS"]
+FRAUD = [rule for rule in ALERTS if rule not in OPERATIONS]
+BY_NAME = {rule["alert"]: rule for rule in ALERTS}
+
+
+def name_of(rule: Rule) -> str:
+    return str(rule.get("alert") or rule["record"])
 
 
 def one_line(expression: str) -> str:
@@ -86,10 +99,12 @@ def faults_of_labels(rule: Rule) -> Iterator[str]:
 
 
 def faults_of_expression(rule: Rule) -> Iterator[str]:
-    read = re.findall(r"sentinel_\w+", rule["expr"])
-    if not set(read) <= METRICS:
+    read = [match.groups() for match in RECORDED.finditer(rule["expr"])]
+    if not {of_source or own for of_source, own in read} <= METRICS:
         yield "unknown metric"
-    if len(AGGREGATED.findall(rule["expr"])) != len(read):
+    if not {match.group() for match in RECORDED.finditer(rule["expr"]) if match[1]} <= {r["record"] for r in RECORDINGS}:
+        yield "a series that nothing records"
+    if len(AGGREGATED.findall(rule["expr"])) != len([own for _, own in read if own]):
         yield "a metric without max by (account_id)"
     if not all(match.group(1) for match in SET_OPERATOR.finditer(rule["expr"])):
         yield "a set operator without on (account_id)"
@@ -101,13 +116,13 @@ def faults_of_expression(rule: Rule) -> Iterator[str]:
 
 def faults_of_annotations(rule: Rule) -> Iterator[str]:
     annotations = rule["annotations"]
-    if not {"account_id", "merchant_name", "summary", "description"} <= set(annotations):
+    if not {"account_id", "merchant_name", "summary", "description", "runbook_url"} <= set(annotations):
         yield "a text is missing"
     if annotations.get("account_id") != "{{ $labels.account_id }}":
         yield "account_id is not the account"
     if any(re.search(r"printf \"%|humanize", text) for text in annotations.values()):
         yield "a rounded value"
-    for metric in set(re.findall(r"sentinel_\w+", rule["expr"])):
+    for metric in {own for _, own in RECORDED.findall(rule["expr"]) if own}:
         if expression_of(rule, metric.removeprefix("sentinel_")) != f"max by (account_id) ({metric})":
             yield f"no annotation holds {metric}"
     prefix = "threshold_"
@@ -134,6 +149,7 @@ def test_the_example_in_the_documentation_keeps_to_it_too() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL)
     (rule,) = yaml.safe_load(example)
     assert faults(rule) == []
+    assert f"docs/runbooks/{rule['alert']}.md" in (ROOT / "docs" / "rules.md").read_text()
 
 
 def replaced(old: str, new: str) -> Callable[[Rule], None]:
@@ -175,11 +191,13 @@ def annotated(name: str, text: str | None) -> Callable[[Rule], None]:
         (annotated("failed_auth_rate", "{{ $value }}"), "no annotation holds sentinel_failed_auth_rate"),
         (annotated("block_rate", '{{ printf "%.2f" $value }}'), "a rounded value"),
         (annotated("summary", None), "a text is missing"),
+        (annotated("runbook_url", None), "a text is missing"),
+        (replaced("max by (account_id) (sentinel_block_rate)", "account:sentinel_block_rate:least"), "a series that"),
         (annotated("account_id", "acc_001"), "account_id is not the account"),
     ],
 )
 def test_a_rule_that_does_not_is_found_out(change: Callable[[Rule], None], fault: str) -> None:
-    rule = copy.deepcopy(FRAUD[0])
+    rule = copy.deepcopy(BY_NAME["CardTestingDetected"])
     change(rule)
     assert any(found.startswith(fault) for found in faults(rule)), faults(rule)
 
@@ -192,18 +210,110 @@ def test_the_rules_of_one_attack_rise_with_their_severity() -> None:
         assert thresholds == sorted(set(thresholds))
 
 
-@pytest.mark.parametrize("rule", EXPORTER, ids=lambda rule: rule["alert"])
+@pytest.mark.parametrize("rule", OPERATIONS, ids=name_of)
 def test_an_operations_rule_names_no_merchant(rule: Rule) -> None:
     assert rule["labels"]["alert_type"] == "OPERATIONS"
     assert rule["labels"]["severity"] in SEVERITIES
     assert "account_id" not in rule["expr"]
     assert {"account_id", "merchant_name"}.isdisjoint(rule["annotations"])
-    assert {"summary", "description"} <= set(rule["annotations"])
+    assert {"summary", "description", "runbook_url"} <= set(rule["annotations"])
+    assert set(rule["labels"]) == {"alert_type", "severity"}
+    assert parse_duration(rule.get("for", 0)) > 0
 
 
-def test_no_two_rules_share_a_name() -> None:
-    names = [rule["alert"] for rule in FRAUD + EXPORTER]
+def test_no_two_rules_and_no_two_groups_share_a_name() -> None:
+    names = [name_of(rule) for rule in RULES]
     assert len(names) == len(set(names))
+    files = (ROOT / "prometheus" / "rules").glob("*.yml")
+    groups = [group["name"] for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    assert len(groups) == len(set(groups))
+
+
+WANTED = {
+    # prometheus-integration.md, 4.1
+    "CardTestingDetected": ("5m", "P3", ["> 0.2", "> 0.3", "> 100"]),
+    "CardTestingSevere": ("5m", "P2", ["> 0.3", "> 0.5", "> 200"]),
+    "CardTestingCritical": ("3m", "P1", ["> 0.5", "> 0.7", "> 500"]),
+    "VelocityAttackDetected": ("3m", "P2", ["> 100", "< 0.1"]),
+    "BlockRateAnomaly": ("10m", "P3", ["[7d", "> 3"]),
+    "BlockRateSurge": ("15m", "P3", ["offset 1h", "+ 0.01", "> 2", "> 100"]),
+    # the same, 8.2
+    "ExporterDown": ("2m", "P1", ["== 0"]),
+    "ExporterDataStale": ("5m", "P3", ["300"]),
+    # alert-system-design.md, 3.8.5
+    "MetricPullFailureRateHigh": ("10m", "P2", ["> 0.1"]),
+    "MetricPullLagTooLong": ("5m", "P1", ["600"]),
+    # the same, 9.2
+    "AlertGenerationFailure": ("5m", "P1", ["> 0.05"]),
+    "NotificationDeliveryFailure": ("5m", "P2", ["> 0.1"]),
+    "LlmApiSlow": ("3m", "P3", ["> 5"]),
+    "FrequencyControlHighRejection": ("10m", "P3", ["> 0.3"]),
+}
+"""What the owner asks for: how long, how grave (critical is P1, high P2, warning P3), and the numbers."""
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_what_the_owner_asks_for_is_there(name: str) -> None:
+    wait, severity, numbers = WANTED[name]
+    rule = BY_NAME[name]
+    read = " ".join([rule["expr"], *(r["expr"] for r in RECORDINGS if r["record"] in rule["expr"])])
+    assert (rule["for"], rule["labels"]["severity"]) == (wait, severity)
+    assert [number for number in numbers if number not in read] == []
+
+
+def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
+    assert {path.stem for path in RUNBOOKS.iterdir()} == set(BY_NAME)
+    assert {name: rule["annotations"]["runbook_url"] for name, rule in BY_NAME.items()} == {
+        name: f"/runbooks/{name}" for name in BY_NAME
+    }
+
+
+@pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
+def test_a_runbook_says_what_to_look_at_what_to_do_and_whom_to_call(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0] == f"# {path.stem}"
+    assert [line for line in lines if line.startswith("## ")] == ["## Look at", "## Do", "## Escalate"]
+
+
+def test_every_query_of_a_runbook_can_be_asked(tmp_path: Path) -> None:
+    """As rules, which promtool reads: indented lines of a runbook that are no command are PromQL."""
+    queries = [query for path in RUNBOOKS.glob("*.md") for query in promql_of(path)]
+    assert len(queries) > len(ALERTS) / 2
+    recorded = [{"record": f"q:{number}:q", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "queries.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": recorded}]}))
+    done = subprocess.run([program("promtool"), "check", "rules", str(file)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+COMMANDS = ("amtool", "curl", "promtool", "psql", "redis-cli", "sentinel-exporter", "sentinel-webhook", "systemctl")
+
+
+def promql_of(runbook: Path) -> list[str]:
+    lines = [line.strip() for line in runbook.read_text().splitlines() if line.startswith("    ")]
+    return [line for line in lines if not line.startswith(COMMANDS)]
+
+
+@pytest.mark.parametrize("rule", RECORDINGS, ids=name_of)
+def test_a_recorded_series_says_its_level_its_metric_and_what_was_done(rule: Rule) -> None:
+    assert re.fullmatch(r"(account|job|channel|source):sentinel_\w+:\w+", rule["record"])
+    held = {kind for names, kinds, _ in groups_of_tests() if rule["record"] in names for kind in kinds}
+    read = any(rule["record"] in other["expr"] for other in ALERTS)
+    assert RECORDS in held or read, "no unit test looks at it"
+
+
+def test_no_alert_is_one_of_a_replica_but_that_it_is_down() -> None:
+    """As the unit tests see them; each of them that matches vectors has two replicas."""
+    labels = [
+        (test["alertname"], each)
+        for _, _, group in groups_of_tests()
+        for test in group.get("alert_rule_test", ())
+        for alert in test["exp_alerts"]
+        for each in alert["exp_labels"]
+    ]
+    assert {name for name, each in labels if each in {"instance", "pod", "shard"}} == {
+        name for name, rule in BY_NAME.items() if re.fullmatch(r"up\{job=.*\} == 0", rule["expr"])
+    }
 
 
 def test_a_repeat_is_due_before_the_next_flush_and_counts_as_an_occurrence() -> None:
@@ -250,11 +360,11 @@ def expectations(group: dict[str, Any], rule: str) -> list[tuple[int, bool]]:
     return looks + [
         (parse_duration(test["eval_time"]), bool(test["exp_samples"]))
         for test in group.get("promql_expr_test", ())
-        if re.search(rf"\b{rule}\b", test["expr"])
+        if re.search(rf"\b{rule}\b", test["expr"]) or any(rule in sample["labels"] for sample in test["exp_samples"])
     ]
 
 
-@pytest.mark.parametrize("rule", FRAUD + EXPORTER, ids=lambda rule: rule["alert"])
+@pytest.mark.parametrize("rule", ALERTS, ids=name_of)
 def test_every_rule_has_unit_tests_of_every_kind(rule: Rule) -> None:
     """Only a rule that neither aggregates nor joins has no vectors to match."""
     held = {kind for names, kinds, _ in groups_of_tests() if rule["alert"] in names for kind in kinds}
@@ -264,11 +374,12 @@ def test_every_rule_has_unit_tests_of_every_kind(rule: Rule) -> None:
 @pytest.mark.parametrize("test", [pytest.param(test, id=test[2]["name"]) for test in groups_of_tests()])
 def test_a_group_of_unit_tests_holds_what_its_name_says(test: tuple[set[str], set[str], dict[str, Any]]) -> None:
     names, kinds, group = test
-    assert kinds <= KINDS
-    assert names <= {rule["alert"] for rule in FRAUD + EXPORTER}
+    assert kinds <= KINDS or kinds == {RECORDS}
+    assert names <= {name_of(rule) for rule in (RECORDINGS if kinds == {RECORDS} else ALERTS)}
     for rule in names:
         looks = expectations(group, rule)
         assert looks, f"{rule} is not looked at"
+        assert RECORDS not in kinds or all(found for _, found in looks), f"{rule} is not recorded"
         fired = [when for when, found in looks if found]
         assert fired or "fires" not in kinds, f"{rule} never fires"
         ended = [when for when, found in looks if not found]
