@@ -32,6 +32,7 @@ def test_every_metric_of_the_operations_rules_is_there() -> None:
         attempts=1,
         failures=1,
         last_success_at=1_700_000_000.0,
+        last_run_at=1_700_000_000.0,
         last_failure=Failure(0, "budget", "too many"),
         errors={"budget": 1},
         warnings={"not_a_number": 2},
