@@ -96,8 +96,8 @@ _GAUGES: Mapping[str, tuple[str, _Of]] = {
     "series": ("Series that are served of the source.", lambda s: s.series if s.tried else None),
 }
 _NAMES = (
-    *_GAUGES, "age_seconds", "next_run_timestamp_seconds", "errors", "failures", "warnings", "budget_refusals", "collections",
-    "measures_refused", "info",
+    *_GAUGES, "age_seconds", "next_run_timestamp_seconds", "errors", "failures", "warnings", "budget_refusals",
+    "collections", "measures_refused", "info",
 )  # fmt: skip
 
 

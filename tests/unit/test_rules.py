@@ -102,7 +102,9 @@ def faults_of_expression(rule: Rule) -> Iterator[str]:
     read = [match.groups() for match in RECORDED.finditer(rule["expr"])]
     if not {of_source or own for of_source, own in read} <= METRICS:
         yield "unknown metric"
-    if not {match.group() for match in RECORDED.finditer(rule["expr"]) if match[1]} <= {r["record"] for r in RECORDINGS}:
+    if not {match.group() for match in RECORDED.finditer(rule["expr"]) if match[1]} <= {
+        r["record"] for r in RECORDINGS
+    }:
         yield "a series that nothing records"
     if len(AGGREGATED.findall(rule["expr"])) != len([own for _, own in read if own]):
         yield "a metric without max by (account_id)"
@@ -282,7 +284,9 @@ def test_every_query_of_a_runbook_can_be_asked(tmp_path: Path) -> None:
     recorded = [{"record": f"q:{number}:q", "expr": query} for number, query in enumerate(queries)]
     file = tmp_path / "queries.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": recorded}]}))
-    done = subprocess.run([program("promtool"), "check", "rules", str(file)], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [program("promtool"), "check", "rules", str(file)], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

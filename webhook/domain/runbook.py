@@ -15,6 +15,7 @@ def runbook_address(given: str, public_url: str) -> str:
         return f"{public_url.rstrip('/')}{given}"
     try:
         parts = urlsplit(given)
-        return given if parts.scheme in {"http", "https"} and parts.hostname else ""
+        of_web = parts.scheme in {"http", "https"} and bool(parts.hostname)
     except ValueError:
         return ""
+    return given if of_web else ""
