@@ -56,7 +56,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         exporters = [started.enter_context(running(sources(file))).exporter for _ in range(2)]
         targets = [exporter.url.removeprefix("http://") for exporter in exporters]
         (folder / "prometheus.yml").write_text(
-            "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [exporter.yml, sources.yml]\nscrape_configs:\n"
+            "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+            "rule_files: [exporter.yml, sources.yml]\nscrape_configs:\n"
             f"  - {{job_name: sentinel-exporter, static_configs: [{{targets: {targets}}}]}}\n"
         )
         url = started.enter_context(prometheus(folder / "prometheus.yml"))
