@@ -95,6 +95,7 @@ class Note:
     comment: str = ""
     comment_by: str = ""
     runbook_url: str = ""
+    rule_description: str = ""
 
     @property
     def queued_at(self) -> datetime:
@@ -120,7 +121,8 @@ class Summary:
 class Message:
     """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
-    `alone` is False for one about many alerts. `runbook_url` tells those on call what to do; a merchant gets none.
+    `alone` is False for one about many alerts. `rule_summary` is what the rule calls it. `runbook_url` tells those on call
+    what to do; a merchant gets none.
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
     counts those that failed or were lost: where there were any, the provider may have the message already.
     """
@@ -146,6 +148,7 @@ class Message:
     tries: int = 0
     alone: bool = True
     runbook_url: str = ""
+    rule_summary: str = ""
 
 
 def printable(text: str) -> str:
@@ -240,4 +243,5 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         attention=note.attention,
         tries=note.retry_count,
         runbook_url=runbook_address(note.runbook_url, public_url) if note.account_id == OPERATIONS_ACCOUNT else "",
+        rule_summary=note.rule_summary,
     )
