@@ -32,10 +32,15 @@ def matching(rule: Rule, context: Context) -> Iterator[Finding]:
 
 
 def account(rule: Rule, context: Context) -> Iterator[Finding]:
-    """An alert about a merchant is one for each account, and its labels do not change."""
-    if not rule.about_merchants or rule.parsed is None:
+    """An alert about a merchant is one for each account, and its labels do not change; no other has an account."""
+    if rule.parsed is None or not (rule.about_merchants or rule.about_operations):
         return
     shape = context.shape(rule.parsed)
+    if rule.about_operations:
+        if "account_id" in shape.certain or "account_id" in (shape.possible or ()):
+            hint = "give it the alert_type of an attack, or leave account_id out of by (…)"
+            yield rule.finding("account", rule.expr.place, "an operations alert of a merchant", hint)
+        return
     extra = sorted(shape.certain - shape.pinned - {"account_id"})
     if extra:
         message = f"one merchant has an alert for each {', '.join(extra)}"

@@ -129,6 +129,7 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
         ),
         (FIRST, "sentinel_block_rate > 0.2", "account", "|"),
         (FIRST, "max by (region) (sentinel_block_rate) > 0.2", "account", "|"),
+        (DOWN, "expr: max by (account_id) (sentinel_block_rate) == 0", "account", "max by"),
         ("and on (account_id)", "and on (region)", "never-matches", "and on (region)"),
         (FIRST, RATIO, "many-to-many", "/ on"),
         (
