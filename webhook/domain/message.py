@@ -121,8 +121,8 @@ class Summary:
 class Message:
     """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
-    `alone` is False for one about many alerts. `rule_summary` is what the rule calls it. `runbook_url` tells those on call
-    what to do; a merchant gets none.
+    `alone` is False for one about many alerts. `rule_summary` is what the rule calls it. `runbook_url` tells those on
+    call what to do; a merchant gets none.
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
     counts those that failed or were lost: where there were any, the provider may have the message already.
     """
