@@ -100,7 +100,7 @@ class Stack:
             **{f"SENTINEL_{name.upper()}_FILE": str(self.folder / "secrets" / name) for name in SECRETS[:3]},
             **{f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
         }
-        return {**person, **ours, **given}
+        return {**person, **ours, **given, "SENTINEL_WORKER_METRICS_PORT": str(self.ports["worker"])}
 
 
 def alertmanager_program() -> str:
@@ -191,6 +191,7 @@ def derive_configuration(stack: Stack, environment: dict[str, str]) -> None:
             speed=stack.speed,
             scale_ranges=stack.transactions is not None,
             exporter=f"127.0.0.1:{stack.ports['exporter']}",
+            others={job: [f"127.0.0.1:{stack.ports[name]}"] for job, name in JOBS.items()},
             alertmanagers=[f"127.0.0.1:{stack.ports['alertmanager']}"],
             webhook_url=f"{stack.url('webhook')}/api/v1/alerts/prometheus/webhook",
             credentials_file=stack.folder / "secrets" / "ingest_token",
@@ -341,7 +342,21 @@ def start(stack: Stack) -> int:
         return run(stack, environment)
 
 
-PORTS = {"payments": 8100, "exporter": 8000, "prometheus": 9090, "alertmanager": 9093, "webhook": 8080}
+PORTS = {
+    "payments": 8100,
+    "exporter": 8000,
+    "prometheus": 9090,
+    "alertmanager": 9093,
+    "webhook": 8080,
+    "worker": 9101,
+}
+JOBS = {
+    "sentinel-webhook": "webhook",
+    "sentinel-worker": "worker",
+    "prometheus": "prometheus",
+    "alertmanager": "alertmanager",
+}
+"""Jobs of prometheus.yml beside the exporter's, and who answers there."""
 
 
 def _port_options(command: click.Command) -> click.Command:

@@ -173,7 +173,7 @@ class Worker:
         finally:
             self.metrics.leading(leads=leads)
         if leads:
-            self.metrics.swept(self.sweep.run_once(now), self.outbox.depth())
+            self.metrics.swept(self.sweep.run_once(now), self.outbox.depth(), self.outbox.oldest_due(now), now)
         return False
 
     def _follow(self) -> bool:

@@ -50,12 +50,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         connection.execute("CREATE TABLE t (id INTEGER)")
         connection.executemany("INSERT INTO t VALUES (?)", [(1,), (2,), (3,)])
         connection.commit()
-    (folder / "rules.yml").write_text(at_once((ROOT / "prometheus/rules/exporter.yml").read_text()))
+    for name in ("exporter.yml", "sources.yml"):
+        (folder / name).write_text(at_once((ROOT / "prometheus/rules" / name).read_text()))
     with ExitStack() as started:
         exporters = [started.enter_context(running(sources(file))).exporter for _ in range(2)]
         targets = [exporter.url.removeprefix("http://") for exporter in exporters]
         (folder / "prometheus.yml").write_text(
-            "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\nscrape_configs:\n"
+            "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+            "rule_files: [exporter.yml, sources.yml]\nscrape_configs:\n"
             f"  - {{job_name: sentinel-exporter, static_configs: [{{targets: {targets}}}]}}\n"
         )
         url = started.enter_context(prometheus(folder / "prometheus.yml"))

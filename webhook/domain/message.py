@@ -10,6 +10,7 @@ from typing import Any
 
 from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertStatus, NotifyReason
 from webhook.domain.metric import format_duration, format_threshold, format_time, format_value, metric_words
+from webhook.domain.runbook import runbook_address
 from webhook.domain.severity import Severity
 
 NAME_LENGTH = 60
@@ -60,6 +61,7 @@ class Note:
     last message about this alert on this channel with the same settings. `maybe_repeated`: an earlier try broke off
     after it was begun, so the provider may have this message already. `companions` are told of in the same message.
     `digest`: what was held back, see `webhook.domain.gathered`. `comment` is what a person wrote, where that is told.
+    `runbook_url` is as the rule gave it.
     """
 
     notification_id: str
@@ -92,6 +94,7 @@ class Note:
     attention: Attention = Attention()
     comment: str = ""
     comment_by: str = ""
+    runbook_url: str = ""
     rule_description: str = ""
 
     @property
@@ -118,7 +121,8 @@ class Summary:
 class Message:
     """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
-    `alone` is False for one about many alerts. `rule_summary` is what the rule calls it.
+    `alone` is False for one about many alerts. `rule_summary` is what the rule calls it. `runbook_url` tells those on
+    call what to do; a merchant gets none.
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
     counts those that failed or were lost: where there were any, the provider may have the message already.
     """
@@ -143,6 +147,7 @@ class Message:
     attention: Attention = Attention()
     tries: int = 0
     alone: bool = True
+    runbook_url: str = ""
     rule_summary: str = ""
 
 
@@ -237,5 +242,6 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         created_at=note.created_at,
         attention=note.attention,
         tries=note.retry_count,
+        runbook_url=runbook_address(note.runbook_url, public_url) if note.account_id == OPERATIONS_ACCOUNT else "",
         rule_summary=note.rule_summary,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -52,6 +52,14 @@ class DeliveryMetrics:
         self._purged = Counter("sentinel_purged_rows", "Rows older than their retention.", ["table"], registry=registry)
         self._leading = Gauge("sentinel_sweep_leader", "1 in the one worker that sweeps.", registry=registry)
         self._outbox = Gauge("sentinel_outbox", "Notifications not yet delivered.", ["status"], registry=registry)
+        self._oldest = Gauge(
+            "sentinel_outbox_oldest_seconds",
+            "How long the message that waits longest has been due; 0 in workers that do not sweep.",
+            registry=registry,
+        )
+        self._swept_at = Gauge(
+            "sentinel_sweep_last_success_timestamp_seconds", "When this worker last swept well.", registry=registry
+        )
         self._errors = Counter("sentinel_worker_errors", "Rounds that failed.", ["loop"], registry=registry)
 
     def sent(self, note: Note, now: datetime) -> None:
@@ -74,11 +82,14 @@ class DeliveryMetrics:
     def chart(self, outcome: str) -> None:
         self._charts.labels(outcome).inc()
 
-    def swept(self, swept: Swept, depth: dict[str, int]) -> None:
+    def swept(self, swept: Swept, depth: dict[str, int], oldest: timedelta, at: datetime) -> None:
+        """`oldest`: how long the message that waits longest has been due."""
         for change, number in swept.counts().items():
             self._sweeps.labels(change).inc(number)
         for status, number in depth.items():
             self._outbox.labels(status).set(number)
+        self._oldest.set(oldest.total_seconds())
+        self._swept_at.set(at.timestamp())
 
     def purged(self, rows: Mapping[str, int]) -> None:
         for table, number in rows.items():
@@ -89,6 +100,7 @@ class DeliveryMetrics:
         self._leading.set(leads)
         if not leads:
             self._outbox.clear()
+            self._oldest.set(0)
 
     def error(self, loop: str) -> None:
         self._errors.labels(loop).inc()

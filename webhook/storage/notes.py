@@ -92,6 +92,7 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         attention=attention_of(row),
         comment=str(content.get("comment") or ""),
         comment_by=str(content.get("comment_by") or ""),
+        runbook_url=str(content.get("runbook_url") or ""),
         maybe_repeated=row["maybe_repeated"] > 0,
         companions=companions,
         digest=content.get("digest"),
