@@ -70,7 +70,7 @@ bench-sources: .venv/dev.stamp ## do 500 sources keep their schedule? schedule l
 
 .PHONY: dashboards
 dashboards: .venv/dev.stamp ## write grafana/dashboards/ anew from the code beside it
-	@$(BIN)/python -m grafana.exporter_dashboard
+	@$(BIN)/python -m grafana
 
 .PHONY: bench-stored
 bench-stored: .venv/dev.stamp ## the receiver and the queries over a million triggers: latency, plans (OPTIONS="--help")
