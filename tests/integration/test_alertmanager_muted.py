@@ -14,7 +14,7 @@ from alert_receiver import Alertmanager, Receiver, recording_receiver
 from demo.derive import derive
 
 ROOT = Path(__file__).resolve().parents[2]
-ALWAYS = {"name": "outside-working-hours", "time_intervals": [{"times": [{"start_time": "00:00", "end_time": "24:00"}]}]}
+ALL_DAY = {"times": [{"start_time": "00:00", "end_time": "24:00"}]}
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def at_night(receiver: Receiver, tmp_path: Path) -> Iterator[Alertmanager]:
     derive(ROOT, tmp_path, speed=150, scale_ranges=False, webhook_url=receiver.url, credentials_file=token)
     file = tmp_path / "alertmanager.yml"
     config = yaml.safe_load(file.read_text())
-    config["time_intervals"] = [ALWAYS]
+    config["time_intervals"] = [{"name": "outside-working-hours", "time_intervals": [ALL_DAY]}]
     file.write_text(yaml.safe_dump(config))
     with servers.alertmanager(file) as url:
         yield Alertmanager(url)
