@@ -80,7 +80,7 @@ def _section(promise: Promise) -> Section:
             span=4,
         ),
         Figure(
-            "Budget left",
+            f"{promise.title}: budget left",
             f"Of the {allowed:.4g} that may go wrong in the window. Below 0 the promise is broken.",
             f"1 - ({promise.bad_share('$window')}) / {allowed:.4g}",
             units.PercentUnit,
@@ -89,7 +89,7 @@ def _section(promise: Promise) -> Section:
             span=4,
         ),
         Figure(
-            "Burns now",
+            f"{promise.title}: burns now",
             "How many times faster than allowed, in the last hour: 14 spends a budget of 30 days in two days.",
             f"({promise.bad_share('1h')}) / {allowed:.4g}",
             _TIMES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from dashboard_queries import panel_queries, variable_queries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from servers import program
 
 from grafana.__main__ import DASHBOARDS, FOLDER
 from grafana.attack import PANELS
@@ -83,7 +86,8 @@ def test_each_panel_says_what_it_is_for(name: str) -> None:
 def test_ids_and_titles_are_unique(name: str) -> None:
     ids = [panel["id"] for panel in MODELS[name]["panels"]]
     assert len(ids) == len(set(ids))
-    assert len({panel["title"] for panel in panels(MODELS[name]) if panel["title"] not in ("Budget left", "Burns now")})
+    titles = [(panel["type"], panel["title"]) for panel in panels(MODELS[name])]
+    assert len(titles) == len(set(titles))
     refs = [[target["refId"] for target in panel["targets"]] for panel in panels(MODELS[name])]
     assert all(len(each) == len(set(each)) for each in refs)
 
@@ -185,6 +189,21 @@ def test_annotations_are_those_of_the_webhook() -> None:
         assert annotation["datasource"]["uid"] == "-- Grafana --"
         assert annotation["target"]["tags"] == (["sentinel", "$account_id"] if name == "attack" else ["sentinel"])
         assert (annotation["target"]["type"], annotation["target"]["matchAny"]) == ("tags", False)
+
+
+# ---- queries; whether they are answered: tests/e2e/test_dashboards.py -------------------------------------
+
+
+@every
+def test_promtool_accepts_every_query(name: str, tmp_path: Path) -> None:
+    asked = [*panel_queries(MODELS[name]), *variable_queries(MODELS[name])]
+    rules = [{"record": f"panel:q{number}", "expr": query.expression} for number, query in enumerate(asked)]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    done = subprocess.run(
+        [program("promtool"), "check", "rules", str(file)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # ---- provisioning ----------------------------------------------------------------------------------------
