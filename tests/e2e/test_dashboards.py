@@ -35,8 +35,11 @@ NOT_HERE = {
 """Panels that may be empty, by name and legend or by name alone, and why."""
 
 
-def remembered(folder: Path) -> Path:
-    """Prometheus' data with what it would have recorded of the merchants: an hour a week ago, and the last three."""
+def remember(stack: Stack, folder: Path) -> None:
+    """What Prometheus would have recorded of the merchants an hour a week ago and in the last three, as blocks.
+
+    It looks for new ones once a minute.
+    """
     now = int(time.time()) // 60 * 60
     moments = [*range(now - WEEK - HOUR, now - WEEK + HOUR, 60), *range(now - 3 * HOUR, now - 60, 60)]
     rates = ("block_rate", "failed_auth_rate", "unusual_spend_rate", "chargeback_rate", "transaction_rate")
@@ -48,10 +51,9 @@ def remembered(folder: Path) -> Path:
             lines += [f'{name}{{account_id="{account}"}} {0.02 + at % 300 / 30_000:g} {at}' for at in moments]
     text = folder / "remembered.om"
     text.write_text("\n".join([*lines, "# EOF", ""]))
-    data = folder / "prometheus-data"
-    command = [program("promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(text), str(data)]
-    subprocess.run(command, check=True, capture_output=True)
-    return data
+    flags = requests.get(f"{stack.prometheus}/api/v1/status/flags", timeout=60).json()["data"]
+    command = ["tsdb", "create-blocks-from", "openmetrics", "--quiet", str(text), flags["storage.tsdb.path"]]
+    subprocess.run([program("promtool"), *command], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "SENTINEL_REDIS_URL": redis_url,
         }
         stores = (f"sqlite:///{folder}/sentinel.sqlite", f"sqlite:///{folder}/payments.sqlite")
-        with whole_stack(folder, *stores, further=further, prometheus_data=remembered(folder)) as running:
+        with whole_stack(folder, *stores, further=further) as running:
+            remember(running, folder)
             for account in MERCHANTS:
                 running.attack(account, approved=211, blocked=137, declined=43)
             told_and_acknowledged(running, "VELOCITY_ATTACK")
