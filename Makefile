@@ -71,7 +71,7 @@ bench-sources: .venv/dev.stamp ## do 500 sources keep their schedule? schedule l
 
 .PHONY: dashboards
 dashboards: .venv/dev.stamp ## write grafana/dashboards/ anew from the code beside it
-	@$(BIN)/python -m grafana.exporter_dashboard
+	@$(BIN)/python -m grafana
 
 .PHONY: compose-secrets
 compose-secrets: ## random passwords and tokens for compose.yaml and k8s/, in deploy/secrets/; what is there stays

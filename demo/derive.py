@@ -124,9 +124,12 @@ def _derive_rule(rule: Document, speed: float, range_scale: Scale | None, step_s
 def derive_alertmanager(config: Document, *, speed: float, webhook_url: str, credentials_file: str) -> Document:
     """Alertmanager's configuration: routes with shorter times, webhooks at `webhook_url`, each with its own query.
 
-    Receivers of other kinds are emptied: a demo writes to nobody.
+    Receivers of other kinds are emptied: a demo writes to nobody. So are the intervals in which routes are muted:
+    whoever starts it is there.
     """
     derived = {**config, "route": _derive_route(config["route"], speed)}
+    if config.get("time_intervals"):
+        derived["time_intervals"] = [{**each, "time_intervals": []} for each in config["time_intervals"]]
     if config.get("global"):
         derived["global"] = _scaled(config["global"], ("resolve_timeout",), speed)
     derived["receivers"] = [

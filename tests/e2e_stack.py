@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -127,8 +127,10 @@ def with_patience(path: Path) -> None:
 
 
 @contextmanager
-def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Stack]:
-    """Everything, with waiting times divided by 60.
+def whole_stack(
+    folder: Path, store_url: str, payments_url: str, *, further: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """Everything, with waiting times divided by 60. `further`: more settings.
 
     Scraped less often than that: a scrape has no more time than its interval, and one that fails ends what fires.
     """
@@ -181,6 +183,7 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
             "SENTINEL_SLACK_BOT_TOKEN": "xoxb-test",
             "SENTINEL_SLACK_CHANNEL": "C0FRAUD",
             "SENTINEL_SLACK_API_URL": slack.url,
+            **(further or {}),
         }
 
         def run(name: str, *command: str, ready: str | None = None) -> None:

@@ -16,7 +16,7 @@ import requests
 from exporter_parts import running
 from servers import prometheus, wait_for
 
-from grafana.exporter_dashboard import TARGET, dashboard
+from grafana.exporter import dashboard
 
 ROOT = Path(__file__).parents[2]
 MODEL = json.loads(dashboard())
@@ -71,25 +71,6 @@ def query(url: str, expression: str) -> list[dict[str, Any]]:
     assert answer["status"] == "success", answer
     result: list[dict[str, Any]] = answer["data"]["result"]
     return result
-
-
-def test_the_committed_dashboard_is_the_one_that_the_code_makes() -> None:
-    assert TARGET.read_text() == dashboard(), "run python -m grafana.exporter_dashboard"
-
-
-def test_panels_stand_beside_each_other_and_name_the_chosen_data_source() -> None:
-    taken: Counter[tuple[int, int]] = Counter()
-    for panel in MODEL["panels"]:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        taken.update(
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        )
-    assert set(taken.values()) == {1}
-    assert {panel["datasource"]["uid"] for panel in PANELS} == {"${datasource}"}
-    assert len({panel["id"] for panel in MODEL["panels"]}) == len(MODEL["panels"])
 
 
 @pytest.mark.parametrize("expression", QUERIES)

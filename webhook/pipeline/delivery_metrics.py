@@ -31,6 +31,12 @@ class DeliveryMetrics:
             ["channel"],
             registry=registry,
         )
+        self._pauses = Counter(
+            "sentinel_notification_pause_seconds",
+            "How long providers asked that a place be left alone.",
+            ["channel"],
+            registry=registry,
+        )
         self._charts = Counter("sentinel_charts", "Charts for messages.", ["outcome"], registry=registry)
         self._canary = Histogram(
             "sentinel_canary_seconds",
@@ -71,6 +77,9 @@ class DeliveryMetrics:
 
     def failed(self, note: Note, *, permanent: bool) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "failed" if permanent else "retried").inc()
+
+    def paused(self, note: Note, seconds: float) -> None:
+        self._pauses.labels(note.channel_type).inc(seconds)
 
     def canary(self, channel: str, seconds: float, at: datetime) -> None:
         self._canary.labels(channel).observe(seconds)

@@ -186,6 +186,12 @@ def test_alertmanager_keeps_its_routes_and_inhibition_with_shorter_times(tmp_pat
     assert urgent["matchers"] == before["route"]["routes"][1]["matchers"]
 
 
+def test_no_hour_is_muted(tmp_path: Path) -> None:
+    config, before = derived(tmp_path)["alertmanager.yml"], production("alertmanager/alertmanager.yml")
+    assert before["time_intervals"][0]["time_intervals"]
+    assert config["time_intervals"] == [{"name": "outside-working-hours", "time_intervals": []}]
+
+
 @pytest.mark.parametrize("speed", [1, 60, 300, 10_000])
 def test_a_repeat_stays_due_before_the_next_flush(tmp_path: Path, speed: float) -> None:
     route = derived(tmp_path, speed=speed)["alertmanager.yml"]["route"]
@@ -193,9 +199,10 @@ def test_a_repeat_stays_due_before_the_next_flush(tmp_path: Path, speed: float) 
 
 
 def test_webhooks_get_the_address_and_the_token_and_keep_the_rest(tmp_path: Path) -> None:
-    usual, urgent = [receiver["webhook_configs"][0] for receiver in derived(tmp_path)["alertmanager.yml"]["receivers"]]
-    assert (usual["url"], urgent["url"]) == (WEBHOOK, f"{WEBHOOK}?priority=urgent")
-    for webhook in (usual, urgent):
+    receivers = {each["name"]: each["webhook_configs"] for each in derived(tmp_path)["alertmanager.yml"]["receivers"]}
+    assert receivers.pop("oncall-direct") == []
+    for name, (webhook,) in receivers.items():
+        assert webhook["url"] == (f"{WEBHOOK}?priority=urgent" if name.endswith("-urgent") else WEBHOOK)
         assert webhook["send_resolved"] is True
         assert webhook["http_config"] == {
             "authorization": {"type": "Bearer", "credentials_file": str(tmp_path / "token")},
