@@ -1,7 +1,7 @@
 """What the pipeline needs from the outside, and the errors that say whether trying again can help.
 
 DeliveryError                 a message was not delivered
-├── TemporaryDeliveryError    try again (after `retry_after` seconds, where the provider said so)
+├── TemporaryDeliveryError    try again (after `retry_after` seconds, where the provider said so); it may have arrived
 └── PermanentDeliveryError    trying again cannot help: revoked token, archived channel, bad address
 HistoryUnavailable            Prometheus or Alertmanager could not answer
 PanelUnavailable              Grafana had no picture, or none that can be believed
@@ -81,11 +81,19 @@ class DeliveryError(Exception):
 
 
 class TemporaryDeliveryError(DeliveryError):
-    """Trying again can help, not before `retry_after` seconds where the provider named a time."""
+    """Trying again can help, not before `retry_after` seconds where the provider named a time.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    `unsure`: the provider may have taken the message, and its answer was lost. `blind`: nothing there would tell the
+    same message, sent again, from a new one.
+    """
+
+    def __init__(
+        self, message: str, retry_after: float | None = None, *, unsure: bool = False, blind: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.unsure = unsure
+        self.blind = blind
 
 
 class PermanentDeliveryError(DeliveryError):

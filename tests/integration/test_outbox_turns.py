@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from notes import NOW, Shop
 
+from webhook.domain.retrying import NextTry
 from webhook.domain.summary import template_summary
 from webhook.ports import Receipt
 from webhook.storage.outbox import Outbox
@@ -66,7 +67,7 @@ def test_a_target_gets_one_message_a_second_from_all_workers_together(shop: Shop
     (second,) = two.claim(9, "two", NOW + SECOND, LEASE)
     assert second.target == first.target
     assert one.claim(9, "one", NOW + 30 * SECOND, LEASE) == [], "it is still being sent"
-    two.record_failed(second, "wait", NOW + SECOND, retry_at=NOW + 9 * SECOND, counted=False, pause=8 * SECOND)
+    two.record_failed(second, "wait", NOW + SECOND, NextTry(NOW + 9 * SECOND, 8 * SECOND, counted=False))
     assert one.claim(9, "one", NOW + 8 * SECOND, LEASE) == []
     assert len(one.claim(9, "one", NOW + 9 * SECOND, LEASE)) == 1
 
@@ -112,7 +113,7 @@ def test_a_try_that_failed_was_no_broken_one(shop: Shop) -> None:
     shop.add_notification(shop.add_alert())
     (note,) = outbox.claim(2, "one", NOW, LEASE)
     outbox.begin(note, NOW)
-    outbox.record_failed(note, "HTTP 500", NOW, retry_at=NOW)
+    outbox.record_failed(note, "HTTP 500", NOW, NextTry(NOW))
     (note,) = outbox.claim(2, "dies", NOW, LEASE)
     (note,) = outbox.claim(2, "lives", NOW + 2 * LEASE, LEASE)
     assert not note.maybe_repeated

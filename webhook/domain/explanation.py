@@ -267,7 +267,7 @@ def _of_notification(told: NotificationFact) -> Step:
     if told.together:
         because += ", in one message with others of this merchant"
     if told.maybe_repeated:
-        because += "; its worker died while sending, so it may have gone out more than once"
+        because += "; a try got no answer, so it may have arrived more than once"
     failed = f"; it failed with: {told.error}" if told.status is NotificationStatus.FAILED else ""
     if told.status is NotificationStatus.PENDING and told.error == HELD:
         failed = f"; {HELD}"

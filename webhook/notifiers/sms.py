@@ -26,6 +26,7 @@ from webhook.domain.message import Message
 from webhook.domain.severity import Severity
 from webhook.domain.text_message import SmsSlot, short_link, sms_text
 from webhook.notifiers.addresses import phone_number
+from webhook.notifiers.outgoing import timed
 from webhook.notifiers.posting import Reply, call, refusal
 from webhook.notifiers.twilio import CREDENTIALS, RATE_LIMITED, words_of
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, StoreUnavailable, TemporaryDeliveryError
@@ -102,7 +103,7 @@ class Sms:
         self._token = options.auth_token.get_secret_value()
         self._callback = callback_url(options, public_url)
         self._log = log
-        self._session = requests.Session()
+        self._session = timed(requests.Session())
         self._session.auth = (options.account_sid, self._token)
         self._account = f"{options.base_url.rstrip('/')}/2010-04-01/Accounts/{options.account_sid}"
 

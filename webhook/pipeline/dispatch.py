@@ -21,6 +21,7 @@ from webhook.domain.alert import AlertTypes, NotifyReason
 from webhook.domain.gathered import gathered, is_gathered
 from webhook.domain.masking import change_secrets
 from webhook.domain.message import Message, Note, Summary, chart_metric, compose, ended_at, merchant_of
+from webhook.domain.retrying import Failure, NextTry, next_try
 from webhook.domain.summary import template_summary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.lane import Lane
@@ -44,13 +45,6 @@ RECORD_WITHIN = timedelta(seconds=10)
 """Beside a summary of 30 s and a send of 45 s this leaves the lease a margin for the last try's own wait."""
 
 SUMMARY_BUDGET = timedelta(seconds=5)
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
-GIVE_UP_AFTER = timedelta(hours=24)
-"""So long after it was queued a message that still fails is a dead letter: a provider may be away for hours."""
-
-LONGEST_PAUSE = timedelta(minutes=10)
-"""A provider that asks us to wait longer is asked again after this."""
-
 MOST_CHARTS = 50
 """Charts that wait to be drawn; further messages go without, for a picture that comes an hour late helps nobody."""
 
@@ -69,14 +63,7 @@ class Outbox(Protocol):
     def begin(self, note: Note, now: datetime) -> bool: ...
     def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
     def record_failed(
-        self,
-        note: Note,
-        error: str,
-        now: datetime,
-        *,
-        retry_at: datetime | None,
-        counted: bool = True,
-        pause: timedelta = timedelta(0),
+        self, note: Note, error: str, now: datetime, following: NextTry, *, unsure: bool = False
     ) -> bool: ...
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None: ...
 
@@ -88,15 +75,6 @@ class Meter(Protocol):
     def repeated(self, note: Note) -> None: ...
     def failed(self, note: Note, *, permanent: bool) -> None: ...
     def chart(self, outcome: str) -> None: ...
-
-
-def retry_wait(tries: int, spread: float) -> timedelta:
-    """Time before the next try after `tries` (≥ 1) failed ones: 5 s, 20 s, 80 s, …, at most 5 min.
-
-    `spread` in 0..1 takes away up to half of it, so that many failures do not come back in one moment.
-    """
-    longest = min(FIRST_WAIT * 4.0 ** min(tries - 1, 10), LONGEST_WAIT)
-    return longest * (1 - spread / 2)
 
 
 @dataclass(slots=True)
@@ -157,15 +135,21 @@ class Dispatcher:
         self._lanes[channel].submit(work, self.notifiers[channel])
 
     def finish(self, timeout: float | None = None) -> None:
-        """Wait for the texts, then for the charts, each at most `timeout` seconds."""
+        """Wait for the texts, then for the charts, `timeout` seconds at most for all of them."""
+        until = None if timeout is None else monotonic() + timeout
         for lane in (*self._lanes.values(), self._others, self._drawers):
-            lane.finish(timeout)
+            lane.finish(None if until is None else max(0.0, until - monotonic()))
 
-    def close(self) -> None:
-        """Finish the texts; charts that were not begun are left out."""
-        for lane in (*self._lanes.values(), self._others):
-            lane.close()
-        self._drawers.close(drop_queued=True)
+    def close(self, timeout: float | None = None) -> None:
+        """Finish the texts, `timeout` seconds at most; what was not begun is left to others, and charts are left out."""
+        until = None if timeout is None else monotonic() + timeout
+        for lane in (*self._lanes.values(), self._others, self._drawers):
+            left = None if until is None else max(0.0, until - monotonic())
+            lane.close(left, drop_queued=lane is self._drawers or until is not None)
+
+    def busy(self) -> bool:
+        """Whether anything is under way still."""
+        return any(lane.open for lane in (*self._lanes.values(), self._others, self._drawers))
 
     def _deliver(self, note: Note) -> None:
         notifier = self.notifiers.get(note.channel_type)
@@ -245,17 +229,21 @@ class Dispatcher:
 
     def _failed(self, note: Note, error: DeliveryError) -> None:
         now = self.clock()
-        pause, retry_at = timedelta(0), None
+        following, unsure = NextTry(None), False
         if isinstance(error, TemporaryDeliveryError):
-            pause = _pause(note, error.retry_after)
-            if now - note.queued_at < GIVE_UP_AFTER:
-                spread = random.random()  # noqa: S311 - spreads load, guards nothing
-                retry_at = now + (pause or retry_wait(note.retry_count + 1, spread))
-        self._stored(
-            self.outbox.record_failed, note, str(error), now, retry_at=retry_at, counted=not pause, pause=pause
-        )
-        self.meter.failed(note, permanent=retry_at is None)
-        _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)
+            unsure = error.unsure
+            failure = Failure(note.retry_count, note.maybe_repeated, error.retry_after, unsure, error.blind)
+            spread = random.random()  # noqa: S311 - spreads load, guards nothing
+            following = next_try(failure, note.queued_at, now, spread)
+            if following.pause:
+                paused_s = following.pause.total_seconds()
+                _log(note).warning(
+                    "channel_paused", channel=note.channel_type, asked_s=error.retry_after, paused_s=paused_s
+                )
+        words = f"{error}; {following.why}" if following.why else str(error)
+        self._stored(self.outbox.record_failed, note, words, now, following, unsure=unsure)
+        self.meter.failed(note, permanent=following.at is None)
+        _log(note).warning("notification_failed", channel=note.channel_type, error=words, retry_at=following.at)
 
     def _attach(
         self, note: Note, message: Message, notifier: Notifier, receipt: Receipt, settings: Mapping[str, Any]
@@ -303,15 +291,6 @@ def _before(note: Note) -> Receipt | None:
         return None
     details = dict(note.told_before)
     return Receipt(str(details.pop("reference", "")), details)
-
-
-def _pause(note: Note, asked_s: float | None) -> timedelta:
-    """How long to leave the note's target alone, where its provider asks for that; others may go on."""
-    if not asked_s:
-        return timedelta(0)
-    pause = timedelta(seconds=min(asked_s, LONGEST_PAUSE.total_seconds()))
-    _log(note).warning("channel_paused", channel=note.channel_type, asked_s=asked_s, paused_s=pause.total_seconds())
-    return pause
 
 
 def _log(note: Note) -> structlog.stdlib.BoundLogger:

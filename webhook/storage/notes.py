@@ -91,7 +91,7 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         attention=attention_of(row),
         comment=str(content.get("comment") or ""),
         comment_by=str(content.get("comment_by") or ""),
-        maybe_repeated=row["maybe_repeated"] > 0,
+        maybe_repeated=row["maybe_repeated"],
         companions=companions,
         digest=content.get("digest"),
         target=row["target"],

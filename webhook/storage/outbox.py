@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotificationStatus
 from webhook.domain.message import Note, Summary
+from webhook.domain.retrying import NextTry
 from webhook.ports import Receipt, StoreUnavailable
 from webhook.storage.claiming import MAX_LOST_LEASES, Choice, anything_ripe, lease_rows, lost_lease
 from webhook.storage.database import Database
@@ -115,28 +116,22 @@ class Outbox:
             free_from(connection, {one.note.target: one.now + between[one.note.channel_type] for one in used})
             return record(connection, sent)
 
-    def record_failed(
-        self,
-        note: Note,
-        error: str,
-        now: datetime,
-        *,
-        retry_at: datetime | None,
-        counted: bool = True,
-        pause: timedelta = timedelta(0),
-    ) -> bool:
-        """Due again at `retry_at`; None: FAILED, a dead letter. Nothing goes to its target for `pause`.
+    def record_failed(self, note: Note, error: str, now: datetime, following: NextTry, *, unsure: bool = False) -> bool:
+        """Due again when `following` says; never: FAILED, a dead letter. What is `unsure` may be a repeat next time.
 
-        `counted` is False where the provider only asked to wait. False is returned when the lease was lost. Raises
-        StoreUnavailable.
+        False is returned when the lease was lost. Raises StoreUnavailable.
         """
-        tries = note.retry_count + (1 if counted else 0)
-        if retry_at is None:
-            changes: dict[str, Any] = {"status": NotificationStatus.FAILED.value, "failed_at": now}
+        changes: dict[str, Any] = {
+            "error_message": error,
+            "retry_count": note.retry_count + (1 if following.counted else 0),
+            "maybe_repeated": note.maybe_repeated + (1 if unsure else 0),
+        }
+        if following.at is None:
+            changes |= {"status": NotificationStatus.FAILED.value, "failed_at": now}
         else:
-            changes = {"status": _PENDING, "not_before": retry_at}
+            changes |= {"status": _PENDING, "not_before": following.at}
         try:
-            return self._record_failed(note, pause, now, {"error_message": error, "retry_count": tries, **changes})
+            return self._record_failed(note, following.pause, now, changes)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as failure:
             raise _unavailable(failure) from failure
 

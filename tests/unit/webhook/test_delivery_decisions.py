@@ -10,8 +10,8 @@ from notes import NOW
 
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
 from webhook.domain.message import chart_metric
+from webhook.domain.retrying import LONGEST_WAIT, retry_wait
 from webhook.pipeline.chart import chart_range
-from webhook.pipeline.dispatch import LONGEST_WAIT, retry_wait
 
 
 def test_waits_grow_fourfold_up_to_five_minutes() -> None:
