@@ -141,7 +141,7 @@ class Dispatcher:
             lane.finish(None if until is None else max(0.0, until - monotonic()))
 
     def close(self, timeout: float | None = None) -> None:
-        """Finish the texts, `timeout` seconds at most; what was not begun is left to others, and charts are left out."""
+        """Finish the texts, `timeout` seconds at most; charts that were not begun are left out."""
         until = None if timeout is None else monotonic() + timeout
         for lane in (*self._lanes.values(), self._others, self._drawers):
             left = None if until is None else max(0.0, until - monotonic())
@@ -232,7 +232,9 @@ class Dispatcher:
         following, unsure = NextTry(None), False
         if isinstance(error, TemporaryDeliveryError):
             unsure = error.unsure
-            failure = Failure(note.retry_count, note.maybe_repeated, error.retry_after, unsure, error.blind)
+            failure = Failure(
+                note.retry_count, note.maybe_repeated, error.retry_after, error.whose, unsure=unsure, blind=error.blind
+            )
             spread = random.random()  # noqa: S311 - spreads load, guards nothing
             following = next_try(failure, note.queued_at, now, spread)
             if following.pause:

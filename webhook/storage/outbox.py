@@ -20,11 +20,12 @@ from webhook.domain.alert import AlertStatus, NotificationStatus
 from webhook.domain.message import Note, Summary
 from webhook.domain.retrying import NextTry
 from webhook.ports import Receipt, StoreUnavailable
-from webhook.storage.claiming import MAX_LOST_LEASES, Choice, anything_ripe, lease_rows, lost_lease
+from webhook.storage.claiming import MAX_LOST_LEASES, TELLS_MORE, Choice, anything_ripe, lease_rows, lost_lease
 from webhook.storage.database import Database
 from webhook.storage.notes import read_notes
-from webhook.storage.pacing import Lease, Paces, free_from
+from webhook.storage.pacing import Lease, Paces, free_from, pause
 from webhook.storage.sent import Sent, record
+from webhook.storage.sms_log import settle_early
 from webhook.storage.tables import alert_dynamic, notification
 from webhook.turns import Turns
 
@@ -114,7 +115,10 @@ class Outbox:
             between = self._paces.targets
             used = [one for one in sent if one.note.channel_type in between]
             free_from(connection, {one.note.target: one.now + between[one.note.channel_type] for one in used})
-            return record(connection, sent)
+            recorded = record(connection, sent)
+            if texts := [one.note.notification_id for one in sent if one.note.channel_type == "sms"]:
+                settle_early(connection, texts, max(one.now for one in sent))
+            return recorded
 
     def record_failed(self, note: Note, error: str, now: datetime, following: NextTry, *, unsure: bool = False) -> bool:
         """Due again when `following` says; never: FAILED, a dead letter. What is `unsure` may be a repeat next time.
@@ -131,15 +135,20 @@ class Outbox:
         else:
             changes |= {"status": _PENDING, "not_before": following.at}
         try:
-            return self._record_failed(note, following.pause, now, changes)
+            return self._record_failed(note, following, now, changes)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as failure:
             raise _unavailable(failure) from failure
 
-    def _record_failed(self, note: Note, pause: timedelta, now: datetime, changes: Mapping[str, Any]) -> bool:
+    def _record_failed(self, note: Note, following: NextTry, now: datetime, changes: Mapping[str, Any]) -> bool:
         n = notification.c
         with self._database.write() as connection:
-            between = max(pause, self._paces.targets.get(note.channel_type, timedelta(0)))
-            free_from(connection, {note.target: now + between} if between else {})
+            between = self._paces.targets.get(note.channel_type)
+            if between is not None:
+                free_from(connection, {note.target: now + max(following.pause, between)})
+            elif following.pause and not following.channel:
+                pause(connection, note.target, now + following.pause)
+            if following.pause and following.channel:
+                pause(connection, note.channel_type, now + following.pause)
             held = connection.execute(
                 sa.update(notification)
                 .where(
@@ -224,4 +233,5 @@ def _withdraw_dismissed(connection: sa.Connection, *of: sa.ColumnElement[bool]) 
     dismissed = sa.select(alert_dynamic.c.alert_id).where(
         alert_dynamic.c.alert_id == notification.c.alert_id, alert_dynamic.c.status == AlertStatus.DISMISSED.value
     )
-    connection.execute(sa.delete(notification).where(notification.c.status == _PENDING, dismissed.exists(), *of))
+    told = notification.c.reason.not_in(TELLS_MORE)
+    connection.execute(sa.delete(notification).where(notification.c.status == _PENDING, told, dismissed.exists(), *of))
