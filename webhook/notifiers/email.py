@@ -135,8 +135,12 @@ class Email:
                     server.login(o.username, self._password)
                 yield server
             server.leave()
-        except TemporaryDeliveryError as error:
-            error.unsure = error.blind = server is not None and server.handed_over
+        except DeliveryError as error:
+            unsure, until = server is not None and server.handed_over, current()
+            if until is not None and until.passed:  # whatever was read of a line that was cut off
+                raise TemporaryDeliveryError("e-mail: Timeout", unsure=unsure, blind=unsure) from None
+            if isinstance(error, TemporaryDeliveryError):
+                error.unsure = error.blind = unsure
             raise
         finally:
             if server is not None:
@@ -171,9 +175,7 @@ def _delivery_errors(password: str) -> Iterator[None]:
         words = "the login was refused" if isinstance(error, smtplib.SMTPAuthenticationError) else said
         raise _by_code(error.smtp_code, provider_words(words, password)) from None
     except (smtplib.SMTPException, OSError) as error:
-        until = current()
-        words = "Timeout" if until is not None and until.passed else type(error).__name__
-        raise TemporaryDeliveryError(f"e-mail: {words}") from None
+        raise TemporaryDeliveryError(f"e-mail: {type(error).__name__}") from None
 
 
 def _by_code(code: int, words: str) -> DeliveryError:

@@ -35,7 +35,8 @@ class Smtp(smtplib.SMTP):
     def data(self, msg: bytes | str) -> tuple[int, bytes]:  # type: ignore[override]  # as smtplib calls it
         self.handed_over = True
         answer = super().data(msg)
-        self.handed_over = False
+        until = current()
+        self.handed_over = until is not None and until.passed  # an answer that was cut off is none
         return answer
 
     def leave(self) -> None:
