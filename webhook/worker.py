@@ -242,8 +242,7 @@ def run(settings: Settings) -> None:
         token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
-    # Not a daemon: the interpreter must not end while it is inside the library, which would abort the process.
-    threading.Thread(target=MatplotlibCharts().warm_up, name="warm-up").start()
+    worker.dispatcher.draw(MatplotlibCharts().warm_up)
     log.info(
         "worker_started",
         channels=sorted(worker.dispatcher.notifiers),

@@ -1,4 +1,4 @@
-"""A call to a provider ends when its time is up, whatever the other side does; without that these tests last for ever."""
+"""A call to a provider ends when its time is up, whatever the other side does; else these tests last for ever."""
 
 from __future__ import annotations
 

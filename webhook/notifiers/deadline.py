@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from time import monotonic
 from typing import TypeVar
 
@@ -117,7 +118,17 @@ def cut_all_short() -> None:
 
 def resolved(lookup: Callable[[str, int], Sequence[str]], host: str, port: int) -> Sequence[str]:
     """`lookup` within the deadline: a name server that hangs is waited for by a thread of its own."""
+    if _is_address(host):
+        return lookup(host, port)  # nobody is asked
     return within(lambda: lookup(host, port), seconds_left())
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def within(work: Callable[[], T], seconds: float | None) -> T:

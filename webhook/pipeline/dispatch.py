@@ -48,7 +48,13 @@ SUMMARY_BUDGET = timedelta(seconds=5)
 MOST_CHARTS = 50
 """Charts that wait to be drawn; further messages go without, for a picture that comes an hour late helps nobody."""
 
+TEXTS_FIRST = 30.0
+"""Seconds that a chart waits for a moment without texts: to draw takes the time of fifty of them."""
+
+LOOK_AGAIN = 0.1  # seconds, between looks for such a moment
 ROOM_WITHIN = 0.1  # seconds; whoever waits for a free thread goes on as soon as there is one
+BREATH = 0.05
+"""Seconds between two claims while messages are being sent: a claim costs as much for one message as for eight."""
 
 P = ParamSpec("P")
 log = structlog.get_logger()
@@ -61,7 +67,9 @@ class Outbox(Protocol):
         self, limit: int, owner: str, now: datetime, lease: timedelta, room: Mapping[str, int] | None = None
     ) -> list[Note]: ...
     def begin(self, note: Note, now: datetime) -> bool: ...
-    def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
+    def record_sent(
+        self, note: Note, receipt: Receipt, summary: Summary, now: datetime, kept: Mapping[str, Any]
+    ) -> bool: ...
     def record_failed(
         self, note: Note, error: str, now: datetime, following: NextTry, *, unsure: bool = False
     ) -> bool: ...
@@ -97,6 +105,8 @@ class Dispatcher:
     _others: Lane = field(init=False)
     _drawers: Lane = field(init=False)
     _room: threading.Event = field(init=False, default_factory=threading.Event)
+    _closing: threading.Event = field(init=False, default_factory=threading.Event)
+    _claimed_at: float = field(init=False, default=-BREATH)
 
     def __post_init__(self) -> None:
         widths = {name: min(self.parallel, notifier.parallel) for name, notifier in self.notifiers.items()}
@@ -110,19 +120,22 @@ class Dispatcher:
         limit = sum(room.values()) + self._others.free()
         if not limit:
             return 0
+        self._claimed_at = monotonic()
         notes = self.outbox.claim(limit, self.owner, now, LEASE, room)
         for note in notes:
             self._lanes.get(note.channel_type, self._others).submit(self._deliver, note)
         return len(notes)
 
     def _wait_for_room(self) -> None:
-        """Where a channel is full, until half of its threads are free: a claim costs as much for one as for four."""
-        until = monotonic() + ROOM_WITHIN
-        busy = [lane for lane in self._lanes.values() if not lane.free()]
-        while busy and (left := until - monotonic()) > 0:
+        """Until nothing is being sent; else for a BREATH, and where a channel is full until half of it is free."""
+        earliest, until = self._claimed_at + BREATH, monotonic() + ROOM_WITHIN
+        full = [lane for lane in self._lanes.values() if not lane.free()]
+        while (now := monotonic()) < until and any(lane.open for lane in self._lanes.values()):
             self._room.clear()
-            if all(lane.free() < (lane.width + 1) // 2 for lane in busy):
-                self._room.wait(left)
+            if now < earliest:
+                self._room.wait(min(earliest, until) - now)
+            elif full and all(lane.free() < (lane.width + 1) // 2 for lane in full):
+                self._room.wait(until - now)
             else:
                 return
 
@@ -134,6 +147,17 @@ class Dispatcher:
         """Let `work` wait for a thread of the channel, as messages do."""
         self._lanes[channel].submit(work, self.notifiers[channel])
 
+    def draw(self, work: Callable[[], None]) -> None:
+        """Let `work` wait for a thread that draws, and for a moment without texts, TEXTS_FIRST at most."""
+        self._drawers.submit(self._after_texts, work, monotonic() + TEXTS_FIRST)
+
+    def _after_texts(self, work: Callable[[], None], until: float) -> None:
+        lanes = (*self._lanes.values(), self._others)
+        while any(lane.open for lane in lanes) and monotonic() < until and not self._closing.wait(LOOK_AGAIN):
+            pass
+        if not self._closing.is_set():
+            work()
+
     def finish(self, timeout: float | None = None) -> None:
         """Wait for the texts, then for the charts, `timeout` seconds at most for all of them."""
         until = None if timeout is None else monotonic() + timeout
@@ -143,6 +167,7 @@ class Dispatcher:
     def close(self, timeout: float | None = None) -> None:
         """Finish the texts, `timeout` seconds at most; charts that were not begun are left out."""
         until = None if timeout is None else monotonic() + timeout
+        self._closing.set()
         for lane in (*self._lanes.values(), self._others, self._drawers):
             left = None if until is None else max(0.0, until - monotonic())
             lane.close(left, drop_queued=lane is self._drawers or until is not None)
@@ -166,7 +191,10 @@ class Dispatcher:
             self._failed(note, error)
             return
         now = self.clock()
-        if not self._stored(self.outbox.record_sent, note, receipt, summary, now):
+        wanted = self.chart is not None and not is_gathered(note) and note.reason is not NotifyReason.MENTION
+        crowded = wanted and self._drawers.open >= MOST_CHARTS
+        kept = {"chart": {"error": f"{MOST_CHARTS} charts wait to be drawn"}} if crowded else {}
+        if not self._stored(self.outbox.record_sent, note, receipt, summary, now, kept):
             _log(note).warning("notification_lease_lost")
         self.meter.sent(note, now)
         _log(note).info(
@@ -177,12 +205,10 @@ class Dispatcher:
             try_=note.retry_count + 1,
             alerts=len(note.companions) + 1,
         )
-        if self.chart is None or is_gathered(note) or note.reason is NotifyReason.MENTION:
-            return
-        if self._drawers.open >= MOST_CHARTS:
-            self._without_chart(note, f"{MOST_CHARTS} charts wait to be drawn")
-            return
-        self._drawers.submit(self._attach, note, message, notifier, receipt, settings)
+        if crowded:
+            self.meter.chart("failed")
+        elif wanted:
+            self.draw(lambda: self._attach(note, message, notifier, receipt, settings))
 
     def _message(self, note: Note) -> tuple[Summary, Message]:
         if is_gathered(note):

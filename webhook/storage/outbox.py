@@ -31,6 +31,7 @@ from webhook.turns import Turns
 
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
 _OWNER_LENGTH, _TOKEN_LENGTH = 47, 16  # of the 64 characters that the column holds, with a slash between them
+NOTHING: Mapping[str, Any] = {}
 _DIED = "the worker died or hung while sending"
 
 
@@ -100,13 +101,20 @@ class Outbox:
             marked = {(row.id, row.lease_owner) for row in connection.execute(mark)}
         return [(note.notification_id, note.lease) in marked for note, _ in begun]
 
-    def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
-        """Status SENT, the provider's answer, when people were last told, and the words they got.
+    def record_sent(
+        self,
+        note: Note,
+        receipt: Receipt,
+        summary: Summary,
+        now: datetime,
+        kept: Mapping[str, Any] = NOTHING,
+    ) -> bool:
+        """Status SENT, the provider's answer and what else is `kept`, when people were last told, and their words.
 
         False when the lease was lost meanwhile; then another worker answers for the row. Raises StoreUnavailable.
         """
         try:
-            return self._recording(Sent(note, receipt, summary, now))
+            return self._recording(Sent(note, receipt, summary, now, kept))
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             raise _unavailable(error) from error
 
