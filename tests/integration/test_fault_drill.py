@@ -215,8 +215,7 @@ def advance(shop: Shop, crew: Crew) -> bool:
             connection.execute(held.values(lease_until=now - timedelta(seconds=1)))
         waiting = sa.select(pace.c.target).where(pace.c.free_at > now).with_for_update(skip_locked=True)
         connection.execute(sa.delete(pace).where(pace.c.target.in_(waiting)))  # waits for no worker, in a ring or not
-        done = connection.scalar(sa.select(sa.func.count()).where(open_ones)) == 0
-    return done
+        return connection.scalar(sa.select(sa.func.count()).where(open_ones)) == 0
 
 
 @pytest.mark.parametrize(
