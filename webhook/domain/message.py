@@ -92,6 +92,7 @@ class Note:
     attention: Attention = Attention()
     comment: str = ""
     comment_by: str = ""
+    rule_description: str = ""
 
     @property
     def queued_at(self) -> datetime:
@@ -117,7 +118,7 @@ class Summary:
 class Message:
     """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
-    `alone` is False for one about many alerts.
+    `alone` is False for one about many alerts. `rule_summary` is what the rule calls it.
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
     counts those that failed or were lost: where there were any, the provider may have the message already.
     """
@@ -142,6 +143,7 @@ class Message:
     attention: Attention = Attention()
     tries: int = 0
     alone: bool = True
+    rule_summary: str = ""
 
 
 def printable(text: str) -> str:
@@ -235,4 +237,5 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         created_at=note.created_at,
         attention=note.attention,
         tries=max(note.retry_count, note.maybe_repeated),
+        rule_summary=note.rule_summary,
     )
