@@ -1,7 +1,7 @@
 """What the pipeline needs from the outside, and the errors that say whether trying again can help.
 
 DeliveryError                 a message was not delivered
-├── TemporaryDeliveryError    try again (after `retry_after` seconds, where the provider said so)
+├── TemporaryDeliveryError    try again (after `retry_after` seconds, where the provider said so); it may have arrived
 └── PermanentDeliveryError    trying again cannot help: revoked token, archived channel, bad address
 HistoryUnavailable            Prometheus or Alertmanager could not answer
 PanelUnavailable              Grafana had no picture, or none that can be believed
@@ -29,6 +29,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from webhook.domain.ledger import Changes, Claim, IngestSettings, Known, Received
 from webhook.domain.message import Message, Note, Summary
 from webhook.domain.prompt import Prompt
+from webhook.domain.retrying import Wait
 from webhook.domain.summary import SummaryRefused
 from webhook.domain.usual import Usual
 
@@ -73,6 +74,7 @@ __all__ = [
     "TemporaryDeliveryError",
     "UnknownMasks",
     "VersionConflict",
+    "Wait",
 ]
 
 
@@ -81,11 +83,27 @@ class DeliveryError(Exception):
 
 
 class TemporaryDeliveryError(DeliveryError):
-    """Trying again can help, not before `retry_after` seconds where the provider named a time."""
+    """Trying again can help, not before `retry_after` seconds where the provider named a time.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    `whose` wait that is: of all that go to the same place, of this message alone, or of the channel. `unsure`: the
+    provider may have taken the message, and its answer was lost. `blind`: nothing there would tell the same message,
+    sent again, from a new one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        whose: Wait = Wait.PLACE,
+        unsure: bool = False,
+        blind: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.whose = whose
+        self.unsure = unsure
+        self.blind = blind
 
 
 class PermanentDeliveryError(DeliveryError):

@@ -58,8 +58,8 @@ class Note:
     else the coarse rule's. When the attack has ended, `resolved_at` is the time of its end, and `peaks` are its
     highest values where they are known. `lease` names this very claim: its end can be recorded by nobody else.
     `replayed_at` is when a person queued it again after it was given up. `told_before`: the provider's answer to the
-    last message about this alert on this channel with the same settings. `maybe_repeated`: an earlier try broke off
-    after it was begun, so the provider may have this message already. `companions` are told of in the same message.
+    last message about this alert on this channel with the same settings. `maybe_repeated`: so many earlier tries broke
+    off after they were begun, and the provider may have the message from each. `companions` are told of with it.
     `digest`: what was held back, see `webhook.domain.gathered`. `comment` is what a person wrote, where that is told.
     `runbook_url` is as the rule gave it.
     """
@@ -87,7 +87,7 @@ class Note:
     peaks: Mapping[str, float] = field(default_factory=dict)
     replayed_at: datetime | None = None
     told_before: Mapping[str, Any] | None = None
-    maybe_repeated: bool = False
+    maybe_repeated: int = 0
     companions: tuple[Companion, ...] = ()
     digest: Mapping[str, Any] | None = None
     target: str = ""
@@ -241,7 +241,7 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         ended_at=ended_at(note) if note.reason is NotifyReason.RESOLVED else None,
         created_at=note.created_at,
         attention=note.attention,
-        tries=note.retry_count,
+        tries=max(note.retry_count, note.maybe_repeated),
         runbook_url=runbook_address(note.runbook_url, public_url) if note.account_id == OPERATIONS_ACCOUNT else "",
         rule_summary=note.rule_summary,
     )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from webhook.domain.alert import NotifyReason
 from webhook.domain.message import Message, one_line
 from webhook.domain.severity import Severity
+from webhook.notifiers.outgoing import timed
 from webhook.notifiers.posting import call, provider_words, refusal
 from webhook.ports import PermanentDeliveryError, Receipt
 
@@ -36,7 +37,7 @@ class PagerDuty:
         self._url = options.api_url.rstrip("/") + "/v2/enqueue"
         self._key = options.routing_key.get_secret_value() if options.routing_key else ""
         self._timeout = options.timeout
-        self._session = requests.Session()
+        self._session = timed(requests.Session())
 
     def send(
         self,

@@ -27,7 +27,7 @@ class DeliveryMetrics:
         )
         self._repeated = Counter(
             "sentinel_notifications_maybe_repeated",
-            "Messages sent again because a worker died between the provider's call and its record.",
+            "Tries of messages that the provider may have already: an answer was lost or a worker died.",
             ["channel"],
             registry=registry,
         )
