@@ -305,7 +305,7 @@ def build_worker(
         sweep=Sweep(
             Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
         ),
-        follow=Follow(Standings(database), following, settings.public_url),
+        follow=Follow(Standings(database), following, settings.public_url, settings.secret_box),
         purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
         leases=Leases(database, owner),
         outbox=outbox,

@@ -176,7 +176,7 @@ def test_a_rate_limit_on_updates_leaves_the_news_to_the_thread(stub: SlackStub, 
     assert header(stub.shown(first.reference)).startswith("🔴"), "the old one"
     assert slack.behind() == {graver().alert_id}
     assert slack.behind() == set()
-    slack.follow(graver(), second)
+    slack.follow(graver(), second, {})
     assert header(stub.shown(first.reference)).startswith("🆘")
 
 
@@ -251,7 +251,7 @@ def test_check_says_as_whom_and_what_is_missing(stub: SlackStub, slack: Slack) -
 
 def test_following_shows_who_acted_and_tells_nobody(stub: SlackStub, slack: Slack) -> None:
     first = slack.send(make_message(), {})
-    followed = slack.follow(make_message(make_note(attention=Attention(acknowledged_by="ana"))), first)
+    followed = slack.follow(make_message(make_note(attention=Attention(acknowledged_by="ana"))), first, {})
     (root,) = stub.roots
     assert root["blocks"][1]["text"]["text"] == "*Going on* · acknowledged by ana"
     assert stub.thread(root["ts"]) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from typing import Any
 from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertStatus, NotifyReason
 from webhook.domain.metric import format_duration, format_threshold, format_time, format_value, metric_words
 from webhook.domain.severity import Severity
+from webhook.domain.shown import Shown, look_of
 
 NAME_LENGTH = 60
 TITLE_LENGTH = 100
@@ -43,11 +43,6 @@ class Attention:
     closing_note: str = ""
     dismissed: bool = False
 
-    @property
-    def mark(self) -> str:
-        """The same for the same state: what a message shows is compared by it."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
-
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -60,6 +55,7 @@ class Note:
     last message about this alert on this channel with the same settings. `maybe_repeated`: an earlier try broke off
     after it was begun, so the provider may have this message already. `companions` are told of in the same message.
     `digest`: what was held back, see `webhook.domain.gathered`. `comment` is what a person wrote, where that is told.
+    `version` is the alert's when `attention` was read.
     """
 
     notification_id: str
@@ -92,6 +88,7 @@ class Note:
     attention: Attention = Attention()
     comment: str = ""
     comment_by: str = ""
+    version: int = 0
 
     @property
     def queued_at(self) -> datetime:
@@ -119,7 +116,8 @@ class Message:
 
     `alone` is False for one about many alerts.
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
-    counts those that failed or were lost: where there were any, the provider may have the message already.
+    counts those that failed or were lost: where there were any, the provider may have the message already. `shown` is
+    kept with a message that stays where it is, for it is brought up to date by it.
     """
 
     notification_id: str
@@ -142,6 +140,7 @@ class Message:
     attention: Attention = Attention()
     tries: int = 0
     alone: bool = True
+    shown: str = ""
 
 
 def printable(text: str) -> str:
@@ -235,4 +234,10 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         created_at=note.created_at,
         attention=note.attention,
         tries=note.retry_count,
+        shown=str(Shown(note.queued_at, note.version, _look(note))),
     )
+
+
+def _look(note: Note) -> str:
+    ended = note.reason is NotifyReason.RESOLVED or note.status is AlertStatus.RESOLVED
+    return look_of(note.attention, note.severity, ended)

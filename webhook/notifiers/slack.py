@@ -6,7 +6,6 @@ may not: after a failure the thread is searched for the reply first. Slack's own
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +17,7 @@ from slack_sdk.webhook import WebhookClient
 
 from webhook.domain.alert import NotifyReason
 from webhook.domain.message import Message
+from webhook.notifiers.following import Behind
 from webhook.notifiers.outgoing import guarded_session
 from webhook.notifiers.slack_blocks import (
     blocks,
@@ -94,8 +94,7 @@ class Slack:
             timeout=options.timeout,
             retry_handlers=[],
         )
-        self._behind: set[str] = set()
-        self._lock = threading.Lock()
+        self._behind = Behind()
 
     def send(self, message: Message, settings: Mapping[str, Any], before: Receipt | None = None) -> Receipt:
         """The first message is posted; a later one updates it and replies in its thread.
@@ -114,16 +113,14 @@ class Slack:
             raise PermanentDeliveryError("Slack: neither the merchant nor the default names a channel")
         return self._begin(message, str(channel))
 
-    def follow(self, message: Message, receipt: Receipt) -> Receipt:
+    def follow(self, message: Message, receipt: Receipt, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 - the port's
         """Show the alert as it stands in the message of the receipt; who reads the channel is not told anew."""
         self._update(message, str(receipt.details.get("channel")), receipt.reference)
-        return Receipt(receipt.reference, {**receipt.details, "shown": message.attention.mark})
+        return Receipt(receipt.reference, {**receipt.details, "shown": message.shown})
 
     def behind(self) -> set[str]:
         """Alerts whose message a rate limit kept from being updated; each is named once."""
-        with self._lock:
-            behind, self._behind = self._behind, set()
-        return behind
+        return self._behind.take()
 
     def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
         """Upload the chart into the message's thread. Incoming webhooks take text alone."""
@@ -190,7 +187,7 @@ class Slack:
         return answer.status_code == HTTPStatus.OK
 
     def _begin(self, message: Message, channel: str) -> Receipt:
-        mark = message.attention.mark
+        mark = message.shown
         if message.tries and (found := self._find(message, channel, None)):
             return Receipt(found, {"channel": channel, "shown": mark})
         answer = self._post(message, channel, fallback_text(message), blocks(message, buttons=self.buttons))
@@ -219,10 +216,9 @@ class Slack:
         except TemporaryDeliveryError as error:
             if error.retry_after is None:
                 raise
-            with self._lock:
-                self._behind.add(message.alert_id)
+            self._behind.add(message.alert_id)
             return ""
-        return message.attention.mark
+        return message.shown
 
     def _update(self, message: Message, channel: str, ts: str) -> None:
         with delivery_errors():

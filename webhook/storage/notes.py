@@ -31,6 +31,7 @@ def read_notes(
             alert_dynamic.c.first_triggered_at,
             alert_dynamic.c.last_triggered_at,
             alert_dynamic.c.resolved_at,
+            alert_dynamic.c.version,
             *ATTENTION,
         )
         .join(alert, alert.c.id == n.alert_id)
@@ -95,6 +96,7 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         companions=companions,
         digest=content.get("digest"),
         target=row["target"],
+        version=row["version"],
     )
 
 
