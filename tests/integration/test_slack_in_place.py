@@ -257,3 +257,29 @@ def test_following_shows_who_acted_and_tells_nobody(stub: SlackStub, slack: Slac
     assert stub.thread(root["ts"]) == []
     assert followed.details["shown"] != first.details["shown"]
     assert replace(followed, details={}) == Receipt(first.reference)
+
+
+def test_a_message_is_found_behind_hundreds_that_came_after_it(stub: SlackStub, slack: Slack) -> None:
+    settings = {"channel": CHANNEL_ID}
+    stub.fail_next("chat.postMessage", lost=True)
+    with pytest.raises(TemporaryDeliveryError):
+        slack.send(make_message(), settings)
+    for number in range(450):
+        stub.post(CHANNEL_ID, f"chatter {number}")
+    receipt = slack.send(again(make_message()), settings)
+    assert receipt.reference == stub.messages[0]["ts"]
+    asked = stub.asked("conversations.history")
+    assert len(asked) == 3
+    assert {page["oldest"] for page in asked} == {f"{make_message().created_at.timestamp() - 60:.6f}"}
+
+
+def test_a_reply_is_found_at_the_end_of_a_long_thread(stub: SlackStub, slack: Slack) -> None:
+    first = slack.send(make_message(), {})
+    for number in range(250):
+        stub.post(CHANNEL_ID, f"chatter {number}", first.reference)
+    stub.fail_next("chat.postMessage", lost=True)
+    with pytest.raises(TemporaryDeliveryError):
+        slack.send(graver(), {}, first)
+    receipt = slack.send(again(graver()), {}, first)
+    assert receipt.details["reply"] == stub.messages[-1]["ts"]
+    assert len(stub.asked("conversations.replies")) == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,7 +51,8 @@ EVENT = "sentinel_message"
 RESPONSES = "hooks.slack.com"
 """Where what is pressed may be answered, beside the configured address of the API."""
 
-_SEARCHED = 100  # messages, the newest: the one that is looked for was sent minutes ago
+_PAGE, _MOST_PAGES = 200, 20
+"""Messages that are searched at once, as Slack recommends, and how often: back to the time of the first try."""
 
 
 class SlackOptions(BaseModel):
@@ -268,19 +270,33 @@ class Slack:
         where: dict[str, Any] = {
             "channel": channel,
             "oldest": f"{message.created_at.timestamp() - 60:.6f}",
-            "limit": _SEARCHED,
+            "limit": _PAGE,
             "include_all_metadata": True,
         }
-        try:
-            with delivery_errors():
-                if thread_ts is None:
-                    answer = self._client.conversations_history(**where)
-                else:
-                    answer = self._client.conversations_replies(ts=thread_ts, **where)
-        except PermanentDeliveryError:
-            return ""  # a scope is missing, or the channel is given by name: rather twice than never
-        for found in answer.get("messages") or []:
-            payload = (found.get("metadata") or {}).get("event_payload") or {}
-            if payload.get("notification_id") == message.notification_id:
-                return str(found.get("ts") or "")
+        until = monotonic() + self._client.timeout
+        for _ in range(_MOST_PAGES):
+            try:
+                found, cursor = self._page(where, thread_ts)
+            except PermanentDeliveryError:
+                return ""  # a scope is missing, or the channel is given by name: rather twice than never
+            for one in found:
+                payload = (one.get("metadata") or {}).get("event_payload") or {}
+                if payload.get("notification_id") == message.notification_id:
+                    return str(one.get("ts") or "")
+            if not cursor:
+                return ""
+            if monotonic() >= until:
+                raise TemporaryDeliveryError("Slack: looking for a message that may be there already took too long")
+            where["cursor"] = cursor
         return ""
+
+    def _page(self, where: Mapping[str, Any], thread_ts: str | None) -> tuple[list[dict[str, Any]], str]:
+        """Messages of a channel or a thread, and where the next ones are."""
+        with delivery_errors():
+            if thread_ts is None:
+                answer = self._client.conversations_history(**where)
+            else:
+                answer = self._client.conversations_replies(ts=thread_ts, **where)
+        more = answer.get("response_metadata")
+        cursor = more.get("next_cursor") if isinstance(more, dict) else None
+        return answer.get("messages") or [], str(cursor or "")
