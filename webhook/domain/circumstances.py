@@ -58,9 +58,8 @@ class Circumstances:
     earlier: EarlierAlerts = field(default_factory=EarlierAlerts)
     baseline: Mapping[str, float] = field(default_factory=dict)
 
-    def counts(self) -> Iterator[float]:
-        """The numbers in it that a text may tell."""
-        yield self.earlier.number
+    def days(self) -> Iterator[int]:
+        """Over how many days it looks: a text may tell that."""
         if self.earlier.number:
             yield HISTORY_DAYS
         if self.baseline:
