@@ -255,7 +255,8 @@ class PastDays(Protocol):
 class ChartSpec:
     """A metric against its threshold, with the alert's time shaded. `theme` is what it is looked at on.
 
-    Values further apart than `step` are not joined by a line.
+    `operator`: how an alarming value compares with the threshold. Values further apart than `step` are not joined by a
+    line.
     """
 
     series: Series
@@ -268,6 +269,7 @@ class ChartSpec:
     format: Literal["png", "svg"] = "png"
     usual: Usual | None = None
     step: timedelta | None = None
+    operator: str = ">"
 
 
 class ChartRenderer(Protocol):

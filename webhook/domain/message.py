@@ -55,7 +55,8 @@ class Note:
     last message about this alert on this channel with the same settings. `maybe_repeated`: an earlier try broke off
     after it was begun, so the provider may have this message already. `companions` are told of in the same message.
     `digest`: what was held back, see `webhook.domain.gathered`. `comment` is what a person wrote, where that is told.
-    `version` is the alert's when `attention` was read.
+    `version` is the alert's when `attention` was read. `operators`: how metrics stand to thresholds when they alarm,
+    `>` where none is named.
     """
 
     notification_id: str
@@ -89,6 +90,7 @@ class Note:
     comment: str = ""
     comment_by: str = ""
     version: int = 0
+    operators: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def queued_at(self) -> datetime:

@@ -315,6 +315,7 @@ class Dispatcher:
         return self.chart.draw(
             metric=metric,
             threshold=note.thresholds.get(metric),
+            operator=note.operators.get(metric, ">"),
             account_id=note.account_id,
             merchant=merchant_of(note),
             start=note.first_triggered_at,

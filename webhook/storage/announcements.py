@@ -22,6 +22,7 @@ def announcement_rows(announcement: Announcement, now: datetime) -> list[dict[st
         "rule_summary": trigger.summary,
         "metrics": dict(trigger.metrics),
         "thresholds": dict(announcement.thresholds),
+        "operators": dict(announcement.operators),
     }
     return [
         notification_row(

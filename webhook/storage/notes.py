@@ -77,6 +77,7 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         rule_summary=str(content.get("rule_summary") or ""),
         metrics=_numbers(content.get("metrics", row["latest_metrics"])),
         thresholds=_numbers(content.get("thresholds")),
+        operators={name: str(sign) for name, sign in (content.get("operators") or {}).items()},
         occurrence_count=int(content.get("occurrence_count", row["occurrence_count"])),
         first_triggered_at=_time(content, row, "first_triggered_at"),
         last_triggered_at=_time(content, row, "last_triggered_at"),
