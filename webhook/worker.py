@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring, FiringAnywhere
-from webhook.adapters.charts import MatplotlibCharts
+from webhook.adapters.charts import MatplotlibCharts, begin_warm_up
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
 from webhook.channels import build_channels
@@ -237,8 +237,7 @@ def run(settings: Settings) -> None:
         token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
-    # Not a daemon: the interpreter must not end while it is inside the library, which would abort the process.
-    threading.Thread(target=MatplotlibCharts().warm_up, name="warm-up").start()
+    begin_warm_up()
     log.info(
         "worker_started",
         channels=sorted(worker.dispatcher.notifiers),
