@@ -42,8 +42,19 @@ body{margin:0;background:#fff;font:15px/1.46 Lato,"DejaVu Sans",sans-serif;color
 .fields{display:grid;grid-template-columns:1fr 1fr;gap:8px 16px;margin:8px 0}a{color:#1264a3;text-decoration:none}
 .actions span{display:inline-block;border:1px solid #bbb;border-radius:4px;padding:4px 11px;margin:4px 8px 4px 0;
 font-weight:700;font-size:13px}.actions .primary{background:#007a5a;color:#fff;border-color:#007a5a}
+.sign{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:2px}
 .thread{border-left:3px solid #ddd;padding-left:12px;margin-top:12px}
 """
+
+
+_SIGNS = {"🆘": "#c8281c", "🔴": "#e01e5a", "🟠": "#e8912d", "🟡": "#ecb22e", "✅": "#2eb67d"}
+"""Fonts of a bare machine have no emoji."""
+
+
+def _drawn(page: str) -> str:
+    for sign, colour in _SIGNS.items():
+        page = page.replace(sign, f'<i class=sign style="background:{colour}"></i>')
+    return page
 
 
 def _marked(text: str) -> str:
@@ -74,7 +85,7 @@ def _slack(message: Message, *, reply: bool) -> str:
     who = f"<div class=who><b>Sentinel</b> <i>APP</i> <span>{message.created_at:%H:%M}</span></div>"
     body = "".join(map(_block, shown["blocks"]))
     told = f"<div class=thread>{who}{''.join(map(_block, shown['reply']['blocks']))}</div>" if reply else ""
-    return f"<!doctype html><meta charset=utf-8><style>{_STYLE}</style><div id=m>{who}{body}{told}</div>"
+    return _drawn(f"<!doctype html><meta charset=utf-8><style>{_STYLE}</style><div id=m>{who}{body}{told}</div>")
 
 
 def _messages() -> dict[str, str]:
@@ -87,7 +98,9 @@ def _messages() -> dict[str, str]:
         attention=Attention(acknowledged_by="dana"),
     )
     over = later + timedelta(minutes=40)
-    ended = ended_note(occurrence_count=61, created_at=over, resolved_at=later, last_triggered_at=later)
+    ended = ended_note(
+        severity=Severity.P0, occurrence_count=61, created_at=over, resolved_at=later, last_triggered_at=later
+    )
     return {
         "slack-first": _slack(make_message(), reply=False),
         "slack-escalated": _slack(make_message(graver), reply=True),

@@ -30,11 +30,11 @@ WHICH = {"merchant_id": OWN, "alert_type": "CARD_TESTING"}
 @pytest.fixture
 def site(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr("webhook.app.check_hosts", lambda _: None)
-    site = Site(
-        open_store(store_url), settings={"rate_limit_address": "off", "secret_key": "page-s3cret-of-some-length"}
-    )
+    database = open_store(store_url)
+    site = Site(database, settings={"rate_limit_address": "off", "secret_key": "page-s3cret-of-some-length"})
     yield site
     site.close()
+    database.close()
 
 
 @pytest.fixture
