@@ -48,7 +48,8 @@ def derive_prometheus(
         raise ValueError(f"prometheus.yml has no job {EXPORTER_JOB}")
     for key in ("scrape_interval", "evaluation_interval"):
         general[key] = scale_duration(general.get(key, DEFAULT_SCRAPE_INTERVAL), speed)
-    job = {**job, "static_configs": [{"targets": [exporter]}]}
+    found_by_itself = {key: value for key, value in job.items() if not key.endswith("_sd_configs")}
+    job = {**found_by_itself, "static_configs": [{"targets": [exporter]}]}
     if "scrape_interval" in job:
         job["scrape_interval"] = scale_duration(job["scrape_interval"], speed)
     scrape_interval = job.get("scrape_interval", general["scrape_interval"])

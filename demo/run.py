@@ -40,6 +40,7 @@ OVERRIDES = ("PAYMENTS_DATABASE_URL", "PAYMENTS_INTERVAL", "SENTINEL_DATABASE_UR
 OVERRIDE_PREFIXES = ("SENTINEL_SLACK_", "SENTINEL_LLM_", "SENTINEL_WORKER_", "SENTINEL_LOG_")
 LOOPBACK = "127.0.0.1,localhost"
 SLOW_START_S = 30.0
+IN_A_CONTAINER = "docker compose -f compose.demo.yaml up"
 
 
 class CannotStart(Exception):  # noqa: N818 - what the person reads
@@ -106,7 +107,7 @@ def alertmanager_program() -> str:
     for name in ("prometheus-alertmanager", "alertmanager"):
         if shutil.which(name):
             return name
-    raise CannotStart("alertmanager is not on PATH: install prometheus-alertmanager, or use `docker compose up`")
+    raise CannotStart(f"alertmanager is not on PATH: install prometheus-alertmanager, or use `{IN_A_CONTAINER}`")
 
 
 def check_programs() -> None:
@@ -114,7 +115,7 @@ def check_programs() -> None:
     packages = {"prometheus": "prometheus", "promtool": "prometheus", "amtool": "prometheus-alertmanager"}
     for name, package in packages.items():
         if not shutil.which(name):
-            raise CannotStart(f"{name} is not on PATH: install the package {package}, or use `docker compose up`")
+            raise CannotStart(f"{name} is not on PATH: install the package {package}, or use `{IN_A_CONTAINER}`")
     alertmanager_program()
     for name in ("sentinel-exporter", "sentinel-webhook"):
         if not (Path(sys.executable).parent / name).exists():

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 from notes import NOW, Shop
+from servers import wait_for
 
 from webhook.domain.summary import template_summary
 from webhook.ports import Receipt
@@ -132,11 +133,9 @@ def test_writes_that_wait_go_together_and_one_that_fails_harms_no_other() -> Non
     turns = Turns(write)
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(turns, 0)
-        while not groups:
-            pass
+        wait_for(lambda: bool(groups))
         rest = [pool.submit(turns, item) for item in (1, 2, 3, 4)]
-        while len(turns._waiting) < 4:
-            pass
+        wait_for(lambda: turns.waiting == 4)
         go_on.set()
         assert first.result() == 0
         assert [rest[0].result(), rest[1].result(), rest[3].result()] == [10, 20, 40]

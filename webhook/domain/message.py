@@ -91,6 +91,7 @@ class Note:
     comment_by: str = ""
     version: int = 0
     operators: Mapping[str, str] = field(default_factory=dict)
+    rule_description: str = ""
 
     @property
     def queued_at(self) -> datetime:
@@ -116,7 +117,7 @@ class Summary:
 class Message:
     """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
-    `alone` is False for one about many alerts.
+    `alone` is False for one about many alerts. `rule_summary` is what the rule calls it.
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
     counts those that failed or were lost: where there were any, the provider may have the message already. `shown` is
     kept with a message that stays where it is, for it is brought up to date by it.
@@ -143,6 +144,7 @@ class Message:
     tries: int = 0
     alone: bool = True
     shown: str = ""
+    rule_summary: str = ""
 
 
 def printable(text: str) -> str:
@@ -237,6 +239,7 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         attention=note.attention,
         tries=note.retry_count,
         shown=str(Shown(note.queued_at, note.version, _look(note))),
+        rule_summary=note.rule_summary,
     )
 
 

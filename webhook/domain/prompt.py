@@ -153,6 +153,7 @@ def _values(note: Note, around: Circumstances) -> Mapping[str, object]:
             "severity": note.severity,
             "told_because": note.reason,
             "rule_says": one_line(note.rule_summary, 300),
+            "rule_explains": one_line(note.rule_description, 600),
         },
         "metrics_data": [_metric(note, name) for name in metric_names(note)],
         "historical_alerts": {"triggers": note.occurrence_count, **around.earlier.as_data()},

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from webhook.domain.action import DismissReason
-from webhook.domain.alert import AlertStatus, NotifyReason
-from webhook.domain.message import SEVERITY_WORDS, Message, one_line
+from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertStatus, NotifyReason
+from webhook.domain.message import SEVERITY_WORDS, TITLE_LENGTH, Message, one_line
 from webhook.domain.metric import format_time
 from webhook.domain.severity import Severity
 from webhook.domain.summary import story_of
@@ -197,6 +197,8 @@ def _person(actor: str) -> str:
 
 def _news(message: Message) -> str:
     news = _NEWS.get(message.reason, "Goes on").format(severity=severity_text(message))
+    if message.account_id == OPERATIONS_ACCOUNT and message.rule_summary.strip():
+        return f"{news} · {one_line(message.rule_summary, TITLE_LENGTH)}"
     return f"{news} · {story_of(message.alert_type).name} · {message.merchant}"
 
 

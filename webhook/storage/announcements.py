@@ -20,6 +20,7 @@ def announcement_rows(announcement: Announcement, now: datetime) -> list[dict[st
         **state_of(session, announcement.reason),
         "merchant_name": trigger.merchant_name,
         "rule_summary": trigger.summary,
+        "rule_description": trigger.annotations.get("description", ""),
         "metrics": dict(trigger.metrics),
         "thresholds": dict(announcement.thresholds),
         "operators": dict(announcement.operators),

@@ -75,6 +75,7 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         status=AlertStatus(content.get("status", row["alert_status"])),
         reason=NotifyReason(row["reason"]),
         rule_summary=str(content.get("rule_summary") or ""),
+        rule_description=str(content.get("rule_description") or ""),
         metrics=_numbers(content.get("metrics", row["latest_metrics"])),
         thresholds=_numbers(content.get("thresholds")),
         operators={name: str(sign) for name, sign in (content.get("operators") or {}).items()},

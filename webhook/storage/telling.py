@@ -194,6 +194,7 @@ def _message(
     content = {
         "merchant_name": row["merchant_name"],
         "rule_summary": metadata.get("rule_summary", ""),
+        "rule_description": metadata.get("rule_description", ""),
         "thresholds": metadata.get("thresholds", {}),
         **told,
         **state_of(session, reason),
