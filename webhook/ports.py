@@ -30,6 +30,7 @@ from webhook.domain.ledger import Changes, Claim, IngestSettings, Known, Receive
 from webhook.domain.message import Message, Note, Summary
 from webhook.domain.prompt import Prompt
 from webhook.domain.retrying import Wait
+from webhook.domain.shown import Shown
 from webhook.domain.summary import SummaryRefused
 from webhook.domain.usual import Usual
 
@@ -184,6 +185,11 @@ class Receipt:
     reference: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def place(self, target: str) -> tuple[str, str]:
+        """Where the message stands: in the channel that the provider named, else at the `target` of its settings."""
+        channel = self.details.get("channel")
+        return (str(channel), self.reference) if channel else (target, "")
+
 
 class Notifier(Protocol):
     """One channel. `settings`: a merchant's own for it, with its secrets. `parallel`: sends of a worker at once."""
@@ -216,17 +222,24 @@ class Standing:
     receipt: Receipt
 
     @property
-    def shown(self) -> str:
-        """The mark of the state that the message shows."""
-        return str(self.receipt.details.get("shown", ""))
+    def shown(self) -> Shown | None:
+        """The state that the message shows, where that is known."""
+        return Shown.read(self.receipt.details.get("shown"))
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.receipt.place(self.note.target)
 
 
 @runtime_checkable
 class FollowingNotifier(Notifier, Protocol):
     """One whose message stays where it is, so that it can show what people do afterwards."""
 
-    def follow(self, message: Message, receipt: Receipt) -> Receipt:
-        """Show the alert as it stands in the message of the receipt, telling nobody anew; raise as `send` does."""
+    def follow(self, message: Message, receipt: Receipt, settings: Mapping[str, Any]) -> Receipt:
+        """Show the alert as it stands in the message of the receipt, telling nobody anew; raise as `send` does.
+
+        May come twice. The new receipt's `shown` is the message's.
+        """
 
     def behind(self) -> set[str]:
         """Ids of alerts whose message could not be brought up to date when it was sent; each is named once."""
@@ -260,7 +273,8 @@ class PastDays(Protocol):
 class ChartSpec:
     """A metric against its threshold, with the alert's time shaded. `theme` is what it is looked at on.
 
-    Values further apart than `step` are not joined by a line.
+    `operator`: how an alarming value compares with the threshold. Values further apart than `step` are not joined by a
+    line.
     """
 
     series: Series
@@ -273,6 +287,7 @@ class ChartSpec:
     format: Literal["png", "svg"] = "png"
     usual: Usual | None = None
     step: timedelta | None = None
+    operator: str = ">"
 
 
 class ChartRenderer(Protocol):

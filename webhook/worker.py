@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -42,6 +42,7 @@ from webhook.pipeline.dispatch import RECORD_WITHIN, Dispatcher
 from webhook.pipeline.follow import Follow
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import FollowingNotifier
+from webhook.storage.channel_health import ChannelHealth, channel_health
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
@@ -115,6 +116,7 @@ class Worker:
     clock: Callable[[], datetime]
     close: Callable[[], None]
     why_unready: Callable[[], str]
+    health: Callable[[datetime], Mapping[str, ChannelHealth]] = lambda _: {}
     canary: Canary | None = None
     canary_interval: timedelta = timedelta(minutes=5)
     turned: dict[str, float] = field(default_factory=dict)
@@ -197,7 +199,9 @@ class Worker:
     def _digest(self) -> bool:
         """By whoever sweeps."""
         now = self.clock()
-        if self.leases.hold("digest", now, 3 * DIGEST_INTERVAL):
+        leads = self.leases.hold("digest", now, 3 * DIGEST_INTERVAL)
+        self.metrics.channels(self.health(now) if leads else {})
+        if leads:
             self.sweep.tell_held_back(now)
         return False
 
@@ -314,7 +318,7 @@ def build_worker(
         sweep=Sweep(
             Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
         ),
-        follow=Follow(Standings(database), following, settings.public_url),
+        follow=Follow(Standings(database), following, settings.public_url, settings.secret_box),
         purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
         leases=Leases(database, owner),
         outbox=outbox,
@@ -325,6 +329,7 @@ def build_worker(
             words.close, history.close, firing.close, database.close, *([panels.close] if panels is not None else [])
         ),
         why_unready=partial(unready, database),
+        health=partial(_health, database),
         **_canary(settings, dispatcher, metrics, clock),
     )
 
@@ -337,6 +342,11 @@ def _canary(
     notifiers = build_channels(settings)
     canary = Canary(dispatcher, notifiers, settings.canary.channels, settings.public_url, metrics, clock)
     return {"canary": canary, "canary_interval": settings.canary.every}
+
+
+def _health(database: Database, now: datetime) -> dict[str, ChannelHealth]:
+    with database.read() as connection:
+        return channel_health(connection, now)
 
 
 def _owner() -> str:

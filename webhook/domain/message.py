@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertStatus, NotifyReason
 from webhook.domain.metric import format_duration, format_threshold, format_time, format_value, metric_words
 from webhook.domain.runbook import runbook_address
 from webhook.domain.severity import Severity
+from webhook.domain.shown import Shown, look_of
 
 NAME_LENGTH = 60
 TITLE_LENGTH = 100
@@ -44,11 +44,6 @@ class Attention:
     closing_note: str = ""
     dismissed: bool = False
 
-    @property
-    def mark(self) -> str:
-        """The same for the same state: what a message shows is compared by it."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
-
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -62,6 +57,8 @@ class Note:
     off after they were begun, and the provider may have the message from each. `companions` are told of with it.
     `digest`: what was held back, see `webhook.domain.gathered`. `comment` is what a person wrote, where that is told.
     `runbook_url` is as the rule gave it.
+    `version` is the alert's when `attention` was read. `operators`: how metrics stand to thresholds when they alarm,
+    `>` where none is named.
     """
 
     notification_id: str
@@ -95,6 +92,8 @@ class Note:
     comment: str = ""
     comment_by: str = ""
     runbook_url: str = ""
+    version: int = 0
+    operators: Mapping[str, str] = field(default_factory=dict)
     rule_description: str = ""
 
     @property
@@ -124,7 +123,8 @@ class Message:
     `alone` is False for one about many alerts. `rule_summary` is what the rule calls it. `runbook_url` tells those on
     call what to do; a merchant gets none.
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
-    counts those that failed or were lost: where there were any, the provider may have the message already.
+    counts those that failed or were lost: where there were any, the provider may have the message already. `shown` is
+    kept with a message that stays where it is, for it is brought up to date by it.
     """
 
     notification_id: str
@@ -148,6 +148,7 @@ class Message:
     tries: int = 0
     alone: bool = True
     runbook_url: str = ""
+    shown: str = ""
     rule_summary: str = ""
 
 
@@ -242,6 +243,12 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         created_at=note.created_at,
         attention=note.attention,
         tries=max(note.retry_count, note.maybe_repeated),
+        shown=str(Shown(note.queued_at, note.version, _look(note))),
         runbook_url=runbook_address(note.runbook_url, public_url) if note.account_id == OPERATIONS_ACCOUNT else "",
         rule_summary=note.rule_summary,
     )
+
+
+def _look(note: Note) -> str:
+    ended = note.reason is NotifyReason.RESOLVED or note.status is AlertStatus.RESOLVED
+    return look_of(note.attention, note.severity, ended)

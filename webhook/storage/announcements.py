@@ -24,6 +24,7 @@ def announcement_rows(announcement: Announcement, now: datetime) -> list[dict[st
         "rule_description": trigger.annotations.get("description", ""),
         "metrics": dict(trigger.metrics),
         "thresholds": dict(announcement.thresholds),
+        "operators": dict(announcement.operators),
     }
     return [
         notification_row(
