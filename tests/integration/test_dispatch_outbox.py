@@ -14,6 +14,7 @@ from dispatchers import TOKEN, Dispatchers, History, deliver
 from fakes_llm import completion
 from fakes_slack import SlackStub
 from notes import BLOCK_RATE, NOW, Shop
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from servers import wait_for
 from structlog.testing import capture_logs
@@ -24,6 +25,7 @@ from webhook.domain.message import Message
 from webhook.notifiers.console import Console
 from webhook.notifiers.slack import Slack, SlackOptions
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.ports import Receipt
 
@@ -146,10 +148,11 @@ def test_a_rate_limit_pauses_its_target_alone_and_is_no_try(shop: Shop, slack: S
 
 def test_a_rate_limit_is_waited_for_no_longer_than_ten_minutes(shop: Shop, slack: SlackStub, make: Make) -> None:
     slack.fail_next(status=429, retry_after=86_400)
-    limited = shop.add_notification(shop.add_alert())
+    limited, registry = shop.add_notification(shop.add_alert()), CollectorRegistry()
     with capture_logs() as logs:
-        deliver(make())
+        deliver(make(meter=DeliveryMetrics(registry)))
     assert shop.row(limited)["not_before"] == NOW + timedelta(minutes=10)
+    assert registry.get_sample_value("sentinel_notification_pause_seconds_total", {"channel": "slack"}) == 600
     (told,) = (entry for entry in logs if entry["event"] == "channel_paused")
     assert (told["asked_s"], told["paused_s"], told["merchant_id"]) == (86_400, 600, "acc_017")
 
