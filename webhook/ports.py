@@ -218,7 +218,7 @@ class FollowingNotifier(Notifier, Protocol):
     """One whose message stays where it is, so that it can show what people do afterwards."""
 
     def follow(self, message: Message, receipt: Receipt, settings: Mapping[str, Any]) -> Receipt:
-        """Show the alert as it stands, telling nobody anew; the new receipt has the message's `shown`. Raise as `send`."""
+        """Show the alert as it stands, telling nobody anew; the receipt has its `shown`. Raise as `send` does."""
 
     def behind(self) -> set[str]:
         """Ids of alerts whose message could not be brought up to date when it was sent; each is named once."""
