@@ -47,7 +47,7 @@ def table(results: Sequence[Result]) -> str:
     """A line for each run."""
     heads = ("drill", "run", "result", "fault s", "next s", "caught up s", "delivered", "logged", "attacks", "messages",
              "repeated", "total s")  # fmt: skip
-    rows = [heads]
+    rows: list[tuple[str, ...]] = [heads]
     for one in results:
         figures = one.verdict.figures
         result = "ok" if one.passed else "FAILED"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import resource
 import signal
-import time
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from drills.store import locked
 from tests import servers
 from tests.fakes_llm import hanging
 
+_FAILURES = 6
 _FULL = 64 * 1024
 """Bytes that files may grow to on a disk that is full."""
 
@@ -28,28 +30,23 @@ _FULL = 64 * 1024
 def _kill_serve(run: Run) -> None:
     """In the middle of a delivery, twice."""
     for _ in range(2):
-        killed: list[float] = []
-
-        def kill() -> None:
-            run.stack["serve"].kill()
-            killed.append(time.monotonic())
-
-        run.stack.tap.in_call = kill
-        servers.wait_for(lambda: killed, what="a delivery under way")
+        killed = threading.Event()
+        run.stack.tap.in_call = partial(_kill, run.stack["serve"], killed)
+        servers.wait_for(killed.is_set, what="a delivery under way")
         run.stack["serve"].wait_until_ready()
 
 
 def _kill_worker(run: Run) -> None:
     """When Slack has taken a message and the worker has not heard so yet."""
-    killed: list[float] = []
-
-    def kill() -> None:
-        run.stack["worker"].kill()
-        killed.append(time.monotonic())
-
-    run.stack.slack.under_way = kill
-    servers.wait_for(lambda: killed, what="a message under way")
+    killed = threading.Event()
+    run.stack.slack.under_way = partial(_kill, run.stack["worker"], killed)
+    servers.wait_for(killed.is_set, what="a message under way")
     run.stack["worker"].wait_until_ready()
+
+
+def _kill(program: Program, killed: threading.Event) -> None:
+    program.kill()
+    killed.set()
 
 
 def _restart_postgresql(run: Run) -> None:
@@ -73,7 +70,7 @@ def _fill_disk(run: Run) -> None:
 
 
 @contextmanager
-def _limited(pids: Iterable[int]) -> Any:
+def _limited(pids: Iterable[int]) -> Iterator[None]:
     """Files of these processes may not grow, and cannot be written beyond the first pages."""
     before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids}
     for pid, (_, hard) in before.items():
@@ -124,7 +121,7 @@ def _slack_fails(run: Run) -> None:
     """A third of the calls each: 500, a connection that breaks, 429."""
     slack = run.stack.slack
     slack.failing = True
-    servers.wait_for(lambda: slack.failed >= 6, what="calls that failed")
+    servers.wait_for(lambda: slack.failed >= _FAILURES, what="calls that failed")
     run.wait(4)
     slack.failing = False
 
@@ -171,7 +168,7 @@ def _successor(run: Run, name: str, environment: dict[str, str]) -> Program:
     port = servers.free_port()
     command = ["serve", "--port", str(port)] if name == "serve" else ["worker"]
     own = environment | ({"SENTINEL_WORKER_METRICS_PORT": str(port)} if name == "worker" else {})
-    program = sentinel(f"new-{name}", command, run.stack.folder, own, port, run.drill.needs)
+    program = sentinel(f"new-{name}", command, run.stack.folder, own, port=port, needs=run.drill.needs)
     program.kept = False
     return program
 
@@ -254,7 +251,6 @@ DRILLS: dict[str, Drill] = {
             "stop Alertmanager for longer than a session timeout while attacks go on, and start it again",
             "an Alertmanager that does not answer is taken to hold nothing",
             _stop_alertmanager,
-            Needs(session_timeout=16.0),
             without={"worker": "doubt"},
         ),
         Drill(
@@ -282,7 +278,7 @@ DRILLS: dict[str, Drill] = {
         ),
         Drill(
             "config",
-            "deploy a broken configuration file of the webhook: the new processes say what is wrong, the old ones go on",
+            "deploy a broken configuration file: the new processes say what is wrong with it, the old ones go on",
             "the old processes go before the new ones are ready",
             _deploy_broken,
             carries_on=True,

@@ -1,7 +1,7 @@
 """`serve` or `worker` with one thing taken from it: the control run of a drill, in which the fault is not handled.
 
-`python -m drills.launch [--without NAME] [--lease SECONDS] COMMAND …` runs `sentinel-webhook COMMAND …`. The product knows nothing
-of this: what is taken away is replaced here, in the process that a drill starts.
+`python -m drills.launch [--without NAME] [--lease SECONDS] COMMAND …` runs `sentinel-webhook COMMAND …`. The product
+knows nothing of this: what is taken away is replaced here, in the process that a drill starts.
 """
 
 from __future__ import annotations
@@ -164,22 +164,20 @@ def _replace(owner: object, name: str, value: object) -> None:
 
 
 def _lease(seconds: float) -> None:
+    """Of messages, and of the sweep."""
+    from webhook import worker  # noqa: PLC0415
     from webhook.pipeline import dispatch  # noqa: PLC0415
 
     _replace(dispatch, "LEASE", timedelta(seconds=seconds))
+    _replace(worker, "SWEEP_LASTS", timedelta(seconds=seconds))
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--without", type=click.Choice(sorted(WITHOUT)), help="What is taken away.")
-@click.option("--lease", type=float, help="Seconds that a dead worker's messages stay its own; 90 in production.")
+@click.option("--lease", type=float, help="Seconds that a dead worker's work stays its own.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def main(without: str | None, lease: float | None, command: tuple[str, ...]) -> None:
     """Run `sentinel-webhook COMMAND`, one thing taken away."""
-    if "serve" in command and "--workers" in command:
-        import os  # noqa: PLC0415
-        import tempfile  # noqa: PLC0415
-
-        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(dir=os.getcwd()))
     if lease is not None:
         _lease(lease)
     if without is not None:

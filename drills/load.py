@@ -18,7 +18,7 @@ import requests
 
 REGIONS = ("AP", "EU")
 _RESEND_S = 0.5
-_AGAIN_S = 0.1
+_AGAIN_S = 0.02
 _FIRES_ON = timedelta(minutes=2)
 """What Alertmanager is told: nobody resends for so long and it has ended. Longer than a machine may stall."""
 

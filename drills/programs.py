@@ -22,7 +22,7 @@ _STOP_WITHIN_S = 20
 
 @dataclass
 class Program:
-    """One program, in a process group of its own. Its log goes through a pipe: a limit on its files is not its log's."""
+    """One program, in a process group of its own. Its log comes through a pipe: a limit on files is none on that."""
 
     name: str
     command: Sequence[str]

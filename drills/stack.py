@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ADMIN_TOKEN = "drill-admin-token-of-some-length"  # noqa: S105 - of this run, on loopback
 _TOKEN = "drill-ingest-token"  # noqa: S105
 REPEAT_S = 3.0
+"""Alertmanager tries a delivery for 10 s, whatever its times. What it says then is what was true at the beginning, so a
+session timeout is well above that, as the 15 min of production are above 5."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Needs:
     redis: bool = False
     prometheus: str = ""  # its configuration; none runs without
     llm: bool = False
-    session_timeout: float = 5.0
+    session_timeout: float = 18.0
     lease: float | None = None
     workers: int = 1
     without: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +83,7 @@ def running(needs: Needs) -> Iterator[Stack]:
         slack, tap = stack.enter_context(Slack()), stack.enter_context(Tap(port=servers.free_port()))
         llm = stack.enter_context(LlmStub(answers=[good()])) if needs.llm else None
         ports = {name: servers.free_port() for name in ("alertmanager", "prometheus", "redis", "worker")}
-        environment = _environment(needs, url, slack, llm, ports, folder)
+        environment = _environment(needs, url, slack, llm, ports=ports, folder=folder)
         subprocess.run(
             [sys.executable, "-m", "webhook", "migrate"], env={**os.environ, **environment}, check=True,
             stdout=subprocess.DEVNULL,
@@ -108,9 +110,9 @@ def _store(stack: ExitStack, needs: Needs, folder: Path, programs: dict[str, Pro
 
 
 def _environment(
-    needs: Needs, url: str, slack: Slack, llm: LlmStub | None, ports: Mapping[str, int], folder: Path
+    needs: Needs, url: str, slack: Slack, llm: LlmStub | None, *, ports: Mapping[str, int], folder: Path
 ) -> dict[str, str]:
-    times = {"session_timeout": f"{needs.session_timeout:g}s", "occurrence_interval": "2s", "escalation": []}
+    times = {"session_timeout": f"{needs.session_timeout:g}s", "occurrence_interval": "10s", "escalation": []}
     config: dict[str, Any] = {
         "alert_types": {"default": times},
         "channels": {"slack": {"target_rate": "off", "parallel": 4, "timeout": 10}},
@@ -159,12 +161,12 @@ def _services(
     }
     health = {"serve": tap.port, "worker": ports["worker"]}
     for name, command in commands.items():
-        services[name] = sentinel(name, command, folder, environment, health[name], needs)
+        services[name] = sentinel(name, command, folder, environment, port=health[name], needs=needs)
     return services
 
 
 def sentinel(
-    name: str, command: list[str], folder: Path, environment: Mapping[str, str], port: int, needs: Needs
+    name: str, command: list[str], folder: Path, environment: Mapping[str, str], *, port: int, needs: Needs
 ) -> Program:
     """`serve` or `worker`, ready when it says so."""
     options = ["--without", needs.without[name]] if name in needs.without else []

@@ -83,7 +83,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Stored:
-    """What the store holds. `alerts`: status of each, by account. `firing`: instances that have not ended, by account."""
+    """What the store holds. By account: `alerts`, the status of each; `firing`, instances that have not ended."""
 
     logged: int
     outcomes: Counter[str]
@@ -106,7 +106,7 @@ class Store:
         )
         told = sa.select(n.id, n.account_id, n.reason, n.status, n.maybe_repeated, n.created_at, n.sent_at)
         with self.engine.connect() as connection:
-            found = Counter({outcome: count for outcome, count in connection.execute(outcomes)})
+            found: Counter[str] = Counter(dict(connection.execute(outcomes).tuples().all()))
             by_account: dict[str, list[str]] = {}
             for account, status in connection.execute(alerts):
                 by_account.setdefault(account, []).append(status)
@@ -114,7 +114,9 @@ class Store:
                 Message(id_, account, reason, status, repeated, _seconds(created, sent))
                 for id_, account, reason, status, repeated, created, sent in connection.execute(told)
             ]
-            still = Counter(dict(connection.execute(firing.group_by(alert_instance.c.account_id)).tuples().all()))
+            still: Counter[str] = Counter(
+                dict(connection.execute(firing.group_by(alert_instance.c.account_id)).tuples().all())
+            )
         return Stored(found.total(), found, by_account, still, rows)
 
     def close(self) -> None:

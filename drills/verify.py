@@ -1,4 +1,4 @@
-"""What has to hold in the end, whatever was done to the stack: nothing lost, nothing twice, everything accounted for."""
+"""What has to hold in the end, whatever was done to the stack: nothing lost, nothing twice, all accounted for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Verdict:
 
 
 def verify(attacks: Sequence[Attack], delivered: int, tap: Tap, stored: Stored, slack: Slack) -> Verdict:
-    """`delivered`: the tap's count from before the store was read, for what is answered after that may be in neither."""
+    """`delivered`: the tap's count from before the store was read."""
     verdict = Verdict()
     _ledger(verdict, delivered, tap, stored)
     _alerts(verdict, attacks, stored)
