@@ -129,7 +129,7 @@ def trigger_of(fired: Fired, annotations: Mapping[str, str], *, ended: bool = Fa
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:
-    """Alertmanager's own: FNV-1a of names and values in order, so that what it delivers late is known to be the same."""
+    """Alertmanager's own, FNV-1a of names and values in order: what it delivers late is known to be the same."""
     digest = _FNV_START
     for name, value in sorted(labels.items()):
         for byte in name.encode() + _SEPARATOR + value.encode() + _SEPARATOR:
