@@ -15,8 +15,9 @@ from pathlib import Path
 
 import click
 
-from drills.catalogue import DRILLS
-from drills.run import Drill, Result, Say, run
+from drills.entries import ENTRIES, Entry
+from drills.run import Result, Say
+from drills.verify import Verdict
 
 
 def _say(name: str, began: float) -> Say:
@@ -26,16 +27,21 @@ def _say(name: str, began: float) -> Say:
     return say
 
 
-def _run(drill: Drill, *, control: bool, began: float) -> Result:
+def _run(drill: Entry, *, control: bool, began: float) -> Result:
     say = _say(f"{drill.id}{' (control)' if control else ''}", began)
     say(drill.control if control else drill.help)
-    result = run(drill, control=control, say=say)
+    started = time.monotonic()
+    try:
+        result: Result = drill.run(control=control, say=say)
+    except Exception as error:  # noqa: BLE001 - the others are run all the same
+        verdict = Verdict(broken=[f"{type(error).__name__}: {error}"])
+        result = Result(drill.id, control, verdict, time.monotonic() - started, crashed=True)
     for problem in result.verdict.problems:
         say(problem)
     if result.passed:
         say("failed, as it has to" if control else "passed")
     else:
-        say("PASSED, and so shows nothing" if control else "FAILED")
+        say("PASSED, and so shows nothing" if control and not result.crashed else "FAILED")
     return result
 
 
@@ -86,17 +92,17 @@ def as_json(results: Iterable[Result]) -> str:
 def main(names: Sequence[str], listed: bool, path: Path | None, control: bool, only_control: bool) -> None:
     """Run all drills, or those that are named; exit code 1 when one does not pass."""
     if listed:
-        for drill in DRILLS.values():
+        for drill in ENTRIES.values():
             print(f"{drill.id:16} {drill.help}\n{'':16} control: {drill.control}")
         return
-    if unknown := set(names) - DRILLS.keys():
-        raise click.UsageError(f"no such drill: {', '.join(sorted(unknown))}; there are {', '.join(DRILLS)}")
+    if unknown := set(names) - ENTRIES.keys():
+        raise click.UsageError(f"no such drill: {', '.join(sorted(unknown))}; there are {', '.join(ENTRIES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     kinds = [True] if only_control else [False, True] if control else [False]
     began, results = time.monotonic(), list[Result]()
     try:
-        for name in names or DRILLS:
-            results += [_run(DRILLS[name], control=kind, began=began) for kind in kinds]
+        for name in names or ENTRIES:
+            results += [_run(ENTRIES[name], control=kind, began=began) for kind in kinds]
     finally:
         print(table(results), flush=True)
         if path is not None:

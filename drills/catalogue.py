@@ -104,7 +104,9 @@ def _stop_alertmanager(run: Run) -> None:
     program = run.stack["alertmanager"]
     run.load.hold_since = 0.0  # all go on: none ends while nobody could say so
     program.stop()
-    run.wait(run.drill.needs.session_timeout + 4)
+    run.wait(
+        run.drill.needs.session_timeout + (14 if run.control else 4)
+    )  # longer: what it ended wrongly is stale first
     program.kept = True
     program.start()
 

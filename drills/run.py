@@ -67,11 +67,12 @@ class Result:
     fault_s: float = 0.0
     first_s: float | None = None
     caught_up_s: float | None = None
+    crashed: bool = False  # the drill itself did not work out, which says nothing of the product
 
     @property
     def passed(self) -> bool:
         """A control run passes by failing."""
-        return self.verdict.holds != self.control
+        return not self.crashed and self.verdict.holds != self.control
 
 
 @dataclass
