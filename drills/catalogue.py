@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from drills.memory import tree
 from drills.programs import Program
 from drills.run import Drill, Run
 from drills.stack import Needs, sentinel
@@ -64,7 +64,7 @@ def _lock_sqlite(run: Run) -> None:
 
 
 def _fill_disk(run: Run) -> None:
-    pids = [pid for name in ("serve", "worker") for pid in _tree(run.stack[name].pid)]
+    pids = [pid for name in ("serve", "worker") for pid in tree(run.stack[name].pid)]
     with _limited(pids):
         run.wait(6)
 
@@ -173,11 +173,6 @@ def _successor(run: Run, name: str, environment: dict[str, str]) -> Program:
     program = sentinel(f"new-{name}", command, run.stack.folder, own, port=port, needs=run.drill.needs)
     program.kept = False
     return program
-
-
-def _tree(pid: int) -> list[int]:
-    children = [int(one) for path in Path(f"/proc/{pid}/task").glob("*/children") for one in path.read_text().split()]
-    return [pid, *(found for child in children for found in _tree(child))]
 
 
 _PROMETHEUS = "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"

@@ -36,6 +36,7 @@ class Attack:
     regions: Sequence[str] = REGIONS
     posted: bool = False  # Alertmanager was told that it fires
     ends_at: datetime | None = None
+    ended: float | None = None
     told_end: bool = False
 
     def alerts(self) -> list[dict[str, Any]]:
@@ -66,10 +67,14 @@ class Load:
     alertmanager: str
     gap: float
     length: float
+    regions: Sequence[str] = REGIONS
+    resend: float = _RESEND_S
+    forget: float | None = None  # what has ended is posted for so many s; None: always
     attacks: list[Attack] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     hold_since: float | None = None  # what began then or later does not end
     going: bool = True
+    posted_all: float = 0.0
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -98,24 +103,42 @@ class Load:
                 if self.going and now >= due:
                     due = max(due + self.gap, now)
                     number = len(self.attacks)
-                    self.attacks.append(Attack(f"acc_{number:04}", now, _in_milliseconds()))
+                    self.attacks.append(Attack(f"acc_{number:04}", now, _in_milliseconds(), self.regions))
                 self._end_some(now)
                 taken = self._post(session)
-                self._over.wait(min(_RESEND_S, self.gap) if taken else _AGAIN_S)
+                left = max(_AGAIN_S, due - time.monotonic()) if self.going else _RESEND_S
+                self._over.wait(min(_RESEND_S, left) if taken else _AGAIN_S)
 
     def _end_some(self, now: float) -> None:
         for number, attack in enumerate(self.attacks):
             held = self.hold_since is not None and attack.began >= self.hold_since
             if attack.ends_at is None and not held and now - attack.began >= self.length * (1 + number % 3 / 4):
-                attack.ends_at = _in_milliseconds()
+                attack.ends_at, attack.ended = _in_milliseconds(), now
+
+    def _due(self) -> list[Attack]:
+        """New ones and ends at once, all others each `resend` s; Prometheus forgets what has ended after a while."""
+        now = time.monotonic()
+        everybody = now - self.posted_all >= self.resend
+        if everybody:
+            self.posted_all = now
+        old = now - self.forget if self.forget is not None else None
+        return [
+            attack
+            for attack in self.attacks
+            if not (attack.told_end and old is not None and attack.ended is not None and attack.ended < old)
+            and (everybody or not attack.posted or (attack.ends_at is not None and not attack.told_end))
+        ]
 
     def _post(self, session: requests.Session) -> bool:
-        under_way = list(self.attacks)
+        under_way = self._due()
         ended = [attack for attack in under_way if attack.ends_at is not None]
         body = [alert for attack in under_way for alert in attack.alerts()]
+        if not body:
+            return True
         try:
             answer = session.post(f"{self.alertmanager}/api/v2/alerts", json=body, timeout=10)
         except requests.RequestException:
+            self.posted_all = 0.0
             return False
         if not answer.ok:
             self.refused.append(answer.text[:200])

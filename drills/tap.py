@@ -28,6 +28,7 @@ class Passed:
     at: float
     alerts: int
     status: int | None
+    took: float
 
 
 @dataclass
@@ -67,9 +68,10 @@ class Tap(StubServer):
         number = len(payload["alerts"])
         with self._lock:
             self.under_way += number
+        began = time.monotonic()
         status, answer, headers = self._forward(request, body)
         with self._lock:
-            self.passed.append(Passed(time.monotonic(), number, status))
+            self.passed.append(Passed(time.monotonic(), number, status, time.monotonic() - began))
             self.under_way -= number
         if status is None:
             reset(request)
