@@ -36,7 +36,11 @@ _PATIENCE_S = 600.0
 _JUDGED = ("serve", "worker")
 _MIB_AN_HOUR = 12.0
 _NOISE_MIB = 3.0
-"""As much a process may grow in a run, however short."""
+_WARM_MINUTES = 10
+"""In a shorter run memory is shown and not judged: caches fill, and each thread takes its first."""
+
+_FASTEST, _SLOWEST = 0.6, 1.25
+"""The pace of new attacks is corrected by what arrives, between these parts of what was reckoned."""
 
 
 @dataclass
@@ -89,13 +93,20 @@ def soak(rate: int, minutes: float) -> tuple[Soak, Verdict]:
         run = Soak(stack, load)
         load.start()
         exits.callback(load.finish)
-        _work(run, 60 * minutes)
+        _work(run, 60 * minutes, gap, rate)
         load.no_more()
         print("  no more attacks begin; waiting until all have ended and everybody is told", flush=True)
         return run, _end(run)
 
 
-def _work(run: Soak, seconds: float) -> None:
+def _correct(load: Load, gap: float, row: dict[str, Any], rate: int) -> None:
+    """How often Alertmanager repeats depends on the machine. Half of the way each time: attacks last two rows."""
+    if row["seconds"] > _AVERAGE_S + _TOLD_S:
+        share = (1 + row["alerts_a_second"] / (1.03 * rate)) / 2
+        load.gap = min(max(load.gap * share, _FASTEST * gap), _SLOWEST * gap)
+
+
+def _work(run: Soak, seconds: float, gap: float, rate: int) -> None:
     told = sampled = time.monotonic()
     while run.elapsed() < seconds:
         time.sleep(0.2)
@@ -104,8 +115,10 @@ def _work(run: Soak, seconds: float) -> None:
             sampled = now
             run.sample()
         if now - told >= _TOLD_S:
-            _tell(run.row(now - told))
+            row = run.row(now - told)
+            _tell(row)
             told = now
+            _correct(run.load, gap, row, rate)
 
 
 def _end(run: Soak) -> Verdict:
@@ -142,7 +155,10 @@ def judge(run: Soak, verdict: Verdict, rate: int) -> bool:
         hours = run.elapsed() * 2 / 3 / 3600
         bound = max(_NOISE_MIB, _MIB_AN_HOUR * hours)
         told = f"{growth.grown():.2f} MiB more in the last two thirds, {growth.an_hour():.1f} an hour"
-        fine = _goal(f"memory of {name}", told, f"<= {bound:.1f} MiB", holds=growth.grown() <= bound) and fine
+        if run.rows[-1]["seconds"] < 60 * _WARM_MINUTES - _TOLD_S:
+            print(f"  memory of {name}: {told}; judged in runs of {_WARM_MINUTES} minutes and more")
+        else:
+            fine = _goal(f"memory of {name}", told, f"<= {bound:.1f} MiB", holds=growth.grown() <= bound) and fine
     outbox = verdict.figures["outbox"]
     fine = _goal("messages in the outbox at the end", outbox, "0", holds=outbox == 0) and fine
     for problem in verdict.problems:
