@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring, FiringAnywhere
-from webhook.adapters.charts import MatplotlibCharts, begin_warm_up
+from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
 from webhook.channels import build_channels
@@ -31,12 +32,13 @@ from webhook.domain.access import token_mark
 from webhook.domain.alert import AlertTypes
 from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
+from webhook.notifiers.deadline import cut_all_short
 from webhook.notifiers.registry import paces
 from webhook.pipeline.canary import Canary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
-from webhook.pipeline.dispatch import Dispatcher
+from webhook.pipeline.dispatch import RECORD_WITHIN, Dispatcher
 from webhook.pipeline.follow import Follow
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import FollowingNotifier
@@ -81,7 +83,7 @@ STUCK_FOLLOW = timedelta(minutes=10)
 """It changes one message after the other, and a provider may be slow."""
 
 STOP_WITHIN = 15.0
-"""Seconds that texts and charts under way get when the worker is told to stop."""
+"""Seconds that texts and charts under way get when the worker is told to stop; then calls are broken off."""
 
 PREFIX = "SENTINEL_WORKER_"
 
@@ -120,8 +122,8 @@ class Worker:
     turned: dict[str, float] = field(default_factory=dict)
     """When each loop last began a round, in monotonic seconds."""
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set, then finish what is under way."""
+    def run(self, stop: threading.Event) -> bool:
+        """Work until `stop` is set, then finish what is under way; False when something does not end in time."""
         others = [
             threading.Thread(target=self._loop, args=(name, work, pause.total_seconds(), stop), name=name)
             for name, work, pause in (
@@ -139,12 +141,15 @@ class Worker:
         finally:
             log.info("worker_stopping")
             stop.set()
+            until = monotonic() + STOP_WITHIN
             for thread in others:
-                thread.join()
+                thread.join(max(0.0, until - monotonic()))
             self.dispatcher.finish(STOP_WITHIN)
-            self.dispatcher.close()
+            cut_all_short()
+            self.dispatcher.close(RECORD_WITHIN.total_seconds())
             self._give_back()
             self.close()
+        return not self.dispatcher.busy() and not any(thread.is_alive() for thread in others)
 
     def stuck(self) -> str:
         """Which loops have begun no round for too long, each by its own pace; empty when all turn."""
@@ -175,7 +180,7 @@ class Worker:
         finally:
             self.metrics.leading(leads=leads)
         if leads:
-            self.metrics.swept(self.sweep.run_once(now), self.outbox.depth())
+            self.metrics.swept(self.sweep.run_once(now), self.outbox.depth(), self.outbox.oldest_due(now), now)
         return False
 
     def _follow(self) -> bool:
@@ -241,14 +246,19 @@ def run(settings: Settings) -> None:
         token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
-    begin_warm_up()
+    worker.dispatcher.draw(MatplotlibCharts().warm_up)
     log.info(
         "worker_started",
         channels=sorted(worker.dispatcher.notifiers),
         models=[model.name for model in settings.summary_chain.models],
     )
-    worker.run(stop)
-    log.info("worker_stopped")
+    ended = worker.run(stop)
+    log.info("worker_stopped", ended=ended)
+    if (
+        not ended
+    ):  # the interpreter would wait for those threads for ever; what they hold is leased, and goes on elsewhere
+        logging.shutdown()
+        os._exit(0)
 
 
 def _serve_status(app: WSGIApplication, host: str, port: int) -> Callable[[], None]:

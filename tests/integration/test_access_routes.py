@@ -128,6 +128,8 @@ TABLE = [
     Asked("GET", "/", LOGIN, 302, 302, 302),
     Asked("GET", "/alerts", LOGIN, 200, 200, 200, hidden=FOREIGN),
     Asked("GET", "/triggers", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/runbooks", LOGIN, MISSING, 200, 200),
+    Asked("GET", "/runbooks/<name>", LOGIN, MISSING, 200, 200, path="/runbooks/ExporterDown"),
     Asked("GET", PAGE, LOGIN, 200, 200, 200, path="/alerts/{own}"),
     Asked("GET", PAGE, LOGIN, MISSING, 200, 200, path="/alerts/{foreign}", hidden=FOREIGN),
     Asked("POST", f"{PAGE}/resolve", LOGIN, MOVED, MOVED, MOVED, path="/alerts/{own}/resolve", form=NOTE),

@@ -18,6 +18,7 @@ from webhook.domain.alert import NotifyReason
 from webhook.domain.message import Message, one_line
 from webhook.domain.severity import Severity
 from webhook.notifiers.following import Behind, response
+from webhook.notifiers.outgoing import timed
 from webhook.notifiers.posting import Reply, call, provider_words, refusal
 from webhook.ports import PermanentDeliveryError, Receipt
 
@@ -49,7 +50,7 @@ class OpsGenie:
     def __init__(self, options: OpsGenieOptions) -> None:
         self._options = options
         self._key = options.api_key.get_secret_value() if options.api_key else ""
-        self._session = requests.Session()
+        self._session = timed(requests.Session())
         self._behind = Behind()
 
     def send(self, message: Message, settings: Mapping[str, Any], before: Receipt | None = None) -> Receipt:

@@ -16,6 +16,7 @@ from webhook.domain.alert import NotifyReason
 from webhook.domain.message import Message, one_line
 from webhook.domain.severity import Severity
 from webhook.notifiers.following import Behind, response
+from webhook.notifiers.outgoing import timed
 from webhook.notifiers.posting import call, provider_words, refusal
 from webhook.ports import PermanentDeliveryError, Receipt
 
@@ -42,7 +43,7 @@ class PagerDuty:
         self._url = options.api_url.rstrip("/") + "/v2/enqueue"
         self._key = options.routing_key.get_secret_value() if options.routing_key else ""
         self._timeout = options.timeout
-        self._session = requests.Session()
+        self._session = timed(requests.Session())
         self._behind = Behind()
 
     def send(self, message: Message, settings: Mapping[str, Any], before: Receipt | None = None) -> Receipt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -47,7 +47,13 @@ class DeliveryMetrics:
         )
         self._repeated = Counter(
             "sentinel_notifications_maybe_repeated",
-            "Messages sent again because a worker died between the provider's call and its record.",
+            "Tries of messages that the provider may have already: an answer was lost or a worker died.",
+            ["channel"],
+            registry=registry,
+        )
+        self._pauses = Counter(
+            "sentinel_notification_pause_seconds",
+            "How long providers asked that a place be left alone.",
             ["channel"],
             registry=registry,
         )
@@ -72,6 +78,14 @@ class DeliveryMetrics:
         self._purged = Counter("sentinel_purged_rows", "Rows older than their retention.", ["table"], registry=registry)
         self._leading = Gauge("sentinel_sweep_leader", "1 in the one worker that sweeps.", registry=registry)
         self._outbox = Gauge("sentinel_outbox", "Notifications not yet delivered.", ["status"], registry=registry)
+        self._oldest = Gauge(
+            "sentinel_outbox_oldest_seconds",
+            "How long the message that waits longest has been due; 0 in workers that do not sweep.",
+            registry=registry,
+        )
+        self._swept_at = Gauge(
+            "sentinel_sweep_last_success_timestamp_seconds", "When this worker last swept well.", registry=registry
+        )
         self._channel_at = Gauge(
             "sentinel_channel_last_success_timestamp_seconds",
             "When a message was last taken by a provider, within a day.",
@@ -108,6 +122,9 @@ class DeliveryMetrics:
     def failed(self, note: Note, *, permanent: bool) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "failed" if permanent else "retried").inc()
 
+    def paused(self, note: Note, seconds: float) -> None:
+        self._pauses.labels(note.channel_type).inc(seconds)
+
     def canary(self, channel: str, seconds: float, at: datetime) -> None:
         self._canary.labels(channel).observe(seconds)
         self._canary_at.labels(channel).set(at.timestamp())
@@ -118,11 +135,14 @@ class DeliveryMetrics:
     def chart(self, outcome: str) -> None:
         self._charts.labels(outcome).inc()
 
-    def swept(self, swept: Swept, depth: dict[str, int]) -> None:
+    def swept(self, swept: Swept, depth: dict[str, int], oldest: timedelta, at: datetime) -> None:
+        """`oldest`: how long the message that waits longest has been due."""
         for change, number in swept.counts().items():
             self._sweeps.labels(change).inc(number)
         for status, number in depth.items():
             self._outbox.labels(status).set(number)
+        self._oldest.set(oldest.total_seconds())
+        self._swept_at.set(at.timestamp())
 
     def channels(self, health: Mapping[str, ChannelState]) -> None:
         """Of all workers together, told by one of them; by the others nothing."""
@@ -148,6 +168,7 @@ class DeliveryMetrics:
         self._leading.set(leads)
         if not leads:
             self._outbox.clear()
+            self._oldest.set(0)
 
     def error(self, loop: str) -> None:
         self._errors.labels(loop).inc()
