@@ -209,9 +209,7 @@ def test_keys_are_rotated_under_the_name_of_who_does_it(shell: Shell, monkeypatc
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
-def test_secrets_that_no_key_opens_are_not_exported_as_they_rest(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secrets_that_no_key_opens_are_not_exported_as_they_rest(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     shell("import", text=FIRST)
     monkeypatch.setenv("SENTINEL_ENCRYPTION_KEYS", NEW)
     result = shell("export", "--with-secrets")

@@ -158,9 +158,9 @@ class Pace(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    parallel: Annotated[int, Field(ge=1, le=64)] | None = None
-    rate: Between = None
-    target_rate: Between = None
+    parallel: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="Sends of one worker at a time.")
+    rate: Between = Field(None, description="Of all workers together, such as `10/second`, or `off`.")
+    target_rate: Between = Field(None, description="The same to one target; for Slack `1/second` by default.")
 
 
 def paces(channels: Iterable[str], options: Mapping[str, Options]) -> tuple[dict[str, timedelta], dict[str, timedelta]]:
