@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from limits import parse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from webhook.ports import Notifier
 from webhook.reader_ports import Readers
@@ -150,7 +150,7 @@ def _between(value: object) -> object:
     return timedelta(seconds=limit.get_expiry()) / limit.amount
 
 
-Between = Annotated[timedelta | None, BeforeValidator(_between)]
+Between = Annotated[timedelta | None, BeforeValidator(_between), WithJsonSchema({"type": "string", "format": "rate"})]
 
 
 class Pace(BaseModel):
