@@ -32,7 +32,7 @@ clean: ## forget the demo's data (the virtual environment stays)
 	rm -rf .run
 
 .PHONY: test
-test: lint test-packages ## everything that is tested: lint, types, imports, rules, and all tests over real servers
+test: lint check-rules ## everything that is tested: lint, types, imports, rules, and all tests over real servers
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
@@ -42,10 +42,10 @@ lint: .venv/dev.stamp ## style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: rules
-rules: .venv/dev.stamp test-packages ## check and test the Prometheus rules and the Alertmanager routes
-	promtool check rules prometheus/rules/*.yml
-	promtool test rules prometheus/tests/*.yml
+.PHONY: check-rules
+check-rules: .venv/dev.stamp test-packages ## check and test the Prometheus rules and the Alertmanager routes
+	@$(BIN)/python -m webhook rules check prometheus/rules/*.yml --config demo/exporter-config.yaml
+	promtool check config prometheus/prometheus.yml
 	amtool check-config alertmanager/alertmanager.yml
 
 .PHONY: test-packages
@@ -71,7 +71,7 @@ bench-sources: .venv/dev.stamp ## do 500 sources keep their schedule? schedule l
 
 .PHONY: dashboards
 dashboards: .venv/dev.stamp ## write grafana/dashboards/ anew from the code beside it
-	@$(BIN)/python -m grafana.exporter_dashboard
+	@$(BIN)/python -m grafana
 
 .PHONY: docs
 docs: .venv/dev.stamp ## write docs/reference/ anew from the models

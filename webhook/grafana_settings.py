@@ -44,7 +44,8 @@ class DashboardPanel(_Strict):
     uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field(description="The dashboard's.")
     panel: Annotated[int, Field(ge=1)] = Field(description="The panel's id.")
     variables: dict[Annotated[str, Field(pattern=r"^\w+$")], Annotated[str, AfterValidator(_template)]] = Field(
-        {"account": "{account_id}"}, description="Of the dashboard; {account_id} and {alert_type} are the alert's."
+        {"account_id": "{account_id}", "alert_type": "{alert_type}"},
+        description="Of the dashboard; {account_id} and {alert_type} are the alert's.",
     )
 
 
