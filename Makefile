@@ -87,6 +87,10 @@ bench-sources: .venv/dev.stamp ## do 500 sources keep their schedule? schedule l
 dashboards: .venv/dev.stamp ## write grafana/dashboards/ anew from the code beside it
 	@$(BIN)/python -m grafana
 
+.PHONY: docs
+docs: .venv/dev.stamp ## write docs/reference/ anew from the models
+	@$(BIN)/python -m docs.generate
+
 .PHONY: compose-secrets
 compose-secrets: ## random passwords and tokens for compose.yaml and k8s/, in deploy/secrets/; what is there stays
 	@sh deploy/secrets.sh

@@ -95,14 +95,18 @@ log = structlog.get_logger()
 
 
 class WorkerOptions(BaseSettings):
-    """`SENTINEL_WORKER_*`. Without `metrics_port` no metrics are served; `sweep_interval` follows the timeouts."""
+    """`SENTINEL_WORKER_*`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    metrics_host: str = "127.0.0.1"
-    sweep_interval: Duration | None = None
-    parallel: Annotated[int, Field(ge=1, le=64)] = 8
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Where metrics and health are served; without it they are not."
+    )
+    metrics_host: str = Field("127.0.0.1", description="The address to listen on.")
+    sweep_interval: Duration | None = Field(
+        None, description="How often sessions are settled; follows the shortest timeout by default."
+    )
+    parallel: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Messages of each channel at a time.")
 
 
 @dataclass(slots=True)
