@@ -96,9 +96,9 @@ def exporter_config() -> list[str]:
     page.text += [
         "# exporter-config.yaml: every key",
         NOTE,
-        "With examples, costs and errors: [../exporter.md](../exporter.md) and the page of each type. Durations are a number with a "
-        "unit (`30s`, `1h30m`). `${VARIABLE}` may stand for any value. `sentinel-exporter schema` prints the same for editors, "
-        "`sentinel-exporter check FILE` says what is wrong with a file.",
+        "With examples, costs and errors: [../exporter.md](../exporter.md) and the page of each type.",
+        "Durations are a number with a unit (`30s`, `1h30m`). `${VARIABLE}` may stand for any value.",
+        "`sentinel-exporter schema` prints the same for editors, `sentinel-exporter check FILE` says what is wrong.",
     ]
     page.section("`exporter`: the process itself", schema["$defs"]["ServerConfig"])
     common = set(SourceConfig.model_fields)
@@ -122,9 +122,9 @@ def webhook_config() -> list[str]:
     text = [
         "# The file that SENTINEL_CONFIG_FILE names",
         NOTE,
-        "Options of `channels` are on [channels.md](channels.md#options-of-the-installation). A secret is read from the variable or the "
-        "file that the key with `_env` or `_file` behind it names. [../alert-decisions.md](../alert-decisions.md) says what the settings "
-        "of alert types do, [../channels.md](../channels.md) the rest.",
+        "Options of `channels`: [channels.md](channels.md#options-of-the-installation).",
+        "A secret is read from the variable or the file that the key with `_env` or `_file` behind it names.",
+        "What settings of alert types do: [../alert-decisions.md](../alert-decisions.md); the rest: [../channels.md](../channels.md).",
     ]
     page = Page(schema["$defs"], text=text)
     page.section("The file", {**schema, "description": "All of it may be left out."})
@@ -145,7 +145,7 @@ def channels() -> list[str]:
         NOTE,
         "How each is set up: [../channels.md](../channels.md).",
         "# Options of the installation",
-        "Under `channels.<name>` of the file that `SENTINEL_CONFIG_FILE` names ([webhook-config.md](webhook-config.md)).",
+        "Under `channels.<name>` of the [file](webhook-config.md) that `SENTINEL_CONFIG_FILE` names.",
     ]
     Page({}, text=text).section("Every channel", _schema(Pace))
     for name, model in OPTIONS.items():
@@ -153,7 +153,7 @@ def channels() -> list[str]:
         Page(schema.get("$defs", {}), secrets=True, text=text).section(f"Options of {name}", schema, of=name)
     text += [
         "# Settings of a merchant",
-        "Under `channels.<name>` of a merchant's configuration ([alert-config.md](alert-config.md)). Secrets rest encrypted and are shown masked.",
+        "Under `channels.<name>` of a [merchant's configuration](alert-config.md). Secrets rest encrypted, shown masked.",
     ]
     for name, info in Channels.model_fields.items():
         (model, _) = get_args(info.annotation)
@@ -171,9 +171,10 @@ def alert_config() -> list[str]:
     page.text += [
         "# A merchant's configuration: every field",
         NOTE,
-        "One entry of the file that `sentinel-webhook config import` takes, and with `merchant_id` for `account_id` the body of "
-        "`PUT /api/v1/alerts/config`. What the fields do: [../configuration.md](../configuration.md); `channels`: "
-        "[channels.md](channels.md#settings-of-a-merchant).",
+        "One entry of the file that `sentinel-webhook config import` takes.",
+        "With `merchant_id` for `account_id` it is the body of `PUT /api/v1/alerts/config`.",
+        "What the fields do: [../configuration.md](../configuration.md).",
+        "`channels`: [channels.md](channels.md#settings-of-a-merchant).",
     ]
     page.section("An entry", {**schema, "description": "What is left out takes its default."})
     return page.text
