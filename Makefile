@@ -89,7 +89,7 @@ k8s-show: ## print what would be deployed: OVERLAY=dev, prod or prometheus-opera
 OVERLAY = prod
 
 .PHONY: image-steps
-image-steps: $(IMAGES:%=image-steps-%) ## what the Dockerfile does, without an engine: each image's environment from its lock, tried out, its size (5 minutes)
+image-steps: $(IMAGES:%=image-steps-%) ## what the Dockerfile does, without an engine: each image's environment from its lock, tried out, its size (some minutes)
 
 .PHONY: $(IMAGES:%=image-steps-%)
 $(IMAGES:%=image-steps-%): image-steps-%:
