@@ -41,7 +41,7 @@ CHART_METRICS = {
 """The metric that a chart of each alert type shows."""
 
 
-OPERATIONS_FIELDS = ("alertname", "source", "instance", "rulename")
+OPERATIONS_FIELDS = ("alertname", "source", "instance", "rulename", "channel", "metric")
 """The labels that tell problems of operations apart; `rulename` is what Grafana calls a rule that has no data."""
 
 

@@ -97,7 +97,12 @@ def _unnamed(store: ConfigStore, configs: Sequence[MerchantConfig]) -> list[Merc
 
 
 def _write(store: ConfigStore, configs: Sequence[MerchantConfig], gone: Sequence[MerchantConfig]) -> None:
-    changes = [saved.change for saved in store.save(configs, shell(), datetime.now(UTC), gone=gone)]
+    done = store.save(configs, shell(), datetime.now(UTC), gone=gone)
+    changes = [saved.change for saved in done]
+    for written, saved in zip(configs, done, strict=True):
+        if saved.webhook_secret:
+            where = f"{written.account_id} {written.alert_type}"
+            click.echo(f"signing secret of the webhook of {where}, shown this once: {saved.webhook_secret}")
     told = [f"{changes.count(kind)} {kind}" for kind in ("created", "updated", "unchanged")]
     click.echo(", ".join(told + ([f"{len(gone)} removed"] if gone else [])))
 

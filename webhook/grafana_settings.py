@@ -44,7 +44,8 @@ class DashboardPanel(_Strict):
     uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
     panel: Annotated[int, Field(ge=1)]
     variables: dict[Annotated[str, Field(pattern=r"^\w+$")], Annotated[str, AfterValidator(_template)]] = {
-        "account": "{account_id}"
+        "account_id": "{account_id}",
+        "alert_type": "{alert_type}",
     }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,17 +32,19 @@ from webhook.domain.access import token_mark
 from webhook.domain.alert import AlertTypes
 from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
+from webhook.notifiers.deadline import cut_all_short
 from webhook.notifiers.registry import paces
 from webhook.pipeline.canary import Canary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
-from webhook.pipeline.dispatch import Dispatcher
+from webhook.pipeline.dispatch import RECORD_WITHIN, Dispatcher
 from webhook.pipeline.follow import Follow
 from webhook.pipeline.reconcile import Reconciliation
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import FollowingNotifier
 from webhook.reconcile_wiring import build_reconciliation
+from webhook.storage.channel_health import ChannelHealth, channel_health
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
@@ -85,7 +88,7 @@ STUCK_FOLLOW = timedelta(minutes=10)
 """It changes one message after the other, and a provider may be slow."""
 
 STOP_WITHIN = 15.0
-"""Seconds that texts and charts under way get when the worker is told to stop."""
+"""Seconds that texts and charts under way get when the worker is told to stop; then calls are broken off."""
 
 PREFIX = "SENTINEL_WORKER_"
 
@@ -119,13 +122,14 @@ class Worker:
     clock: Callable[[], datetime]
     close: Callable[[], None]
     why_unready: Callable[[], str]
+    health: Callable[[datetime], Mapping[str, ChannelHealth]] = lambda _: {}
     canary: Canary | None = None
     canary_interval: timedelta = timedelta(minutes=5)
     turned: dict[str, float] = field(default_factory=dict)
     """When each loop last began a round, in monotonic seconds."""
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set, then finish what is under way."""
+    def run(self, stop: threading.Event) -> bool:
+        """Work until `stop` is set, then finish what is under way; False when something does not end in time."""
         others = [
             threading.Thread(target=self._loop, args=(name, work, pause.total_seconds(), stop), name=name)
             for name, work, pause in (
@@ -144,12 +148,15 @@ class Worker:
         finally:
             log.info("worker_stopping")
             stop.set()
+            until = monotonic() + STOP_WITHIN
             for thread in others:
-                thread.join()
+                thread.join(max(0.0, until - monotonic()))
             self.dispatcher.finish(STOP_WITHIN)
-            self.dispatcher.close()
+            cut_all_short()
+            self.dispatcher.close(RECORD_WITHIN.total_seconds())
             self._give_back()
             self.close()
+        return not self.dispatcher.busy() and not any(thread.is_alive() for thread in others)
 
     def stuck(self) -> str:
         """Which loops have begun no round for too long, each by its own pace; empty when all turn."""
@@ -181,7 +188,7 @@ class Worker:
         finally:
             self.metrics.leading(leads=leads)
         if leads:
-            self.metrics.swept(self.sweep.run_once(now), self.outbox.depth())
+            self.metrics.swept(self.sweep.run_once(now), self.outbox.depth(), self.outbox.oldest_due(now), now)
         return False
 
     def _reconcile(self) -> bool:
@@ -207,7 +214,9 @@ class Worker:
     def _digest(self) -> bool:
         """By whoever sweeps."""
         now = self.clock()
-        if self.leases.hold("digest", now, 3 * DIGEST_INTERVAL):
+        leads = self.leases.hold("digest", now, 3 * DIGEST_INTERVAL)
+        self.metrics.channels(self.health(now) if leads else {})
+        if leads:
             self.sweep.tell_held_back(now)
         return False
 
@@ -252,15 +261,19 @@ def run(settings: Settings) -> None:
         token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
-    # Not a daemon: the interpreter must not end while it is inside the library, which would abort the process.
-    threading.Thread(target=MatplotlibCharts().warm_up, name="warm-up").start()
+    worker.dispatcher.draw(MatplotlibCharts().warm_up)
     log.info(
         "worker_started",
         channels=sorted(worker.dispatcher.notifiers),
         models=[model.name for model in settings.summary_chain.models],
     )
-    worker.run(stop)
-    log.info("worker_stopped")
+    ended = worker.run(stop)
+    log.info("worker_stopped", ended=ended)
+    if (
+        not ended
+    ):  # the interpreter would wait for those threads for ever; what they hold is leased, and goes on elsewhere
+        logging.shutdown()
+        os._exit(0)
 
 
 def _serve_status(app: WSGIApplication, host: str, port: int) -> Callable[[], None]:
@@ -322,7 +335,7 @@ def build_worker(
             Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
         ),
         reconciliation=reconciliation,
-        follow=Follow(Standings(database), following, settings.public_url),
+        follow=Follow(Standings(database), following, settings.public_url, settings.secret_box),
         purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
         leases=Leases(database, owner),
         outbox=outbox,
@@ -338,6 +351,7 @@ def build_worker(
             *([panels.close] if panels is not None else []),
         ),
         why_unready=partial(unready, database),
+        health=partial(_health, database),
         **_canary(settings, dispatcher, metrics, clock),
     )
 
@@ -350,6 +364,11 @@ def _canary(
     notifiers = build_channels(settings)
     canary = Canary(dispatcher, notifiers, settings.canary.channels, settings.public_url, metrics, clock)
     return {"canary": canary, "canary_interval": settings.canary.every}
+
+
+def _health(database: Database, now: datetime) -> dict[str, ChannelHealth]:
+    with database.read() as connection:
+        return channel_health(connection, now)
 
 
 def _owner() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import smtplib
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
@@ -21,7 +21,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from webhook.domain.alert import NotifyReason
 from webhook.domain.message import SEVERITY_WORDS, Message, one_line
 from webhook.notifiers.addresses import email_address
+from webhook.notifiers.deadline import LONGEST_SEND, current, deadline
 from webhook.notifiers.posting import provider_words
+from webhook.notifiers.smtp import Smtp, connect
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
 
 _SUBJECT = 200
@@ -77,7 +79,7 @@ class Email:
             raise PermanentDeliveryError("e-mail: there is no address")
         thread = _thread(before)
         mail = self._mail(message, to, thread)
-        with _delivery_errors(self._password), self._connected() as server:
+        with deadline(LONGEST_SEND), self._connected() as server:
             refused = server.send_message(mail, self._options.from_address, list(to))
         details: dict[str, Any] = {"thread": thread, "recipients": len(to) - len(refused)}
         if refused:
@@ -93,7 +95,7 @@ class Email:
         return {"from": mail["From"], "to": self._to(settings), "subject": mail["Subject"], "text": text, "html": html}
 
     def check(self) -> str:
-        with _delivery_errors(self._password), self._connected() as server:
+        with deadline(LONGEST_SEND), self._connected() as server:
             server.noop()
         o = self._options
         return f"{o.host}:{o.port} takes mail" + (f" from {o.username}" if o.username else "")
@@ -119,24 +121,30 @@ class Email:
         return mail
 
     @contextmanager
-    def _connected(self) -> Iterator[smtplib.SMTP]:
-        """A server that has let us in; leaving it politely is no part of sending."""
+    def _connected(self) -> Iterator[Smtp]:
+        """A server that has let us in. Every failure is a DeliveryError."""
         o = self._options
         context = ssl.create_default_context(cafile=o.ca_file) if o.security != "none" else None
-        if o.security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(o.host, o.port, timeout=o.timeout, context=context)
-        else:
-            server = smtplib.SMTP(o.host, o.port, timeout=o.timeout)
+        server: Smtp | None = None
         try:
-            if o.security == "starttls":
-                server.starttls(context=context)
-            if o.username is not None:
-                server.login(o.username, self._password)
-            yield server
-            with suppress(smtplib.SMTPException, OSError):
-                server.quit()
+            with _delivery_errors(self._password):
+                server = connect(o.host, o.port, timeout=o.timeout, tls=context if o.security == "tls" else None)
+                if o.security == "starttls":
+                    server.starttls(context=context)
+                if o.username is not None:
+                    server.login(o.username, self._password)
+                yield server
+            server.leave()
+        except DeliveryError as error:
+            unsure, until = server is not None and server.handed_over, current()
+            if until is not None and until.passed:  # whatever was read of a line that was cut off
+                raise TemporaryDeliveryError("e-mail: Timeout", unsure=unsure, blind=unsure) from None
+            if isinstance(error, TemporaryDeliveryError):
+                error.unsure = error.blind = unsure
+            raise
         finally:
-            server.close()
+            if server is not None:
+                server.close()
 
 
 def _sender(name: str, local: str, domain: str) -> Any:  # noqa: ANN401 - a header's value

@@ -19,11 +19,14 @@ from grafana_client.client import GrafanaException, TokenAuth
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from webhook.domain.message import Message, one_line
+from webhook.notifiers.deadline import deadline
+from webhook.notifiers.outgoing import timed
 from webhook.ports import PermanentDeliveryError, Receipt, TemporaryDeliveryError
 
 _TAG_LENGTH = 100  # what Grafana's table of tags holds
 _NOT_FOUND, _TOO_MANY, _SERVER_ERROR = 404, 429, 500
 _PASSING = frozenset({408, 409, 425})
+_CALLS = 3  # to find the annotation, to change it, and to write it anew where it is gone
 _WAIT = 30.0  # seconds, where Grafana asks to wait and does not say how long
 
 
@@ -59,6 +62,8 @@ class GrafanaAnnotations:
         url, auth = f"{str(options.url).rstrip('/')}/", TokenAuth(options.token.get_secret_value())
         self._api: Any = GrafanaApi.from_url(url, credential=auth, timeout=options.timeout)
         self._api.client.s.hooks["response"].append(_heed)
+        timed(self._api.client.s)
+        self._longest = _CALLS * options.timeout
 
     def send(
         self,
@@ -67,7 +72,7 @@ class GrafanaAnnotations:
         before: Receipt | None = None,
     ) -> Receipt:
         """Write the annotation, or bring it up to date. The receipt's reference is its id."""
-        with _delivery_errors():
+        with deadline(self._longest), _delivery_errors():
             known = before.reference if before is not None and before.reference else self._find(message)
             if known and self._update(known, message):
                 return Receipt(known)
@@ -83,7 +88,7 @@ class GrafanaAnnotations:
         return {**where, **times, "tags": _tags(message), "text": _text(message)}
 
     def check(self) -> str:
-        with _delivery_errors():
+        with deadline(self._longest), _delivery_errors():
             return f"organisation {_field(self._api.organization.get_current_organization(), 'name')}"
 
     def close(self) -> None:

@@ -66,10 +66,11 @@ class Teams:
             url,
             timeout=self._timeout,
             read=False,
+            blind=True,
             data=encoded(message),
             headers={"Content-Type": "application/json"},
         )
-        if (refused := refusal("Teams", reply)) is not None:
+        if (refused := refusal("Teams", reply, blind=True)) is not None:
             raise refused
         return Receipt()
 

@@ -69,6 +69,7 @@ class Swept:
     leases_freed: int = 0
     instances_confirmed: int = 0
     instances_ended: int = 0
+    reconcile_failures: int = 0
     expired: int = 0
     resolved: int = 0
     escalated: int = 0
@@ -117,6 +118,7 @@ class Sweep:
         try:
             firing = self.firing.firing()
         except HistoryUnavailable as error:
+            swept.reconcile_failures += 1
             log.warning("alertmanager_unavailable", error=str(error), silent=len(silent))
             return
         for start in range(0, len(silent), BATCH):

@@ -22,6 +22,14 @@ digest = sa.Table(
     time_column("told_at"),
 )
 
+# Up to when it was summed up what was held back of an alert.
+digested = sa.Table(
+    "digested",
+    metadata,
+    sa.Column("alert_id", sa.Uuid(as_uuid=False), sa.ForeignKey("alert.id", ondelete="CASCADE"), primary_key=True),
+    time_column("told_at"),
+)
+
 # Tokens that models were given and gave on a day, or have been promised.
 model_tokens = sa.Table(
     "model_tokens",

@@ -82,6 +82,8 @@ def _alert(session: AlertSession, first: Trigger, now: datetime) -> dict[str, An
             "labels": first.labels,
             "thresholds": first.thresholds,
             "rule_summary": first.summary,
+            "runbook_url": first.annotations.get("runbook_url", ""),
+            "rule_description": first.annotations.get("description", ""),
             "generator_url": first.generator_url,
             "urgent": first.urgent,
         },

@@ -178,6 +178,13 @@ alert_trigger_log = sa.Table(
         sqlite_where=sa.text("notify <> ''"),
         postgresql_where=sa.text("notify <> ''"),
     ),
+    sa.Index(  # they may have to be told long afterwards
+        "ix_alert_trigger_log_snoozed",
+        "account_id",
+        "created_at",
+        sqlite_where=sa.text("notify = 'withheld:snoozed'"),
+        postgresql_where=sa.text("notify = 'withheld:snoozed'"),
+    ),
 )
 
 alert_relationship = sa.Table(
@@ -336,6 +343,7 @@ notification = sa.Table(
     sa.Index(None, "status", "not_before"),
     sa.Index(None, "alert_id"),
     sa.Index(None, "comment_id"),  # comments are deleted with their alerts
+    sa.Index(None, "group_id"),
     sa.Index(None, "account_id", "alert_type", "created_at"),
     sa.Index(None, "created_at"),
 )

@@ -35,6 +35,7 @@ _ALTERED = (
 _TABLES = (
     "reception",
     "digest",
+    "digested",
     "pace",
     "push_delivery",
     "push_subscription",
@@ -87,6 +88,14 @@ def _indexes() -> None:
         sqlite_where=told,
         postgresql_where=told,
     )
+    snoozed = sa.text("notify = 'withheld:snoozed'")
+    op.create_index(
+        "ix_alert_trigger_log_snoozed",
+        "alert_trigger_log",
+        ["account_id", "created_at"],
+        sqlite_where=snoozed,
+        postgresql_where=snoozed,
+    )
     op.create_index(op.f("ix_notification_comment_id"), "notification", ["comment_id"])
     op.create_index(op.f("ix_notification_created_at"), "notification", ["created_at"])
 
@@ -123,6 +132,7 @@ def _columns() -> None:
         sa.Column("group_id", sa.Uuid(as_uuid=False), nullable=True),
     ):
         op.add_column("notification", column)
+    op.create_index(op.f("ix_notification_group_id"), "notification", ["group_id"])
     for column in (
         sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False),
         sa.Column("role", sa.String(length=16), server_default="", nullable=False),
@@ -148,6 +158,7 @@ def downgrade() -> None:
             table.drop_column(name)
     with op.batch_alter_table("notification") as table:
         table.drop_index(op.f("ix_notification_comment_id"))
+        table.drop_index(op.f("ix_notification_group_id"))
         table.drop_index(op.f("ix_notification_created_at"))
         for name in (
             "group_id", "maybe_repeated", "handed_over_at", "target", "replayed_at", "requested_by",
@@ -156,6 +167,7 @@ def downgrade() -> None:
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by_role")
         table.drop_column("updated_by")
+    op.drop_index("ix_alert_trigger_log_snoozed", "alert_trigger_log")
     op.drop_index("ix_alert_trigger_log_told_or_not", "alert_trigger_log")
     op.drop_column("alert_template", "created_by")
     op.drop_column("alert_trigger_log", "position")
@@ -337,6 +349,15 @@ def _pace_and_digest() -> None:
         sa.Column("account_id", sa.String(length=255), nullable=False),
         sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_digest")),
+    )
+    op.create_table(
+        "digested",
+        sa.Column("alert_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["alert_id"], ["alert.id"], name=op.f("fk_digested_alert_id_alert"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("alert_id", name=op.f("pk_digested")),
     )
 
 
