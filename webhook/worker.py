@@ -29,7 +29,6 @@ from webhook.alert_type_settings import Duration
 from webhook.channels import build_channels
 from webhook.config import ConfigError, Settings
 from webhook.domain.access import token_mark
-from webhook.domain.alert import AlertTypes
 from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
 from webhook.notifiers.deadline import cut_all_short
@@ -41,7 +40,7 @@ from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import RECORD_WITHIN, Dispatcher
 from webhook.pipeline.follow import Follow
 from webhook.pipeline.reconcile import Reconciliation
-from webhook.pipeline.sweep import Sweep
+from webhook.pipeline.sweep import Sweep, shortest_timeout, sweep_interval
 from webhook.ports import FollowingNotifier
 from webhook.reconcile_wiring import build_reconciliation
 from webhook.storage.channel_health import ChannelHealth, channel_health
@@ -96,14 +95,18 @@ log = structlog.get_logger()
 
 
 class WorkerOptions(BaseSettings):
-    """`SENTINEL_WORKER_*`. Without `metrics_port` no metrics are served; `sweep_interval` follows the timeouts."""
+    """`SENTINEL_WORKER_*`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    metrics_host: str = "127.0.0.1"
-    sweep_interval: Duration | None = None
-    parallel: Annotated[int, Field(ge=1, le=64)] = 8
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Where metrics and health are served; without it they are not."
+    )
+    metrics_host: str = Field("127.0.0.1", description="The address to listen on.")
+    sweep_interval: Duration | None = Field(
+        None, description="How often sessions are settled; follows the shortest timeout by default."
+    )
+    parallel: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Messages of each channel at a time.")
 
 
 @dataclass(slots=True)
@@ -374,15 +377,6 @@ def _health(database: Database, now: datetime) -> dict[str, ChannelHealth]:
 def _owner() -> str:
     """Who holds leases: no other process, for in containers all are process 1 and long host names begin alike."""
     return f"{socket.gethostname()[-24:]}-{os.getpid()}-{uuid4().hex[:12]}"
-
-
-def shortest_timeout(types: AlertTypes) -> timedelta:
-    return min(settings.session_timeout for settings in (types.default, *types.by_type.values()))
-
-
-def sweep_interval(types: AlertTypes) -> timedelta:
-    """A twentieth of the shortest session timeout, between half a second and fifteen."""
-    return min(max(shortest_timeout(types) / 20, timedelta(seconds=0.5)), timedelta(seconds=15))
 
 
 def _readers(settings: Settings, database: Database) -> WebReaders:
