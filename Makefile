@@ -56,6 +56,19 @@ test-packages:
 	  mariadbd=mariadb-server redis-server=redis-server chromium=chromium chromedriver=chromium-driver \
 	  kubectl=kubernetes-client docker-compose=docker-compose
 
+.PHONY: drill
+drill: .venv/dev.stamp drill-packages ## kill, lock, fill and break parts of the stack: nothing lost, nothing twice? DRILLS="serve slack" OPTIONS="--help"
+	@$(BIN)/python -m drills $(OPTIONS) $(DRILLS)
+
+.PHONY: soak
+soak: .venv/dev.stamp drill-packages ## half an hour at 200 alerts/s: flat memory, empty outbox, nothing lost (OPTIONS="--minutes 3 --rate 50")
+	@$(BIN)/python -m drills.soak $(OPTIONS)
+
+.PHONY: drill-packages
+drill-packages:
+	@sh demo/packages.sh prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager initdb=postgresql \
+	  redis-server=redis-server
+
 .PHONY: fuzz
 fuzz: .venv/dev.stamp ## the property tests with other and more examples than `make test` draws (OPTIONS="-k NAME")
 	@$(BIN)/python -m pytest -q tests/unit --hypothesis-profile=fuzz $(OPTIONS)
@@ -73,6 +86,10 @@ bench-sources: .venv/dev.stamp ## do 500 sources keep their schedule? schedule l
 .PHONY: dashboards
 dashboards: .venv/dev.stamp ## write grafana/dashboards/ anew from the code beside it
 	@$(BIN)/python -m grafana
+
+.PHONY: docs
+docs: .venv/dev.stamp ## write docs/reference/ anew from the models
+	@$(BIN)/python -m docs.generate
 
 .PHONY: compose-secrets
 compose-secrets: ## random passwords and tokens for compose.yaml and k8s/, in deploy/secrets/; what is there stays

@@ -37,10 +37,12 @@ class OpsGenieOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    api_key: SecretStr | None = None
-    region: str = Field(default="us", pattern="^(us|eu)$")
-    api_url: str | None = Field(default=None, pattern="^https?://")
-    timeout: float = Field(default=10, gt=0, le=30)
+    api_key: SecretStr | None = Field(None, description="Of the installation's own account, for merchants without one.")
+    region: str = Field(default="us", pattern="^(us|eu)$", description="`us` or `eu`.")
+    api_url: str | None = Field(
+        default=None, pattern="^https?://", description="Takes the place of both regions' addresses."
+    )
+    timeout: float = Field(default=10, gt=0, le=30, description="Seconds of a message.")
 
 
 class OpsGenie:

@@ -30,9 +30,11 @@ class PagerDutyOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    routing_key: SecretStr | None = None
-    api_url: str = Field(default="https://events.pagerduty.com", pattern="^https?://")
-    timeout: float = Field(default=10, gt=0, le=30)
+    routing_key: SecretStr | None = Field(
+        None, description="Of the installation's own integration, for merchants without one."
+    )
+    api_url: str = Field(default="https://events.pagerduty.com", pattern="^https?://", description="Where events go.")
+    timeout: float = Field(default=10, gt=0, le=30, description="Seconds.")
 
 
 class PagerDuty:

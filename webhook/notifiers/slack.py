@@ -65,11 +65,13 @@ class SlackOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    token: SecretStr | None = None
-    channel: str | None = None
-    signing_secret: SecretStr | None = None
-    api_url: str = "https://slack.com/api/"
-    timeout: int = Field(default=10, gt=0)
+    token: SecretStr | None = Field(
+        None, description="Of the bot; without it only merchants with a webhook of their own are told."
+    )
+    channel: str | None = Field(None, description="Where messages go for merchants without a channel of their own.")
+    signing_secret: SecretStr | None = Field(None, description="Of the app; with it messages have buttons that act.")
+    api_url: str = Field("https://slack.com/api/", description="Where the API is.")
+    timeout: int = Field(default=10, gt=0, description="Seconds that one call may take, at most 15.")
 
     @property
     def buttons(self) -> bool:
