@@ -117,7 +117,7 @@ def test_a_missing_binary_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     ("file", "broken", "named", "cause"),
     [
         (
-            "prometheus/rules/fraud.yml",
+            "prometheus/rules/velocity.yml",
             "groups: [{name: x, rules: [{alert: A, expr: 'sum('}]}]",
             "prometheus",
             "parse error",

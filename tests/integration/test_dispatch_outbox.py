@@ -148,10 +148,11 @@ def test_a_rate_limit_pauses_its_target_alone_and_is_no_try(shop: Shop, slack: S
 
 def test_a_rate_limit_is_waited_for_no_longer_than_ten_minutes(shop: Shop, slack: SlackStub, make: Make) -> None:
     slack.fail_next(status=429, retry_after=86_400)
-    limited = shop.add_notification(shop.add_alert())
+    limited, registry = shop.add_notification(shop.add_alert()), CollectorRegistry()
     with capture_logs() as logs:
-        deliver(make())
+        deliver(make(meter=DeliveryMetrics(registry)))
     assert shop.row(limited)["not_before"] == NOW + timedelta(minutes=10)
+    assert registry.get_sample_value("sentinel_notification_pause_seconds_total", {"channel": "slack"}) == 600
     (told,) = (entry for entry in logs if entry["event"] == "channel_paused")
     assert (told["asked_s"], told["paused_s"], told["merchant_id"]) == (86_400, 600, "acc_017")
 

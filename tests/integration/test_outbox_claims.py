@@ -246,6 +246,16 @@ def test_a_row_that_cannot_be_read_does_not_hold_up_the_others(shop: Shop, outbo
     assert outbox.depth() == {"PENDING": 0, "SENDING": 1, "FAILED": 1}
 
 
+def test_how_long_a_message_could_have_gone_out_is_known(shop: Shop, outbox: Outbox) -> None:
+    later = NOW + timedelta(minutes=5)
+    shop.add_notification(shop.add_alert(), not_before=later)
+    assert outbox.oldest_due(NOW) == timedelta(0), "it waits for its time"
+    shop.add_notification(shop.add_alert(), not_before=NOW)
+    assert outbox.oldest_due(later + timedelta(minutes=1)) == timedelta(minutes=6)
+    outbox.claim(9, "one", later, LEASE)
+    assert outbox.oldest_due(later) == timedelta(0), "it is being sent"
+
+
 def test_many_workers_at_once_never_claim_the_same_twice(shop: Shop, outbox: Outbox) -> None:
     ids = [shop.add_notification(shop.add_alert(), account_id=f"acc_{number}") for number in range(60)]
     workers, barrier = 6, Barrier(6)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from webhook.domain.alert import NotifyReason
 from webhook.domain.message import SEVERITY_WORDS, Message
@@ -50,7 +50,7 @@ class AppriseOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    url: SecretStr | None = None
+    url: SecretStr | None = Field(None, description="Of one service, for merchants for whom none is set.")
 
     @field_validator("url")
     @classmethod

@@ -44,16 +44,20 @@ class EmailOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    host: str
-    port: Annotated[int, Field(ge=1, le=65535)] = 587
-    security: Literal["starttls", "tls", "none"] = "starttls"
-    ca_file: str | None = None
-    username: str | None = None
-    password: SecretStr | None = None
-    from_address: Address
-    from_name: Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")] = "Sentinel"
-    to: list[Address] = []
-    timeout: float = Field(default=10, gt=0, le=30)
+    host: str = Field(description="The SMTP server.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(587, description="587 for STARTTLS, 465 for TLS.")
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="Both but `none` check the server's certificate."
+    )
+    ca_file: str | None = Field(None, description="Authorities, where the certificate is not a public one's (PEM).")
+    username: str | None = Field(None, description="Who logs in; without it nobody does.")
+    password: SecretStr | None = Field(None, description="The user's password.")
+    from_address: Address = Field(description="Who writes.")
+    from_name: Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")] = Field(
+        "Sentinel", description="The name shown beside it."
+    )
+    to: list[Address] = Field([], description="Who is told for merchants without addresses of their own.")
+    timeout: float = Field(default=10, gt=0, le=30, description="Seconds of each step.")
 
     @model_validator(mode="after")
     def _whole(self) -> EmailOptions:

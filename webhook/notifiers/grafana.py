@@ -35,8 +35,10 @@ class AnnotatedPanel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
-    panel: Annotated[int, Field(ge=1)] | None = None
+    uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field(description="The dashboard's.")
+    panel: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Its id; without it the annotation shows on all panels."
+    )
 
 
 class GrafanaOptions(BaseModel):
@@ -47,10 +49,12 @@ class GrafanaOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: HttpUrl
-    token: SecretStr
-    dashboards: dict[str, AnnotatedPanel] = {}
-    timeout: float = Field(default=10, gt=0)
+    url: HttpUrl = Field(description="Where Grafana is.")
+    token: SecretStr = Field(description="Of a service account that may write annotations.")
+    dashboards: dict[str, AnnotatedPanel] = Field(
+        {}, description="By alert type, and `default`; without either for the whole organisation."
+    )
+    timeout: float = Field(default=10, gt=0, description="Seconds.")
 
 
 class GrafanaAnnotations:

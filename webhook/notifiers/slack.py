@@ -6,9 +6,9 @@ may not: after a failure the thread is searched for the reply first. Slack's own
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from slack_sdk.webhook import WebhookClient
 from webhook.domain.alert import NotifyReason
 from webhook.domain.message import Message
 from webhook.notifiers.deadline import LONGEST_SEND, deadline
+from webhook.notifiers.following import Behind
 from webhook.notifiers.outgoing import guarded_session
 from webhook.notifiers.slack_blocks import (
     blocks,
@@ -51,7 +52,8 @@ EVENT = "sentinel_message"
 RESPONSES = "hooks.slack.com"
 """Where what is pressed may be answered, beside the configured address of the API."""
 
-_SEARCHED = 100  # messages, the newest: the one that is looked for was sent minutes ago
+_PAGE, _MOST_PAGES = 200, 20
+"""Messages that are searched at once, as Slack recommends, and how often: back to the time of the first try."""
 
 
 class SlackOptions(BaseModel):
@@ -63,11 +65,13 @@ class SlackOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    token: SecretStr | None = None
-    channel: str | None = None
-    signing_secret: SecretStr | None = None
-    api_url: str = "https://slack.com/api/"
-    timeout: int = Field(default=10, gt=0)
+    token: SecretStr | None = Field(
+        None, description="Of the bot; without it only merchants with a webhook of their own are told."
+    )
+    channel: str | None = Field(None, description="Where messages go for merchants without a channel of their own.")
+    signing_secret: SecretStr | None = Field(None, description="Of the app; with it messages have buttons that act.")
+    api_url: str = Field("https://slack.com/api/", description="Where the API is.")
+    timeout: int = Field(default=10, gt=0, description="Seconds that one call may take, at most 15.")
 
     @property
     def buttons(self) -> bool:
@@ -94,8 +98,7 @@ class Slack:
             base_url=options.api_url,
             timeout=options.timeout,
         )
-        self._behind: set[str] = set()
-        self._lock = threading.Lock()
+        self._behind = Behind()
 
     def send(self, message: Message, settings: Mapping[str, Any], before: Receipt | None = None) -> Receipt:
         """The first message is posted; a later one updates it and replies in its thread.
@@ -118,17 +121,15 @@ class Slack:
             raise PermanentDeliveryError("Slack: neither the merchant nor the default names a channel")
         return self._begin(message, str(channel))
 
-    def follow(self, message: Message, receipt: Receipt) -> Receipt:
+    def follow(self, message: Message, receipt: Receipt, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 - the port's
         """Show the alert as it stands in the message of the receipt; who reads the channel is not told anew."""
         with deadline(LONGEST_SEND):
             self._update(message, str(receipt.details.get("channel")), receipt.reference)
-        return Receipt(receipt.reference, {**receipt.details, "shown": message.attention.mark})
+        return Receipt(receipt.reference, {**receipt.details, "shown": message.shown})
 
     def behind(self) -> set[str]:
         """Alerts whose message a rate limit kept from being updated; each is named once."""
-        with self._lock:
-            behind, self._behind = self._behind, set()
-        return behind
+        return self._behind.take()
 
     def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
         """Upload the chart into the message's thread. Incoming webhooks take text alone."""
@@ -195,7 +196,7 @@ class Slack:
         return answer.status_code == HTTPStatus.OK
 
     def _begin(self, message: Message, channel: str) -> Receipt:
-        mark = message.attention.mark
+        mark = message.shown
         if found := self._find(message, channel, None):
             return Receipt(found, {"channel": channel, "shown": mark})
         content = blocks(message, buttons=self.buttons)
@@ -225,10 +226,9 @@ class Slack:
         except TemporaryDeliveryError as error:
             if error.retry_after is None:
                 raise
-            with self._lock:
-                self._behind.add(message.alert_id)
+            self._behind.add(message.alert_id)
             return ""
-        return message.attention.mark
+        return message.shown
 
     def _update(self, message: Message, channel: str, ts: str) -> None:
         with delivery_errors():
@@ -282,19 +282,33 @@ class Slack:
         where: dict[str, Any] = {
             "channel": channel,
             "oldest": f"{message.created_at.timestamp() - 60:.6f}",
-            "limit": _SEARCHED,
+            "limit": _PAGE,
             "include_all_metadata": True,
         }
-        try:
-            with delivery_errors():
-                if thread_ts is None:
-                    answer = self._client.conversations_history(**where)
-                else:
-                    answer = self._client.conversations_replies(ts=thread_ts, **where)
-        except PermanentDeliveryError:
-            return None  # a scope is missing, or the channel is given by name
-        for found in answer.get("messages") or []:
-            payload = (found.get("metadata") or {}).get("event_payload") or {}
-            if payload.get("notification_id") == message.notification_id:
-                return str(found.get("ts") or "")
+        until = monotonic() + self._client.timeout
+        for _ in range(_MOST_PAGES):
+            try:
+                found, cursor = self._page(where, thread_ts)
+            except PermanentDeliveryError:
+                return None  # a scope is missing, or the channel is given by name
+            for one in found:
+                payload = (one.get("metadata") or {}).get("event_payload") or {}
+                if payload.get("notification_id") == message.notification_id:
+                    return str(one.get("ts") or "")
+            if not cursor:
+                return ""
+            if monotonic() >= until:
+                raise TemporaryDeliveryError("Slack: looking for a message that may be there already took too long")
+            where["cursor"] = cursor
         return ""
+
+    def _page(self, where: Mapping[str, Any], thread_ts: str | None) -> tuple[list[dict[str, Any]], str]:
+        """Messages of a channel or a thread, and where the next ones are."""
+        with delivery_errors():
+            if thread_ts is None:
+                answer = self._client.conversations_history(**where)
+            else:
+                answer = self._client.conversations_replies(ts=thread_ts, **where)
+        more = answer.get("response_metadata")
+        cursor = more.get("next_cursor") if isinstance(more, dict) else None
+        return answer.get("messages") or [], str(cursor or "")

@@ -54,6 +54,7 @@ def blocks(message: Message, *, buttons: bool = False) -> list[dict[str, Any]]:
         {"type": "section", "fields": [_field(label, value) for label, value in facts]},
         {"type": "section", "text": _marked(f"*Summary*\n{_cut(message.text, message.url)}")},
         *([] if message.attention.dismissed else [{"type": "section", "text": _marked(to_do)}]),
+        *([{"type": "section", "text": _marked(_runbook(message.runbook_url))}] if message.runbook_url else []),
         {"type": "context", "elements": [_plain(f"Sentinel · as of {format_time(message.created_at)}")]},
         {
             "type": "actions",
@@ -152,6 +153,11 @@ def inert(text: str) -> str:
     Before what would begin bold, struck or code text, or be an emoji's name, stands a space without width.
     """
     return escape(_MARKUP.sub(f"{_NO_SPACE}\\g<0>", text))
+
+
+def _runbook(url: str) -> str:
+    """As a link; a bar in it would end the address."""
+    return f"<{escape(url).replace('|', '%7C')}|Open the runbook>"
 
 
 def _ended(message: Message) -> bool:

@@ -63,17 +63,25 @@ class SmsOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    base_url: Annotated[str, Field(pattern="^https?://")] = "https://api.twilio.com"
-    account_sid: Annotated[str, Field(pattern="^[A-Za-z0-9]{2,64}$")]
-    auth_token: SecretStr
-    from_number: str | None = None
-    messaging_service_sid: str | None = None
-    status_callback_url: Annotated[str, Field(pattern="^https?://[^#]+$")] | None = None
-    phone_numbers: list[Number] = []
-    brand: Annotated[str, Field(min_length=1, max_length=30)] = "Sentinel"
-    short_url: Annotated[str, Field(pattern="^https?://")] | None = None
-    per_number_hour: Annotated[int, Field(ge=1, le=1000)] = 10
-    timeout: float = Field(default=10, gt=0, le=30)
+    base_url: Annotated[str, Field(pattern="^https?://")] = Field(
+        "https://api.twilio.com", description="Twilio's API, or one like it."
+    )
+    account_sid: Annotated[str, Field(pattern="^[A-Za-z0-9]{2,64}$")] = Field(description="Of the account.")
+    auth_token: SecretStr = Field(description="Of the account.")
+    from_number: str | None = Field(None, description="Who sends: a number, or letters where the country allows it.")
+    messaging_service_sid: str | None = Field(None, description="The same, as a messaging service.")
+    status_callback_url: Annotated[str, Field(pattern="^https?://[^#]+$")] | None = Field(
+        None, description="Where delivery is reported to; derived from an https public address."
+    )
+    phone_numbers: list[Number] = Field([], description="Who is told for merchants without numbers.")
+    brand: Annotated[str, Field(min_length=1, max_length=30)] = Field(
+        "Sentinel", description="What each text begins with."
+    )
+    short_url: Annotated[str, Field(pattern="^https?://")] | None = Field(
+        None, description="Where `/a/<id>` leads to this installation."
+    )
+    per_number_hour: Annotated[int, Field(ge=1, le=1000)] = Field(10, description="Texts to one number within an hour.")
+    timeout: float = Field(default=10, gt=0, le=30, description="Seconds, of all numbers together.")
 
     @model_validator(mode="after")
     def _sender(self) -> SmsOptions:

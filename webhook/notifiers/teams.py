@@ -30,8 +30,8 @@ class TeamsOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    webhook_url: SecretStr | None = None
-    timeout: float = Field(default=10, gt=0, le=30)
+    webhook_url: SecretStr | None = Field(None, description="Of the installation's own, for merchants without one.")
+    timeout: float = Field(default=10, gt=0, le=30, description="Seconds.")
 
 
 class Teams:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any, ParamSpec, Protocol
 
@@ -25,6 +26,7 @@ from webhook.domain.retrying import Failure, NextTry, next_try
 from webhook.domain.summary import template_summary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.lane import Lane
+from webhook.pipeline.later import Later
 from webhook.ports import (
     DeliveryError,
     HistoryUnavailable,
@@ -52,11 +54,17 @@ TEXTS_FIRST = 30.0
 """Seconds that a chart waits for a moment without texts: to draw takes the time of fifty of them."""
 
 LOOK_AGAIN = 0.1  # seconds, between looks for such a moment
+
+CHART_TRIES = 4
+LONGEST_CHART_WAIT = timedelta(minutes=2)
+"""A chart that a rate limit holds up is tried again, within so many tries that each wait so long at most."""
+
 ROOM_WITHIN = 0.1  # seconds; whoever waits for a free thread goes on as soon as there is one
 BREATH = 0.05
 """Seconds between two claims while messages are being sent: a claim costs as much for one message as for eight."""
 
 P = ParamSpec("P")
+Attach = Callable[..., None]  # takes `chart_png`, knows the rest
 log = structlog.get_logger()
 
 
@@ -82,6 +90,7 @@ class Meter(Protocol):
     def sent(self, note: Note, now: datetime) -> None: ...
     def repeated(self, note: Note) -> None: ...
     def failed(self, note: Note, *, permanent: bool) -> None: ...
+    def paused(self, note: Note, seconds: float) -> None: ...
     def chart(self, outcome: str) -> None: ...
 
 
@@ -104,6 +113,7 @@ class Dispatcher:
     _lanes: dict[str, Lane] = field(init=False)
     _others: Lane = field(init=False)
     _drawers: Lane = field(init=False)
+    _later: Later = field(init=False, default_factory=lambda: Later(MOST_CHARTS))
     _room: threading.Event = field(init=False, default_factory=threading.Event)
     _closing: threading.Event = field(init=False, default_factory=threading.Event)
     _claimed_at: float = field(init=False, default=-BREATH)
@@ -115,6 +125,8 @@ class Dispatcher:
 
     def run_once(self, now: datetime) -> int:
         """Claim what free threads can take and start sending it; return how many were claimed."""
+        for attach in self._later.due(now):
+            self._drawers.submit(attach)
         self._wait_for_room()
         room = {name: lane.free() for name, lane in self._lanes.items()}
         limit = sum(room.values()) + self._others.free()
@@ -208,7 +220,8 @@ class Dispatcher:
         if crowded:
             self.meter.chart("failed")
         elif wanted:
-            self.draw(lambda: self._attach(note, message, notifier, receipt, settings))
+            attach = partial(notifier.attach, message, receipt, settings=settings)
+            self.draw(lambda: self._draw_and_attach(note, attach))
 
     def _message(self, note: Note) -> tuple[Summary, Message]:
         if is_gathered(note):
@@ -265,6 +278,7 @@ class Dispatcher:
             following = next_try(failure, note.queued_at, now, spread)
             if following.pause:
                 paused_s = following.pause.total_seconds()
+                self.meter.paused(note, paused_s)
                 _log(note).warning(
                     "channel_paused", channel=note.channel_type, asked_s=error.retry_after, paused_s=paused_s
                 )
@@ -273,17 +287,32 @@ class Dispatcher:
         self.meter.failed(note, permanent=following.at is None)
         _log(note).warning("notification_failed", channel=note.channel_type, error=words, retry_at=following.at)
 
-    def _attach(
-        self, note: Note, message: Message, notifier: Notifier, receipt: Receipt, settings: Mapping[str, Any]
-    ) -> None:
-        """Draw and attach; whatever happens here, the text has gone out."""
+    def _draw_and_attach(self, note: Note, attach: Attach) -> None:
+        """Whatever happens here, the text has gone out."""
         try:
             image = self._draw(note)
-            if image is None:
-                return
-            notifier.attach(message, receipt, image, settings)
-        except (HistoryUnavailable, DeliveryError) as error:
+        except HistoryUnavailable as error:
             self._without_chart(note, str(error))
+        except Exception as error:
+            self._without_chart(note, repr(error))
+            raise
+        else:
+            if image is not None:
+                self._attach(note, attach, image)
+
+    def _attach(self, note: Note, attach: Attach, image: bytes, tries: int = 1) -> None:
+        """Only what a rate limit refused is tried again: anything else may have arrived."""
+        try:
+            attach(chart_png=image)
+        except DeliveryError as error:
+            asked = error.retry_after if isinstance(error, TemporaryDeliveryError) else None
+            wait = timedelta(seconds=asked or 0)
+            again = partial(self._attach, note, attach, image, tries + 1)
+            bounded = asked and tries < CHART_TRIES and wait <= LONGEST_CHART_WAIT
+            if bounded and self._later.add(self.clock() + wait, again):
+                self.meter.chart("retried")
+            else:
+                self._without_chart(note, str(error))
         except Exception as error:
             self._without_chart(note, repr(error))
             raise
@@ -305,6 +334,7 @@ class Dispatcher:
         return self.chart.draw(
             metric=metric,
             threshold=note.thresholds.get(metric),
+            operator=note.operators.get(metric, ">"),
             account_id=note.account_id,
             merchant=merchant_of(note),
             start=note.first_triggered_at,

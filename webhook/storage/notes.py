@@ -32,6 +32,7 @@ def read_notes(
             alert_dynamic.c.first_triggered_at,
             alert_dynamic.c.last_triggered_at,
             alert_dynamic.c.resolved_at,
+            alert_dynamic.c.version,
             *ATTENTION,
         )
         .join(alert, alert.c.id == n.alert_id)
@@ -85,6 +86,7 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         rule_description=str(content.get("rule_description") or ""),
         metrics=_numbers(content.get("metrics", row["latest_metrics"])),
         thresholds=_numbers(content.get("thresholds")),
+        operators={name: str(sign) for name, sign in (content.get("operators") or {}).items()},
         occurrence_count=int(content.get("occurrence_count", row["occurrence_count"])),
         first_triggered_at=_time(content, row, "first_triggered_at"),
         last_triggered_at=_time(content, row, "last_triggered_at"),
@@ -100,10 +102,12 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         attention=attention_of(row),
         comment=str(content.get("comment") or ""),
         comment_by=str(content.get("comment_by") or ""),
+        runbook_url=str(content.get("runbook_url") or ""),
         maybe_repeated=row["maybe_repeated"],
         companions=companions,
         digest=content.get("digest"),
         target=row["target"],
+        version=row["version"],
     )
 
 

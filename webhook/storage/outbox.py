@@ -220,6 +220,14 @@ class Outbox:
         with self._database.read() as connection:
             return dict.fromkeys(open_ones, 0) | {row.status: row.number for row in connection.execute(query)}
 
+    def oldest_due(self, now: datetime) -> timedelta:
+        """How long the message that waits longest could have gone out; 0 where none waits."""
+        n = notification.c
+        due = sa.select(sa.func.min(n.not_before)).where(n.status == _PENDING, n.not_before <= now)
+        with self._database.read() as connection:
+            since = connection.scalar(due)
+        return timedelta(0) if since is None else now - since
+
     def _bury_unreadable(self, connection: sa.Connection, ids: Collection[str], now: datetime) -> None:
         """Rows that nobody can read do not hold up the others."""
         if ids:

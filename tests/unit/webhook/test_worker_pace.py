@@ -94,7 +94,7 @@ def test_only_the_leader_tells_what_is_in_the_outbox() -> None:
 
     worker = make_worker(
         leases=SimpleNamespace(hold=hold),
-        outbox=SimpleNamespace(depth=lambda: {"PENDING": 3}),
+        outbox=SimpleNamespace(depth=lambda: {"PENDING": 3}, oldest_due=lambda _now: timedelta(seconds=90)),
         metrics=DeliveryMetrics(registry),
     )
     shown = []
@@ -102,5 +102,6 @@ def test_only_the_leader_tells_what_is_in_the_outbox() -> None:
         with suppress(ConnectionError):
             worker._sweep()
         pending = registry.get_sample_value("sentinel_outbox", {"status": "PENDING"})
-        shown.append((registry.get_sample_value("sentinel_sweep_leader"), pending))
-    assert shown == [(1, 3), (0, None), (1, 3), (0, None)]
+        waits = registry.get_sample_value("sentinel_outbox_oldest_seconds")
+        shown.append((registry.get_sample_value("sentinel_sweep_leader"), pending, waits))
+    assert shown == [(1, 3, 90), (0, None, 0), (1, 3, 90), (0, None, 0)]
