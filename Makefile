@@ -3,6 +3,7 @@
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
+IMAGES := exporter webhook
 unexport PYTHONDONTWRITEBYTECODE # without compiled files, every process compiles all that it imports
 
 .PHONY: help
@@ -55,6 +56,19 @@ test-packages:
 	  mariadbd=mariadb-server redis-server=redis-server chromium=chromium chromedriver=chromium-driver \
 	  kubectl=kubernetes-client docker-compose=docker-compose
 
+.PHONY: drill
+drill: .venv/dev.stamp drill-packages ## kill, lock, fill and break parts of the stack: nothing lost, nothing twice? DRILLS="serve slack" OPTIONS="--help"
+	@$(BIN)/python -m drills $(OPTIONS) $(DRILLS)
+
+.PHONY: soak
+soak: .venv/dev.stamp drill-packages ## half an hour at 200 alerts/s: flat memory, empty outbox, nothing lost (OPTIONS="--minutes 3 --rate 50")
+	@$(BIN)/python -m drills.soak $(OPTIONS)
+
+.PHONY: drill-packages
+drill-packages:
+	@sh demo/packages.sh prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager initdb=postgresql \
+	  redis-server=redis-server
+
 .PHONY: fuzz
 fuzz: .venv/dev.stamp ## the property tests with other and more examples than `make test` draws (OPTIONS="-k NAME")
 	@$(BIN)/python -m pytest -q tests/unit --hypothesis-profile=fuzz $(OPTIONS)
@@ -92,17 +106,18 @@ k8s-show: ## print what would be deployed: OVERLAY=dev, prod or prometheus-opera
 OVERLAY = prod
 
 .PHONY: image-steps
-image-steps: ## what the Dockerfile installs, without an engine: from the lock with hashes into an empty environment (3 minutes)
-	@rm -rf .bench/image && mkdir -p .bench/image
-	@sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > .bench/image/build.lock
-	@python3 -m venv .bench/image/venv
-	@.bench/image/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r .bench/image/build.lock
-	@.bench/image/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation \
-	  -r requirements-image.lock
-	@.bench/image/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation .
-	@.bench/image/venv/bin/pip check && .bench/image/venv/bin/pip uninstall --yes --quiet setuptools pip
-	@.bench/image/venv/bin/sentinel-webhook --help >/dev/null && .bench/image/venv/bin/sentinel-exporter --version
-	@du -sh .bench/image/venv
+image-steps: $(IMAGES:%=image-steps-%) ## what the Dockerfile does, without an engine: each image's environment from its lock, tried out, its size (5 minutes)
+
+.PHONY: $(IMAGES:%=image-steps-%)
+$(IMAGES:%=image-steps-%): image-steps-%:
+	@rm -rf .bench/image/$* && mkdir -p .bench/image/$*
+	@cp -r deploy/image.sh requirements.lock requirements-$*-image.lock pyproject.toml README.md $(SOURCES_$*) .bench/image/$*
+	@cd .bench/image/$* && sh image.sh libraries $* '$(CURDIR)/.bench/image/$*/venv'
+	@cd .bench/image/$* && sh image.sh package $* '$(CURDIR)/.bench/image/$*/venv'
+	@sh deploy/image.sh check $* '$(CURDIR)/.bench/image/$*/venv'
+	@du -sh .bench/image/$*/venv
+SOURCES_exporter = exporter
+SOURCES_webhook = webhook docs
 
 .PHONY: bench-stored
 bench-stored: .venv/dev.stamp ## the receiver and the queries over a million triggers: latency, plans (OPTIONS="--help")
@@ -137,8 +152,8 @@ format: .venv/dev.stamp ## put the code into its format
 lock: .venv/dev.stamp ## renew the lock files from pyproject.toml (exact versions, hashes, no addresses)
 	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra dev -o requirements-dev.lock
 	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra demo -c requirements-dev.lock -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) $(IMAGE_EXTRAS:%=--extra %) -c requirements-dev.lock -o requirements-image.lock
-IMAGE_EXTRAS := apprise grafana oidc push sources # all that a source or a channel may need
+	for image in $(IMAGES); do $(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra $$image-image \
+	  -c requirements-dev.lock -o requirements-$$image-image.lock || exit; done
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-header --no-annotate
 

@@ -231,10 +231,7 @@ class FollowingNotifier(Notifier, Protocol):
     """One whose message stays where it is, so that it can show what people do afterwards."""
 
     def follow(self, message: Message, receipt: Receipt, settings: Mapping[str, Any]) -> Receipt:
-        """Show the alert as it stands in the message of the receipt, telling nobody anew; raise as `send` does.
-
-        May come twice. The new receipt's `shown` is the message's.
-        """
+        """Show the alert as it stands, telling nobody anew; the receipt has its `shown`. Raise as `send` does."""
 
     def behind(self) -> set[str]:
         """Ids of alerts whose message could not be brought up to date when it was sent; each is named once."""
@@ -266,10 +263,9 @@ class PastDays(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChartSpec:
-    """A metric against its threshold, with the alert's time shaded. `theme` is what it is looked at on.
+    """A metric against its threshold (an alarming value is `operator` it), with the alert's time shaded.
 
-    `operator`: how an alarming value compares with the threshold. Values further apart than `step` are not joined by a
-    line.
+    `theme` is what it is looked at on. Values further apart than `step` are not joined by a line.
     """
 
     series: Series

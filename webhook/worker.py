@@ -29,7 +29,6 @@ from webhook.alert_type_settings import Duration
 from webhook.channels import build_channels
 from webhook.config import ConfigError, Settings
 from webhook.domain.access import token_mark
-from webhook.domain.alert import AlertTypes
 from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
 from webhook.notifiers.deadline import cut_all_short
@@ -40,8 +39,10 @@ from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import RECORD_WITHIN, Dispatcher
 from webhook.pipeline.follow import Follow
-from webhook.pipeline.sweep import Sweep
+from webhook.pipeline.reconcile import Reconciliation
+from webhook.pipeline.sweep import Sweep, shortest_timeout, sweep_interval
 from webhook.ports import FollowingNotifier
+from webhook.reconcile_wiring import build_reconciliation
 from webhook.storage.channel_health import ChannelHealth, channel_health
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
@@ -79,6 +80,9 @@ STUCK_PURGE = timedelta(minutes=10)
 FOLLOW_INTERVAL = timedelta(seconds=3)
 """Between looks at what people did: so long after it, messages that stay where they are show it."""
 
+STUCK_RECONCILE = timedelta(minutes=10)
+"""After a long outage it may find many alerts, and asks Prometheus about each."""
+
 STUCK_FOLLOW = timedelta(minutes=10)
 """It changes one message after the other, and a provider may be slow."""
 
@@ -111,6 +115,7 @@ class Worker:
 
     dispatcher: Dispatcher
     sweep: Sweep
+    reconciliation: Reconciliation
     follow: Follow
     purge: Purge
     leases: Leases
@@ -132,6 +137,7 @@ class Worker:
             threading.Thread(target=self._loop, args=(name, work, pause.total_seconds(), stop), name=name)
             for name, work, pause in (
                 ("sweep", self._sweep, self.sweep_interval),
+                ("reconcile", self._reconcile, self.reconciliation.interval),
                 ("follow", self._follow, FOLLOW_INTERVAL),
                 ("purge", self._purge, PURGE_INTERVAL),
                 ("digest", self._digest, DIGEST_INTERVAL),
@@ -160,6 +166,7 @@ class Worker:
         longest = {
             "dispatch": STUCK,
             "sweep": self.sweep_interval + STUCK,
+            "reconcile": self.reconciliation.interval + STUCK_RECONCILE,
             "follow": FOLLOW_INTERVAL + STUCK_FOLLOW,
             "purge": PURGE_INTERVAL + STUCK_PURGE,
             "digest": DIGEST_INTERVAL + STUCK,
@@ -185,6 +192,13 @@ class Worker:
             self.metrics.leading(leads=leads)
         if leads:
             self.metrics.swept(self.sweep.run_once(now), self.outbox.depth(), self.outbox.oldest_due(now), now)
+        return False
+
+    def _reconcile(self) -> bool:
+        """By whoever did so last, or another when that one is gone."""
+        now = self.clock()
+        if self.leases.hold("reconcile", now, 3 * self.reconciliation.interval + SWEEP_LASTS):
+            self.reconciliation.run_once(now)
         return False
 
     def _follow(self) -> bool:
@@ -219,7 +233,7 @@ class Worker:
     def _give_back(self) -> None:
         """Another worker goes on at once; while the store is away the leases end by themselves."""
         with suppress(sa.exc.SQLAlchemyError):
-            for name in ("sweep", "purge", "digest", "canary"):
+            for name in ("sweep", "reconcile", "purge", "digest", "canary"):
                 self.leases.give_back(name)
 
     def _loop(self, name: str, work: Callable[[], bool], pause: float, stop: threading.Event) -> None:
@@ -299,6 +313,7 @@ def build_worker(
     history = PrometheusHistory(settings.prometheus_url)
     warm_up = min(WARM_UP, shortest_timeout(types) / 10)
     firing = FiringAnywhere([AlertmanagerFiring(url, warm_up=warm_up) for url in settings.alertmanager_url])
+    reconciliation = build_reconciliation(settings, database, registry, firing)
     words = build_words(settings, database, registry, clock, parallel=options.parallel)
     panels = grafana_panels(settings.grafana)
     owner = _owner()
@@ -322,6 +337,7 @@ def build_worker(
         sweep=Sweep(
             Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
         ),
+        reconciliation=reconciliation,
         follow=Follow(Standings(database), following, settings.public_url, settings.secret_box),
         purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
         leases=Leases(database, owner),
@@ -330,7 +346,12 @@ def build_worker(
         sweep_interval=options.sweep_interval or sweep_interval(types),
         clock=clock,
         close=_closing(
-            words.close, history.close, firing.close, database.close, *([panels.close] if panels is not None else [])
+            words.close,
+            history.close,
+            reconciliation.close,
+            firing.close,
+            database.close,
+            *([panels.close] if panels is not None else []),
         ),
         why_unready=partial(unready, database),
         health=partial(_health, database),
@@ -356,15 +377,6 @@ def _health(database: Database, now: datetime) -> dict[str, ChannelHealth]:
 def _owner() -> str:
     """Who holds leases: no other process, for in containers all are process 1 and long host names begin alike."""
     return f"{socket.gethostname()[-24:]}-{os.getpid()}-{uuid4().hex[:12]}"
-
-
-def shortest_timeout(types: AlertTypes) -> timedelta:
-    return min(settings.session_timeout for settings in (types.default, *types.by_type.values()))
-
-
-def sweep_interval(types: AlertTypes) -> timedelta:
-    """A twentieth of the shortest session timeout, between half a second and fifteen."""
-    return min(max(shortest_timeout(types) / 20, timedelta(seconds=0.5)), timedelta(seconds=15))
 
 
 def _readers(settings: Settings, database: Database) -> WebReaders:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -213,3 +213,12 @@ def _reconciled(part: Sequence[Instance], heard: Sequence[Instance], lost: Seque
     batch.hold(part)
     batch.confirm(heard)
     return batch.end(lost)
+
+
+def shortest_timeout(types: AlertTypes) -> timedelta:
+    return min(settings.session_timeout for settings in (types.default, *types.by_type.values()))
+
+
+def sweep_interval(types: AlertTypes) -> timedelta:
+    """A twentieth of the shortest session timeout, between half a second and fifteen."""
+    return min(max(shortest_timeout(types) / 20, timedelta(seconds=0.5)), timedelta(seconds=15))

@@ -56,3 +56,14 @@ sms_message = sa.Table(
     sa.UniqueConstraint("notification_id", "number_key"),
     sa.Index(None, "number_key", "created_at"),
 )
+
+# How deliveries have come: whether Alertmanager has failed with some is known by what it counts.
+reception = sa.Table(
+    "reception",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("mark", sa.Text, nullable=False),  # what Alertmanager counted at the last look
+    time_column("seen_at"),  # the last look
+    time_column("changed_at"),  # the first look with this mark
+    time_column("missing_since", nullable=True),  # what fired since then may not have been delivered
+)

@@ -123,6 +123,7 @@ def _instance(instance: Instance, trigger: Trigger) -> dict[str, Any]:
         "last_passed_at": instance.last_passed_at,
         "last_counted_at": instance.last_counted_at,
         "resolved_at": instance.resolved_at,
+        "ended_at": instance.ended_at,
     }
 
 

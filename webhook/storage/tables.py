@@ -136,6 +136,7 @@ alert_instance = sa.Table(
     time_column("last_passed_at", nullable=True),  # evaluation, when heard: older than last_heard_at while suppressed
     time_column("last_counted_at", nullable=True),
     time_column("resolved_at", nullable=True),
+    time_column("ended_at", nullable=True),  # when the sweep found that it had; resolved_at is when it was last heard
     one_of("status", TriggerStatus),
     one_of("severity", Severity),
     sa.Index(None, "alert_id", "status"),

@@ -86,7 +86,7 @@ class RestoreBody(Parameters):
     restore_version: Annotated[Version, Field(ge=1)]
 
 
-class RotateBody(Parameters):
+class WebhookSecretBody(Parameters):
     """`version` is the present one that was seen."""
 
     merchant_id: AccountId
@@ -181,7 +181,7 @@ def _add_taking_back(routes: APIBlueprint, site: ConfigSite) -> None:
 
 def _add_rotation(routes: APIBlueprint, site: ConfigSite) -> None:
     @routes.post("/alerts/config/webhook-secret", responses={200: ConfigSaved, **ERRORS, **problems(413, 415)})
-    def rotate_webhook_secret(header: ConfigMatch, body: RotateBody) -> Response:  # noqa: ARG001 - see ConfigMatch
+    def rotate_webhook_secret(header: ConfigMatch, body: WebhookSecretBody) -> Response:  # noqa: ARG001 - see ConfigMatch
         """Another secret signs messages to the merchant's webhook from the next one on; it is shown here alone."""
         _own(body.merchant_id)
         saved = site.store.rotate_webhook_secret(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from webhook.__main__ import main as webhook
 from webhook.config import SECRETS, Settings
 
 COMPOSE: Document = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 COMMANDS = {"sentinel-exporter": exporter, "sentinel-webhook": webhook}
 PROMETHEUS: Document = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
 ALERTMANAGER: Document = yaml.safe_load((ROOT / "alertmanager/alertmanager.yml").read_text(encoding="utf-8"))
@@ -43,13 +45,26 @@ def known_variables() -> set[str]:
     return shared | files | options | of_exporter
 
 
+def ours(image: str) -> str | None:
+    """The program of which an image of ours has its name."""
+    name, _, version = image.rpartition("/")[2].partition(":")
+    if name not in COMMANDS:
+        assert "sentinel" not in image
+        return None
+    assert version == VERSION, image
+    return name
+
+
 def commands() -> Iterator[tuple[str, list[str]]]:
     for name, service in COMPOSE["services"].items():
-        if service["image"].startswith("sentinel:"):
+        if program := ours(service["image"]):
+            assert service["command"][0] == program, name
+            assert service["build"] == {"context": ".", "target": program.removeprefix("sentinel-")}, name
             yield f"compose {name}", service["command"]
     for overlay in OVERLAYS:
         for _, container in rendered(overlay).containers():
-            if "sentinel:" in container["image"]:
+            if program := ours(container["image"]):
+                assert container["args"][0] == program, container["name"]
                 yield f"{overlay} {container['name']}", container["args"]
 
 
@@ -76,7 +91,9 @@ def test_every_setting_is_one_that_the_programs_know() -> None:
 
 
 def test_every_command_and_flag_is_one_that_the_programs_know() -> None:
-    for where, (program, *words) in commands():
+    found = list(commands())
+    assert len(found) == 4 * (1 + len(OVERLAYS))
+    for where, (program, *words) in found:
         command: Any = COMMANDS[program]
         if program == "sentinel-webhook":
             command = webhook.commands[words.pop(0)]
@@ -184,7 +201,7 @@ def test_what_prometheus_asks_for_is_a_service_of_compose() -> None:
             names |= dict.fromkeys((service, *aliases), body)
     for job, name, port in scraped():
         assert name in names, job
-        if "sentinel:" in names[name]["image"]:
+        if ours(names[name]["image"]):
             assert f":{port}/" in names[name]["environment"]["HEALTH_URL"], job
 
 

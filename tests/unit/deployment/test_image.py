@@ -1,7 +1,9 @@
-"""Dockerfile, its lock file and compose.yaml: checked without an engine."""
+"""Dockerfile, its lock files and compose.yaml: checked without an engine."""
 
 from __future__ import annotations
 
+import ast
+import functools
 import os
 import re
 import shutil
@@ -9,6 +11,8 @@ import stat
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -22,7 +26,16 @@ from packaging.utils import canonicalize_name
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE: Document = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-IN_THE_IMAGE = ("apprise", "grafana", "oidc", "push", "bigquery", "duckdb", "gcs", "kafka", "s3")
+EXTRAS = PROJECT["optional-dependencies"]
+IMAGES = {
+    "exporter": ("exporter", "bigquery", "duckdb", "gcs", "kafka", "s3"),
+    "webhook": ("webhook", "apprise", "grafana", "oidc", "push"),
+}
+NOT_IN = {
+    "exporter": {"alembic", "flask", "matplotlib", "numpy", "openai", "sqlalchemy"},
+    "webhook": {"boto3", "confluent-kafka", "duckdb", "google-cloud-bigquery", "polars", "pyarrow"},
+}
+OPTIONAL = ("google.cloud.bigquery_storage",)  # asked for by a setting that says what to install
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.demo"])
@@ -34,15 +47,31 @@ def test_hadolint_finds_nothing(name: str) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_image_is_run_by_a_user_with_a_fixed_number_and_by_nobody_else() -> None:
-    (user,) = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
-    assert user == "10001:10001"
-    last = DOCKERFILE.rindex("\nFROM ")
-    assert DOCKERFILE.index("USER 10001") > last
-    assert "HEALTHCHECK" in DOCKERFILE[last:]
+def stages() -> dict[str, tuple[str, str]]:
+    """Base and text of each stage of the Dockerfile, by its name."""
+    _, *parts = re.split(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    return {name: (base, text) for base, name, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True)}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_is_run_by_a_user_with_a_fixed_number_and_by_nobody_else(image: str) -> None:
+    base, text = stages()[image]
+    assert base == "base"
+    assert re.findall(r"^USER (\S+)$", text, re.MULTILINE) == ["10001:10001"]
+    assert "RUN" not in text.partition("USER")[2]
+    assert "HEALTHCHECK" in text
+    assert f'CMD ["sentinel-{image}", ' in text
+
+
+def test_every_stage_begins_with_the_python_that_the_lock_files_are_made_for() -> None:
     (base,) = re.findall(r"^ARG PYTHON=python:(\S+)$", DOCKERFILE, re.MULTILINE)
-    assert base.startswith("3.11."), "the lock files are made for 3.11"
-    assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${PYTHON}"}
+    assert base.startswith("3.11.")
+    assert {name: base for name, (base, _) in stages().items() if name not in IMAGES} == {
+        "build-exporter": "${PYTHON}",
+        "build-webhook": "${PYTHON}",
+        "base": "${PYTHON}",
+    }
+    assert len(re.findall(r"^FROM ", DOCKERFILE, re.MULTILINE)) == len(stages())
     assert f"ARG VERSION={PROJECT['version']}\n" in DOCKERFILE
 
 
@@ -68,18 +97,83 @@ def locked(name: str) -> dict[str, set[str]]:
     return found
 
 
-def test_the_image_has_what_is_tested_and_all_that_a_source_or_channel_may_need() -> None:
-    image, tested = locked("requirements-image.lock"), locked("requirements-dev.lock")
-    assert {
-        package: versions for package, versions in image.items() if not versions <= tested.get(package, set())
-    } == {}
-    extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *(line for extra in IN_THE_IMAGE for line in extras[extra])]
-    missing = {name for line in wanted if (name := canonicalize_name(Requirement(line).name)) not in image}
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_has_what_is_tested_and_all_that_a_source_or_channel_may_need(image: str) -> None:
+    lock = f"requirements-{image}-image.lock"
+    found, tested = locked(lock), locked("requirements-dev.lock")
+    assert {name: versions for name, versions in found.items() if not versions <= tested.get(name, set())} == {}
+    wanted = [*PROJECT["dependencies"], *(line for extra in IMAGES[image] for line in EXTRAS[extra])]
+    missing = {name for line in wanted if (name := canonicalize_name(Requirement(line).name)) not in found}
     assert missing == set(), "run `make lock`"
-    assert {"pytest", "mypy", "honcho", "uv"} & image.keys() == set()
-    every = (ROOT / "requirements-image.lock").read_text(encoding="utf-8")
+    assert {"pytest", "mypy", "honcho", "uv", *NOT_IN[image]} & found.keys() == set()
+    every = (ROOT / lock).read_text(encoding="utf-8")
     assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=\S)", every.strip()))
+
+
+def test_an_extra_that_no_image_has_is_one_for_work_on_the_project() -> None:
+    assert EXTRAS.keys() - {extra for extras in IMAGES.values() for extra in extras} == {
+        *("demo", "dev", "exporter-image", "sources", "webhook-image")
+    }
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of what a module imports when it runs."""
+    checked_only: set[ast.AST] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            checked_only.update(inner for statement in node.body for inner in ast.walk(statement))
+        if node in checked_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def distributions(name: str, candidates: set[str]) -> set[str]:
+    """Which of several distributions that share a folder, as Google's do, has the module."""
+    if len(candidates) == 1:
+        return candidates
+    parts = name.split(".")
+    for count in range(len(parts), 1, -1):
+        places = {"/".join(parts[:count]) + end for end in (".py", "/__init__.py")}
+        if found := {each for each in candidates if places & files(each)}:
+            return found
+    return set()
+
+
+@functools.cache
+def files(distribution: str) -> frozenset[str]:
+    return frozenset(str(file) for file in metadata.files(distribution) or ())
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_package_imports_nothing_that_its_image_does_not_have(image: str) -> None:
+    installed = metadata.packages_distributions()
+    lock = locked(f"requirements-{image}-image.lock")
+    names = {(name, path.relative_to(ROOT)) for path in sorted((ROOT / image).rglob("*.py")) for name in imports(path)}
+    astray = []
+    for name, path in sorted(names):
+        top = name.partition(".")[0]
+        if top in {image, "__future__"} | sys.stdlib_module_names or name.startswith(OPTIONAL):
+            continue
+        found = {canonicalize_name(each) for each in distributions(name, set(installed.get(top, ())))}
+        if not found & lock.keys():
+            astray.append(f"{path}: {name} of {found or 'nothing installed'}")
+    assert astray == []
+    assert len({name.partition(".")[0] for name, _ in names}) > 20
+
+
+@pytest.mark.parametrize(("program", "library"), [("exporter", "cronsim"), ("webhook", "pydantic_settings")])
+def test_without_its_extra_a_program_says_in_one_line_what_to_install(program: str, library: str) -> None:
+    assert PROJECT["scripts"][f"sentinel-{program}"] == f"{program}.start:main"
+    code = f"import sys; sys.modules['{library}'] = None; from {program}.start import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120, cwd=ROOT
+    )
+    told = f"sentinel-{program} needs {library}, which is not installed: pip install 'sentinel[{program}]'\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,12 @@ from k8s.generate import CONFIG_MAPS, written
 NEWEST = kubernetes.latest_version()
 CUSTOM = "monitoring.coreos.com/v1"
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
-ours = {"exporter", "webhook", "worker", "migrate"}
+OURS = {
+    "exporter": "sentinel-exporter",
+    "webhook": "sentinel-webhook",
+    "worker": "sentinel-webhook",
+    "migrate": "sentinel-webhook",
+}
 DOCUMENTED = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
 
 
@@ -81,8 +86,8 @@ def test_each_image_has_a_tag_and_ours_that_of_this_version(overlay: str) -> Non
         name, _, tag = container["image"].rpartition(":")
         assert name, f"{container['image']} has no tag"
         assert tag != "latest"
-        if container["name"] in ours:
-            assert name.rpartition("/")[2] == "sentinel"
+        if container["name"] in OURS:
+            assert name.rpartition("/")[2] == OURS[container["name"]]
             assert tag == version
 
 

@@ -70,7 +70,7 @@ def test_the_type_s_own_metric_is_drawn_where_it_is_known() -> None:
 
 
 def test_the_sweep_keeps_pace_with_the_shortest_timeout() -> None:
-    from webhook.worker import sweep_interval
+    from webhook.pipeline.sweep import sweep_interval
 
     def interval(**timeouts: float) -> float:
         types = {name: AlertTypeSettings(session_timeout=timedelta(seconds=s)) for name, s in timeouts.items()}

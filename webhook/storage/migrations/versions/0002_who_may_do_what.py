@@ -33,6 +33,7 @@ _ALTERED = (
     "alert_template",
 )
 _TABLES = (
+    "reception",
     "digest",
     "digested",
     "pace",
@@ -70,6 +71,7 @@ def upgrade() -> None:
     _pace_and_digest()
     _model_tokens()
     _sms_message()
+    _reception()
     _columns()
 
 
@@ -112,6 +114,7 @@ def _columns() -> None:
     ):
         op.add_column("alert_dynamic", column)
     op.add_column("alert_instance", sa.Column("source", sa.String(32), server_default="alertmanager", nullable=False))
+    op.add_column("alert_instance", sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("alert_trigger_log", sa.Column("position", sa.Integer(), server_default="0", nullable=False))
     op.add_column(
         "alert_config", sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False)
@@ -168,6 +171,7 @@ def downgrade() -> None:
     op.drop_index("ix_alert_trigger_log_told_or_not", "alert_trigger_log")
     op.drop_column("alert_template", "created_by")
     op.drop_column("alert_trigger_log", "position")
+    op.drop_column("alert_instance", "ended_at")
     op.drop_column("alert_instance", "source")
     op.drop_index("ix_alert_texts", "alert", if_exists=True)  # the extension may serve others
     op.drop_index("ix_alert_dynamic_gravest", "alert_dynamic")
@@ -363,6 +367,18 @@ def _model_tokens() -> None:
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("tokens", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("day", name=op.f("pk_model_tokens")),
+    )
+
+
+def _reception() -> None:
+    op.create_table(
+        "reception",
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("mark", sa.Text(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("missing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_reception")),
     )
 
 
