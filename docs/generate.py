@@ -124,7 +124,8 @@ def webhook_config() -> list[str]:
         NOTE,
         "Options of `channels`: [channels.md](channels.md#options-of-the-installation).",
         "A secret is read from the variable or the file that the key with `_env` or `_file` behind it names.",
-        "What settings of alert types do: [../alert-decisions.md](../alert-decisions.md); the rest: [../channels.md](../channels.md).",
+        "Settings of alert types at work: [../alert-decisions.md](../alert-decisions.md).",
+        "The rest: [../channels.md](../channels.md).",
     ]
     page = Page(schema["$defs"], text=text)
     page.section("The file", {**schema, "description": "All of it may be left out."})
@@ -153,7 +154,7 @@ def channels() -> list[str]:
         Page(schema.get("$defs", {}), secrets=True, text=text).section(f"Options of {name}", schema, of=name)
     text += [
         "# Settings of a merchant",
-        "Under `channels.<name>` of a [merchant's configuration](alert-config.md). Secrets rest encrypted, shown masked.",
+        "Under `channels.<name>` of a [merchant's configuration](alert-config.md). Secrets rest encrypted.",
     ]
     for name, info in Channels.model_fields.items():
         (model, _) = get_args(info.annotation)

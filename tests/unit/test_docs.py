@@ -1,10 +1,10 @@
-"""What the documentation says is so: links lead somewhere; commands, options, files, settings, routes, metrics exist."""
+"""What the documentation names is there: links, commands, options, files, settings, routes, metrics."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -12,9 +12,8 @@ import click
 import pytest
 import yaml
 from doc_pages import PAGES, ROOT, Page
-from pydantic import BaseModel
 
-from demo.__main__ import main as demo
+from demo.__main__ import cli as demo
 from docs import generate
 from exporter.__main__ import main as exporter
 from exporter.config import parse
@@ -23,219 +22,171 @@ from webhook.__main__ import main as webhook
 from webhook.alert_type_settings import ConfigFile
 from webhook.config import PREFIX, SECRETS, Settings
 from webhook.notifiers.registry import CHANNELS
-from webhook.notifiers.settings import Channels
 from webhook.web.config_file import read_config_file
 from webhook.worker import PREFIX as WORKER_PREFIX
 from webhook.worker import WorkerOptions
 
+Problems = Iterator[tuple[int, str]]
+"""Line and what is wrong in it."""
+
 PROGRAMS = {"sentinel-webhook": webhook, "sentinel-exporter": exporter, "python -m demo": demo}
 FOLDERS = "alertmanager|bench|demo|deploy|docs|exporter|grafana|k8s|prometheus|tests|webhook"
-MADE_LATER = ("deploy/secrets", "grafana/foundation")
-BY_PAGE = pytest.mark.parametrize("page", PAGES, ids=str)
+NOT_THERE = ("deploy/secrets", "docs/runbooks/ChargebackWave.md")
+"""What is made later, and what the reader of an example is to write."""
+
+OTHERS = ("/api/v1/metrics/aggregated", "/api/v1/push")
+"""Routes of the demo's platform and of Mimir."""
+
+NO_METRICS = {"sentinel_message", "sentinel_fraud_baselines"}
 
 
 @cache
-def page_of(path: Path) -> Page | None:
-    return next((page for page in PAGES if page.path == path), None)
+def by_path() -> dict[Path, Page]:
+    return {page.path: page for page in PAGES}
 
 
-def told(page: Page, problems: list[tuple[int, str]]) -> None:
-    assert not problems, "\n".join(f"{page}:{line}: {what}" for line, what in problems)
-
-
-def dead(page: Page, target: str) -> str | None:
-    """Why a link leads nowhere."""
-    if re.match(r"[a-z]+:", target):
-        return None
-    name, _, anchor = target.partition("#")
-    path = (page.path.parent / name).resolve() if name else page.path
-    if not path.exists():
-        return f"{target}: there is no such file"
-    other = page_of(path)
-    return f"{target}: there is no such heading" if anchor and (other is None or anchor not in other.anchors) else None
-
-
-@BY_PAGE
-def test_every_link_and_picture_leads_somewhere(page: Page) -> None:
-    told(page, [(line, why) for line, target in page.links if (why := dead(page, target))])
-
-
-def test_every_page_is_found_from_the_index() -> None:
-    seen: set[Path] = set()
-    waiting = [ROOT / "README.md"]
-    while waiting:
-        path = waiting.pop()
-        if path in seen:
+def links(page: Page) -> Problems:
+    for line, target in page.links:
+        if re.match(r"[a-z]+:", target):
             continue
-        seen.add(path)
-        page = page_of(path)
-        targets = [target for _, target in page.links if ":" not in target] if page else []
-        reached = [(path.parent / target.partition("#")[0]).resolve() for target in targets]
-        waiting += [found for each in reached for found in ([*each.glob("*.md")] if each.is_dir() else [each])]
-    assert {str(page) for page in PAGES if page.path not in seen} == set()
+        name, _, anchor = target.partition("#")
+        path = (page.path.parent / name).resolve() if name else page.path
+        if not path.exists():
+            yield line, f"{target}: there is no such file"
+        elif anchor and anchor not in getattr(by_path().get(path), "anchors", ()):
+            yield line, f"{target}: there is no such heading"
 
 
-@BY_PAGE
-def test_every_make_target_exists(page: Page) -> None:
-    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    used = (
-        (line, name) for line, text in page.code for name in re.findall(r"^(?:\$ )?make ([a-z][\w-]*)", text.strip())
-    )
-    told(page, [(line, f"make {name}: there is no such target") for line, name in used if name not in targets])
+@cache
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Each program of ours in a line, with its words."""
-    for name in PROGRAMS:
-        for found in re.finditer(rf"(?<![\w/-]){name}(?![\w:-])([^|;&#`]*)|/{name}(?![\w:-])([^|;&#`]*)", text):
-            rest = (found[1] or found[2] or "").replace("…", " … ")
-            try:
-                yield name, shlex.split(rest)
-            except ValueError:  # a quote that a line of a block leaves open
-                yield name, rest.split()
+def targets(page: Page) -> Problems:
+    for line, text in page.code:
+        for name in re.findall(r"^(?:\$ )?make ([a-z][\w-]*)", text.strip()):
+            if name not in make_targets():
+                yield line, f"make {name}: there is no such target"
 
 
-def unknown(command: click.Command, words: list[str]) -> str | None:
+def commands(page: Page) -> Problems:
+    for line, text in page.code:
+        for name, program in PROGRAMS.items():
+            for found in re.findall(rf"(?<![\w-])(?<!generic ){name}(?![\w:.-])([^|;&#`]*)", text):
+                if why := unknown(program, found):
+                    yield line, f"{name}{found}: {why}"
+
+
+def unknown(command: click.Command, text: str) -> str | None:
     """The first word that the program would not take."""
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote that the line leaves open
+        words = text.split()
     for word in words:
-        if word in (">", "<", "2>", ">>"):
-            return None
-        known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help"}
-        if word.startswith("--") and word.partition("=")[0] not in known:
+        options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help"}
+        if word.startswith("--") and word.partition("=")[0] not in options:
             return f"{command.name} has no option {word}"
         if isinstance(command, click.Group) and re.fullmatch(r"[a-z][a-z-]*", word):
-            inner = command.commands.get(word)
-            if inner is not None:
-                command = inner
-            elif not command.params:
-                return f"{command.name} has no command {word}"
+            if word not in command.commands:
+                return None if command.params else f"{command.name} has no command {word}"
+            command = command.commands[word]
     return None
 
 
-@BY_PAGE
-def test_every_command_and_option_exists(page: Page) -> None:
-    problems = [
-        (line, f"{name} {' '.join(words)}: {why}")
-        for line, text in page.code
-        if " " in text
-        for name, words in commands(text)
-        if (why := unknown(PROGRAMS[name], words))
-    ]
-    told(page, problems)
-
-
-@BY_PAGE
-def test_every_file_named_exists(page: Page) -> None:
-    problems = []
+def files(page: Page) -> Problems:
     for line, text in page.code:
         for name in re.findall(rf"(?<![\w./-])((?:{FOLDERS})/[\w./*-]*\w)(?![\w/*<…{{-])", text):
-            if not name.startswith(MADE_LATER) and not any(ROOT.glob(name)) and not any(ROOT.glob(f"{name}.py")):
-                problems.append((line, f"{name}: there is no such file"))
-        for name in re.findall(r"^(?:domain|pipeline|storage|adapters|notifiers|web)/\w+$", text):
-            if not any(ROOT.glob(f"webhook/{name}*")):
-                problems.append((line, f"{name}: there is no such module"))
-        for name in re.findall(r"(?:python|pytest) -m ([a-z_]+\.[a-z_.]+)", text):
-            if not any(ROOT.glob(f"{name.replace('.', '/')}*")):
-                problems.append((line, f"{name}: there is no such module"))
-    told(page, problems)
+            if not name.startswith(NOT_THERE) and not any(ROOT.glob(name)) and not any(ROOT.glob(f"{name}.py")):
+                yield line, f"{name}: there is no such file"
+        modules = re.findall(r"^(?:domain|pipeline|storage|adapters|notifiers|web)/\w+$", text)
+        places = [f"webhook/{name}" for name in modules]
+        places += [name.replace(".", "/") for name in re.findall(r"python -m ([a-z_]+\.[a-z_.]+)", text)]
+        yield from ((line, f"{name}: there is no such module") for name in places if not any(ROOT.glob(f"{name}*")))
 
 
 @cache
-def variables() -> set[str]:
+def known_variables() -> set[str]:
     names = {PREFIX + name.upper() for name, info in Settings.model_fields.items() if not info.exclude}
     names |= {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
     names |= {WORKER_PREFIX + name.upper() for name in WorkerOptions.model_fields}
     return names | {str(each.envvar) for each in exporter.params if isinstance(each, click.Option) and each.envvar}
 
 
-@BY_PAGE
-def test_every_variable_exists(page: Page) -> None:
-    problems = []
+def variables(page: Page) -> Problems:
     for number, text in enumerate(page.path.read_text(encoding="utf-8").splitlines(), 1):
-        for name, rest in re.findall(r"\b(SENTINEL_[A-Z_]*[A-Z])(_?\*?)", text):
-            known = any(each.startswith(name) for each in variables()) if rest else name in variables()
-            if not known:
-                problems.append((number, f"{name}: no process reads it"))
-    told(page, problems)
-
-
-@pytest.fixture(scope="module")
-def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, re.Pattern[str]]]:
-    """Method and form of each; anything may stand for a parameter."""
-    from webhook.app import create_app
-
-    folder = tmp_path_factory.mktemp("routes")
-    given = {"database_url": f"sqlite:///{folder / 's.db'}", "ingest_token": "i", "admin_token": "a", "secret_key": "s"}
-    slack = {"slack": {"token": "xoxb", "channel": "C1", "signing_secret": "s" * 32}}
-    app = create_app(Settings.model_validate({**given, "channel_options": slack}))
-    found = []
-    for rule in app.url_map.iter_rules():
-        form = re.compile(re.sub(r"<[^>]+>", "[^/]+", rule.rule.replace(".", r"\.")))
-        found += [(method, form) for method in rule.methods or ()]
-    return found + [("POST" if path == "/-/reload" else "GET", re.compile(re.escape(path))) for path in _ROUTES]
-
-
-OTHERS = ("/api/v1/metrics/aggregated", "/api/v1/push", "/api/v2/")
-"""Routes of the demo's platform, Mimir and Alertmanager."""
-
-
-@BY_PAGE
-def test_every_route_exists(page: Page, routes: list[tuple[str, re.Pattern[str]]]) -> None:
-    problems = []
-    for line, text in page.code:
-        for method, path in re.findall(
-            r"(?:(GET|POST|PUT|DELETE|PATCH) |(?<![\w.:}])|\$(?:SENTINEL|URL))(/(?:api/v1|live)/[\w/{}<>$.-]+)", text
-        ):
-            path = re.sub(r"\$?\{?[A-Z_]{2,}\}?$|\$[A-Z]+", "x", path).rstrip(".")
-            path = re.sub(r"[{<][^}>]*[}>]", "x", path)
-            if path.startswith(OTHERS) and "subscriptions" not in path and not path.endswith("/key"):
-                continue
-            if not any(form.fullmatch(path) and method in ("", known) for known, form in routes):
-                problems.append((line, f"{method} {path}: there is no such route"))
-    told(page, problems)
+        for name, more in re.findall(r"\b(SENTINEL_[A-Z_]*[A-Z])(_?\*)?", text):
+            if not (any(each.startswith(name) for each in known_variables()) if more else name in known_variables()):
+                yield number, f"{name}: no process reads it"
 
 
 @cache
-def source() -> str:
-    """Everything that names metrics."""
-    kinds = (
-        "exporter/**/*.py",
-        "webhook/**/*.py",
-        "demo/**/*.py",
-        "demo/*.yaml",
-        "prometheus/**/*.yml",
-        "webhook/rules/*.yaml",
-    )
-    return "\n".join(path.read_text(encoding="utf-8") for kind in kinds for path in ROOT.glob(kind))
+def known_routes() -> list[tuple[str, re.Pattern[str]]]:
+    """Method and form of each; anything may stand for a parameter."""
+    from webhook.app import create_app
+
+    given = {"database_url": "sqlite://", "ingest_token": "i", "admin_token": "a", "secret_key": "s"}
+    slack = {"token": "xoxb", "channel": "C1", "signing_secret": "s" * 32}
+    app = create_app(Settings.model_validate({**given, "channel_options": {"slack": slack}}))
+    rules = [(rule, re.sub(r"<[^>]+>", "[^/]+", rule.rule.replace(".", r"\."))) for rule in app.url_map.iter_rules()]
+    ours = [(method, re.compile(form)) for rule, form in rules for method in rule.methods or ()]
+    return ours + [("POST" if path == "/-/reload" else "GET", re.compile(re.escape(path))) for path in _ROUTES]
 
 
-def is_metric(name: str, page: Page) -> bool:
-    base = re.sub(r"_(bucket|sum|count|total)$", "", name)
-    measure = base.removeprefix("sentinel_source_")
-    own = re.findall(r"prometheus_name: (\w+)", page.path.read_text(encoding="utf-8"))
-    words = rf'\b{base}\b|\b{name}\b|"{measure}"|"{measure}_total"|"{base.removeprefix("sentinel_")}"'
-    return name in own or base in own or bool(re.search(words, source()))
+ROUTE = re.compile(
+    r"(?:(GET|POST|PUT|DELETE|PATCH) |(?<![\w.:}])|\$(?:SENTINEL|URL))(/(?:api/v1|live|runbooks)/[\w/{}<>$.-]+)"
+)
 
 
-@BY_PAGE
-def test_every_metric_exists(page: Page) -> None:
-    not_metrics = {"sentinel_message", "sentinel_fraud_baselines"}
-    found = (
-        (line, name)
-        for line, text in page.code
-        for name in re.findall(r"(?<![\w./:-])(sentinel_[a-z0-9_]*[a-z0-9])(?![\w*<…-])", text)
-    )
-    told(
-        page,
-        [
-            (n, f"{name}: nothing exports it")
-            for n, name in found
-            if name not in not_metrics and not is_metric(name, page)
-        ],
-    )
+def routes(page: Page) -> Problems:
+    for line, text in page.code:
+        for method, path in ROUTE.findall(text):
+            plain = re.sub(r"[{<][^}>]*[}>]|\$[A-Z]+", "x", path).rstrip(".")
+            there = any(form.fullmatch(plain) and method in ("", known) for known, form in known_routes())
+            if not there and plain not in OTHERS:
+                yield line, f"{method} {path}: there is no such route"
 
 
-@BY_PAGE
+@cache
+def known_names() -> frozenset[str]:
+    """All words of what defines metrics."""
+    kinds = ("exporter/**/*.py", "webhook/**/*.py", "demo/**/*.py", "demo/*.yaml", "prometheus/**/*.yml")
+    texts = (path.read_text(encoding="utf-8") for kind in kinds for path in ROOT.glob(kind))
+    return frozenset(word for text in texts for word in re.findall(r"\w+", text))
+
+
+def metrics(page: Page) -> Problems:
+    """A name may lack what Prometheus and its client put around it, or be an example's own."""
+    own = set(re.findall(r"prometheus_name: (\w+)", page.path.read_text(encoding="utf-8"))) | NO_METRICS
+    for line, text in page.code:
+        for name in re.findall(r"(?<![\w./:-])(sentinel_[a-z0-9_]*[a-z0-9])(?![\w*<…-])", text):
+            base = re.sub(r"_(bucket|sum|count|total)$", "", name)
+            bare = {re.sub("^sentinel_(source_|exporter_)?", "", each) for each in (name, base)}
+            if not {name, base} & own and not {name, base, *bare} & known_names():
+                yield line, f"{name}: nothing exports it"
+
+
+@pytest.mark.parametrize("check", [links, targets, commands, files, variables, routes, metrics])
+def test_what_pages_name_is_there(check: Callable[[Page], Problems]) -> None:
+    found = [f"{page}:{line}: {what}" for page in PAGES for line, what in check(page)]
+    assert not found, "\n".join(["", *found])
+
+
+def test_every_page_is_found_from_the_readme() -> None:
+    seen: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        page = by_path().get(path)
+        names = [target.partition("#")[0] for _, target in page.links if ":" not in target] if page else []
+        reached = [(path.parent / name).resolve() for name in names]
+        pages = [found for each in reached for found in (each.glob("*.md") if each.is_dir() else [each])]
+        waiting += {*pages} - seen
+    assert {str(page) for page in PAGES if page.path not in seen} == set()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.blocks], ids=str)
 def test_every_example_of_a_configuration_is_valid(page: Page, tmp_path: Path) -> None:
     for line, block in page.blocks:
         data = yaml.safe_load(block)
@@ -245,19 +196,19 @@ def test_every_example_of_a_configuration_is_valid(page: Page, tmp_path: Path) -
             ConfigFile.model_validate(data).types()
         elif isinstance(data, list) and isinstance(data[0], dict) and "account_id" in data[0]:
             file = tmp_path / "merchants.yaml"
-            file.write_text(block)
+            file.write_text(block, encoding="utf-8")
             assert read_config_file(file, allow_http=False)
 
 
-@pytest.mark.parametrize("name", generate.pages())
-def test_the_reference_is_what_the_models_say(name: str) -> None:
-    assert (generate.FOLDER / name).read_text(encoding="utf-8") == generate.pages()[name], "run make docs"
+def test_the_reference_is_what_the_models_say() -> None:
+    pages = generate.pages()
+    stale = [name for name, text in pages.items() if (generate.FOLDER / name).read_text(encoding="utf-8") != text]
+    assert not stale, "run `make docs`"
+    assert {path.name for path in generate.FOLDER.iterdir()} == pages.keys()
 
 
-def test_the_reference_has_every_channel_and_every_option_says_what_it_means() -> None:
+def test_the_reference_has_every_channel_and_says_what_each_option_means() -> None:
     assert generate.OPTIONS.keys() == CHANNELS.keys()
     for name, text in generate.pages().items():
         silent = re.findall(r"^\| (`[^|]+`) \|.*\|  \|$", text, re.MULTILINE)
-        assert silent == [], f"{name}: give them a description in their model"
-    settings: list[type[BaseModel]] = [info.annotation.__args__[0] for info in Channels.model_fields.values()]  # type: ignore[union-attr]
-    assert all(info.description for model in settings for info in model.model_fields.values())
+        assert not silent, f"{name}: give them a description in their model"

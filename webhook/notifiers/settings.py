@@ -68,9 +68,13 @@ _Time = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 QuietHours = TypedDict(
     "QuietHours",
-    {"from": _Time, "to": _Time, "time_zone": Annotated[str, AfterValidator(_zone)], "except": NotRequired[Severity]},
+    {
+        "from": Annotated[_Time, Field(description="Begin, such as 22:00.")],
+        "to": Annotated[_Time, Field(description="End.")],
+        "time_zone": Annotated[str, AfterValidator(_zone), Field(description="Of both, such as Europe/London.")],
+        "except": NotRequired[Annotated[Severity, Field(description="From which on they do not count; else P0.")]],
+    },
 )
-"""`except`: from which severity on they do not count; P0 where it is left out."""
 QuietHours.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
 
 
