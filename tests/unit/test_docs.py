@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -94,11 +95,24 @@ def unknown(command: click.Command, text: str) -> str | None:
     return None
 
 
+@cache
+def extras() -> set[str]:
+    return {*tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]}
+
+
 def files(page: Page) -> Problems:
     for line, text in page.code:
         for name in re.findall(rf"(?<![\w./-])((?:{FOLDERS})/[\w./*-]*\w)(?![\w/*<…{{-])", text):
             if not name.startswith(NOT_THERE) and not any(ROOT.glob(name)) and not any(ROOT.glob(f"{name}.py")):
                 yield line, f"{name}: there is no such file"
+        for name in re.findall(
+            r"(?<![\w./-])(requirements[\w-]*\.lock|compose[\w.]*\.yaml|Dockerfile[\w.]*|pyproject\.toml)", text
+        ):
+            if not (ROOT / name.rstrip(".")).exists():
+                yield line, f"{name}: there is no such file"
+        for extra in (each for found in re.findall(r"sentinel\[([\w,-]+)\]", text) for each in found.split(",")):
+            if extra not in extras():
+                yield line, f"sentinel[{extra}]: there is no such extra"
         modules = re.findall(r"^(?:domain|pipeline|storage|adapters|notifiers|web)/\w+$", text)
         places = [f"webhook/{name}" for name in modules]
         places += [name.replace(".", "/") for name in re.findall(r"python -m ([a-z_]+\.[a-z_.]+)", text)]
@@ -149,10 +163,12 @@ def routes(page: Page) -> Problems:
 
 @cache
 def known_names() -> frozenset[str]:
-    """All words of what defines metrics."""
+    """All words of what defines metrics that begin like ours, and the texts that are one word: the rest of a name."""
     kinds = ("exporter/**/*.py", "webhook/**/*.py", "demo/**/*.py", "demo/*.yaml", "prometheus/**/*.yml")
     texts = (path.read_text(encoding="utf-8") for kind in kinds for path in ROOT.glob(kind))
-    return frozenset(word for text in texts for word in re.findall(r"\w+", text))
+    return frozenset(
+        word for text in texts for word in re.findall(r"\bsentinel_\w+|(?<=[\"'])[a-z0-9_]+(?=[\"'])", text)
+    )
 
 
 def metrics(page: Page) -> Problems:
@@ -180,7 +196,7 @@ def test_every_page_is_found_from_the_readme() -> None:
         seen.add(path)
         page = by_path().get(path)
         names = [target.partition("#")[0] for _, target in page.links if ":" not in target] if page else []
-        reached = [(path.parent / name).resolve() for name in names]
+        reached = [(path.parent / name).resolve() for name in names if name]
         pages = [found for each in reached for found in (each.glob("*.md") if each.is_dir() else [each])]
         waiting += {*pages} - seen
     assert {str(page) for page in PAGES if page.path not in seen} == set()
