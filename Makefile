@@ -3,11 +3,12 @@
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
+IMAGES := exporter webhook
 unexport PYTHONDONTWRITEBYTECODE # without compiled files, every process compiles all that it imports
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: .venv/run.stamp ## start the whole stack with demo payments; TRANSACTIONS=FILE replays your own, OPTIONS="--help" lists more
@@ -32,7 +33,7 @@ clean: ## forget the demo's data (the virtual environment stays)
 	rm -rf .run
 
 .PHONY: test
-test: lint test-packages ## everything that is tested: lint, types, imports, rules, and all tests over real servers
+test: lint check-rules ## everything that is tested: lint, types, imports, rules, and all tests over real servers
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
@@ -42,17 +43,31 @@ lint: .venv/dev.stamp ## style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: rules
-rules: .venv/dev.stamp test-packages ## check and test the Prometheus rules and the Alertmanager routes
-	promtool check rules prometheus/rules/*.yml
-	promtool test rules prometheus/tests/*.yml
+.PHONY: check-rules
+check-rules: .venv/dev.stamp test-packages ## check and test the Prometheus rules and the Alertmanager routes
+	@$(BIN)/python -m webhook rules check prometheus/rules/*.yml --config demo/exporter-config.yaml
+	promtool check config prometheus/prometheus.yml
 	amtool check-config alertmanager/alertmanager.yml
 
 .PHONY: test-packages
 test-packages:
 	@sh demo/packages.sh prometheus=prometheus promtool=prometheus \
 	  prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager initdb=postgresql \
-	  mariadbd=mariadb-server redis-server=redis-server chromium=chromium chromedriver=chromium-driver
+	  mariadbd=mariadb-server redis-server=redis-server chromium=chromium chromedriver=chromium-driver \
+	  kubectl=kubernetes-client docker-compose=docker-compose
+
+.PHONY: drill
+drill: .venv/dev.stamp drill-packages ## kill, lock, fill and break parts of the stack: nothing lost, nothing twice? DRILLS="serve slack" OPTIONS="--help"
+	@$(BIN)/python -m drills $(OPTIONS) $(DRILLS)
+
+.PHONY: soak
+soak: .venv/dev.stamp drill-packages ## half an hour at 200 alerts/s: flat memory, empty outbox, nothing lost (OPTIONS="--minutes 3 --rate 50")
+	@$(BIN)/python -m drills.soak $(OPTIONS)
+
+.PHONY: drill-packages
+drill-packages:
+	@sh demo/packages.sh prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager initdb=postgresql \
+	  redis-server=redis-server
 
 .PHONY: fuzz
 fuzz: .venv/dev.stamp ## the property tests with other and more examples than `make test` draws (OPTIONS="-k NAME")
@@ -70,7 +85,39 @@ bench-sources: .venv/dev.stamp ## do 500 sources keep their schedule? schedule l
 
 .PHONY: dashboards
 dashboards: .venv/dev.stamp ## write grafana/dashboards/ anew from the code beside it
-	@$(BIN)/python -m grafana.exporter_dashboard
+	@$(BIN)/python -m grafana
+
+.PHONY: docs
+docs: .venv/dev.stamp ## write docs/reference/ anew from the models
+	@$(BIN)/python -m docs.generate
+
+.PHONY: compose-secrets
+compose-secrets: ## random passwords and tokens for compose.yaml and k8s/, in deploy/secrets/; what is there stays
+	@sh deploy/secrets.sh
+
+.PHONY: k8s
+k8s: .venv/dev.stamp ## write anew what of k8s/ follows from prometheus/, alertmanager/ and grafana/
+	@$(BIN)/python -m k8s.generate
+
+.PHONY: k8s-show
+k8s-show: ## print what would be deployed: OVERLAY=dev, prod or prometheus-operator
+	@sh demo/packages.sh kubectl=kubernetes-client
+	@kubectl kustomize k8s/overlays/$(OVERLAY)
+OVERLAY = prod
+
+.PHONY: image-steps
+image-steps: $(IMAGES:%=image-steps-%) ## what the Dockerfile does, without an engine: each image's environment from its lock, tried out, its size (some minutes)
+
+.PHONY: $(IMAGES:%=image-steps-%)
+$(IMAGES:%=image-steps-%): image-steps-%:
+	@rm -rf .bench/image/$* && mkdir -p .bench/image/$*
+	@cp -r --parents deploy/image.sh requirements.lock requirements-$*-image.lock pyproject.toml README.md $(SOURCES_$*) .bench/image/$*
+	@cd .bench/image/$* && sh deploy/image.sh libraries $* '$(CURDIR)/.bench/image/$*/venv'
+	@cd .bench/image/$* && sh deploy/image.sh package $* '$(CURDIR)/.bench/image/$*/venv'
+	@sh deploy/image.sh check $* '$(CURDIR)/.bench/image/$*/venv'
+	@du -sh .bench/image/$*/venv
+SOURCES_exporter = exporter
+SOURCES_webhook = webhook docs/runbooks
 
 .PHONY: bench-stored
 bench-stored: .venv/dev.stamp ## the receiver and the queries over a million triggers: latency, plans (OPTIONS="--help")
@@ -105,6 +152,8 @@ format: .venv/dev.stamp ## put the code into its format
 lock: .venv/dev.stamp ## renew the lock files from pyproject.toml (exact versions, hashes, no addresses)
 	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra dev -o requirements-dev.lock
 	$(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra demo -c requirements-dev.lock -o requirements.lock
+	for image in $(IMAGES); do $(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra $$image-image \
+	  -c requirements-dev.lock -o requirements-$$image-image.lock || exit; done
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-header --no-annotate
 

@@ -1,8 +1,8 @@
 """How long a chart takes, drawn from values that are already there: `python -m bench.charts`.
 
 Prints median and p99 of each kind, `goal chart …: <ms> (wanted <= 300 ms) ok|short`, and exits 1 when one is short. The
-goal counts CPU, for on a busy machine the clock tells of the others; the clock's figures stand beside it. The first
-chart of a process, which loads the library and its fonts, is told too: a worker draws one when it starts.
+goal counts both CPU and the clock, which on a busy machine tells of the others: run it on an idle one. The first chart
+of a process, which loads the library and its fonts, is told too: `serve` and the worker draw one when they start.
 """
 
 from __future__ import annotations
@@ -79,9 +79,10 @@ def main() -> None:
     for kind, changes in kinds.items():
         found = measure(charts, given.rounds, **changes)
         print(json.dumps({"chart": kind, **found}))
-        told = "ok" if found["cpu p99"] <= WANTED else "short"
-        short = short or told == "short"
-        print(f"goal chart {kind}, p99: {found['cpu p99']:.0f} ms CPU (wanted <= {WANTED:g} ms) {told}")
+        for by, p99 in (("CPU", found["cpu p99"]), ("by the clock", found["p99"])):
+            told = "ok" if p99 <= WANTED else "short"
+            short = short or told == "short"
+            print(f"goal chart {kind}, p99 {by}: {p99:.0f} ms (wanted <= {WANTED:g} ms) {told}")
     sys.exit(1 if short else 0)
 
 

@@ -1,10 +1,10 @@
-"""The store's history as Prometheus blocks, as if the exporter had been scraped all along."""
+"""The store's history as Prometheus blocks, as if the exporter had been scraped all along, and the rules had run."""
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -12,7 +12,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from demo.errors import DemoError
-from demo.metrics import FAMILIES, MetricFamily
+from demo.metrics import FAMILIES
 from demo.payments import PaymentsStore, chargebacks, load_merchants, load_settings, transactions
 from demo.progress import ProgressLine
 from demo.rolling import rolling_metrics
@@ -22,6 +22,9 @@ STEP = 60.0
 
 BLOCK = 7200.0
 """Seconds of a Prometheus block; blocks begin at multiples of it."""
+
+RECORDED = (*(f"account:{family.name}:max" for family in FAMILIES.values()), "account:sentinel_block_rate:usual")
+"""What the rules in merchants.yml would have recorded of each merchant: there is one series of it in the history."""
 
 _READ = ("account_id", "card_id", "amount", "status", "amount_ratio", "created_at")
 
@@ -123,32 +126,36 @@ def _rows(connection: sa.Connection, account_id: str) -> tuple[pl.DataFrame, pl.
 def write_openmetrics(target: IO[bytes], frame: pl.DataFrame, extra_labels: Mapping[str, str]) -> int:
     """All families of `frame` (account_id, merchant_name, region, at, metrics) as OpenMetrics text.
 
-    Returns the number of samples; a null value has none.
+    What rules record of them has no labels but the account's. Returns the number of samples; a null value has none.
     """
     samples = 0
     for family in FAMILIES.values():
-        target.write(f"# TYPE {family.name} gauge\n".encode())
-        for lines in _lines(frame, family, extra_labels):
-            samples += lines.height
-            lines.write_csv(target, include_header=False, quote_style="never")
+        written = [(family.name, family.labels, extra_labels)]
+        written += [(recorded, ("account_id",), {}) for recorded in RECORDED if family.name == recorded.split(":")[1]]
+        for name, labels, extra in written:
+            target.write(f"# TYPE {name} gauge\n".encode())
+            for lines in _lines(frame, family.column, _series(name, labels, extra)):
+                samples += lines.height
+                lines.write_csv(target, include_header=False, quote_style="never")
     target.write(b"# EOF\n")
     return samples
 
 
-def _lines(frame: pl.DataFrame, family: MetricFamily, extra_labels: Mapping[str, str]) -> Iterator[pl.DataFrame]:
-    pieces: list[pl.Expr] = []
-    for label in family.labels:
-        pieces += [pl.lit(f'{label}="'), _escaped(pl.col(label)), pl.lit('",')]
-    extra = ",".join(f'{name}="{value}"' for name, value in extra_labels.items())
+def _series(name: str, labels: Sequence[str], extra: Mapping[str, str]) -> list[pl.Expr]:
+    pairs: list[list[pl.Expr]] = [[pl.lit(f'{label}="'), _escaped(pl.col(label)), pl.lit('"')] for label in labels]
+    pairs += [[pl.lit(f'{label}="{value}"')] for label, value in extra.items()]
+    between = [[*pair, pl.lit(",")] for pair in pairs]
+    return [pl.lit(f"{name}{{"), *[piece for pair in between for piece in pair][:-1], pl.lit("} ")]
+
+
+def _lines(frame: pl.DataFrame, column: str, series: Sequence[pl.Expr]) -> Iterator[pl.DataFrame]:
     text = pl.concat_str(
-        pl.lit(f"{family.name}{{"),
-        *pieces,
-        pl.lit(extra + "} "),
-        pl.col(family.column).cast(pl.String),
+        *series,
+        pl.col(column).cast(pl.String),
         pl.lit(" "),
         pl.col("at").cast(pl.Int64).cast(pl.String),
     )
-    for rows in frame.filter(pl.col(family.column).is_not_null()).iter_slices(50_000):
+    for rows in frame.filter(pl.col(column).is_not_null()).iter_slices(50_000):
         yield rows.select(text.alias("line"))
 
 

@@ -17,6 +17,8 @@ import yaml
 from demo.promql import format_duration, parse_duration, replace_durations, replace_durations_in_template
 
 EXPORTER_JOB = "sentinel-exporter"
+OPERATIONS = "OPERATIONS"
+DISCOVERY = "_sd_configs"
 DEFAULT_SCRAPE_INTERVAL = "1m"  # Prometheus' own, where the file names none
 FLOOR_MS = 1000
 REPEAT_FLOOR_MS = 950  # below the floor of group_interval: a repeat that is due exactly at a flush misses it
@@ -35,38 +37,50 @@ def scale_duration(text: object, speed: float, floor_ms: int = FLOOR_MS) -> str:
 
 
 def derive_prometheus(
-    config: Document, *, speed: float, exporter: str, alertmanagers: Sequence[str]
+    config: Document, *, speed: float, targets: Mapping[str, Sequence[str]], alertmanagers: Sequence[str]
 ) -> tuple[Document, int]:
     """Prometheus' configuration, and the milliseconds between two scrapes of the exporter.
 
-    Only the exporter's job stays: what else production watches does not run beside the demo, or not at those
-    addresses. A timeout is no waiting time: it only gives way to the shorter interval.
+    Of the jobs those in `targets` stay, at these addresses: what else production watches does not run beside the
+    demo. Only the exporter is scraped more often, for its data pass faster.
     """
     general = dict(config.get("global") or {})
-    job = next((job for job in config.get("scrape_configs") or () if job.get("job_name") == EXPORTER_JOB), None)
-    if job is None:
-        raise ValueError(f"prometheus.yml has no job {EXPORTER_JOB}")
+    jobs = {job.get("job_name"): job for job in config.get("scrape_configs") or ()}
+    if missing := {EXPORTER_JOB, *targets} - set(jobs):
+        raise ValueError(f"prometheus.yml has no job {', '.join(sorted(missing))}")
+    usual = str(general.get("scrape_interval", DEFAULT_SCRAPE_INTERVAL))
     for key in ("scrape_interval", "evaluation_interval"):
         general[key] = scale_duration(general.get(key, DEFAULT_SCRAPE_INTERVAL), speed)
-    job = {**job, "static_configs": [{"targets": [exporter]}]}
-    if "scrape_interval" in job:
-        job["scrape_interval"] = scale_duration(job["scrape_interval"], speed)
-    scrape_interval = job.get("scrape_interval", general["scrape_interval"])
-    for settings, interval in ((general, general["scrape_interval"]), (job, scrape_interval)):
-        if "scrape_timeout" in settings:
-            shortest = min(parse_duration(settings["scrape_timeout"]), parse_duration(interval))
-            settings["scrape_timeout"] = format_duration(shortest)
+    _shorten_timeout(general, general["scrape_interval"])
+    derived_jobs = [_derive_job(jobs[name], speed, usual, list(targets[name])) for name in jobs if name in targets]
+    scrape_interval = next(job["scrape_interval"] for job in derived_jobs if job["job_name"] == EXPORTER_JOB)
     derived = {
         **config,
         "global": general,
         "rule_files": ["rules/*.yml"],
-        "scrape_configs": [job],
+        "scrape_configs": derived_jobs,
         "alerting": {
             **(config.get("alerting") or {}),
             "alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}],
         },
     }
     return derived, parse_duration(scrape_interval)
+
+
+def _derive_job(job: Document, speed: float, usual: str, targets: list[str]) -> Document:
+    """At fixed addresses, whatever finds them in production."""
+    derived = {key: value for key, value in job.items() if not key.endswith(DISCOVERY)}
+    interval = str(job.get("scrape_interval", usual))
+    derived["scrape_interval"] = scale_duration(interval, speed) if job["job_name"] == EXPORTER_JOB else interval
+    _shorten_timeout(derived, derived["scrape_interval"])
+    return {**derived, "static_configs": [{"targets": targets}]}
+
+
+def _shorten_timeout(settings: Document, interval: str) -> None:
+    """It is no waiting time: it only gives way to the shorter interval."""
+    if "scrape_timeout" in settings:
+        shortest = min(parse_duration(settings["scrape_timeout"]), parse_duration(interval))
+        settings["scrape_timeout"] = format_duration(shortest)
 
 
 def derive_rules(
@@ -76,18 +90,22 @@ def derive_rules(
 
     `range_scale` maps each range and offset in expressions, and in the queries of annotations, so that both go on
     meaning the same; None leaves them as they are. `step_scale` maps the steps of subqueries; without it
-    `range_scale` does.
+    `range_scale` does. Groups with rules about our own services stay as they are: these run in real time.
     """
-    return {
-        **document,
-        "groups": [
-            {
-                **_scaled(group, ("interval",), speed),
-                "rules": [_derive_rule(rule, speed, range_scale, step_scale) for rule in group.get("rules") or ()],
-            }
-            for group in document.get("groups") or ()
-        ],
-    }
+    groups = [
+        group
+        if _of_services(group)
+        else {
+            **_scaled(group, ("interval",), speed),
+            "rules": [_derive_rule(rule, speed, range_scale, step_scale) for rule in group.get("rules") or ()],
+        }
+        for group in document.get("groups") or ()
+    ]
+    return {**document, "groups": groups}
+
+
+def _of_services(group: Document) -> bool:
+    return any((rule.get("labels") or {}).get("alert_type") == OPERATIONS for rule in group.get("rules") or ())
 
 
 def _derive_rule(rule: Document, speed: float, range_scale: Scale | None, step_scale: Scale | None) -> Document:
@@ -106,9 +124,12 @@ def _derive_rule(rule: Document, speed: float, range_scale: Scale | None, step_s
 def derive_alertmanager(config: Document, *, speed: float, webhook_url: str, credentials_file: str) -> Document:
     """Alertmanager's configuration: routes with shorter times, webhooks at `webhook_url`, each with its own query.
 
-    Receivers of other kinds are emptied: a demo writes to nobody.
+    Receivers of other kinds are emptied: a demo writes to nobody. So are the intervals in which routes are muted:
+    whoever starts it is there.
     """
     derived = {**config, "route": _derive_route(config["route"], speed)}
+    if config.get("time_intervals"):
+        derived["time_intervals"] = [{**each, "time_intervals": []} for each in config["time_intervals"]]
     if config.get("global"):
         derived["global"] = _scaled(config["global"], ("resolve_timeout",), speed)
     derived["receivers"] = [
@@ -148,11 +169,14 @@ def derive(
     speed: float,
     scale_ranges: bool,
     exporter: str = "127.0.0.1:8000",
+    others: Mapping[str, Sequence[str]] | None = None,
     alertmanagers: Sequence[str] = ("127.0.0.1:9093",),
     webhook_url: str = WEBHOOK_URL,
     credentials_file: str | Path,
 ) -> None:
     """Write `prometheus.yml`, `rules/*.yml` and `alertmanager.yml` into `target_dir`, from the repository `source_dir`.
+
+    `others`: addresses of other jobs that run beside the exporter; those that are not named are not scraped.
 
     Waiting times are divided by `speed`, with a floor of 1 s. With `scale_ranges` (a replay, whose data pass faster
     too) ranges and offsets inside expressions are divided as well. Their floor is two scrapes, so that a window
@@ -166,7 +190,9 @@ def derive(
     prometheus_dir = source_dir / "prometheus"
     prometheus, scrape_ms = _derived(
         prometheus_dir / "prometheus.yml",
-        lambda config: derive_prometheus(config, speed=speed, exporter=exporter, alertmanagers=alertmanagers),
+        lambda config: derive_prometheus(
+            config, speed=speed, targets={EXPORTER_JOB: [exporter], **(others or {})}, alertmanagers=alertmanagers
+        ),
     )
     change = partial(derive_rules, speed=speed, range_scale=None)
     if scale_ranges:

@@ -21,7 +21,7 @@ missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
 as_root=''
 if [ "$(id -u)" -ne 0 ]; then as_root=sudo; fi
 if ! command -v apt-get >/dev/null 2>&1 || { [ -n "$as_root" ] && ! command -v sudo >/dev/null 2>&1; }; then
-    echo "missing: ${missing}(Debian's package names). Install them with your system's package manager, put them on PATH, and try again; or run the demo with: docker compose up" >&2
+    echo "missing: ${missing}(Debian's package names). Install them with your system's package manager, put them on PATH, and try again; or run the demo with: docker compose -f compose.demo.yaml up" >&2
     exit 1
 fi
 

@@ -6,19 +6,16 @@ the production files with shorter times.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +25,7 @@ import requests
 import yaml
 
 from demo.derive import derive
+from demo.preconditions import CannotStart, alertmanager_program, check_ports, check_programs, only_one
 from demo.supervisor import supervise
 from webhook.domain.alert import AlertTypeSettings
 
@@ -40,10 +38,6 @@ OVERRIDES = ("PAYMENTS_DATABASE_URL", "PAYMENTS_INTERVAL", "SENTINEL_DATABASE_UR
 OVERRIDE_PREFIXES = ("SENTINEL_SLACK_", "SENTINEL_LLM_", "SENTINEL_WORKER_", "SENTINEL_LOG_")
 LOOPBACK = "127.0.0.1,localhost"
 SLOW_START_S = 30.0
-
-
-class CannotStart(Exception):  # noqa: N818 - what the person reads
-    """One clear line: what is wrong and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -99,51 +93,7 @@ class Stack:
             **{f"SENTINEL_{name.upper()}_FILE": str(self.folder / "secrets" / name) for name in SECRETS[:3]},
             **{f"{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
         }
-        return {**person, **ours, **given}
-
-
-def alertmanager_program() -> str:
-    for name in ("prometheus-alertmanager", "alertmanager"):
-        if shutil.which(name):
-            return name
-    raise CannotStart("alertmanager is not on PATH: install prometheus-alertmanager, or use `docker compose up`")
-
-
-def check_programs() -> None:
-    """The stack's programs and the checkers of their configuration."""
-    packages = {"prometheus": "prometheus", "promtool": "prometheus", "amtool": "prometheus-alertmanager"}
-    for name, package in packages.items():
-        if not shutil.which(name):
-            raise CannotStart(f"{name} is not on PATH: install the package {package}, or use `docker compose up`")
-    alertmanager_program()
-    for name in ("sentinel-exporter", "sentinel-webhook"):
-        if not (Path(sys.executable).parent / name).exists():
-            raise CannotStart(f"{name} is not beside {sys.executable}: remove .venv, and `make run` makes it anew")
-
-
-def check_ports(ports: dict[str, int]) -> None:
-    for name, port in ports.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                raise CannotStart(
-                    f"port {port}, which {name} needs, is taken ({error.strerror}): stop what listens there, "
-                    f'or choose another: make run OPTIONS="--{name}-port {port + 10000}"'
-                ) from error
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Two stacks on one folder would write the same files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CannotStart(f"the stack in {folder} is running already: stop it first (Ctrl-C there)") from error
-        yield
+        return {**person, **ours, **given, "SENTINEL_WORKER_METRICS_PORT": str(self.ports["worker"])}
 
 
 def say(text: str) -> None:
@@ -190,6 +140,7 @@ def derive_configuration(stack: Stack, environment: dict[str, str]) -> None:
             speed=stack.speed,
             scale_ranges=stack.transactions is not None,
             exporter=f"127.0.0.1:{stack.ports['exporter']}",
+            others={job: [f"127.0.0.1:{stack.ports[name]}"] for job, name in JOBS.items()},
             alertmanagers=[f"127.0.0.1:{stack.ports['alertmanager']}"],
             webhook_url=f"{stack.url('webhook')}/api/v1/alerts/prometheus/webhook",
             credentials_file=stack.folder / "secrets" / "ingest_token",
@@ -340,7 +291,21 @@ def start(stack: Stack) -> int:
         return run(stack, environment)
 
 
-PORTS = {"payments": 8100, "exporter": 8000, "prometheus": 9090, "alertmanager": 9093, "webhook": 8080}
+PORTS = {
+    "payments": 8100,
+    "exporter": 8000,
+    "prometheus": 9090,
+    "alertmanager": 9093,
+    "webhook": 8080,
+    "worker": 9101,
+}
+JOBS = {
+    "sentinel-webhook": "webhook",
+    "sentinel-worker": "worker",
+    "prometheus": "prometheus",
+    "alertmanager": "alertmanager",
+}
+"""Jobs of prometheus.yml beside the exporter's, and who answers there."""
 
 
 def _port_options(command: click.Command) -> click.Command:

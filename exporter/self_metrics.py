@@ -96,8 +96,8 @@ _GAUGES: Mapping[str, tuple[str, _Of]] = {
     "series": ("Series that are served of the source.", lambda s: s.series if s.tried else None),
 }
 _NAMES = (
-    *_GAUGES, "age_seconds", "next_run_timestamp_seconds", "errors", "warnings", "budget_refusals", "collections",
-    "measures_refused", "info",
+    *_GAUGES, "age_seconds", "next_run_timestamp_seconds", "errors", "failures", "warnings", "budget_refusals",
+    "collections", "measures_refused", "info",
 )  # fmt: skip
 
 
@@ -119,6 +119,8 @@ def _sources(states: Sequence[SourceState], about: About, monotonic: float, wall
     yield "sentinel_source_next_run_timestamp_seconds", "gauge", "When the source is collected next.", due
     attempts = [(labels, s.attempts) for labels, s in labelled]
     yield "sentinel_source_collections", "counter", "Collections that have ended, well or not.", attempts
+    failed = [(labels, sum(s.errors.values())) for labels, s in labelled]
+    yield "sentinel_source_failures", "counter", "Collections that failed.", failed
     by_reason = [(f"{labels},{label('reason', r)}", n) for labels, s in labelled for r, n in s.errors.items()]
     yield "sentinel_source_errors", "counter", "Collections that failed, by reason.", by_reason
     refused = [(labels, s.errors.get(_BUDGET, 0)) for labels, s in labelled]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import servers
 from stores import Cluster, cluster
+
+# Programs that tests start, in whatever folder, are those of this checkout and not of one that is installed.
+_ROOT = str(Path(__file__).parent.parent)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
 
 # How long an example takes, or its making, says nothing on a busy machine. What fails, fails at every run: `make fuzz`
 # draws other examples.

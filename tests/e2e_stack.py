@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -127,12 +127,14 @@ def with_patience(path: Path) -> None:
 
 
 @contextmanager
-def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Stack]:
-    """Everything, with waiting times divided by 60.
+def whole_stack(
+    folder: Path, store_url: str, payments_url: str, *, further: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """Everything, with waiting times divided by 60. `further`: more settings.
 
     Scraped less often than that: a scrape has no more time than its interval, and one that fails ends what fires.
     """
-    ports = {name: servers.free_port() for name in ("exporter", "webhook", "am1", "am2")}
+    ports = {name: servers.free_port() for name in ("exporter", "webhook", "worker", "prometheus", "am1", "am2")}
     local = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     config, webhook = folder / "config", f"http://{local['webhook']}"
     token_file = folder / "ingest_token"
@@ -143,6 +145,12 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
         speed=60,
         scale_ranges=False,
         exporter=local["exporter"],
+        others={
+            "sentinel-webhook": [local["webhook"]],
+            "sentinel-worker": [local["worker"]],
+            "prometheus": [local["prometheus"]],
+            "alertmanager": [local["am1"], local["am2"]],
+        },
         alertmanagers=[local["am1"], local["am2"]],
         webhook_url=f"{webhook}/api/v1/alerts/prometheus/webhook",
         credentials_file=token_file,
@@ -157,7 +165,6 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
         stack.callback(payments.close)
         slack = stack.enter_context(SlackStub())
         platform = stack.enter_context(metric_platform(payments, "platform-token"))
-        prometheus_port = servers.free_port()
         environment = {
             **os.environ,
             **{f"SENTINEL_{name}": value for name, value in TOKENS.items()},
@@ -168,13 +175,15 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
             "METRIC_PLATFORM_TOKEN": "platform-token",
             "SENTINEL_DATABASE_URL": store_url,
             "SENTINEL_PUBLIC_URL": webhook,
-            "SENTINEL_PROMETHEUS_URL": f"http://127.0.0.1:{prometheus_port}",
+            "SENTINEL_PROMETHEUS_URL": f"http://{local['prometheus']}",
+            "SENTINEL_WORKER_METRICS_PORT": str(ports["worker"]),
             "SENTINEL_ALERTMANAGER_URL": f"http://{local['am1']}",
             "SENTINEL_CONFIG_FILE": str(config / "webhook.yaml"),
             "SENTINEL_CHANNELS": '["slack"]',
             "SENTINEL_SLACK_BOT_TOKEN": "xoxb-test",
             "SENTINEL_SLACK_CHANNEL": "C0FRAUD",
             "SENTINEL_SLACK_API_URL": slack.url,
+            **(further or {}),
         }
 
         def run(name: str, *command: str, ready: str | None = None) -> None:
@@ -206,5 +215,5 @@ def whole_stack(folder: Path, store_url: str, payments_url: str) -> Iterator[Sta
             stack.enter_context(servers.alertmanager(config / "alertmanager.yml", port=ports[name]))
             for name in ("am1", "am2")
         )
-        prometheus = stack.enter_context(servers.prometheus(config / "prometheus.yml", port=prometheus_port))
+        prometheus = stack.enter_context(servers.prometheus(config / "prometheus.yml", port=ports["prometheus"]))
         yield Stack(payments, slack, webhook, prometheus, alertmanagers)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-import stub_server
-from stub_server import StubServer, body_of, respond
+from tests import stub_server
+from tests.stub_server import StubServer, body_of, respond
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

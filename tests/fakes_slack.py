@@ -109,6 +109,11 @@ class SlackStub(StubServer):
     def thread(self, ts: str) -> list[dict[str, Any]]:
         return [message for message in self._standing.values() if message.get("thread_ts") == ts]
 
+    def post(self, channel: str, text: str, thread_ts: str | None = None) -> None:
+        """As a person does."""
+        with self._lock:
+            self._post_message({"channel": channel, "text": text, "thread_ts": thread_ts})
+
     def delete(self, ts: str, channel: str = CHANNEL_ID) -> None:
         """As a person does."""
         del self._standing[channel, ts]
@@ -249,7 +254,10 @@ class SlackStub(StubServer):
             found = [message for message in reversed(found) if message not in hidden]
         if parameters.get("include_all_metadata") not in ("1", "true", True):
             found = [{name: value for name, value in message.items() if name != "metadata"} for message in found]
-        return {"ok": True, "messages": found[: int(parameters.get("limit", 100))], "has_more": False}
+        begin, limit = int(parameters.get("cursor") or 0), int(parameters.get("limit", 100))
+        more = begin + limit < len(found)
+        shown, following = found[begin : begin + limit], str(begin + limit) if more else ""
+        return {"ok": True, "messages": shown, "has_more": more, "response_metadata": {"next_cursor": following}}
 
     def _post_ephemeral(self, parameters: dict[str, Any]) -> dict[str, Any]:
         if not parameters.get("user"):

@@ -74,7 +74,14 @@ class FakeCharts:
     asked: list[tuple[str, float | None, str, str]] = field(default_factory=list)
 
     def chart(
-        self, _alert: AlertRecord, metric: str, *, threshold: float | None, theme: str, image_format: str
+        self,
+        _alert: AlertRecord,
+        metric: str,
+        *,
+        threshold: float | None,
+        operator: str,  # noqa: ARG002 - the port's
+        theme: str,
+        image_format: str,
     ) -> bytes:
         self.asked.append((metric, threshold, theme, image_format))
         if self.away:

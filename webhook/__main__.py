@@ -1,4 +1,4 @@
-"""The command line: serve, worker, migrate, config, api-key, vapid-key, test-channel."""
+"""The command line: serve, worker, migrate, config, rules, api-key, vapid-key, test-channel."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from webhook.channel_commands import test_channel
 from webhook.config import ConfigError
 from webhook.config_commands import config, database_in_one_line, fail, settings_or_fail
 from webhook.key_commands import api_key, vapid_key
+from webhook.rules_commands import rules
 
 
 @click.group()
@@ -64,6 +65,7 @@ def migrate(down_to: str | None) -> None:
 
 main.add_command(config)
 main.add_command(api_key)
+main.add_command(rules)
 main.add_command(test_channel)
 main.add_command(vapid_key)
 

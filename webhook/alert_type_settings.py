@@ -41,7 +41,7 @@ CHART_METRICS = {
 """The metric that a chart of each alert type shows."""
 
 
-OPERATIONS_FIELDS = ("alertname", "source", "instance", "rulename")
+OPERATIONS_FIELDS = ("alertname", "source", "instance", "rulename", "channel", "metric")
 """The labels that tell problems of operations apart; `rulename` is what Grafana calls a rule that has no data."""
 
 
@@ -52,9 +52,9 @@ class _Strict(BaseModel):
 class StepEntry(_Strict):
     """One escalation step: `{severity: P2, occurrence_count: 10}` or `{severity: P1, duration: 2h}`."""
 
-    severity: Severity
-    occurrence_count: Annotated[int, Field(ge=1)] | None = None
-    duration: Duration | None = None
+    severity: Severity = Field(description="What the alert becomes.")
+    occurrence_count: Annotated[int, Field(ge=1)] | None = Field(None, description="From so many occurrences on.")
+    duration: Duration | None = Field(None, description="Or when it has lasted so long.")
 
     @model_validator(mode="after")
     def _reachable(self) -> StepEntry:
@@ -66,14 +66,20 @@ class StepEntry(_Strict):
 class AlertTypeEntry(_Strict):
     """What a type does not say, the default says."""
 
-    session_timeout: Duration | None = None
-    window: Duration | None = None
-    occurrence_interval: Duration | None = None
-    escalation: list[StepEntry] | None = None
-    fingerprint_fields: list[Annotated[str, Field(min_length=1)]] | None = None
-    default_metric: str | None = None
-    flapping_restarts: Annotated[int, Field(ge=1)] | None = None
-    flapping_window: Duration | None = None
+    session_timeout: Duration | None = Field(None, description="How long without a trigger until the session is over.")
+    window: Duration | None = Field(
+        None, description="How long after that triggers still join the same alert, as comments."
+    )
+    occurrence_interval: Duration | None = Field(None, description="Deliveries within it are one occurrence.")
+    escalation: list[StepEntry] | None = Field(None, description="Steps by which severity rises.")
+    fingerprint_fields: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        None, description="Labels that tell attacks of one account and type apart."
+    )
+    default_metric: str | None = Field(None, description="What the chart shows.")
+    flapping_restarts: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="So many restarts within the window are flapping."
+    )
+    flapping_window: Duration | None = Field(None, description="The time over which restarts are counted.")
 
     def over(self, base: AlertTypeSettings) -> AlertTypeSettings:
         steps = self.escalation
@@ -110,7 +116,9 @@ def _problems(settings: AlertTypeSettings) -> list[str]:
 class OperationsEntry(_Strict):
     """Where alerts without a merchant go: settings by channel, such as `{slack: {channel: C0ONCALL}}`."""
 
-    channels: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    channels: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field(
+        description="Their settings by channel, such as `{slack: {channel: C0ONCALL}}`."
+    )
 
 
 _NO_CANARY = {"grafana", "opsgenie", "pagerduty", "webapp"}
@@ -119,8 +127,10 @@ _NO_CANARY = {"grafana", "opsgenie", "pagerduty", "webapp"}
 class CanaryEntry(_Strict):
     """A test message on each channel, every so often; not where each would open an incident or ring all browsers."""
 
-    every: Duration = timedelta(minutes=5)
-    channels: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    every: Duration = Field(timedelta(minutes=5), description="How often.")
+    channels: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field(
+        description="Their settings by channel."
+    )
 
     @model_validator(mode="after")
     def _harmless(self) -> CanaryEntry:
@@ -138,12 +148,12 @@ class ConfigFile(_Strict):
     ConfigError for settings of a type that contradict one another.
     """
 
-    alert_types: dict[str, AlertTypeEntry] = {}
-    channels: dict[str, dict[str, Any]] = {}
-    operations: OperationsEntry | None = None
-    canary: CanaryEntry | None = None
-    summaries: dict[str, Any] = {}
-    grafana: dict[str, Any] | None = None
+    alert_types: dict[str, AlertTypeEntry] = Field({}, description="By type, and `default`.")
+    channels: dict[str, dict[str, Any]] = Field({}, description="Options of each channel.")
+    operations: OperationsEntry | None = Field(None, description="Where alerts without a merchant go.")
+    canary: CanaryEntry | None = Field(None, description="Test messages.")
+    summaries: dict[str, Any] = Field({}, description="Models that write the words.")
+    grafana: dict[str, Any] | None = Field(None, description="Charts and annotations by Grafana.")
 
     def types(self) -> AlertTypes:
         """What the types of the shipped rules differ in, unless the file says otherwise.

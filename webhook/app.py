@@ -135,11 +135,19 @@ class _Charts:
     clock: Callable[[], datetime]
 
     def chart(
-        self, alert: AlertRecord, metric: str, *, threshold: float | None, theme: Theme, image_format: ImageFormat
+        self,
+        alert: AlertRecord,
+        metric: str,
+        *,
+        threshold: float | None,
+        operator: str,
+        theme: Theme,
+        image_format: ImageFormat,
     ) -> bytes:
         return self.chart_of.draw(
             metric=metric,
             threshold=threshold,
+            operator=operator,
             account_id=alert.account_id,
             merchant=alert.merchant_name or alert.account_id,
             start=alert.first_triggered_at,

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from webhook.config import ConfigError, Settings
+from webhook.notifiers.deadline import LONGEST_CALL
 from webhook.notifiers.registry import CHANNELS, READY, BadOptions, Site, build_notifiers
 from webhook.notifiers.sms import SmsLog
 from webhook.ports import Notifier
 from webhook.reader_ports import Readers
-
-LONGEST_CALL = 15
-"""Seconds: three calls and a summary end within a worker's lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +29,13 @@ def build_channels(
         raise ConfigError(
             ["SENTINEL_CHANNELS: slack wants SENTINEL_SLACK_BOT_TOKEN and SENTINEL_SLACK_CHANNEL to be set"]
         )
-    timeout = settings.channel_options.get("slack", {}).get("timeout")
-    if isinstance(timeout, int | float) and timeout > LONGEST_CALL:
-        raise ConfigError([f"channels.slack.timeout: at most {LONGEST_CALL}: a message may take three calls"])
+    too_long = [
+        f"channels.{name}.timeout: at most {LONGEST_CALL}: a message may take three calls"
+        for name, options in settings.channel_options.items()
+        if isinstance(timeout := options.get("timeout"), int | float) and timeout > LONGEST_CALL
+    ]
+    if too_long:
+        raise ConfigError(too_long)
     try:
         return build_notifiers(sorted(set_up(settings)), settings.notifier_options, _site(settings, sms_log, readers))
     except BadOptions as error:

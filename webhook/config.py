@@ -93,44 +93,75 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True)
 
-    database_url: SecretStr = SecretStr("sqlite:///sentinel.db")
-    ingest_token: SecretStr | None = None
-    ingest_hmac_secret: SecretStr | None = None
-    ingest_hmac: Literal["accepted", "required"] = "accepted"
-    metrics_token: SecretStr | None = None
-    admin_token: SecretStr | None = None
-    secret_key: SecretStr | None = None
-    redis_url: SecretStr | None = None
-    rate_limit_address: RateLimit = "1200/minute"
-    rate_limit_read: RateLimit = "600/minute"
-    rate_limit_write: RateLimit = "120/minute"
-    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
-    oidc_issuer: Issuer | None = None
-    oidc_client_id: str | None = None
-    oidc_client_secret: SecretStr | None = None
-    oidc_scopes: Annotated[list[str], NoDecode] = ["openid", "profile", "email"]
-    oidc_role_claim: str = "groups"
-    oidc_roles: dict[str, Role] = {}
-    oidc_accounts_claim: str = "account_ids"
-    encryption_keys: SecretStr | None = None
-    slack_bot_token: SecretStr | None = None
-    llm_api_key: SecretStr | None = None
-    public_url: Url = "http://127.0.0.1:8080"
-    prometheus_url: Url = "http://127.0.0.1:9090"
-    alertmanager_url: Annotated[list[Url], NoDecode, Field(min_length=1)] = ["http://127.0.0.1:9093"]
-    channels: Annotated[list[str], NoDecode] = ["console"]
-    slack_channel: str | None = None
-    slack_api_url: Url = "https://slack.com/api"
-    llm_base_url: Url | None = None
-    llm_model: str | None = None
-    llm_timeout: Duration = timedelta(seconds=5)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    config_file: Path | None = None
-    retention: Duration = timedelta(days=180)
-    audit_retention: Duration = timedelta(days=730)
-    version_retention: Duration = timedelta(days=730)
-    insecure_webhooks: bool = False
-    max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///sentinel.db"), description="`sqlite:///…` or `postgresql://…`."
+    )
+    ingest_token: SecretStr | None = Field(
+        None,
+        description="What Alertmanager brings; delivers and reports alone. `serve` needs it.",
+    )
+    ingest_hmac_secret: SecretStr | None = Field(None, description="With which senders sign deliveries.")
+    ingest_hmac: Literal["accepted", "required"] = Field(
+        "accepted", description="Whether a signature may stand for the token, or is wanted beside it."
+    )
+    metrics_token: SecretStr | None = Field(None, description="Closes `/metrics` to who does not bring it.")
+    admin_token: SecretStr | None = Field(None, description="An admin, for the start. `serve` needs it.")
+    secret_key: SecretStr | None = Field(
+        None, description="Signs sessions, and encrypts where there are no encryption keys. `serve` needs it."
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Where limits of several processes are counted together: `redis://`, `rediss://`, `unix://`."
+    )
+    rate_limit_address: RateLimit = Field("1200/minute", description="Calls of one address; `off` for none.")
+    rate_limit_read: RateLimit = Field("600/minute", description="GET of one key or person.")
+    rate_limit_write: RateLimit = Field("120/minute", description="Changes of one key or person.")
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = Field(
+        0, description="How many proxies append to `X-Forwarded-For`."
+    )
+    oidc_issuer: Issuer | None = Field(
+        None, description="The provider that people log in with, as its metadata spells it."
+    )
+    oidc_client_id: str | None = Field(None, description="What the provider knows Sentinel by.")
+    oidc_client_secret: SecretStr | None = Field(None, description="The client's secret.")
+    oidc_scopes: Annotated[list[str], NoDecode] = Field(
+        ["openid", "profile", "email"], description="What is asked for; with commas."
+    )
+    oidc_role_claim: str = Field("groups", description="Claim with the groups of a person.")
+    oidc_roles: dict[str, Role] = Field({}, description='JSON: role by group, such as `{"shops": "merchant"}`.')
+    oidc_accounts_claim: str = Field("account_ids", description="Claim with a merchant's accounts.")
+    encryption_keys: SecretStr | None = Field(
+        None, description="With commas: the first encrypts secrets at rest, all decrypt."
+    )
+    slack_bot_token: SecretStr | None = Field(None, description="Of the bot.")
+    llm_api_key: SecretStr | None = Field(None, description="Of the model.")
+    public_url: Url = Field("http://127.0.0.1:8080", description="Where links in messages lead.")
+    prometheus_url: Url = Field("http://127.0.0.1:9090", description="History for charts, previews and summaries.")
+    alertmanager_url: Annotated[list[Url], NoDecode, Field(min_length=1)] = Field(
+        ["http://127.0.0.1:9093"], description="What still fires; of several that are no cluster all, with commas."
+    )
+    channels: Annotated[list[str], NoDecode] = Field(["console"], description="On which messages go out, with commas.")
+    slack_channel: str | None = Field(
+        None, description="Where the bot posts for merchants without a channel of their own."
+    )
+    slack_api_url: Url = Field("https://slack.com/api", description="Where Slack's API is.")
+    llm_base_url: Url | None = Field(None, description="Of an OpenAI-compatible API; OpenAI's by default.")
+    llm_model: str | None = Field(
+        None, description="Short for a chain of one model; `summaries` of the file says more."
+    )
+    llm_timeout: Duration = Field(timedelta(seconds=5), description="Budget of a summary, at most 30s.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="From which level on lines are written."
+    )
+    config_file: Path | None = Field(None, description="The file described in [webhook-config.md](webhook-config.md).")
+    retention: Duration = Field(
+        timedelta(days=180), description="Closed alerts and triggers are deleted when they are older."
+    )
+    audit_retention: Duration = Field(timedelta(days=730), description="The same for the audit log.")
+    version_retention: Duration = Field(
+        timedelta(days=730), description="The same for former versions of configurations and templates."
+    )
+    insecure_webhooks: bool = Field(False, description="Allows http and private addresses, for a demo on one machine.")
+    max_body_bytes: Annotated[int, Field(ge=1)] = Field(10 * 1024 * 1024, description="Longest delivery taken.")
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()
     channel_options: Annotated[dict[str, dict[str, Any]], Field(exclude=True, repr=False)] = {}
     operations_channels: Annotated[dict[str, dict[str, Any]] | None, Field(exclude=True, repr=False)] = None

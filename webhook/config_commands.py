@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from webhook.domain.configuration import Difference
     from webhook.domain.evaluation import MerchantConfig
     from webhook.domain.masking import Channels
+    from webhook.ports import Secrets
     from webhook.storage.configs import ConfigStore
 
 
@@ -97,7 +98,12 @@ def _unnamed(store: ConfigStore, configs: Sequence[MerchantConfig]) -> list[Merc
 
 
 def _write(store: ConfigStore, configs: Sequence[MerchantConfig], gone: Sequence[MerchantConfig]) -> None:
-    changes = [saved.change for saved in store.save(configs, shell(), datetime.now(UTC), gone=gone)]
+    done = store.save(configs, shell(), datetime.now(UTC), gone=gone)
+    changes = [saved.change for saved in done]
+    for written, saved in zip(configs, done, strict=True):
+        if saved.webhook_secret:
+            where = f"{written.account_id} {written.alert_type}"
+            click.echo(f"signing secret of the webhook of {where}, shown this once: {saved.webhook_secret}")
     told = [f"{changes.count(kind)} {kind}" for kind in ("created", "updated", "unchanged")]
     click.echo(", ".join(told + ([f"{len(gone)} removed"] if gone else [])))
 
@@ -122,9 +128,32 @@ def export(accounts: Sequence[str], *, with_secrets: bool) -> None:
 
     with _store(settings) as store:
         found = [item.config for item in store.stored(accounts=accounts or None)]
-    if not with_secrets:
+    if with_secrets:
+        _all_opened(found, settings.secret_box)
+    else:
         found = [replace(item, channel_preferences=masked(item.channel_preferences)) for item in found]
     click.echo(write_config_file(found), nl=False)
+
+
+def _all_opened(found: Iterable[MerchantConfig], secrets: Secrets) -> None:
+    """Fail, naming each secret that none of the keys opens: another installation could not either."""
+    from webhook.domain.masking import change_secrets  # noqa: PLC0415 - other commands do without
+    from webhook.ports import SecretUnreadable  # noqa: PLC0415 - as above
+
+    problems = []
+    for item in found:
+        for channel, settings in item.channel_preferences.items():
+
+            def opened(field: str, text: str, place: str = f"{item.account_id} {item.alert_type}: {channel}") -> str:
+                try:
+                    return secrets.decrypt(text)
+                except SecretUnreadable as error:
+                    problems.append(f"{place}.{field}: {error}")
+                    return text
+
+            change_secrets({channel: settings}, opened)
+    if problems:
+        fail([*problems, "nothing was exported: add the key it was, or leave --with-secrets out"])
 
 
 @config.command("rotate-keys")

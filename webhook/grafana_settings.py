@@ -41,22 +41,27 @@ class _Strict(BaseModel):
 class DashboardPanel(_Strict):
     """Where an alert type is drawn. In the values of `variables` {account_id} and {alert_type} are the alert's."""
 
-    uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
-    panel: Annotated[int, Field(ge=1)]
-    variables: dict[Annotated[str, Field(pattern=r"^\w+$")], Annotated[str, AfterValidator(_template)]] = {
-        "account": "{account_id}"
-    }
+    uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field(description="The dashboard's.")
+    panel: Annotated[int, Field(ge=1)] = Field(description="The panel's id.")
+    variables: dict[Annotated[str, Field(pattern=r"^\w+$")], Annotated[str, AfterValidator(_template)]] = Field(
+        {"account_id": "{account_id}", "alert_type": "{alert_type}"},
+        description="Of the dashboard; {account_id} and {alert_type} are the alert's.",
+    )
 
 
 class GrafanaSettings(_Strict):
     """`dashboards`: by alert type, and `default` for the others; without either a chart is drawn locally."""
 
-    url: Annotated[str, AfterValidator(_url)]
-    token: SecretStr
-    dashboards: dict[str, DashboardPanel] = {}
-    budget: Annotated[Duration, AfterValidator(_short)] = timedelta(seconds=10)
-    parallel: Annotated[int, Field(ge=1, le=20)] = 2
-    annotations: bool = False
+    url: Annotated[str, AfterValidator(_url)] = Field(description="Where Grafana is.")
+    token: SecretStr = Field(description="Of a service account.")
+    dashboards: dict[str, DashboardPanel] = Field(
+        {}, description="By alert type, and `default`; without either a chart is drawn locally."
+    )
+    budget: Annotated[Duration, AfterValidator(_short)] = Field(
+        timedelta(seconds=10), description="For one picture, at most 1m."
+    )
+    parallel: Annotated[int, Field(ge=1, le=20)] = Field(2, description="Pictures at a time.")
+    annotations: bool = Field(False, description="Whether alerts are marked on the dashboards.")
 
     def channel_options(self) -> dict[str, Any]:
         """Of the channel that writes annotations."""

@@ -1,12 +1,11 @@
 """What the pipeline needs from the outside, and the errors that say whether trying again can help.
 
 DeliveryError                 a message was not delivered
-├── TemporaryDeliveryError    try again (after `retry_after` seconds, where the provider said so)
+├── TemporaryDeliveryError    try again (after `retry_after` seconds, where the provider said so); it may have arrived
 └── PermanentDeliveryError    trying again cannot help: revoked token, archived channel, bad address
 HistoryUnavailable            Prometheus or Alertmanager could not answer
 PanelUnavailable              Grafana had no picture, or none that can be believed
 SummaryRefused                no model gave an answer that can be used
-ModelFailed                   one call of a model brought no answer
 TemplateNotFound              no prompt template, or no version of it, for this alert type
 StoreUnavailable              the store did not answer in time, or refuses
 └── StoreConflict             another transaction came first: the same again will see it
@@ -28,7 +27,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from webhook.domain.ledger import Changes, Claim, IngestSettings, Known, Received
 from webhook.domain.message import Message, Note, Summary
-from webhook.domain.prompt import Prompt
+from webhook.domain.retrying import Wait
+from webhook.domain.shown import Shown
 from webhook.domain.summary import SummaryRefused
 from webhook.domain.usual import Usual
 
@@ -47,9 +47,6 @@ __all__ = [
     "HistoryUnavailable",
     "Message",
     "MetricHistory",
-    "Model",
-    "ModelAnswer",
-    "ModelFailed",
     "Note",
     "Notifier",
     "PanelUnavailable",
@@ -73,6 +70,7 @@ __all__ = [
     "TemporaryDeliveryError",
     "UnknownMasks",
     "VersionConflict",
+    "Wait",
 ]
 
 
@@ -81,11 +79,27 @@ class DeliveryError(Exception):
 
 
 class TemporaryDeliveryError(DeliveryError):
-    """Trying again can help, not before `retry_after` seconds where the provider named a time."""
+    """Trying again can help, not before `retry_after` seconds where the provider named a time.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    `whose` wait that is: of all that go to the same place, of this message alone, or of the channel. `unsure`: the
+    provider may have taken the message, and its answer was lost. `blind`: nothing there would tell the same message,
+    sent again, from a new one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        whose: Wait = Wait.PLACE,
+        unsure: bool = False,
+        blind: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.whose = whose
+        self.unsure = unsure
+        self.blind = blind
 
 
 class PermanentDeliveryError(DeliveryError):
@@ -166,6 +180,11 @@ class Receipt:
     reference: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def place(self, target: str) -> tuple[str, str]:
+        """Where the message stands: in the channel that the provider named, else at the `target` of its settings."""
+        channel = self.details.get("channel")
+        return (str(channel), self.reference) if channel else (target, "")
+
 
 class Notifier(Protocol):
     """One channel. `settings`: a merchant's own for it, with its secrets. `parallel`: sends of a worker at once."""
@@ -198,17 +217,21 @@ class Standing:
     receipt: Receipt
 
     @property
-    def shown(self) -> str:
-        """The mark of the state that the message shows."""
-        return str(self.receipt.details.get("shown", ""))
+    def shown(self) -> Shown | None:
+        """The state that the message shows, where that is known."""
+        return Shown.read(self.receipt.details.get("shown"))
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.receipt.place(self.note.target)
 
 
 @runtime_checkable
 class FollowingNotifier(Notifier, Protocol):
     """One whose message stays where it is, so that it can show what people do afterwards."""
 
-    def follow(self, message: Message, receipt: Receipt) -> Receipt:
-        """Show the alert as it stands in the message of the receipt, telling nobody anew; raise as `send` does."""
+    def follow(self, message: Message, receipt: Receipt, settings: Mapping[str, Any]) -> Receipt:
+        """Show the alert as it stands, telling nobody anew; the receipt has its `shown`. Raise as `send` does."""
 
     def behind(self) -> set[str]:
         """Ids of alerts whose message could not be brought up to date when it was sent; each is named once."""
@@ -240,9 +263,9 @@ class PastDays(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChartSpec:
-    """A metric against its threshold, with the alert's time shaded. `theme` is what it is looked at on.
+    """A metric against its threshold (an alarming value is `operator` it), with the alert's time shaded.
 
-    Values further apart than `step` are not joined by a line.
+    `theme` is what it is looked at on. Values further apart than `step` are not joined by a line.
     """
 
     series: Series
@@ -255,6 +278,7 @@ class ChartSpec:
     format: Literal["png", "svg"] = "png"
     usual: Usual | None = None
     step: timedelta | None = None
+    operator: str = ">"
 
 
 class ChartRenderer(Protocol):
@@ -277,52 +301,6 @@ class Panels(Protocol):
 class Summariser(Protocol):
     def summarise(self, note: Note, timeout: timedelta) -> Summary:
         """Words within `timeout`, whatever happens. Raises nothing."""
-
-
-class ModelFailed(Exception):  # noqa: N818 - a state of the other side
-    """One call brought no answer. `kind`: timeout, failed, refused or busy; the text is without secrets.
-
-    `again`: the same call may work soon. `at_fault`: the model itself is in trouble, or its settings are wrong, and is
-    to be left alone, for `retry_after` seconds where it said so. `billed`: it may have read the prompt all the same.
-    """
-
-    def __init__(
-        self,
-        kind: Literal["timeout", "failed", "refused", "busy"],
-        message: str,
-        *,
-        again: bool = False,
-        at_fault: bool = True,
-        lasting: bool = False,
-        billed: bool = False,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.again, self.at_fault, self.lasting, self.billed = again, at_fault, lasting, billed
-        self.retry_after = retry_after
-
-
-@dataclass(frozen=True, slots=True)
-class ModelAnswer:
-    """The text as it came, and the tokens that were counted; None where the provider did not say."""
-
-    text: str
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-
-
-class Model(Protocol):
-    """One model behind one provider. Prices are for a million tokens."""
-
-    name: str
-    timeout: float | None
-    max_tokens: int
-    price_in: float
-    price_out: float
-
-    def ask(self, prompt: Prompt, schema: Mapping[str, Any], seconds: float, *, answers: int = 1) -> ModelAnswer:
-        """One call that ends after `seconds` at the latest; `max_tokens` for each of `answers`. Raise ModelFailed."""
 
 
 class FiringAlerts(Protocol):

@@ -14,6 +14,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from prometheus_client.multiprocess import mark_process_dead
 
+from webhook.adapters.charts import begin_warm_up
 from webhook.app import create_app
 from webhook.config import Settings
 from webhook.connections import PatientWorker
@@ -53,6 +54,7 @@ def _ready(worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
     _end_streams_on_stop(worker)
     gc.collect()
     gc.freeze()
+    begin_warm_up()
 
 
 def _end_streams_on_stop(worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types

@@ -28,14 +28,16 @@ class ModelOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=64)]
-    model: Annotated[str, Field(min_length=1)]
-    base_url: str | None = None
-    api_key: SecretStr | None = None
-    timeout: Duration | None = None
-    max_tokens: Annotated[int, Field(ge=100, le=100_000)] = 1200
-    price_in: Price = 0
-    price_out: Price = 0
+    name: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        description="How metrics, logs and alerts call it."
+    )
+    model: Annotated[str, Field(min_length=1)] = Field(description="What the provider calls it.")
+    base_url: str | None = Field(None, description="Of an OpenAI-compatible API; OpenAI's by default.")
+    api_key: SecretStr | None = Field(None, description="The provider's key.")
+    timeout: Duration | None = Field(None, description="Of one try; an equal part of what is left by default.")
+    max_tokens: Annotated[int, Field(ge=100, le=100_000)] = Field(1200, description="Of an answer.")
+    price_in: Price = Field(0, description="For a million tokens, in any currency.")
+    price_out: Price = Field(0, description="The same, of answers.")
 
     @field_validator("base_url")
     @classmethod
@@ -51,15 +53,19 @@ class SummarySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    models: Annotated[list[ModelOptions], Field(max_length=10)] = []
-    budget: Duration = BUDGET
-    tokens_per_day: Annotated[int, Field(ge=1)] | None = None
-    cache_age: Duration = timedelta(hours=1)
-    cache_size: Annotated[int, Field(ge=0, le=100_000)] = 500
-    batch_size: Annotated[int, Field(ge=1, le=16)] = 8
-    batch_wait: Duration = timedelta(milliseconds=300)
-    rest_after: Annotated[int, Field(ge=1, le=100)] = 3
-    rest: Duration = timedelta(seconds=30)
+    models: Annotated[list[ModelOptions], Field(max_length=10)] = Field([], description="Asked in this order.")
+    budget: Duration = Field(BUDGET, description="For all models and tries together, at most 30s.")
+    tokens_per_day: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Over all processes, a day is UTC; without it there is no bound."
+    )
+    cache_age: Duration = Field(timedelta(hours=1), description="How long texts are kept for alerts much like them.")
+    cache_size: Annotated[int, Field(ge=0, le=100_000)] = Field(500, description="How many; 0 keeps none.")
+    batch_size: Annotated[int, Field(ge=1, le=16)] = Field(8, description="Most alerts of one merchant in one call.")
+    batch_wait: Duration = Field(timedelta(milliseconds=300), description="How long P2 and P3 wait for each other.")
+    rest_after: Annotated[int, Field(ge=1, le=100)] = Field(
+        3, description="Failures in a row after which a model is rested."
+    )
+    rest: Duration = Field(timedelta(seconds=30), description="For how long; twice as long each time.")
 
     @field_validator("models")
     @classmethod

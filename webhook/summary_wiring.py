@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from webhook.adapters.llm import OpenAiModel
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.config import Settings
-from webhook.domain.similar import SimilarTexts
 from webhook.pipeline.model_chain import ModelChain
 from webhook.pipeline.summaries import BASELINE_SHARE, Summaries
 from webhook.pipeline.summary_metrics import SummaryMetrics
@@ -59,7 +58,8 @@ def build_words(
         surroundings,
         meter,
         clock,
-        similar=SimilarTexts(wanted.cache_size, wanted.cache_age),
+        similar_size=wanted.cache_size,
+        similar_age=wanted.cache_age,
         batch_size=wanted.batch_size,
         batch_wait=min(wanted.batch_wait, wanted.budget / BASELINE_SHARE).total_seconds(),
         parallel=parallel,

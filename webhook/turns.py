@@ -62,6 +62,11 @@ class Turns(Generic[T, R]):
             self._lead()
         return own.result[0] if own.result else self._do([item])[0]
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for the group that is being done."""
+        return len(self._waiting)
+
     def _must_wait(self, own: _Wish[T, R]) -> bool:
         with self._lock:
             self._waiting.append(own)

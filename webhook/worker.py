@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,18 +29,21 @@ from webhook.alert_type_settings import Duration
 from webhook.channels import build_channels
 from webhook.config import ConfigError, Settings
 from webhook.domain.access import token_mark
-from webhook.domain.alert import AlertTypes
 from webhook.grafana_charts import grafana_panels
 from webhook.logs import configure_logging
+from webhook.notifiers.deadline import cut_all_short
 from webhook.notifiers.registry import paces
 from webhook.pipeline.canary import Canary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.chart_metrics import ChartMetrics
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
-from webhook.pipeline.dispatch import Dispatcher
+from webhook.pipeline.dispatch import RECORD_WITHIN, Dispatcher
 from webhook.pipeline.follow import Follow
-from webhook.pipeline.sweep import Sweep
+from webhook.pipeline.reconcile import Reconciliation
+from webhook.pipeline.sweep import Sweep, shortest_timeout, sweep_interval
 from webhook.ports import FollowingNotifier
+from webhook.reconcile_wiring import build_reconciliation
+from webhook.storage.channel_health import ChannelHealth, channel_health
 from webhook.storage.database import Database
 from webhook.storage.database_metrics import DatabaseMetrics
 from webhook.storage.leases import Leases
@@ -76,11 +80,11 @@ STUCK_PURGE = timedelta(minutes=10)
 FOLLOW_INTERVAL = timedelta(seconds=3)
 """Between looks at what people did: so long after it, messages that stay where they are show it."""
 
-STUCK_FOLLOW = timedelta(minutes=10)
-"""It changes one message after the other, and a provider may be slow."""
+STUCK_LONG = timedelta(minutes=10)
+"""Following changes one message after the other; reconciling asks about one alert after the other."""
 
 STOP_WITHIN = 15.0
-"""Seconds that texts and charts under way get when the worker is told to stop."""
+"""Seconds that texts and charts under way get when the worker is told to stop; then calls are broken off."""
 
 PREFIX = "SENTINEL_WORKER_"
 
@@ -88,14 +92,18 @@ log = structlog.get_logger()
 
 
 class WorkerOptions(BaseSettings):
-    """`SENTINEL_WORKER_*`. Without `metrics_port` no metrics are served; `sweep_interval` follows the timeouts."""
+    """`SENTINEL_WORKER_*`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    metrics_host: str = "127.0.0.1"
-    sweep_interval: Duration | None = None
-    parallel: Annotated[int, Field(ge=1, le=64)] = 8
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Where metrics and health are served; without it they are not."
+    )
+    metrics_host: str = Field("127.0.0.1", description="The address to listen on.")
+    sweep_interval: Duration | None = Field(
+        None, description="How often sessions are settled; follows the shortest timeout by default."
+    )
+    parallel: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Messages of each channel at a time.")
 
 
 @dataclass(slots=True)
@@ -104,6 +112,7 @@ class Worker:
 
     dispatcher: Dispatcher
     sweep: Sweep
+    reconciliation: Reconciliation
     follow: Follow
     purge: Purge
     leases: Leases
@@ -113,17 +122,19 @@ class Worker:
     clock: Callable[[], datetime]
     close: Callable[[], None]
     why_unready: Callable[[], str]
+    health: Callable[[datetime], Mapping[str, ChannelHealth]] = lambda _: {}
     canary: Canary | None = None
     canary_interval: timedelta = timedelta(minutes=5)
     turned: dict[str, float] = field(default_factory=dict)
     """When each loop last began a round, in monotonic seconds."""
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set, then finish what is under way."""
+    def run(self, stop: threading.Event) -> bool:
+        """Work until `stop` is set, then finish what is under way; False when something does not end in time."""
         others = [
             threading.Thread(target=self._loop, args=(name, work, pause.total_seconds(), stop), name=name)
             for name, work, pause in (
                 ("sweep", self._sweep, self.sweep_interval),
+                ("reconcile", self._reconcile, self.reconciliation.interval),
                 ("follow", self._follow, FOLLOW_INTERVAL),
                 ("purge", self._purge, PURGE_INTERVAL),
                 ("digest", self._digest, DIGEST_INTERVAL),
@@ -137,19 +148,23 @@ class Worker:
         finally:
             log.info("worker_stopping")
             stop.set()
+            until = monotonic() + STOP_WITHIN
             for thread in others:
-                thread.join()
+                thread.join(max(0.0, until - monotonic()))
             self.dispatcher.finish(STOP_WITHIN)
-            self.dispatcher.close()
+            cut_all_short()
+            self.dispatcher.close(RECORD_WITHIN.total_seconds())
             self._give_back()
             self.close()
+        return not self.dispatcher.busy() and not any(thread.is_alive() for thread in others)
 
     def stuck(self) -> str:
         """Which loops have begun no round for too long, each by its own pace; empty when all turn."""
         longest = {
             "dispatch": STUCK,
             "sweep": self.sweep_interval + STUCK,
-            "follow": FOLLOW_INTERVAL + STUCK_FOLLOW,
+            "reconcile": self.reconciliation.interval + STUCK_LONG,
+            "follow": FOLLOW_INTERVAL + STUCK_LONG,
             "purge": PURGE_INTERVAL + STUCK_PURGE,
             "digest": DIGEST_INTERVAL + STUCK,
             "canary": self.canary_interval + STUCK,
@@ -173,7 +188,14 @@ class Worker:
         finally:
             self.metrics.leading(leads=leads)
         if leads:
-            self.metrics.swept(self.sweep.run_once(now), self.outbox.depth())
+            self.metrics.swept(self.sweep.run_once(now), self.outbox.depth(), self.outbox.oldest_due(now), now)
+        return False
+
+    def _reconcile(self) -> bool:
+        """By whoever did so last, or another when that one is gone."""
+        now = self.clock()
+        if self.leases.hold("reconcile", now, 3 * self.reconciliation.interval + SWEEP_LASTS):
+            self.reconciliation.run_once(now)
         return False
 
     def _follow(self) -> bool:
@@ -192,7 +214,9 @@ class Worker:
     def _digest(self) -> bool:
         """By whoever sweeps."""
         now = self.clock()
-        if self.leases.hold("digest", now, 3 * DIGEST_INTERVAL):
+        leads = self.leases.hold("digest", now, 3 * DIGEST_INTERVAL)
+        self.metrics.channels(self.health(now) if leads else {})
+        if leads:
             self.sweep.tell_held_back(now)
         return False
 
@@ -206,7 +230,7 @@ class Worker:
     def _give_back(self) -> None:
         """Another worker goes on at once; while the store is away the leases end by themselves."""
         with suppress(sa.exc.SQLAlchemyError):
-            for name in ("sweep", "purge", "digest", "canary"):
+            for name in ("sweep", "reconcile", "purge", "digest", "canary"):
                 self.leases.give_back(name)
 
     def _loop(self, name: str, work: Callable[[], bool], pause: float, stop: threading.Event) -> None:
@@ -237,15 +261,19 @@ def run(settings: Settings) -> None:
         token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
         status = status_app(registry, healthy=worker.stuck, ready=worker.unready, token=token)
         worker.close = _closing(worker.close, _serve_status(status, options.metrics_host, options.metrics_port))
-    # Not a daemon: the interpreter must not end while it is inside the library, which would abort the process.
-    threading.Thread(target=MatplotlibCharts().warm_up, name="warm-up").start()
+    worker.dispatcher.draw(MatplotlibCharts().warm_up)
     log.info(
         "worker_started",
         channels=sorted(worker.dispatcher.notifiers),
         models=[model.name for model in settings.summary_chain.models],
     )
-    worker.run(stop)
-    log.info("worker_stopped")
+    ended = worker.run(stop)
+    log.info("worker_stopped", ended=ended)
+    if (
+        not ended
+    ):  # the interpreter would wait for those threads for ever; what they hold is leased, and goes on elsewhere
+        logging.shutdown()
+        os._exit(0)
 
 
 def _serve_status(app: WSGIApplication, host: str, port: int) -> Callable[[], None]:
@@ -282,6 +310,7 @@ def build_worker(
     history = PrometheusHistory(settings.prometheus_url)
     warm_up = min(WARM_UP, shortest_timeout(types) / 10)
     firing = FiringAnywhere([AlertmanagerFiring(url, warm_up=warm_up) for url in settings.alertmanager_url])
+    reconciliation = build_reconciliation(settings, database, registry, firing)
     words = build_words(settings, database, registry, clock, parallel=options.parallel)
     panels = grafana_panels(settings.grafana)
     owner = _owner()
@@ -305,7 +334,8 @@ def build_worker(
         sweep=Sweep(
             Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
         ),
-        follow=Follow(Standings(database), following, settings.public_url),
+        reconciliation=reconciliation,
+        follow=Follow(Standings(database), following, settings.public_url, settings.secret_box),
         purge=Purge(
             database, Retention(settings.retention, settings.audit_retention, settings.version_retention), types
         ),
@@ -315,9 +345,15 @@ def build_worker(
         sweep_interval=options.sweep_interval or sweep_interval(types),
         clock=clock,
         close=_closing(
-            words.close, history.close, firing.close, database.close, *([panels.close] if panels is not None else [])
+            words.close,
+            history.close,
+            reconciliation.close,
+            firing.close,
+            database.close,
+            *([panels.close] if panels is not None else []),
         ),
         why_unready=partial(unready, database),
+        health=partial(_health, database),
         **_canary(settings, dispatcher, metrics, clock),
     )
 
@@ -332,18 +368,14 @@ def _canary(
     return {"canary": canary, "canary_interval": settings.canary.every}
 
 
+def _health(database: Database, now: datetime) -> dict[str, ChannelHealth]:
+    with database.read() as connection:
+        return channel_health(connection, now)
+
+
 def _owner() -> str:
     """Who holds leases: no other process, for in containers all are process 1 and long host names begin alike."""
     return f"{socket.gethostname()[-24:]}-{os.getpid()}-{uuid4().hex[:12]}"
-
-
-def shortest_timeout(types: AlertTypes) -> timedelta:
-    return min(settings.session_timeout for settings in (types.default, *types.by_type.values()))
-
-
-def sweep_interval(types: AlertTypes) -> timedelta:
-    """A twentieth of the shortest session timeout, between half a second and fifteen."""
-    return min(max(shortest_timeout(types) / 20, timedelta(seconds=0.5)), timedelta(seconds=15))
 
 
 def _readers(settings: Settings, database: Database) -> WebReaders:

@@ -109,8 +109,10 @@ def _max_bytes(size: ByteSize | None) -> ByteSize | None:
 class ParameterConfig(StrictModel):
     """A named query parameter. A list makes it an array."""
 
-    type: ParameterType
-    value: Annotated[str | tuple[str, ...], LATE, BeforeValidator(_as_text)]
+    type: ParameterType = Field(description="What it is in the query.")
+    value: Annotated[str | tuple[str, ...], LATE, BeforeValidator(_as_text)] = Field(
+        description="Text, `${VARIABLE}`, `{time_from}` or `{time_to}`; times without a zone are UTC."
+    )
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -151,20 +153,40 @@ JobLabelValue = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]*$", max_l
 class BigQueryConfig(SourceConfig):
     """A query over BigQuery tables, billed to `project`. `max_bytes` is what one run may read at most."""
 
-    type: Literal["bigquery"]
-    project: Annotated[str, Field(min_length=1)]
-    query: Annotated[Template, Field(min_length=1)]
-    parameters: dict[ParameterName, ParameterConfig] = Field(default_factory=dict)
-    time_window: Duration | None = None
-    location: str | None = None
-    max_bytes: Annotated[ByteSize | None, AfterValidator(_max_bytes)] = _DEFAULT_MAX_BYTES
-    priority: Literal["interactive", "batch"] = "interactive"
-    job_labels: dict[JobLabelName, JobLabelValue] = Field(default_factory=dict)
-    storage_api: bool = False
-    credentials: Literal["default", "none"] = "default"
-    credentials_file: str | None = None
-    credentials_env: str | None = None
-    endpoint: Annotated[str | None, AfterValidator(_endpoint)] = None
+    type: Literal["bigquery"] = Field(description="`bigquery`.")
+    project: Annotated[str, Field(min_length=1)] = Field(description="Project that runs the query and pays for it.")
+    query: Annotated[Template, Field(min_length=1)] = Field(
+        description="One SELECT (`WITH` included) in GoogleSQL; `${VARIABLE}` is read at every run."
+    )
+    parameters: dict[ParameterName, ParameterConfig] = Field(
+        default_factory=dict, description="By name, as `@name` in the query."
+    )
+    time_window: Duration | None = Field(
+        None, description="How long before the run `{time_from}` is; `{time_to}` is when it began."
+    )
+    location: str | None = Field(
+        None, description="Where the tables are, such as `EU`; name it when BigQuery cannot tell."
+    )
+    max_bytes: Annotated[ByteSize | None, AfterValidator(_max_bytes)] = Field(
+        _DEFAULT_MAX_BYTES, description="Most that one run may read, such as `500MiB`; `null` for no limit."
+    )
+    priority: Literal["interactive", "batch"] = Field(
+        "interactive", description="`batch` waits for free slots, which can take longer than `timeout`."
+    )
+    job_labels: dict[JobLabelName, JobLabelValue] = Field(
+        default_factory=dict, description="Labels of the query's job, for your bill."
+    )
+    storage_api: bool = Field(
+        False, description="Download over the Storage Read API: faster for many rows, billed separately."
+    )
+    credentials: Literal["default", "none"] = Field(
+        "default", description="`default`: those of the machine; `none`: for an emulator."
+    )
+    credentials_file: str | None = Field(None, description="Key file of a service account, read at every run.")
+    credentials_env: str | None = Field(None, description="Variable that holds the key's JSON.")
+    endpoint: Annotated[str | None, AfterValidator(_endpoint)] = Field(
+        None, description="Another address than Google's, such as an emulator's."
+    )
 
     @model_validator(mode="after")
     def _parameters_are_used(self) -> BigQueryConfig:

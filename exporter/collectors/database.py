@@ -46,14 +46,20 @@ Parameters = Annotated[dict[str, str | int | float | bool | None], LATE, BeforeV
 class DatabaseConfig(SourceConfig):
     """A query whose rows become samples. It runs in a read-only session and is cancelled at the timeout."""
 
-    type: Literal["database"]
-    connection: ConnectionConfig | None = None
-    url_env: str | None = None
-    tls: TlsConfig | None = None
-    pool: PoolConfig | None = None
-    query: Annotated[Template, Field(min_length=1)]
-    params: Parameters = Field(default_factory=dict)
-    time_window: Duration | None = None
+    type: Literal["database"] = Field(description="`database`.")
+    connection: ConnectionConfig | None = Field(None, description="Where the database is; or `url_env`.")
+    url_env: str | None = Field(None, description="Variable that holds the URL, instead of `connection`.")
+    tls: TlsConfig | None = Field(
+        None, description="How the connection is encrypted and checked: PostgreSQL and MySQL."
+    )
+    pool: PoolConfig | None = Field(None, description="Connections that are kept.")
+    query: Annotated[Template, Field(min_length=1)] = Field(
+        description="One statement that gives rows; its columns are what metrics and labels name."
+    )
+    params: Parameters = Field(
+        default_factory=dict, description="Values of `:name` in the query; `{time_from}` and `{time_to}` are times."
+    )
+    time_window: Duration | None = Field(None, description="How long before the collection `{time_from}` is.")
 
     @model_validator(mode="after")
     def _one_connection(self) -> DatabaseConfig:

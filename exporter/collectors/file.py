@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from exporter.collectors.base import Collection
 from exporter.collectors.file_config import FileSourceConfig
 from exporter.collectors.file_content import CHUNK, gathered, within_max_bytes
@@ -30,7 +32,7 @@ _KINDS = {
 class FileConfig(FileSourceConfig):
     """A local file; it is read when it has changed."""
 
-    type: Literal["file"]
+    type: Literal["file"] = Field(description="`file`.")
 
 
 class FileCollector(FileSourceCollector):

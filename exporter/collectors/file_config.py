@@ -42,10 +42,12 @@ def _one_byte(text: str) -> str:
 class CsvConfig(StrictModel):
     """How a CSV file is written. Without a header, its columns are `columns`, or else `column_1`, `column_2`, …."""
 
-    delimiter: Annotated[str, AfterValidator(_one_byte)] = ","
-    quote: Annotated[str, AfterValidator(lambda text: text and _one_byte(text))] = '"'
-    header: bool = True
-    columns: tuple[str, ...] = ()
+    delimiter: Annotated[str, AfterValidator(_one_byte)] = Field(",", description="What stands between fields.")
+    quote: Annotated[str, AfterValidator(lambda text: text and _one_byte(text))] = Field(
+        '"', description="What stands around a field; empty for none."
+    )
+    header: bool = Field(True, description="Whether the first line names the columns.")
+    columns: tuple[str, ...] = Field((), description="Their names where there is no header.")
 
     @model_validator(mode="after")
     def _agree(self) -> CsvConfig:
@@ -59,15 +61,27 @@ class CsvConfig(StrictModel):
 class FileSourceConfig(SourceConfig):
     """A file of rows, named by a pattern that may have time fields and wildcards."""
 
-    path_pattern: Annotated[Template, Field(min_length=1), AfterValidator(checked_pattern)]
-    time_zone: Annotated[str, AfterValidator(checked_zone)] = "UTC"
-    offset: Annotated[float, BeforeValidator(_offset, json_schema_input_type=str)] = 0.0
-    newest_by: NewestBy = "modified"
-    max_listed: Annotated[int, Field(ge=1)] = 10_000
-    format: Format | None = None
-    rows: PathText | None = None
-    csv: CsvConfig | None = None
-    max_bytes: Annotated[int, Field(ge=1)] = 128 * _MEBIBYTE
+    path_pattern: Annotated[Template, Field(min_length=1), AfterValidator(checked_pattern)] = Field(
+        description="The file, with time fields such as `{date}` and `{hour}`, and wildcards."
+    )
+    time_zone: Annotated[str, AfterValidator(checked_zone)] = Field(
+        "UTC", description="Of the time fields, and of `cron`, such as `Europe/London`."
+    )
+    offset: Annotated[float, BeforeValidator(_offset, json_schema_input_type=str)] = Field(
+        0.0, description="Moves all time fields: `-1h`, `-1d`, `30m`."
+    )
+    newest_by: NewestBy = Field(
+        "modified", description="Which of several matches is taken: modified last, or last by name."
+    )
+    max_listed: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="How many files a wildcard may find; more are an error."
+    )
+    format: Format | None = Field(None, description="Where the file's suffix does not say it.")
+    rows: PathText | None = Field(None, description="For JSON: a JMESPath to the list of objects.")
+    csv: CsvConfig | None = Field(None, description="How a CSV file is written.")
+    max_bytes: Annotated[int, Field(ge=1)] = Field(
+        128 * _MEBIBYTE, description="Largest file, stored and decompressed."
+    )
 
     @property
     def kind(self) -> Format | None:
@@ -98,8 +112,8 @@ class FileSourceConfig(SourceConfig):
 class BucketConfig(FileSourceConfig):
     """A file in a bucket. Names in one start with no slash."""
 
-    bucket: Annotated[Template, Field(min_length=1)]
-    anonymous: bool = False
+    bucket: Annotated[Template, Field(min_length=1)] = Field(description="Its name.")
+    anonymous: bool = Field(False, description="For public buckets: no credentials.")
 
     def needs(self) -> tuple[str, ...]:
         return (*super().needs(), *references(self.bucket))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from exporter.collectors.file_config import BucketConfig
 from exporter.collectors.file_source import FileSourceCollector
@@ -15,9 +15,9 @@ from exporter.model import OptionalTemplate
 class GcsFileConfig(BucketConfig):
     """An object in a bucket. Without `credentials_file`, the application default credentials are used."""
 
-    type: Literal["gcs_file"]
-    credentials_file: str | None = None
-    endpoint: OptionalTemplate = None
+    type: Literal["gcs_file"] = Field(description="`gcs_file`.")
+    credentials_file: str | None = Field(None, description="Key file of a service account, read at every collection.")
+    endpoint: OptionalTemplate = Field(None, description="Another address than Google's, such as an emulator's.")
 
     def needs(self) -> tuple[str, ...]:
         return (*super().needs(), *references(self.endpoint or ""))

@@ -64,9 +64,9 @@ def usable_token(token: str, what: str) -> str:
 class _TokenConfig(StrictModel):
     """A token from one of three places."""
 
-    token: SecretTemplate = None
-    token_env: str | None = None
-    token_file: str | None = None
+    token: SecretTemplate = Field(None, description="The token, as `${VARIABLE}`: a secret does not stand in the file.")
+    token_env: str | None = Field(None, description="Variable that holds the token.")
+    token_file: str | None = Field(None, description="File that holds the token.")
 
     @model_validator(mode="after")
     def _one_token(self) -> Self:
@@ -82,7 +82,7 @@ class _TokenConfig(StrictModel):
 class BearerConfig(_TokenConfig):
     """A token sent as `Authorization: Bearer …`."""
 
-    type: Literal["bearer_token"]
+    type: Literal["bearer_token"] = Field(description="`bearer_token`.")
 
     def header(self, secrets: Secrets) -> HeaderAuth:
         return self._header(secrets, "Bearer")
@@ -91,7 +91,7 @@ class BearerConfig(_TokenConfig):
 class SplunkTokenConfig(_TokenConfig):
     """A session key sent as `Authorization: Splunk …`."""
 
-    type: Literal["splunk_token"]
+    type: Literal["splunk_token"] = Field(description="`splunk_token`.")
 
     def header(self, secrets: Secrets) -> HeaderAuth:
         return self._header(secrets, "Splunk")
@@ -100,12 +100,14 @@ class SplunkTokenConfig(_TokenConfig):
 class BasicConfig(StrictModel):
     """User and password, sent as `Authorization: Basic …`."""
 
-    type: Literal["basic"]
-    username: OptionalTemplate = None
-    username_env: str | None = None
-    password: SecretTemplate = None
-    password_env: str | None = None
-    password_file: str | None = None
+    type: Literal["basic"] = Field(description="`basic`.")
+    username: OptionalTemplate = Field(None, description="The user's name.")
+    username_env: str | None = Field(None, description="Variable that holds the user's name.")
+    password: SecretTemplate = Field(
+        None, description="The password, as `${VARIABLE}`: a secret does not stand in the file."
+    )
+    password_env: str | None = Field(None, description="Variable that holds the password.")
+    password_file: str | None = Field(None, description="File that holds the password.")
 
     @model_validator(mode="after")
     def _one_of_each(self) -> BasicConfig:
@@ -127,11 +129,11 @@ class BasicConfig(StrictModel):
 class ApiKeyConfig(StrictModel):
     """A key sent in a header of its own."""
 
-    type: Literal["api_key"]
-    name: HeaderName = "X-API-Key"
-    key: SecretTemplate = None
-    key_env: str | None = None
-    key_file: str | None = None
+    type: Literal["api_key"] = Field(description="`api_key`.")
+    name: HeaderName = Field("X-API-Key", description="The header.")
+    key: SecretTemplate = Field(None, description="The key, as `${VARIABLE}`: a secret does not stand in the file.")
+    key_env: str | None = Field(None, description="Variable that holds the key.")
+    key_file: str | None = Field(None, description="File that holds the key.")
 
     @model_validator(mode="after")
     def _one_key(self) -> ApiKeyConfig:
@@ -147,16 +149,20 @@ class ApiKeyConfig(StrictModel):
 class OAuth2Config(StrictModel):
     """A token fetched with OAuth2 client credentials (RFC 6749, section 4.4)."""
 
-    type: Literal["oauth2"]
-    token_url: Annotated[Template, AfterValidator(web_address)]
-    client_id: OptionalTemplate = None
-    client_id_env: str | None = None
-    client_secret: SecretTemplate = None
-    client_secret_env: str | None = None
-    client_secret_file: str | None = None
-    scopes: tuple[str, ...] = ()
-    token_params: Annotated[dict[str, str], LATE] = Field(default_factory=dict)
-    client_in: Literal["header", "body"] = "header"
+    type: Literal["oauth2"] = Field(description="`oauth2`.")
+    token_url: Annotated[Template, AfterValidator(web_address)] = Field(description="Where tokens are fetched.")
+    client_id: OptionalTemplate = Field(None, description="Who asks.")
+    client_id_env: str | None = Field(None, description="Variable that holds the client's id.")
+    client_secret: SecretTemplate = Field(
+        None, description="The client's secret, as `${VARIABLE}`: a secret does not stand in the file."
+    )
+    client_secret_env: str | None = Field(None, description="Variable that holds the client's secret.")
+    client_secret_file: str | None = Field(None, description="File that holds the client's secret.")
+    scopes: tuple[str, ...] = Field((), description="What the token is asked for.")
+    token_params: Annotated[dict[str, str], LATE] = Field(
+        default_factory=dict, description="Further parameters of the request, such as an audience."
+    )
+    client_in: Literal["header", "body"] = Field("header", description="Where id and secret stand in the request.")
 
     @model_validator(mode="after")
     def _one_of_each(self) -> OAuth2Config:

@@ -33,7 +33,7 @@ def _proxy(url: str | None) -> str | None:
 class TlsConfig(ClientTlsConfig):
     """Which certificates are trusted and shown. Files are PEM and read anew for each connection."""
 
-    verify: bool = True
+    verify: bool = Field(True, description="`false` trusts anybody, and is counted as a warning.")
 
     @model_validator(mode="after")
     def _certificate_with_key(self) -> Self:
@@ -52,11 +52,15 @@ class TlsConfig(ClientTlsConfig):
 class HttpSourceConfig(SourceConfig):
     """Keys of a source that is read over HTTP."""
 
-    endpoint: Annotated[Template, AfterValidator(web_address)]
-    tls: TlsConfig = Field(default_factory=TlsConfig)
-    proxy: Annotated[str | None, LATE, AfterValidator(_proxy)] = None
-    proxy_env: str | None = None
-    max_response_bytes: Annotated[int, Field(ge=1)] = 64 * _MEBIBYTE
+    endpoint: Annotated[Template, AfterValidator(web_address)] = Field(
+        description="The address, without user or password."
+    )
+    tls: TlsConfig = Field(default_factory=TlsConfig, description="Which certificates are trusted and shown.")
+    proxy: Annotated[str | None, LATE, AfterValidator(_proxy)] = Field(
+        None, description="`http://user:${PASSWORD}@host:port`; without one `HTTPS_PROXY` and `NO_PROXY` count."
+    )
+    proxy_env: str | None = Field(None, description="Variable that holds all of the proxy's address.")
+    max_response_bytes: Annotated[int, Field(ge=1)] = Field(64 * _MEBIBYTE, description="Largest answer, decompressed.")
 
     @model_validator(mode="after")
     def _one_proxy(self) -> HttpSourceConfig:

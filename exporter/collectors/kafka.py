@@ -44,12 +44,14 @@ def _joined(value: object) -> object:
 class SaslConfig(StrictModel):
     """A user name and password, checked by the brokers."""
 
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-    username: OptionalTemplate = None
-    username_env: str | None = None
-    password: SecretTemplate = None
-    password_env: str | None = None
-    password_file: str | None = None
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(description="How the password is proved.")
+    username: OptionalTemplate = Field(None, description="The user's name.")
+    username_env: str | None = Field(None, description="Variable that holds the user's name.")
+    password: SecretTemplate = Field(
+        None, description="The password, as `${VARIABLE}`: a secret does not stand in the file."
+    )
+    password_env: str | None = Field(None, description="Variable that holds the password.")
+    password_file: str | None = Field(None, description="File that holds the password.")
 
     @model_validator(mode="after")
     def _complete(self) -> SaslConfig:
@@ -73,9 +75,11 @@ class SaslConfig(StrictModel):
 class TlsConfig(ClientTlsConfig):
     """TLS to the brokers, with the system's authorities or those of `ca_file`, and a client certificate or none."""
 
-    key_password: SecretTemplate = None
-    key_password_env: str | None = None
-    key_password_file: str | None = None
+    key_password: SecretTemplate = Field(
+        None, description="The key's password, as `${VARIABLE}`: a secret does not stand in the file."
+    )
+    key_password_env: str | None = Field(None, description="Variable that holds the key's password.")
+    key_password_file: str | None = Field(None, description="File that holds the key's password.")
 
     @model_validator(mode="after")
     def _complete(self) -> TlsConfig:
@@ -132,22 +136,38 @@ class KafkaMetricConfig(MetricConfig):
 class KafkaConfig(SourceConfig):
     """A topic, and how its messages become label sets with values."""
 
-    type: Literal["kafka"]
-    brokers: Annotated[str, LATE, BeforeValidator(_joined), Field(min_length=1)]
-    topic: Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
-    group: Annotated[str, Field(min_length=1)] | None = None
-    instance: OptionalTemplate = None
-    start: Literal["latest", "earliest"] = "earliest"
-    rows: PathText | None = None
-    window: Duration | None = None
-    expire_after: Duration | None = None
-    event_time: Annotated[str, Field(min_length=1)] | None = None
-    event_time_unit: Literal["s", "ms", "us", "ns"] = "ms"
-    session_timeout: Duration = 45.0
-    max_message_bytes: Annotated[int, Field(ge=1)] = _MEBIBYTE
-    sasl: SaslConfig | None = None
-    tls: TlsConfig | None = None
-    metrics: Annotated[tuple[KafkaMetricConfig, ...], BeforeValidator(not_empty)]
+    type: Literal["kafka"] = Field(description="`kafka`.")
+    brokers: Annotated[str, LATE, BeforeValidator(_joined), Field(min_length=1)] = Field(
+        description="`host:port` of some brokers, a list or text with commas."
+    )
+    topic: Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")] = Field(
+        description="One topic."
+    )
+    group: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Consumer group; `sentinel-` and the source's name by default."
+    )
+    instance: OptionalTemplate = Field(
+        None, description="A name of each replica that stays over restarts, such as `${HOSTNAME}`."
+    )
+    start: Literal["latest", "earliest"] = Field("earliest", description="Where a new group begins.")
+    rows: PathText | None = Field(None, description="JMESPath to an object or a list of objects in the message.")
+    window: Duration | None = Field(None, description="How far back aggregates reach.")
+    expire_after: Duration | None = Field(
+        None, description="When a label set without messages goes; `window`, else 5m by default."
+    )
+    event_time: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Field with the time; the message's own timestamp by default."
+    )
+    event_time_unit: Literal["s", "ms", "us", "ns"] = Field("ms", description="Of a time that is a number, since 1970.")
+    session_timeout: Duration = Field(45.0, description="When others take over from a replica that died.")
+    max_message_bytes: Annotated[int, Field(ge=1)] = Field(_MEBIBYTE, description="A longer message is left out.")
+    sasl: SaslConfig | None = Field(None, description="Who reads.")
+    tls: TlsConfig | None = Field(
+        None, description="`{}` trusts the system's authorities; without it nothing is encrypted."
+    )
+    metrics: Annotated[tuple[KafkaMetricConfig, ...], BeforeValidator(not_empty)] = Field(
+        description="The metric families that fields become."
+    )
     _commits: bool = PrivateAttr(default=True)
 
     @model_validator(mode="after")

@@ -39,24 +39,28 @@ class Page:
 
 
 class _Paging(StrictModel):
-    max_pages: Count = 100
+    max_pages: Count = Field(100, description="More are an error.")
 
 
 class _ByParameter(_Paging):
     """Ways that need parameters, in the query or at dotted paths of the JSON body."""
 
-    into: Literal["params", "body"] = "params"
+    into: Literal["params", "body"] = Field(
+        "params", description="Where the parameters go: the query, or dotted paths of the body."
+    )
 
 
 class PageNumbers(_ByParameter):
     """Pages by number, from `first` on, until the answer says that there are no more, or a page is empty."""
 
-    type: Literal["page"]
-    page_param: str = "page"
-    size_param: str | None = "page_size"
-    size: Count = 100
-    first: Start = 1
-    has_more: PathText | None = "pagination.has_more"
+    type: Literal["page"] = Field(description="`page`.")
+    page_param: str = Field("page", description="Parameter of the page's number.")
+    size_param: str | None = Field("page_size", description="Parameter of its size.")
+    size: Count = Field(100, description="Rows of a page.")
+    first: Start = Field(1, description="Number of the first page.")
+    has_more: PathText | None = Field(
+        "pagination.has_more", description="Path in the answer that says whether there are more."
+    )
 
     def start(self) -> Turn:
         return self._turn(self.first)
@@ -75,13 +79,13 @@ class Offsets(_ByParameter):
     A page that is merely short does not end it: servers cap the size that they are asked for.
     """
 
-    type: Literal["offset"]
-    offset_param: str = "offset"
-    limit_param: str = "limit"
-    limit: Count = 100
-    first: Start = 0
-    has_more: PathText | None = None
-    total: PathText | None = None
+    type: Literal["offset"] = Field(description="`offset`.")
+    offset_param: str = Field("offset", description="Parameter of the rows before the page.")
+    limit_param: str = Field("limit", description="Parameter of its size.")
+    limit: Count = Field(100, description="Rows of a page.")
+    first: Start = Field(0, description="Offset of the first page.")
+    has_more: PathText | None = Field(None, description="Path in the answer that says whether there are more.")
+    total: PathText | None = Field(None, description="Path in the answer to the number of all rows.")
 
     def start(self) -> Turn:
         return self._turn(self.first)
@@ -102,12 +106,12 @@ class Offsets(_ByParameter):
 class Cursor(_ByParameter):
     """Pages by a cursor from the answer, until it has none."""
 
-    type: Literal["cursor"]
-    next: PathText
-    cursor_param: str = "cursor"
-    size_param: str | None = None
-    size: Count = 100
-    has_more: PathText | None = None
+    type: Literal["cursor"] = Field(description="`cursor`.")
+    next: PathText = Field(description="Path in the answer to the next cursor.")
+    cursor_param: str = Field("cursor", description="Parameter of the cursor.")
+    size_param: str | None = Field(None, description="Parameter of the page's size.")
+    size: Count = Field(100, description="Rows of a page.")
+    has_more: PathText | None = Field(None, description="Path in the answer that says whether there are more.")
 
     def start(self) -> Turn:
         return Turn({self.size_param: self.size} if self.size_param else {})
@@ -128,7 +132,7 @@ class Cursor(_ByParameter):
 class LinkHeader(_Paging):
     """Pages by the header `Link: <…>; rel="next"` (RFC 8288)."""
 
-    type: Literal["link"]
+    type: Literal["link"] = Field(description="`link`.")
 
     def start(self) -> Turn:
         return Turn()
@@ -141,8 +145,8 @@ class LinkHeader(_Paging):
 class NextUrl(_Paging):
     """Pages by a URL in the answer, until it has none."""
 
-    type: Literal["next_url"]
-    next: PathText
+    type: Literal["next_url"] = Field(description="`next_url`.")
+    next: PathText = Field(description="Path in the answer to the next page's URL.")
 
     def start(self) -> Turn:
         return Turn()

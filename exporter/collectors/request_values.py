@@ -34,11 +34,13 @@ AccountId = Annotated[str, BeforeValidator(_as_id)]
 class TimeWindow(StrictModel):
     """From when to when data is asked for; in seconds before the collection."""
 
-    length: Duration
-    start: Literal["fixed", "last_run"] = "fixed"
-    longest: Duration | None = None
-    lag: Duration | None = None
-    format: Literal["rfc3339", "unix", "unix_ms"] = "rfc3339"
+    length: Duration = Field(description="How long the window is.")
+    start: Literal["fixed", "last_run"] = Field(
+        "fixed", description="`last_run`: where the window of the data that is served ended."
+    )
+    longest: Duration | None = Field(None, description="The most after an outage; 1h by default.")
+    lag: Duration | None = Field(None, description="How late data may arrive.")
+    format: Literal["rfc3339", "unix", "unix_ms"] = Field("rfc3339", description="How times are written.")
 
     @model_validator(mode="after")
     def _agrees(self) -> TimeWindow:
@@ -56,11 +58,11 @@ class TimeWindow(StrictModel):
 class Accounts(StrictModel):
     """Whose data is asked for and served; `field` is the column that has the account of a row."""
 
-    type: Literal["all", "whitelist", "blacklist"] = "all"
-    whitelist: tuple[AccountId, ...] = ()
-    blacklist: tuple[AccountId, ...] = ()
-    field: str = "account_id"
-    batch: Annotated[int, Field(ge=1)] = 100
+    type: Literal["all", "whitelist", "blacklist"] = Field("all", description="Which are served.")
+    whitelist: tuple[AccountId, ...] = Field((), description="Those that are; they stand for `{account_ids}`.")
+    blacklist: tuple[AccountId, ...] = Field((), description="Those that are not.")
+    field: str = Field("account_id", description="Column that has the account of a row.")
+    batch: Annotated[int, Field(ge=1)] = Field(100, description="Accounts asked for in one request.")
 
     @model_validator(mode="after")
     def _has_its_list(self) -> Accounts:

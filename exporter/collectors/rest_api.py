@@ -78,27 +78,36 @@ def _as_steps(value: object) -> object:
 class PivotConfig(StrictModel):
     """A list of name and value pairs in each row that becomes one column per name."""
 
-    path: PathText = "metrics"
-    name: str = "metric_name"
-    value: str = "metric_value"
+    path: PathText = Field("metrics", description="The list in each row.")
+    name: str = Field("metric_name", description="Key of the name.")
+    value: str = Field("metric_value", description="Key of the value.")
 
 
 class RestApiConfig(HttpSourceConfig):
     """A JSON endpoint whose rows become samples."""
 
-    type: Literal["rest_api"]
-    method: Literal["GET", "POST"] = "GET"
-    auth: AuthConfig | None = None
+    type: Literal["rest_api"] = Field(description="`rest_api`.")
+    method: Literal["GET", "POST"] = Field("GET", description="A POST must only read, as it may be sent again.")
+    auth: AuthConfig | None = Field(None, description="How the exporter logs in.")
     headers: Annotated[dict[HeaderName, str], LATE, BeforeValidator(_as_texts), AfterValidator(_free_headers)] = Field(
-        default_factory=dict
+        default_factory=dict, description="Further headers."
     )
-    params: Annotated[dict[str, str], LATE, BeforeValidator(_as_texts)] = Field(default_factory=dict)
-    body: Annotated[Any, LATE, AfterValidator(_is_json)] = None
-    time_window: Annotated[TimeWindow | None, BeforeValidator(_as_window)] = None
-    accounts: Accounts = Field(default_factory=Accounts)
-    rows: Annotated[tuple[RowStep, ...], BeforeValidator(_as_steps), Field(min_length=1)] = (RowStep(path="data"),)
-    pivot: PivotConfig | None = None
-    pagination: Pagination | None = None
+    params: Annotated[dict[str, str], LATE, BeforeValidator(_as_texts)] = Field(
+        default_factory=dict,
+        description="Query parameters; `{time_from}`, `{time_to}` and `{account_ids}` may stand in them.",
+    )
+    body: Annotated[Any, LATE, AfterValidator(_is_json)] = Field(
+        None, description="Of a POST, sent as JSON; a text that is only a placeholder becomes a number or a list."
+    )
+    time_window: Annotated[TimeWindow | None, BeforeValidator(_as_window)] = Field(
+        None, description="What `{time_from}` and `{time_to}` stand for: a duration, or keys."
+    )
+    accounts: Accounts = Field(default_factory=Accounts, description="Whose rows are served.")
+    rows: Annotated[tuple[RowStep, ...], BeforeValidator(_as_steps), Field(min_length=1)] = Field(
+        (RowStep(path="data"),), description="JMESPath to the list of rows (`@` if the answer is the list), or steps."
+    )
+    pivot: PivotConfig | None = Field(None, description="Name and value pairs that become columns.")
+    pagination: Pagination | None = Field(None, description="Without it one page is read.")
 
     @property
     def placeholders(self) -> set[str]:

@@ -21,11 +21,11 @@ Column = Annotated[str, Field(min_length=1)]
 class RowStep(StrictModel):
     """Where the rows are, seen from the row above, and which columns the step adds to them."""
 
-    path: PathText
-    key_as: Column | None = None
-    index_as: Column | None = None
-    value_as: Column | None = None
-    name: Column | None = None
+    path: PathText = Field(description="JMESPath, seen from the row above.")
+    key_as: Column | None = Field(None, description="Column for the keys of an object whose values are rows.")
+    index_as: Column | None = Field(None, description="Column for positions, from 0.")
+    value_as: Column | None = Field(None, description="Column for values that are no objects.")
+    name: Column | None = Field(None, description="Under which steps below find this object's fields.")
 
 
 class RowReader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from exporter.collectors.file_config import BucketConfig
 from exporter.collectors.file_source import FileSourceCollector
@@ -15,15 +15,15 @@ from exporter.model import OptionalTemplate, at_most_one
 class S3FileConfig(BucketConfig):
     """An object in a bucket. Without keys here, credentials come from where AWS clients look for them."""
 
-    type: Literal["s3_file"]
-    region: OptionalTemplate = None
-    endpoint_url: OptionalTemplate = None
-    access_key_env: str | None = None
-    access_key_file: str | None = None
-    secret_key_env: str | None = None
-    secret_key_file: str | None = None
-    session_token_env: str | None = None
-    session_token_file: str | None = None
+    type: Literal["s3_file"] = Field(description="`s3_file`.")
+    region: OptionalTemplate = Field(None, description="Where the bucket is; the environment's by default.")
+    endpoint_url: OptionalTemplate = Field(None, description="Address of another server than AWS.")
+    access_key_env: str | None = Field(None, description="Variable that holds the access key.")
+    access_key_file: str | None = Field(None, description="File that holds the access key.")
+    secret_key_env: str | None = Field(None, description="Variable that holds the secret key.")
+    secret_key_file: str | None = Field(None, description="File that holds the secret key.")
+    session_token_env: str | None = Field(None, description="Variable that holds the session token, if there is one.")
+    session_token_file: str | None = Field(None, description="File that holds the session token, if there is one.")
 
     @property
     def own_keys(self) -> bool:

@@ -31,13 +31,15 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
 class SplunkConfig(HttpSourceConfig):
     """A search whose results become samples. `endpoint` is the management port, such as https://splunk:8089."""
 
-    type: Literal["splunk"]
-    auth: SplunkAuthConfig
-    search: Annotated[Template, Field(min_length=1)]
-    earliest: str = "-5m@m"
-    latest: str = "@m"
-    app: Name | None = None
-    owner: Name = "nobody"
+    type: Literal["splunk"] = Field(description="`splunk`.")
+    auth: SplunkAuthConfig = Field(description="How the exporter logs in.")
+    search: Annotated[Template, Field(min_length=1)] = Field(
+        description="SPL; `search` is put before it unless it begins with that or a pipe."
+    )
+    earliest: str = Field("-5m@m", description="Begin of the time range, as Splunk writes it.")
+    latest: str = Field("@m", description="Its end.")
+    app: Name | None = Field(None, description="App in whose context the search runs.")
+    owner: Name = Field("nobody", description="User in whose context it runs, if there is an `app`.")
 
     @property
     def path(self) -> str:

@@ -30,17 +30,19 @@ _SCHEMES: Mapping[str, Driver] = {
 class ConnectionConfig(StrictModel):
     """Where the database is. For SQLite and DuckDB, `database` is the file's path and nothing else is needed."""
 
-    driver: Driver
-    host: OptionalTemplate = None
-    host_env: str | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    database: Template
-    username: OptionalTemplate = None
-    username_env: str | None = None
-    password: SecretTemplate = None
-    password_env: str | None = None
-    password_file: str | None = None
-    external_access: bool = False
+    driver: Driver = Field(description="Which database it is.")
+    host: OptionalTemplate = Field(None, description="Where it is.")
+    host_env: str | None = Field(None, description="Variable that holds the host.")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(None, description="The database's usual one by default.")
+    database: Template = Field(description="Its name; a path for SQLite and DuckDB.")
+    username: OptionalTemplate = Field(None, description="The user's name.")
+    username_env: str | None = Field(None, description="Variable that holds the user's name.")
+    password: SecretTemplate = Field(
+        None, description="The password, as `${VARIABLE}`: a secret does not stand in the file."
+    )
+    password_env: str | None = Field(None, description="Variable that holds the password.")
+    password_file: str | None = Field(None, description="File that holds the password.")
+    external_access: bool = Field(False, description="DuckDB: whether a query may read other files and addresses.")
 
     @model_validator(mode="after")
     def _complete(self) -> ConnectionConfig:
@@ -87,7 +89,7 @@ class ConnectionConfig(StrictModel):
 class TlsConfig(ClientTlsConfig):
     """`tls:` of PostgreSQL, MySQL and MariaDB."""
 
-    mode: TlsMode = "verify-full"
+    mode: TlsMode = Field("verify-full", description="`verify-ca` does not check the name, `require` checks nothing.")
 
     @model_validator(mode="after")
     def _agree(self) -> TlsConfig:
@@ -109,8 +111,8 @@ class TlsConfig(ClientTlsConfig):
 class PoolConfig(StrictModel):
     """`pool:` of a database server. Sources with the same connection and the same `pool` share one."""
 
-    size: Annotated[int, Field(ge=1, le=1000)] = 8
-    max_lifetime: Duration = 1800.0
+    size: Annotated[int, Field(ge=1, le=1000)] = Field(8, description="Most connections to one server.")
+    max_lifetime: Duration = Field(1800.0, description="How long one is used.")
 
 
 def target_of_url(url: str, tls: Tls | None = None) -> Target:

@@ -194,10 +194,10 @@ class MetricConfig(StrictModel):
 class FilterConfig(StrictModel):
     """Rows to keep: those whose field compares so with the value, or with one of the values."""
 
-    field: str = Field(min_length=1)
-    operator: Annotated[Operator, BeforeValidator(_as_operator)]
-    value: FilterValue | None = None
-    values: tuple[FilterValue, ...] = ()
+    field: str = Field(min_length=1, description="The column.")
+    operator: Annotated[Operator, BeforeValidator(_as_operator)] = Field(description="How it is compared.")
+    value: FilterValue | None = Field(None, description="What it is compared with.")
+    values: tuple[FilterValue, ...] = Field((), description="For `in` and `not_in`.")
 
     @property
     def operands(self) -> tuple[FilterValue, ...]:

@@ -110,14 +110,14 @@ def test_a_missing_binary_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     line = refused(monkeypatch, tmp_path / "state", ports())
     assert "prometheus is not on PATH" in line
-    assert "docker compose up" in line
+    assert "docker compose -f compose.demo.yaml up" in line
 
 
 @pytest.mark.parametrize(
     ("file", "broken", "named", "cause"),
     [
         (
-            "prometheus/rules/fraud.yml",
+            "prometheus/rules/velocity.yml",
             "groups: [{name: x, rules: [{alert: A, expr: 'sum('}]}]",
             "prometheus",
             "parse error",

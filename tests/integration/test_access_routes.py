@@ -104,6 +104,10 @@ def restoring(account: str) -> dict[str, Any]:
     return {"merchant_id": account, "alert_type": "CARD_TESTING", "restore_version": 99, "version": 1}
 
 
+def rotating(account: str) -> dict[str, Any]:
+    return {"merchant_id": account, "alert_type": "CARD_TESTING"}
+
+
 def report(account: str) -> dict[str, Any]:
     metric = {"metric_name": "block_rate", "metric_value": 0.1, "threshold": 0.3}
     return {"merchant_id": account, "alert_type": "VELOCITY_ATTACK", "metrics": [metric]}
@@ -124,6 +128,8 @@ TABLE = [
     Asked("GET", "/", LOGIN, 302, 302, 302),
     Asked("GET", "/alerts", LOGIN, 200, 200, 200, hidden=FOREIGN),
     Asked("GET", "/triggers", LOGIN, 200, 200, 200, hidden=FOREIGN),
+    Asked("GET", "/runbooks", LOGIN, MISSING, 200, 200),
+    Asked("GET", "/runbooks/<name>", LOGIN, MISSING, 200, 200, path="/runbooks/ExporterDown"),
     Asked("GET", PAGE, LOGIN, 200, 200, 200, path="/alerts/{own}"),
     Asked("GET", PAGE, LOGIN, MISSING, 200, 200, path="/alerts/{foreign}", hidden=FOREIGN),
     Asked("POST", f"{PAGE}/resolve", LOGIN, MOVED, MOVED, MOVED, path="/alerts/{own}/resolve", form=NOTE),
@@ -207,6 +213,8 @@ TABLE = [
     Asked("POST", f"{CONFIG}/preview", AWAY, MISSING, 200, 200, json=config(FOREIGN)),
     Asked("POST", f"{CONFIG}/restore", AWAY, MISSING, MISSING, MISSING, json=restoring(OWN)),  # no such version
     Asked("POST", f"{CONFIG}/restore", AWAY, MISSING, MISSING, MISSING, json=restoring(FOREIGN)),
+    Asked("POST", f"{CONFIG}/webhook-secret", AWAY, MISSING, MISSING, MISSING, json=rotating(OWN)),  # no webhook there
+    Asked("POST", f"{CONFIG}/webhook-secret", AWAY, MISSING, MISSING, MISSING, json=rotating(FOREIGN)),
     Asked("DELETE", CONFIG, AWAY, MISSING, 200, 200, path=f"{CONFIG}?{OF_FOREIGN}", headers={"If-Match": "*"}),
     # reports
     Asked("POST", "/api/v1/alerts/metrics", AWAY, 200, 200, 200, json=report(OWN)),

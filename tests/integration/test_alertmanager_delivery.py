@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import pytest
+import requests
 import servers
 from alert_receiver import Alertmanager, Receiver, recording_receiver
 from servers import wait_for
@@ -88,6 +90,37 @@ def test_of_one_attack_only_the_highest_severity_is_delivered(alertmanager: Aler
     assert delivered == {"Critical", "Fatal", "OtherAccount", "OtherType"}
     (inhibited,) = alertmanager.knows("InhibitedP3")
     assert inhibited["status"]["state"] == "suppressed"
+
+
+def test_each_severity_holds_back_the_lesser_ones_of_its_own_attack_alone(
+    alertmanager: Alertmanager, receiver: Receiver
+) -> None:
+    """Every pair of severities, with accounts of their own; and those that are of no attack, or of no known one."""
+    order = ("P0", "P1", "P2", "P3")
+    pairs = list(combinations_with_replacement(order, 2))
+    higher = [alert("Upper", upper, f"acc_{upper}{lower}") for upper, lower in pairs]
+    lesser = [alert("Lower", lower, f"acc_{upper}{lower}") for upper, lower in pairs]
+    free = [
+        alert("OperationsUpper", "P1", "acc_070", alert_type="OPERATIONS"),
+        alert("OperationsLower", "P3", "acc_070", alert_type="OPERATIONS"),
+        {"alertname": "NoTypeUpper", "severity": "P0", "account_id": "acc_070"},
+        {"alertname": "NoTypeLower", "severity": "P3", "account_id": "acc_070"},
+        {"alertname": "NoAccountUpper", "severity": "P0", "alert_type": "CARD_TESTING"},
+        {"alertname": "NoAccountLower", "severity": "P3", "alert_type": "CARD_TESTING"},
+    ]
+    alertmanager.post(*higher, *lesser, *free)
+    inhibited = {f"acc_{upper}{lower}" for upper, lower in pairs if upper != lower}
+
+    def held_back() -> set[str]:
+        return {
+            each["labels"].get("account_id", "")
+            for each in requests.get(f"{alertmanager.url}/api/v2/alerts", timeout=60).json()
+            if each["status"]["inhibitedBy"] and each["labels"]["alertname"].endswith(("Upper", "Lower"))
+        }
+
+    for labels in (*free, *(each for each in lesser if each["account_id"] not in inhibited)):
+        receiver.wait_for(labels["alertname"], "firing", labels.get("account_id"))
+    wait_for(lambda: held_back() == inhibited, what=f"{inhibited} are held back")
 
 
 def test_what_was_held_back_is_delivered_when_the_higher_severity_has_ended(

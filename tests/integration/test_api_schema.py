@@ -131,6 +131,15 @@ class Driven:
         merchant, alert_type = self.config()
         case.body |= {"merchant_id": merchant, "alert_type": alert_type, "version": 2, "restore_version": 1}
 
+    def signed(self, case: Any) -> None:
+        merchant, alert_type = self.config()
+        which = {"merchant_id": merchant, "alert_type": alert_type}
+        webhook = {"webhook": {"webhook_url": "https://203.0.113.7/sentinel"}}
+        body, headers = which | {"channels": webhook}, self.headers | {"If-Match": "*"}
+        saved = self.site.client().put(CONFIG, json=body, headers=headers)
+        assert saved.status_code == 200, saved.text
+        case.body |= which
+
     def browser(self, case: Any) -> None:
         """Keys that a message can be encrypted for."""
         case.body |= self.push.browser().subscription
@@ -185,6 +194,7 @@ FED: dict[str, Callable[[Driven, Any], None]] = {
     f"POST {CONFIG}/preview": Driven.settings,
     f"DELETE {CONFIG}": Driven.deleted,
     f"POST {CONFIG}/restore": Driven.restored,
+    f"POST {CONFIG}/webhook-secret": Driven.signed,
     "POST /api/v1/push/subscriptions": Driven.browser,
     f"DELETE {PUSHED}": Driven.subscription,
     f"POST {PUSHED}/test": Driven.subscription,

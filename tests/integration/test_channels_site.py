@@ -213,7 +213,7 @@ def test_settings_are_checked_and_quiet_hours_may_be_typed() -> None:
         {"sms": {"quiet_hours": "22:00-07:00 Mars/Base"}},
         {"email": {"to": ["a@b.example\r\nBcc: c@d.example"]}},
         {"email": {"to": ["Ana <a@b.example>"]}},
-        {"webhook": {"webhook_url": "https://x.example/"}},
+        {"webhook": {"secret": "a-secret-without-an-address"}},
         {"apprise": {"url": "json://10.0.0.1/"}},
         {"apprise": {"url": "file:///etc/passwd"}},
         {"apprise": {"url": "zulip://bot@org.internal/token"}},

@@ -170,3 +170,72 @@ def test_the_same_chart_is_the_same_file_from_any_thread(charts: MatplotlibChart
     with ThreadPoolExecutor(4) as pool:
         images = list(pool.map(lambda n: charts.render(spec(format=("png", "svg")[n % 2])), range(8)))
     assert len(set(images[::2])) == len(set(images[1::2])) == 1
+
+
+def around(normal: float, attack: float, metric: str = "transaction_count") -> Series:
+    times = series().times
+    return Series(metric, times, [normal if time < NOW - timedelta(minutes=12) else attack for time in times])
+
+
+def test_a_metric_that_must_not_fall_is_told_and_shaded_below_its_threshold(
+    charts: MatplotlibCharts, tmp_path: Any
+) -> None:
+    falling: dict[str, Any] = {"series": around(1000, 50), "threshold": 300.0, "operator": "<"}
+    svg = charts.render(spec(**falling, format="svg"))
+    assert {"50", "lowest", "alert below 300"} <= set(words_of(svg))
+    told = ET.fromstring(svg)[1].text or ""
+    assert "lowest 50, last 50." in told
+    assert "Alert below 300." in told
+
+    shaded = pixels(charts.render(spec(**falling)), tmp_path)
+    plain = pixels(charts.render(spec(**falling | {"operator": ">"})), tmp_path)
+    differs = np.abs(shaded[160:500] - plain[160:500]).max(axis=2) > 0.02
+    assert differs[:, 880:955].any(), "during the attack, below the threshold"
+    assert differs[:, 200:600].any(), "before it nothing is alarming: above is what is wanted"
+    before, during = shaded[300, 400, :3], shaded[460, 920, :3]
+    assert before[2] > before[0], "the line's own blue"
+    assert during[0] > during[2] + 0.15, "the alarm's red"
+
+
+@pytest.mark.parametrize(
+    ("shown", "threshold", "from_zero"),
+    [
+        (around(10_000, 9_850), 9_900.0, False),
+        (around(9_800, 10_050), 9_900.0, False),
+        (around(1_000, 50), 300.0, True),
+        (around(0.04, 0.41, "block_rate"), 0.2, True),
+        (around(0.5, 0.6, "approval_rate"), 0.55, True),
+        (around(0.96, 0.93, "approval_rate"), 0.94, False),
+        (around(-5, 3, "odd_balance"), 0.0, True),
+    ],
+)
+def test_the_axis_begins_at_0_unless_that_hides_everything(
+    charts: MatplotlibCharts, shown: Series, threshold: float, from_zero: bool
+) -> None:
+    words = words_of(charts.render(spec(series=shown, threshold=threshold, format="svg")))
+    assert bool({"0", "0 %"} & set(words)) == from_zero
+
+
+def test_marks_of_a_close_axis_say_exactly_where_they_are(charts: MatplotlibCharts) -> None:
+    words = words_of(charts.render(spec(series=around(9_800, 10_050), threshold=9_900.0, format="svg")))
+    marks = sorted(float(word[:-1]) for word in words if word.endswith("k"))
+    assert len(marks) > 2
+    assert np.ptp(np.diff(marks)) < 1e-9, "evenly apart"
+
+
+def test_a_line_just_above_its_threshold_stands_apart_from_it(charts: MatplotlibCharts, tmp_path: Any) -> None:
+    """10,000 and 9,900 are a hundredth of the axis apart where it begins at 0."""
+    image = pixels(charts.render(spec(series=around(10_000, 9_850), threshold=9_900.0, operator="<")), tmp_path)
+    column = image[160:500, 500, :3]
+    blue, red = (np.flatnonzero(column[:, one] > column[:, other] + 0.3) for one, other in ((2, 0), (0, 2)))
+    assert red.mean() - blue.mean() > 50
+
+
+@pytest.mark.parametrize(
+    ("operator", "words"),
+    [("==", "alert at 0"), ("!=", "alert if not 0"), ("<=", "alert at 0 or less"), (">=", "threshold 0")],
+)
+def test_each_operator_has_its_words(charts: MatplotlibCharts, operator: str, words: str) -> None:
+    gates = around(2, 0, "open_gates")
+    assert words in words_of(charts.render(spec(series=gates, threshold=0.0, operator=operator, format="svg")))
+    charts.render(spec(series=gates, threshold=None, operator="not_in"))

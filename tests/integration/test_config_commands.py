@@ -209,5 +209,18 @@ def test_keys_are_rotated_under_the_name_of_who_does_it(shell: Shell, monkeypatc
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_secrets_that_no_key_opens_are_not_exported_as_they_rest(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell("import", text=FIRST)
+    monkeypatch.setenv("SENTINEL_ENCRYPTION_KEYS", NEW)
+    result = shell("export", "--with-secrets")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "acc_1 CARD_TESTING: slack.webhook_url: it was encrypted at 20" in result.stderr
+    assert "not among SENTINEL_ENCRYPTION_KEYS, nor made of SENTINEL_SECRET_KEY" in result.stderr
+    assert result.stderr.count("sms.phone_numbers") == len(PHONES)
+    assert shell("export", "--with-secrets", "--account", "acc_2").exit_code == 0, "it has no secrets"
+    monkeypatch.delenv("SENTINEL_ENCRYPTION_KEYS")
+    assert "SENTINEL_ENCRYPTION_KEYS or SENTINEL_SECRET_KEY must be set" in shell("export", "--with-secrets").stderr
+
+
 def test_a_new_key_is_one(shell: Shell) -> None:
     assert SecretBox([shell("new-key").output.strip()]).encrypt("x").startswith("enc:")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
 
-from demo.backfill import backfill
+from demo.backfill import RECORDED, backfill
 from demo.errors import DemoError
 from demo.history import write_history
 from demo.metrics import FAMILIES, window_metrics
@@ -38,7 +39,7 @@ def test_prometheus_knows_the_last_day_as_the_store_does(tmp_path: Path, run_pro
     data = tmp_path / "tsdb"
     labels = {"job": "sentinel-exporter", "instance": "127.0.0.1:8000"}
     samples = backfill(url, data, **labels, promtool="promtool", until=until)
-    assert samples == pytest.approx(3 * 1440 * len(FAMILIES), rel=0.05)
+    assert samples == pytest.approx(3 * 1440 * (len(FAMILIES) + len(RECORDED)), rel=0.05)
     with pytest.raises(DemoError, match="has metrics already"):
         backfill(url, data, **labels, promtool="promtool", until=until)
 
@@ -58,9 +59,19 @@ def test_prometheus_knows_the_last_day_as_the_store_does(tmp_path: Path, run_pro
         assert expected
         for name, family in FAMILIES.items():
             values = {s["metric"]["account_id"]: float(s["value"][1]) for s in query(base, family.name, at)}
+            recorded = query(base, f'{{__name__="account:{family.name}:max"}}', at)
+            assert {s["metric"]["account_id"]: float(s["value"][1]) for s in recorded} == values
+            assert {frozenset(s["metric"]) for s in recorded} == {frozenset({"__name__", "account_id"})}
             for row in expected:
                 assert values[row["account_id"]] == pytest.approx(row[name], rel=1e-12), (name, at)
     store.close()
+
+
+def test_the_history_has_what_the_rules_record_and_cannot_make_of_it_themselves() -> None:
+    rules = (Path(__file__).resolve().parents[2] / "prometheus/rules/merchants.yml").read_text()
+    recorded = {rule["record"] for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]}
+    made = {f"account:sentinel_block_rate:{what}" for what in ("avg7d", "stddev7d", "deviation7d")}
+    assert recorded == {*RECORDED, *made}
 
 
 def test_what_is_missing_is_one_plain_line(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from webhook.domain.alert import AlertTypes
 from webhook.domain.gathered import gathered
 from webhook.pipeline.sweep import Sweep
 from webhook.ports import Receipt
+from webhook.storage.closing import _withdraw
 from webhook.storage.frequency import read_notified
 from webhook.storage.outbox import Outbox
 from webhook.storage.sweeping import Sweeping
@@ -118,6 +119,31 @@ def test_nothing_is_summed_up_where_there_is_no_need_or_no_wish(shop: Shop, why:
     assert digests(shop) == []
     after_the_snooze = sweep_of(shop).tell_held_back(LATER + 2 * MINUTE)
     assert after_the_snooze == (1 if "snoozed" in why else 0)
+
+
+def test_what_was_snoozed_for_days_is_told_when_the_snooze_ends(shop: Shop) -> None:
+    """Though others of its merchant were told of meanwhile."""
+    sweep, asleep, other = sweep_of(shop), shop.add_alert(), shop.add_alert()
+    hold_back(shop, asleep, NOW, "snoozed")
+    hold_back(shop, other, NOW)
+    with shop.database.write() as connection:
+        until = sa.update(alert_dynamic).where(alert_dynamic.c.alert_id == asleep)
+        connection.execute(until.values(snoozed_until=NOW + 100 * HOUR))
+    assert sweep.tell_held_back(LATER) == 1
+    assert sweep.tell_held_back(NOW + 99 * HOUR) == 0
+    assert sweep.tell_held_back(NOW + 101 * HOUR) == 1
+    assert [row["content"]["digest"]["triggers"] for row in digests(shop)] == [1, 1]
+    assert sweep.tell_held_back(NOW + 103 * HOUR) == 0
+
+
+def test_a_dismissed_alert_takes_no_digest_with_it(shop: Shop) -> None:
+    gravest = shop.add_alert(current_severity="P1")
+    hold_back(shop, gravest, NOW)
+    hold_back(shop, shop.add_alert(), NOW)
+    sweep_of(shop).tell_held_back(LATER)
+    with shop.database.write() as connection:
+        _withdraw(connection, [gravest])
+    assert len(digests(shop)) == 1
 
 
 def test_a_text_message_tells_of_what_is_told_by_text_alone(shop: Shop) -> None:

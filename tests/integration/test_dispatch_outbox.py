@@ -12,8 +12,9 @@ import pytest
 import sqlalchemy as sa
 from dispatchers import TOKEN, Dispatchers, History, deliver
 from fakes_llm import completion
-from fakes_slack import SlackStub
+from fakes_slack import CHANNEL_ID, SlackStub
 from notes import BLOCK_RATE, NOW, Shop
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from servers import wait_for
 from structlog.testing import capture_logs
@@ -24,6 +25,7 @@ from webhook.domain.message import Message
 from webhook.notifiers.console import Console
 from webhook.notifiers.slack import Slack, SlackOptions
 from webhook.pipeline.chart import AlertChart
+from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.ports import Receipt
 
@@ -146,10 +148,11 @@ def test_a_rate_limit_pauses_its_target_alone_and_is_no_try(shop: Shop, slack: S
 
 def test_a_rate_limit_is_waited_for_no_longer_than_ten_minutes(shop: Shop, slack: SlackStub, make: Make) -> None:
     slack.fail_next(status=429, retry_after=86_400)
-    limited = shop.add_notification(shop.add_alert())
+    limited, registry = shop.add_notification(shop.add_alert()), CollectorRegistry()
     with capture_logs() as logs:
-        deliver(make())
+        deliver(make(meter=DeliveryMetrics(registry)))
     assert shop.row(limited)["not_before"] == NOW + timedelta(minutes=10)
+    assert registry.get_sample_value("sentinel_notification_pause_seconds_total", {"channel": "slack"}) == 600
     (told,) = (entry for entry in logs if entry["event"] == "channel_paused")
     assert (told["asked_s"], told["paused_s"], told["merchant_id"]) == (86_400, 600, "acc_017")
 
@@ -186,6 +189,49 @@ def test_a_provider_that_is_away_for_hours_is_told_in_the_end(shop: Shop, slack:
 
     assert len(slack.messages) == 1
     assert shop.row(row)["status"] == "SENT"
+
+
+def test_what_may_have_arrived_is_counted_and_not_sent_again_for_ever(shop: Shop, slack: SlackStub, make: Make) -> None:
+    """Without the scope to look for it nobody knows whether it is there."""
+    slack.scopes.discard("channels:history")
+    now, row, registry = NOW, shop.add_notification(shop.add_alert()), CollectorRegistry()
+    dispatcher = make(clock=lambda: now, meter=DeliveryMetrics(registry))
+    for _ in range(3):
+        slack.fail_next(lost=True)
+        assert deliver(dispatcher, now) == 1
+        now = shop.row(row)["not_before"]
+
+    assert deliver(dispatcher, now + timedelta(days=1)) == 0
+    kept = shop.row(row)
+    assert (kept["status"], kept["maybe_repeated"], len(slack.messages)) == ("FAILED", 3, 3)
+    assert "it may have arrived" in kept["error_message"]
+    counted = registry.get_sample_value("sentinel_notifications_maybe_repeated_total", {"channel": "slack"})
+    assert counted == 2, "two tries were made after one that may have arrived"
+
+
+def test_a_lost_answer_is_looked_for_before_it_is_sent_again(shop: Shop, slack: SlackStub, make: Make) -> None:
+    place = {"channel_settings": {"channel": CHANNEL_ID}, "metrics": {}}
+    row = shop.add_notification(shop.add_alert(), content=place)
+    slack.fail_next(lost=True)
+    deliver(make())
+    assert shop.row(row)["maybe_repeated"] == 1
+    deliver(make(), NOW + timedelta(minutes=1))
+    assert (shop.row(row)["status"], len(slack.messages)) == ("SENT", 1)
+
+
+def test_charts_wait_for_a_moment_without_texts(shop: Shop, slack: SlackStub, make: Make) -> None:
+    never, history = threading.Event(), History()
+    slack.fail_next("chat.postMessage", hold=never)
+    for number in range(2):
+        shop.add_notification(shop.add_alert(started=NOW - timedelta(minutes=10)), account_id=f"acc_{number}")
+    dispatcher = make(chart=AlertChart(history, MatplotlibCharts()))
+    dispatcher.run_once(NOW)
+    wait_for(lambda: len(slack.messages) == 1, what="the text that is not held")
+    assert history.asked == []
+    never.set()
+    dispatcher.finish(60)
+    assert len(slack.messages) == 2
+    wait_for(lambda: len(slack.files) == 2, what="charts")
 
 
 def test_a_permanent_error_and_an_unknown_channel_are_dead_letters(shop: Shop, slack: SlackStub, make: Make) -> None:

@@ -160,6 +160,7 @@ def test_each_problem_of_operations_is_told(shop: Shop) -> None:
         return {**alert, "labels": labels, "fingerprint": str(sorted(labels.items()))}
 
     payments = problem("ExporterDataStale", source="payments", instance="a:8000")
+    payments["annotations"] = {"summary": "old", "runbook_url": "/runbooks/ExporterDataStale"}
     assert shop.outcomes(payments) == ["created"]
     others = [
         problem("ExporterDataStale", source="metric_platform", instance="a:8000"),
@@ -168,6 +169,7 @@ def test_each_problem_of_operations_is_told(shop: Shop) -> None:
     ]
     assert shop.outcomes(*others, payments, after=10 * MINUTE) == ["created", "created", "created", "session_updated"]
     assert [row["reason"] for row in shop.rows(notification)] == ["first"] * 4
+    assert [row["content"]["runbook_url"] for row in shop.rows(notification)].count("/runbooks/ExporterDataStale") == 1
 
 
 def test_bad_alerts_harm_no_other_and_are_logged(shop: Shop) -> None:

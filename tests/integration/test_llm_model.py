@@ -16,7 +16,7 @@ from summaries_parts import KEY, LONG
 from webhook.adapters.llm import OpenAiModel
 from webhook.domain.answer import answer_schema
 from webhook.domain.prompt import build_prompt
-from webhook.ports import ModelAnswer, ModelFailed
+from webhook.model_ports import ModelAnswer, ModelFailed
 
 PROMPT = build_prompt(make_note())
 

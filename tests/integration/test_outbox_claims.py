@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from notes import NOW, Shop
 
+from webhook.domain.retrying import NextTry
 from webhook.domain.summary import template_summary
 from webhook.ports import Receipt
 from webhook.storage.outbox import Outbox
@@ -67,7 +68,7 @@ def test_a_later_message_waits_for_an_earlier_one_of_the_same_alert_and_channel(
     assert set(claimed(outbox)) == {first, elsewhere}
     assert claimed(outbox) == []
     note = next(n for n in outbox.claim(9, "two", NOW + LEASE * 2, LEASE) if n.notification_id == first)
-    outbox.record_failed(note, "later", NOW, retry_at=NOW + timedelta(hours=1))
+    outbox.record_failed(note, "later", NOW, NextTry(NOW + timedelta(hours=1)))
     assert graver not in claimed(outbox, NOW + timedelta(minutes=5)), (
         "it must not overtake one that waits to be retried"
     )
@@ -110,7 +111,7 @@ def test_a_late_answer_cannot_end_the_next_lease_of_the_same_worker(shop: Shop, 
     (late,) = outbox.claim(1, "one", NOW, LEASE)
     (again,) = outbox.claim(1, "one", NOW + LEASE * 2, LEASE)
 
-    assert not outbox.record_failed(late, "timed out", NOW + LEASE * 2, retry_at=NOW + LEASE * 2)
+    assert not outbox.record_failed(late, "timed out", NOW + LEASE * 2, NextTry(NOW + LEASE * 2))
     assert shop.row(sent)["status"] == "SENDING"
     assert outbox.record_sent(again, Receipt(), template_summary(again), NOW + LEASE * 2)
 
@@ -191,11 +192,11 @@ def test_failures_come_back_until_none_names_a_time(shop: Shop, outbox: Outbox) 
     for number in range(1, 10):
         (note,) = outbox.claim(1, "one", now, LEASE)
         assert note.retry_count == number - 1
-        outbox.record_failed(note, "HTTP 500", now, retry_at=now + timedelta(seconds=5))
+        outbox.record_failed(note, "HTTP 500", now, NextTry(now + timedelta(seconds=5)))
         now += timedelta(seconds=5)
 
     (note,) = outbox.claim(1, "one", now, LEASE)
-    outbox.record_failed(note, "HTTP 500", now, retry_at=None)
+    outbox.record_failed(note, "HTTP 500", now, NextTry(None))
     row = shop.row(failing)
     assert (row["status"], row["error_message"], row["retry_count"]) == ("FAILED", "HTTP 500", 10)
     assert row["failed_at"] == now
@@ -209,7 +210,7 @@ def test_failures_that_were_recorded_are_no_deaths_of_workers(shop: Shop, outbox
         now += LEASE * 2
         assert outbox.release_expired(now) == 1
         (note,) = outbox.claim(1, "lives", now, LEASE)
-        outbox.record_failed(note, "HTTP 500", now, retry_at=now)
+        outbox.record_failed(note, "HTTP 500", now, NextTry(now))
 
     assert (shop.row(failing)["status"], shop.row(failing)["retry_count"]) == ("PENDING", 12)
 
@@ -220,7 +221,7 @@ def test_a_permanent_error_is_a_dead_letter_at_once_and_frees_what_comes_after(s
     following = shop.add_notification(alert_id)
     (note,) = outbox.claim(1, "one", NOW, LEASE)
 
-    outbox.record_failed(note, "Slack: is_archived", NOW, retry_at=None)
+    outbox.record_failed(note, "Slack: is_archived", NOW, NextTry(None))
 
     assert shop.row(gone)["status"] == "FAILED"
     assert claimed(outbox) == [following]
@@ -231,7 +232,7 @@ def test_waiting_that_the_provider_asked_for_is_no_try(shop: Shop, outbox: Outbo
     for _ in range(7):
         (note,) = outbox.claim(1, "one", now, LEASE)
         now += timedelta(seconds=30)
-        outbox.record_failed(note, "rate limited", now, retry_at=now, counted=False)
+        outbox.record_failed(note, "rate limited", now, NextTry(now, counted=False))
 
     assert (shop.row(waiting)["status"], shop.row(waiting)["retry_count"]) == ("PENDING", 0)
 
@@ -243,6 +244,16 @@ def test_a_row_that_cannot_be_read_does_not_hold_up_the_others(shop: Shop, outbo
     assert claimed(outbox) == [good]
     assert shop.row(broken)["status"] == "FAILED"
     assert outbox.depth() == {"PENDING": 0, "SENDING": 1, "FAILED": 1}
+
+
+def test_how_long_a_message_could_have_gone_out_is_known(shop: Shop, outbox: Outbox) -> None:
+    later = NOW + timedelta(minutes=5)
+    shop.add_notification(shop.add_alert(), not_before=later)
+    assert outbox.oldest_due(NOW) == timedelta(0), "it waits for its time"
+    shop.add_notification(shop.add_alert(), not_before=NOW)
+    assert outbox.oldest_due(later + timedelta(minutes=1)) == timedelta(minutes=6)
+    outbox.claim(9, "one", later, LEASE)
+    assert outbox.oldest_due(later) == timedelta(0), "it is being sent"
 
 
 def test_many_workers_at_once_never_claim_the_same_twice(shop: Shop, outbox: Outbox) -> None:
@@ -300,7 +311,7 @@ def test_what_was_being_sent_when_its_alert_was_dismissed_is_not_tried_again(
         connection.execute(sa.update(alert_dynamic).where(alert_dynamic.c.alert_id == alert_id).values(closed))
 
     if how == "failed":
-        assert outbox.record_failed(note, "HTTP 500", NOW, retry_at=NOW + LEASE)
+        assert outbox.record_failed(note, "HTTP 500", NOW, NextTry(NOW + LEASE))
     else:
         assert outbox.release_expired(NOW + 2 * LEASE) == 1
 

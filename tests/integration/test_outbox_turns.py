@@ -8,12 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from notes import NOW, Shop
+from servers import wait_for
 
+from webhook.domain.gathered import gathered
+from webhook.domain.retrying import NextTry
 from webhook.domain.summary import template_summary
 from webhook.ports import Receipt
 from webhook.storage.outbox import Outbox
 from webhook.storage.pacing import Paces
+from webhook.storage.tables import alert_dynamic, notification
 from webhook.turns import Turns
 
 LEASE = timedelta(seconds=60)
@@ -66,7 +71,7 @@ def test_a_target_gets_one_message_a_second_from_all_workers_together(shop: Shop
     (second,) = two.claim(9, "two", NOW + SECOND, LEASE)
     assert second.target == first.target
     assert one.claim(9, "one", NOW + 30 * SECOND, LEASE) == [], "it is still being sent"
-    two.record_failed(second, "wait", NOW + SECOND, retry_at=NOW + 9 * SECOND, counted=False, pause=8 * SECOND)
+    two.record_failed(second, "wait", NOW + SECOND, NextTry(NOW + 9 * SECOND, 8 * SECOND, counted=False))
     assert one.claim(9, "one", NOW + 8 * SECOND, LEASE) == []
     assert len(one.claim(9, "one", NOW + 9 * SECOND, LEASE)) == 1
 
@@ -93,6 +98,64 @@ def test_a_channel_keeps_its_rate(shop: Shop) -> None:
     assert sum(taken) in (20, 21)
 
 
+def test_many_workers_keep_a_channels_rate_together(shop: Shop) -> None:
+    paces, barrier = Paces(channels={"sms": SECOND}), threading.Barrier(4)
+    for number in range(8):
+        shop.add_notification(shop.add_alert(), account_id=f"acc_{number}", channel_type="sms")
+
+    def claim(name: int) -> int:
+        barrier.wait()
+        return len(Outbox(shop.database, paces).claim(4, f"w{name}", NOW, LEASE))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(claim, range(4))) == 1
+
+
+def test_a_shorter_wait_takes_nothing_from_a_longer_one(shop: Shop) -> None:
+    outbox = Outbox(shop.database)
+    for number in range(3):
+        shop.add_notification(shop.add_alert(), account_id=f"acc_{number}")
+    first, second, third = outbox.claim(3, "one", NOW, LEASE)
+    outbox.record_failed(first, "wait", NOW, NextTry(NOW, 60 * SECOND, counted=False))
+    outbox.record_failed(second, "wait", NOW, NextTry(NOW, 5 * SECOND, counted=False))
+    outbox.record_sent(third, Receipt(), template_summary(third), NOW)
+    assert outbox.claim(3, "one", NOW + 59 * SECOND, LEASE) == []
+    assert len(outbox.claim(3, "one", NOW + 60 * SECOND, LEASE)) == 2
+
+
+def test_an_account_that_is_limited_makes_its_whole_channel_wait(shop: Shop) -> None:
+    outbox, settings = Outbox(shop.database), {"channel_settings": {"phone_numbers": ["+14155550100"]}}
+    for number in range(2):
+        shop.add_notification(shop.add_alert(), account_id=f"acc_{number}", channel_type="sms")
+    (first,) = outbox.claim(1, "one", NOW, LEASE)
+    outbox.record_failed(first, "wait", NOW, NextTry(NOW, 60 * SECOND, channel=True, counted=False))
+    shop.add_notification(shop.add_alert(), channel_type="sms", content=settings)
+    elsewhere = shop.add_notification(shop.add_alert())
+    assert [note.notification_id for note in outbox.claim(9, "one", NOW + 59 * SECOND, LEASE)] == [elsewhere]
+    assert len(outbox.claim(9, "one", NOW + 60 * SECOND, LEASE)) == 3
+
+
+def test_many_that_rise_together_are_one_message(shop: Shop) -> None:
+    ids = [shop.add_notification(shop.add_alert(), reason="escalated", priority=3) for _ in range(20)]
+    (note,) = Outbox(shop.database).claim(9, "one", NOW, LEASE)
+    _, message = gathered(note, "http://sentinel.example")
+    assert message.title.startswith("20 alerts have risen to")
+    Outbox(shop.database).record_sent(note, Receipt("1"), template_summary(note), NOW)
+    assert {shop.row(id_)["status"] for id_ in ids} == {"SENT"}
+
+
+@pytest.mark.parametrize(("reason", "told"), [("first", 0), ("escalated", 0), ("digest", 1), ("mention", 1)])
+def test_what_a_worker_died_over_is_not_told_of_a_dismissed_alert(shop: Shop, reason: str, told: int) -> None:
+    outbox, alert_id = Outbox(shop.database), shop.add_alert()
+    row = shop.add_notification(alert_id, reason=reason)
+    outbox.claim(1, "dies", NOW, LEASE)
+    with shop.database.write() as connection:
+        ended = {"status": "DISMISSED", "session_status": "RESOLVED", "resolved_at": NOW}
+        connection.execute(sa.update(alert_dynamic).values(**ended))
+    assert len(outbox.claim(1, "two", NOW + 2 * LEASE, LEASE)) == told
+    assert len(shop.rows(notification, id=row)) == told
+
+
 def test_a_try_that_broke_off_in_the_call_is_told_from_one_before_it(shop: Shop) -> None:
     outbox = Outbox(shop.database)
     for number in range(2):
@@ -112,7 +175,7 @@ def test_a_try_that_failed_was_no_broken_one(shop: Shop) -> None:
     shop.add_notification(shop.add_alert())
     (note,) = outbox.claim(2, "one", NOW, LEASE)
     outbox.begin(note, NOW)
-    outbox.record_failed(note, "HTTP 500", NOW, retry_at=NOW)
+    outbox.record_failed(note, "HTTP 500", NOW, NextTry(NOW))
     (note,) = outbox.claim(2, "dies", NOW, LEASE)
     (note,) = outbox.claim(2, "lives", NOW + 2 * LEASE, LEASE)
     assert not note.maybe_repeated
@@ -132,11 +195,9 @@ def test_writes_that_wait_go_together_and_one_that_fails_harms_no_other() -> Non
     turns = Turns(write)
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(turns, 0)
-        while not groups:
-            pass
+        wait_for(lambda: bool(groups))
         rest = [pool.submit(turns, item) for item in (1, 2, 3, 4)]
-        while len(turns._waiting) < 4:
-            pass
+        wait_for(lambda: turns.waiting == 4)
         go_on.set()
         assert first.result() == 0
         assert [rest[0].result(), rest[1].result(), rest[3].result()] == [10, 20, 40]

@@ -18,6 +18,7 @@ from webhook.domain.access import Role
 from webhook.domain.action import DismissReason, Doing
 from webhook.domain.evaluation import MerchantConfig
 from webhook.storage.database import Database
+from webhook.storage.delivery_tables import pace
 from webhook.storage.tables import notification
 
 DEAD = "/notifications/dead"
@@ -194,3 +195,38 @@ def test_the_audit_log_is_filtered_and_a_merchant_reads_its_own(ours: Site) -> N
     assert "Nothing matches" in page(merchant, f"/audit?account={FOREIGN}")
     assert "by staff" in shown(text)
     assert "ana" not in shown(text), "who of the staff it was is no merchant's business"
+
+
+def test_the_page_says_how_each_channel_fares(client: FlaskClient, database: Database) -> None:
+    alert_id = rows.insert_alert(database)
+    rows.insert_notification(database, alert_id, channel="slack", at=rows.NOW - timedelta(minutes=3, seconds=1))
+    letter(database, alert_id, channel="sms")
+    waiting = rows.insert_notification(
+        database, alert_id, channel="email", status="PENDING", retries=2, error="SMTP: no route <to> host"
+    )
+    until = rows.NOW + timedelta(minutes=4)
+    with database.write() as connection:
+        connection.execute(sa.insert(pace).values(target="place-1", free_at=until))
+        connection.execute(sa.update(notification).where(notification.c.id == waiting).values(target="place-1"))
+    text = shown(page(client, "/notifications")).partition("Filter")[0]
+    for said in (
+        "Slack 0 waiting Last success 3 min ago",
+        "SMS 0 waiting · 1 given up No success within a day · last failure",
+        "no_service",
+        "E-mail 1 waiting No success within a day · paused until",
+        "1 tried again: SMTP: no route <to> host",
+    ):
+        assert said in text, text
+    assert "Channels" not in shown(page(client, "/notifications?channel=slack")).partition("Filter")[0]
+
+
+def test_a_merchant_sees_how_its_own_messages_fare_alone(ours: Site) -> None:
+    letter(ours.database, ours.foreign, FOREIGN, channel="sms")
+    rows.insert_notification(ours.database, ours.foreign, channel="email", status="PENDING", retries=1, error="theirs")
+    with ours.database.write() as connection:
+        connection.execute(sa.update(notification).values(account_id=FOREIGN))
+    letter(ours.database, ours.own, channel="console")
+    text = shown(page(ours.logged_in(ours.keys[Role.MERCHANT]), "/notifications"))
+    assert "Console 0 waiting · 1 given up" in text
+    for foreign in ("theirs", "SMS 0", "E-mail 1"):
+        assert foreign not in text

@@ -221,7 +221,7 @@ def test_an_answer_that_does_not_come_is_tried_again(small: Shop) -> None:
     small.options["timeout"] = 0.5
     with pytest.raises(TemporaryDeliveryError):
         small.tell()
-    assert small.subscriptions()[0]["last_failure"] == "ReadTimeout"
+    assert small.subscriptions()[0]["last_failure"] == "Timeout"
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
+def test_charts_are_drawn_without_delay_from_the_start(serving: tuple[str, Path]) -> None:
+    """Each process loads what draws them before anybody asks for one."""
+    _, log = serving
+    wait_for(lambda: log.read_text().count('"charts_ready"') == 2, what="both processes to have loaded it")
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "webhook", *arguments]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,10 +15,12 @@ from prometheus_client import CollectorRegistry
 
 from webhook.domain.access import Principal, Role
 from webhook.domain.action import DismissReason, Doing
+from webhook.domain.message import Message
 from webhook.notifiers.slack import Slack, SlackOptions
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.pipeline.follow import Follow
+from webhook.ports import Receipt
 from webhook.storage.acting import AlertActions
 from webhook.storage.outbox import Outbox
 from webhook.storage.standing import Standings
@@ -195,3 +197,85 @@ def test_a_comment_that_was_told_last_is_not_what_the_message_shows(desk: Desk) 
     assert "acknowledged by lee" in text
     assert "please look" not in text
     assert "Card testing attack: Northwind Books" in text
+
+
+class Slow:
+    """Slack as a worker sees it whose call takes its time: `meanwhile` happens before what it says reaches Slack."""
+
+    def __init__(self, slack: Slack, meanwhile: Callable[[], object]) -> None:
+        self._slack, self._meanwhile = slack, [meanwhile]
+
+    def follow(self, message: Message, receipt: Receipt, settings: Mapping[str, Any]) -> Receipt:
+        if self._meanwhile:
+            self._meanwhile.pop()()
+        return self._slack.follow(message, receipt, settings)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._slack, name)
+
+
+def slow(desk: Desk, meanwhile: Callable[[], object]) -> Follow:
+    return Follow(Standings(desk.shop.database), {"slack": Slow(desk.slack, meanwhile)}, "http://sentinel.example")
+
+
+def test_a_slow_worker_does_not_leave_an_older_state_over_a_newer_one(desk: Desk) -> None:
+    alert_id = desk.shop.add_alert()
+    ts = desk.tell(alert_id)
+    desk.actions.acknowledge(alert_id, "", desk.doing())
+
+    def meanwhile() -> None:
+        desk.now += timedelta(seconds=1)
+        desk.actions.dismiss(alert_id, DismissReason.NORMAL_BUSINESS, "a sale", desk.doing())
+        assert desk.another_follow().run_once(desk.now) == 1
+        assert desk.state(ts).startswith("*Dismissed*")
+
+    assert slow(desk, meanwhile).run_once(desk.now) == 1
+    assert desk.state(ts) == "*Dismissed* by lee: Normal business: a sale · acknowledged by lee"
+
+
+def test_what_was_read_for_many_alerts_is_read_again_for_each(desk: Desk) -> None:
+    """While one message is changed, another worker shows what has happened to the second."""
+    first, second = desk.shop.add_alert(), desk.shop.add_alert()
+    stands = {alert_id: desk.tell(alert_id) for alert_id in (first, second)}
+    for alert_id in stands:
+        desk.actions.acknowledge(alert_id, "", desk.doing())
+
+    def meanwhile() -> None:
+        desk.now += timedelta(seconds=1)
+        for alert_id in stands:
+            desk.actions.snooze(alert_id, desk.now + timedelta(hours=1), desk.doing())
+        desk.another_follow().run_once(desk.now)
+
+    slow(desk, meanwhile).run_once(desk.now)
+    assert all("snoozed until" in desk.state(ts) for ts in stands.values())
+    texts = [call["blocks"][1]["text"]["text"] for call in desk.stub.asked("chat.update")]
+    assert sum("snoozed" not in text for text in texts) == 1, "only the call that was under way told the older state"
+
+
+def test_a_message_that_goes_out_meanwhile_is_not_overwritten_for_good(desk: Desk) -> None:
+    alert_id = desk.shop.add_alert()
+    ts = desk.tell(alert_id)
+    desk.actions.acknowledge(alert_id, "", desk.doing())
+
+    def meanwhile() -> None:
+        desk.now += timedelta(seconds=1)
+        desk.tell(alert_id, reason="resolved")
+
+    slow(desk, meanwhile).run_once(desk.now)
+    assert desk.state(ts).startswith("*Ended*")
+
+
+def test_a_message_that_is_being_sent_meanwhile_is_looked_at_again(desk: Desk) -> None:
+    alert_id = desk.shop.add_alert()
+    ts = desk.tell(alert_id)
+    desk.actions.acknowledge(alert_id, "", desk.doing())
+    desk.shop.add_notification(alert_id, at=desk.now, reason="escalated")
+
+    follow = slow(desk, lambda: Outbox(desk.shop.database).claim(1, "w", desk.now, timedelta(seconds=60)))
+    assert follow.run_once(desk.now) == 0
+    updates = len(desk.stub.asked("chat.update"))
+    Outbox(desk.shop.database).release_expired(desk.now + timedelta(minutes=2))
+    assert follow.run_once(desk.now) == 1, "whatever the sender said, it is shown once more"
+    assert len(desk.stub.asked("chat.update")) == updates + 1
+    assert "acknowledged" in desk.state(ts)
+    assert follow.run_once(desk.now) == 0

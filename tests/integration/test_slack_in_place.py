@@ -176,7 +176,7 @@ def test_a_rate_limit_on_updates_leaves_the_news_to_the_thread(stub: SlackStub, 
     assert header(stub.shown(first.reference)).startswith("🔴"), "the old one"
     assert slack.behind() == {graver().alert_id}
     assert slack.behind() == set()
-    slack.follow(graver(), second)
+    slack.follow(graver(), second, {})
     assert header(stub.shown(first.reference)).startswith("🆘")
 
 
@@ -251,9 +251,35 @@ def test_check_says_as_whom_and_what_is_missing(stub: SlackStub, slack: Slack) -
 
 def test_following_shows_who_acted_and_tells_nobody(stub: SlackStub, slack: Slack) -> None:
     first = slack.send(make_message(), {})
-    followed = slack.follow(make_message(make_note(attention=Attention(acknowledged_by="ana"))), first)
+    followed = slack.follow(make_message(make_note(attention=Attention(acknowledged_by="ana"))), first, {})
     (root,) = stub.roots
     assert root["blocks"][1]["text"]["text"] == "*Going on* · acknowledged by ana"
     assert stub.thread(root["ts"]) == []
     assert followed.details["shown"] != first.details["shown"]
     assert replace(followed, details={}) == Receipt(first.reference)
+
+
+def test_a_message_is_found_behind_hundreds_that_came_after_it(stub: SlackStub, slack: Slack) -> None:
+    settings = {"channel": CHANNEL_ID}
+    stub.fail_next("chat.postMessage", lost=True)
+    with pytest.raises(TemporaryDeliveryError):
+        slack.send(make_message(), settings)
+    for number in range(450):
+        stub.post(CHANNEL_ID, f"chatter {number}")
+    receipt = slack.send(again(make_message()), settings)
+    assert receipt.reference == stub.messages[0]["ts"]
+    asked = stub.asked("conversations.history")
+    assert len(asked) == 3
+    assert {page["oldest"] for page in asked} == {f"{make_message().created_at.timestamp() - 60:.6f}"}
+
+
+def test_a_reply_is_found_at_the_end_of_a_long_thread(stub: SlackStub, slack: Slack) -> None:
+    first = slack.send(make_message(), {})
+    for number in range(250):
+        stub.post(CHANNEL_ID, f"chatter {number}", first.reference)
+    stub.fail_next("chat.postMessage", lost=True)
+    with pytest.raises(TemporaryDeliveryError):
+        slack.send(graver(), {}, first)
+    receipt = slack.send(again(graver()), {}, first)
+    assert receipt.details["reply"] == stub.messages[-1]["ts"]
+    assert len(stub.asked("conversations.replies")) == 2

@@ -7,16 +7,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from fakes_provider import Answer, Call, ProviderStub
 from notes import NOW, Shop, make_message, make_note
 
+from webhook.domain.alert import NotifyReason
+from webhook.domain.retrying import NextTry, Wait
 from webhook.domain.severity import Severity
+from webhook.domain.summary import template_summary
+from webhook.domain.text_message import LIMITED
 from webhook.notifiers.sms import Sms, SmsOptions
 from webhook.notifiers.twilio import signature, signed
 from webhook.ports import PermanentDeliveryError, Receipt, TemporaryDeliveryError
 from webhook.storage.delivery_tables import sms_message
-from webhook.storage.sms_log import Heard, StoredSmsLog
+from webhook.storage.holding import replace_held
+from webhook.storage.outbox import Outbox
+from webhook.storage.sms_log import StoredSmsLog
+from webhook.storage.tables import notification
 
 TOKEN = "a-twilio-token-for-tests-0123456789"
 ONE, TWO, THREE = "+14155550101", "+14155550102", "+14155550103"
@@ -42,7 +48,14 @@ class Phone:
     def notification(self) -> str:
         return self.shop.add_notification(self.alert_id, channel_type="sms", status="SENT", sent_at=NOW)
 
-    def send(self, notification_id: str, *numbers: str, severity: Severity = Severity.P1, **options: Any) -> Receipt:
+    def send(
+        self,
+        notification_id: str,
+        *numbers: str,
+        severity: Severity = Severity.P1,
+        reason: NotifyReason = NotifyReason.FIRST,
+        **options: Any,
+    ) -> Receipt:
         given: dict[str, Any] = {
             "base_url": self.stub.url,
             "account_sid": "AC0123456789",
@@ -50,7 +63,7 @@ class Phone:
             "from_number": "+15005550006",
         }
         sms = Sms(SmsOptions.model_validate(given | options), "https://sentinel.example", self.log)
-        message = make_message(make_note(notification_id=notification_id, severity=severity))
+        message = make_message(make_note(notification_id=notification_id, severity=severity, reason=reason))
         return sms.send(message, {"phone_numbers": list(numbers)})
 
     @property
@@ -60,7 +73,7 @@ class Phone:
     def slots(self) -> list[dict[str, Any]]:
         return sorted(self.shop.rows(sms_message), key=lambda row: row["provider_id"] or "")
 
-    def heard(self, ending: Any, *, number: int = 0, error: str = "") -> Heard:
+    def heard(self, ending: Any, *, number: int = 0, error: str = "") -> bool:
         slot = self.slots()[number]
         return self.log.heard(slot["id"], slot["provider_id"] or "SM-early", ending, error)
 
@@ -95,7 +108,7 @@ def test_a_further_try_leaves_out_who_got_it(phone: Phone) -> None:
     phone.refuse = {TWO: Answer(429, {"code": 20429}, {"Retry-After": "9"})}
     with pytest.raises(TemporaryDeliveryError) as caught:
         phone.send(notification_id, ONE, TWO, THREE)
-    assert caught.value.retry_after == 9
+    assert (caught.value.retry_after, caught.value.whose) == (9, Wait.CHANNEL), "the limit is of the account"
     receipt = phone.send(notification_id, ONE, TWO, THREE)
     assert phone.texted == [ONE, TWO, THREE, TWO]
     assert [entry["sid"] for entry in receipt.details["numbers"]] == ["SM1", "SM4", "SM3"]
@@ -150,11 +163,14 @@ def test_what_broke_off_is_looked_up_before_it_is_sent_again(phone: Phone, *, ar
 def test_a_number_gets_only_so_many_within_an_hour_but_for_p0(phone: Phone) -> None:
     for _ in range(2):
         phone.send(phone.notification(), ONE, per_number_hour=2)
-    with pytest.raises(PermanentDeliveryError, match="has had 2 messages within the hour"):
+        phone.now += timedelta(minutes=10)
+    with pytest.raises(TemporaryDeliveryError, match="held back") as caught:
         phone.send(phone.notification(), ONE, per_number_hour=2)
+    assert (caught.value.retry_after, caught.value.whose) == (40 * 60, Wait.MESSAGE), "and nobody else waits"
     phone.send(phone.notification(), ONE, per_number_hour=2, severity=Severity.P0)
+    phone.send(phone.notification(), ONE, per_number_hour=2, reason=NotifyReason.RESOLVED)
     phone.send(phone.notification(), TWO, per_number_hour=2)
-    assert phone.texted == [ONE, ONE, ONE, TWO]
+    assert phone.texted == [ONE, ONE, ONE, ONE, TWO]
     phone.now += timedelta(hours=1)
     phone.send(phone.notification(), ONE, per_number_hour=2)
     assert phone.texted[-1] == ONE
@@ -163,10 +179,10 @@ def test_a_number_gets_only_so_many_within_an_hour_but_for_p0(phone: Phone) -> N
 def test_it_is_delivered_when_the_last_number_has_it(phone: Phone) -> None:
     notification_id = phone.notification()
     phone.send(notification_id, ONE, TWO)
-    assert phone.heard("DELIVERED") is Heard.TAKEN
+    assert phone.heard("DELIVERED")
     assert phone.shop.row(notification_id)["status"] == "SENT"
     phone.now += timedelta(seconds=5)
-    assert phone.heard("FAILED", number=1, error="30003: off") is Heard.TAKEN
+    assert phone.heard("FAILED", number=1, error="30003: off")
     row = phone.shop.row(notification_id)
     assert (row["status"], row["delivered_at"]) == ("DELIVERED", phone.now)
     assert row["error_message"] == "1 of 2 numbers: 30003: off"
@@ -184,23 +200,37 @@ def test_it_has_failed_when_no_number_got_it_and_a_late_word_changes_nothing(pho
     assert phone.slots()[0]["status"] == "SENT"
 
 
-def test_a_report_that_is_faster_than_the_worker_is_asked_for_again(phone: Phone) -> None:
-    notification_id = phone.notification()
-    phone.send(notification_id, ONE)
-    changed = sa.text("UPDATE notification SET status = 'SENDING', lease_until = :at")
+def test_a_report_that_is_faster_than_the_worker_counts_when_it_has_recorded_its_message(phone: Phone) -> None:
+    outbox, notification_id = (
+        Outbox(phone.shop.database),
+        phone.shop.add_notification(phone.alert_id, channel_type="sms"),
+    )
+    (note,) = outbox.claim(1, "one", NOW, timedelta(minutes=1))
+    receipt = phone.send(notification_id, ONE)
+    assert phone.heard("DELIVERED")
+    assert phone.shop.row(notification_id)["status"] == "SENDING"
+    outbox.record_sent(note, receipt, template_summary(note), NOW)
+    row = phone.shop.row(notification_id)
+    assert (row["status"], row["delivered_at"]) == ("DELIVERED", NOW)
+
+
+def test_what_waits_for_its_number_gives_way_to_what_comes_later(phone: Phone) -> None:
+    outbox, notification_id = (
+        Outbox(phone.shop.database),
+        phone.shop.add_notification(phone.alert_id, channel_type="sms"),
+    )
+    (note,) = outbox.claim(1, "one", NOW, timedelta(minutes=1))
+    outbox.record_failed(note, LIMITED, NOW, NextTry(NOW + timedelta(hours=1), counted=False))
+    assert phone.shop.row(notification_id)["status"] == "PENDING"
     with phone.shop.database.write() as connection:
-        connection.execute(changed, {"at": NOW.isoformat()})
-    assert phone.heard("DELIVERED") is Heard.EARLY
-    with phone.shop.database.write() as connection:
-        connection.execute(sa.text("UPDATE notification SET status = 'SENT', lease_until = NULL"))
-    assert phone.heard("DELIVERED") is Heard.TAKEN
-    assert phone.shop.row(notification_id)["status"] == "DELIVERED"
+        replace_held(connection, [{"alert_id": phone.alert_id, "channel_type": "sms", "reason": "escalated"}])
+    assert phone.shop.rows(notification) == []
 
 
 def test_a_report_about_another_sending_is_unknown(phone: Phone) -> None:
     phone.send(phone.notification(), ONE)
-    assert phone.log.heard(phone.slots()[0]["id"], "SM-another", "FAILED", "") is Heard.UNKNOWN
-    assert phone.log.heard("11111111-1111-4111-8111-111111111111", "SM1", "FAILED", "") is Heard.UNKNOWN
+    assert not phone.log.heard(phone.slots()[0]["id"], "SM-another", "FAILED", "")
+    assert not phone.log.heard("11111111-1111-4111-8111-111111111111", "SM1", "FAILED", "")
 
 
 def test_a_signature_is_twilios() -> None:

@@ -88,6 +88,17 @@ def test_each_question_has_the_index_that_was_made_for_it(filled: Database, ques
     assert "statistics" not in question or all("Only" in line for line in using)
 
 
+def test_who_is_told_together_is_found_without_reading_all_messages(filled: Database) -> None:
+    """As each report of an SMS asks."""
+    one = "'11111111-1111-4111-8111-111111111111'"
+    with filled.read() as connection:
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        asked = f"EXPLAIN SELECT id FROM notification WHERE (id = {one} OR group_id = {one}) AND status = 'SENT'"
+        plan = "\n".join(row[0] for row in connection.exec_driver_sql(asked))
+    assert "Seq Scan" not in plan
+    assert "ix_notification_group_id" in plan
+
+
 def test_figures_of_a_period_do_not_read_the_trigger_log_whole(filled: Database) -> None:
     assert "alert_trigger_log" not in {table for tables in read_whole(filled, figures).values() for table in tables}
 

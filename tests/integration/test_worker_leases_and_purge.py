@@ -87,6 +87,8 @@ def test_of_two_workers_one_sweeps_and_the_other_goes_on_when_it_has_stopped(
     assert of_first.get_sample_value("sentinel_sweep_changes_total", {"change": "resolved"}) == 1
     assert of_second.get_sample_value("sentinel_sweep_changes_total", {"change": "resolved"}) is None
     assert [registry.get_sample_value("sentinel_sweep_leader") for registry in (of_first, of_second)] == [1, 0]
+    swept_at = "sentinel_sweep_last_success_timestamp_seconds"
+    assert [registry.get_sample_value(swept_at) for registry in (of_first, of_second)] == [NOW.timestamp(), 0]
 
     first._give_back()
     second._sweep()

@@ -1,18 +1,24 @@
-"""What Alertmanager holds as firing, from its API v2."""
+"""What Alertmanager holds as firing, from its API v2, and whether it has failed with deliveries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from webhook.adapters.http_errors import plain
+from webhook.domain.missed import Matcher, Silence
 from webhook.ports import HistoryUnavailable
 
 WARM_UP = timedelta(seconds=90)
 """Prometheus sends what fires again every minute: an Alertmanager that has just started may know nothing yet."""
+
+
+_GIVEN_UP = "alertmanager_notifications_failed_total"
 
 
 def _utc_now() -> datetime:
@@ -28,6 +34,14 @@ class FiringAnywhere:
     def firing(self) -> frozenset[str]:
         """Raise HistoryUnavailable where one cannot answer: what it alone holds may fire on."""
         return frozenset[str]().union(*(one.firing() for one in self._each))
+
+    def mark(self) -> str:
+        """Changes where any of them has given up a delivery or was started anew; raise HistoryUnavailable."""
+        return ",".join(one.mark() for one in self._each)
+
+    def silences(self) -> list[Silence]:
+        """Of all of them, past ones too, as long as they are kept; raise HistoryUnavailable."""
+        return [silence for one in self._each for silence in one.silences()]
 
     def close(self) -> None:
         for one in self._each:
@@ -45,7 +59,7 @@ class AlertmanagerFiring:
         warm_up: timedelta = WARM_UP,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
-        self._base_url = f"{base_url.rstrip('/')}/api/v2"
+        self._root = base_url.rstrip("/")
         self._timeout = timeout
         self._warm_up = warm_up
         self._clock = clock
@@ -53,22 +67,56 @@ class AlertmanagerFiring:
 
     def firing(self) -> frozenset[str]:
         """Fingerprints; raise HistoryUnavailable, also when it started less than `warm_up` ago."""
-        try:
+        with _told_plainly():
             started = datetime.fromisoformat(self._get("status")["uptime"])
             if self._clock() - started < self._warm_up:
                 raise HistoryUnavailable("Alertmanager has just started")
             alerts = self._get("alerts", active="true", silenced="true", inhibited="true", unprocessed="true")
             now = self._clock()
             return frozenset(alert["fingerprint"] for alert in alerts if datetime.fromisoformat(alert["endsAt"]) > now)
-        except requests.RequestException as error:
-            raise HistoryUnavailable(f"Alertmanager: {plain(error)}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise HistoryUnavailable(f"Alertmanager: unexpected answer: {plain(error)}") from None
+
+    def mark(self) -> str:
+        """Its start and how many deliveries to webhooks it has given up since; raise HistoryUnavailable."""
+        with _told_plainly():
+            started = self._get("status")["uptime"]
+            text = self._ask(f"{self._root}/metrics").text
+            families = text_string_to_metric_families(text)
+            samples = [sample for family in families for sample in family.samples if sample.name == _GIVEN_UP]
+            failed = sum(sample.value for sample in samples if sample.labels.get("integration") == "webhook")
+            return f"{started} {failed:.0f}"
+
+    def silences(self) -> list[Silence]:
+        """Those that are over too, as long as they are kept; raise HistoryUnavailable."""
+        with _told_plainly():
+            return [
+                Silence(
+                    [
+                        Matcher(one["name"], one["value"], one["isRegex"], one.get("isEqual", True))
+                        for one in found["matchers"]
+                    ],
+                    datetime.fromisoformat(found["startsAt"]),
+                    datetime.fromisoformat(found["endsAt"]),
+                )
+                for found in self._get("silences")
+            ]
 
     def close(self) -> None:
         self._session.close()
 
     def _get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSON
-        response = self._session.get(f"{self._base_url}/{path}", params=parameters, timeout=self._timeout)
+        return self._ask(f"{self._root}/api/v2/{path}", **parameters).json()
+
+    def _ask(self, url: str, **parameters: str) -> requests.Response:
+        response = self._session.get(url, params=parameters, timeout=self._timeout)
         response.raise_for_status()
-        return response.json()
+        return response
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    try:
+        yield
+    except requests.RequestException as error:
+        raise HistoryUnavailable(f"Alertmanager: {plain(error)}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise HistoryUnavailable(f"Alertmanager: unexpected answer: {plain(error)}") from None

@@ -20,7 +20,9 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from webhook.adapters.chart_words import subject, window_words
+from webhook.adapters.chart_words import extreme_of, subject, window_words
+from webhook.domain.evaluation import COMPARISONS
+from webhook.domain.limit import is_reached, threshold_words
 from webhook.domain.metric import Unit, format_threshold, format_value, metric_words
 from webhook.ports import ChartSpec
 
@@ -35,6 +37,9 @@ _LABEL = 36  # pixels that a label beside a line takes, with its distance
 _NAME_LENGTH = 30
 _LOWEST_TOP = {Unit.SHARE: 0.001, Unit.COUNT: 1.0}  # an axis for zeros alone
 _ROOM_ABOVE = 1.2
+_CLOSE = {False: 0.3, True: 0.05}  # of the highest value; shares are shown from 0 on, but where that hides all
+_MOST_DIGITS = 8
+_ROOM_BELOW, _ROOM_BESIDE = 0.25, 0.45  # of what is between lowest and highest
 _DAY, _MOST_TICKS = 86400, 5
 _TICKS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, _DAY, 2 * _DAY, 7 * _DAY)  # seconds
 _GAP = 1.5  # steps without a value that interrupt the line
@@ -69,7 +74,7 @@ def chart_figure(spec: ChartSpec) -> Figure:
         _axes(axes, scale, theme)
         _window(figure, axes, spec, scale, theme)
         _usual(axes, spec, theme)
-        _metric(axes, spec, theme)
+        _metric(axes, spec, scale, theme)
         _threshold(axes, spec, theme)
         _labels(axes, spec, scale, theme)
     else:
@@ -84,6 +89,7 @@ class _Scale:
 
     first: float
     last: float
+    bottom: float
     top: float
     values: Sequence[float]
     words: Sequence[str]
@@ -91,16 +97,15 @@ class _Scale:
 
     @classmethod
     def of(cls, spec: ChartSpec) -> _Scale:
-        unit = metric_words(spec.series.metric).unit
+        metric, unit = spec.series.metric, metric_words(spec.series.metric).unit
         first = min(_x(spec.series.times[0]), _x(spec.alert_start))
         last = max(_x(spec.series.times[-1]), _x(spec.alert_end or spec.alert_start), first + 60)
-        usual = spec.usual.middle if spec.usual else ()
-        top = max(*spec.series.values, *usual, spec.threshold or 0, _LOWEST_TOP.get(unit, 0.01)) * _ROOM_ABOVE
-        marks = MaxNLocator(nbins=4, integer=unit is Unit.COUNT, min_n_ticks=2).tick_values(0, top)
-        values = [float(mark) for mark in marks if 0 <= mark <= top]
-        words = [_tick(spec.series.metric, value, top) for value in values]
+        bottom, top = _span(spec, unit)
+        marks = MaxNLocator(nbins=4, integer=unit is Unit.COUNT, min_n_ticks=2).tick_values(bottom, top)
+        values = [float(mark) for mark in marks if bottom <= mark <= top]
+        words = _ticks(metric, values, top)
         left = (max(map(len, words)) * _CHARACTER + 34) / WIDTH
-        return cls(first, last + (last - first) * 0.012, top, values, words, left)
+        return cls(first, last + (last - first) * 0.012, bottom, top, values, words, left)
 
     @property
     def pixels(self) -> tuple[float, float]:
@@ -112,19 +117,19 @@ class _Scale:
 
     def up(self, value: float) -> float:
         """Where a value is, in pixels above the axis."""
-        return value / self.top * self.pixels[1]
+        return (value - self.bottom) / (self.top - self.bottom) * self.pixels[1]
 
 
 def _heading(figure: Figure, spec: ChartSpec, theme: _Theme) -> None:
     _text(figure.text(0.03, 0.91, _drawable(_short(spec.merchant)), color=theme.ink, size=_LARGE, weight="bold"))
     _text(figure.text(0.03, 0.84, _drawable(subject(spec)), color=theme.quiet, size=_MIDDLE))
     if spec.series.values:
-        peak = max(spec.series.values)
-        grave = spec.threshold is not None and peak > spec.threshold
-        number = format_value(spec.series.metric, peak, digits=1)
+        name, extreme = extreme_of(spec)
+        grave = spec.threshold is not None and is_reached(spec.operator, extreme, spec.threshold)
+        number = format_value(spec.series.metric, extreme, digits=1)
         colour = theme.alarm if grave else theme.ink
         figure.text(_RIGHT, 0.9, number, color=colour, size=_LARGE + 3, weight="bold", ha="right")
-        figure.text(_RIGHT, 0.84, "highest", color=theme.quiet, size=_MIDDLE, ha="right")
+        figure.text(_RIGHT, 0.84, name, color=theme.quiet, size=_MIDDLE, ha="right")
 
 
 def _window(figure: Figure, axes: Axes, spec: ChartSpec, scale: _Scale, theme: _Theme) -> None:
@@ -155,18 +160,23 @@ def _usual(axes: Axes, spec: ChartSpec, theme: _Theme) -> None:
     axes.plot(x, middle, color=theme.quiet, lw=2.6, ls=(0, (0.2, 1.8)), dash_capstyle="round", zorder=3)
 
 
-def _metric(axes: Axes, spec: ChartSpec, theme: _Theme) -> None:
+def _metric(axes: Axes, spec: ChartSpec, scale: _Scale, theme: _Theme) -> None:
     times = [_x(time) for time in spec.series.times]
     x, y = _with_gaps(times, spec.series.values, _longest(spec, times))
     alone = np.isfinite(y) & ~np.isfinite(np.append(y[1:], np.nan)) & ~np.isfinite(np.insert(y[:-1], 0, np.nan))
-    axes.fill_between(x, y, 0, color=theme.line, alpha=0.09, lw=0, zorder=1)
+    if scale.bottom <= 0:  # an area that does not begin at 0 would show an amount that is not there
+        axes.fill_between(x, y, 0, color=theme.line, alpha=0.09, lw=0, zorder=1)
     axes.plot(x, y, color=theme.line, lw=3.4, solid_capstyle="round", solid_joinstyle="round", zorder=5)
     axes.plot(x[alone], y[alone], "o", color=theme.line, ms=5, zorder=5)
     axes.plot(x[-1:], y[-1:], "o", color=theme.line, ms=10, zorder=6)
-    if spec.threshold is not None:
-        above = y > spec.threshold
+    if spec.threshold is None or spec.operator not in COMPARISONS:
+        return
+    reached = COMPARISONS[spec.operator](y, spec.threshold) & np.isfinite(y)
+    if spec.operator in ("==", "!="):
+        axes.plot(x[reached], y[reached], "o", color=theme.alarm, ms=5, zorder=5)
+    else:
         axes.fill_between(
-            x, y, spec.threshold, where=above, interpolate=True, color=theme.alarm, alpha=0.25, lw=0, zorder=4
+            x, y, spec.threshold, where=reached, interpolate=True, color=theme.alarm, alpha=0.25, lw=0, zorder=4
         )
 
 
@@ -181,7 +191,7 @@ def _labels(axes: Axes, spec: ChartSpec, scale: _Scale, theme: _Theme) -> None:
     if spec.threshold is not None:
         above = scale.up(spec.threshold)
         taken.append((above, above + _LABEL))
-        words = f"threshold {format_threshold(spec.series.metric, spec.threshold)}"
+        words = threshold_words(spec.series.metric, spec.operator, spec.threshold)
         _tag(axes, words, (0.012, above + _ABOVE), scale, theme, colour=theme.alarm, size=_MIDDLE)
     if spec.usual is not None:
         words = f"usual, {spec.usual.days} days"
@@ -236,13 +246,15 @@ def _axes(axes: Axes, scale: _Scale, theme: _Theme) -> None:
     """Lines and marks by hand: the library's own, for axes that move, take a third of all the time."""
     axes.set_axis_off()
     axes.set_autoscale_on(False)
-    axes.set_ylim(0, scale.top)
+    axes.set_ylim(scale.bottom, scale.top)
     axes.set_xlim(scale.first, scale.last)
     axes.hlines(scale.values, scale.first, scale.last, color=theme.grid, lw=1.2, zorder=0)
     marks: dict[str, Any] = {"color": theme.quiet, "size": _MIDDLE}
     wide, high = scale.pixels
     for value, words in zip(scale.values, scale.words, strict=True):
-        axes.text(-_MARK / wide, value / scale.top, words, transform=axes.transAxes, ha="right", va="center", **marks)
+        axes.text(
+            -_MARK / wide, scale.up(value) / high, words, transform=axes.transAxes, ha="right", va="center", **marks
+        )
     step = next((step for step in _TICKS if (scale.last - scale.first) / step <= _MOST_TICKS), _TICKS[-1])
     pattern = "%d %b" if step >= _DAY else "%H:%M"
     half = _CHARACTER * len("00:00" if step < _DAY else "00 Mmm") / 2 / WIDTH
@@ -254,12 +266,30 @@ def _axes(axes: Axes, scale: _Scale, theme: _Theme) -> None:
             axes.text(across, -_MARK / high, words, transform=axes.transAxes, ha="center", va="top", **marks)
 
 
-def _tick(metric: str, value: float, top: float) -> str:
-    """Short enough to stand beside the axis: millions are written as such."""
-    for least, size, sign in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if top >= least and metric_words(metric).unit is not Unit.SHARE:
-            return f"{value / size:,.3g}{sign if value else ''}"
-    return format_threshold(metric, value)
+def _span(spec: ChartSpec, unit: Unit) -> tuple[float, float]:
+    """From 0 on, unless all that is shown is so close together that its changes could not be seen."""
+    usual = spec.usual.middle if spec.usual else ()
+    shown = (*spec.series.values, *usual, *(() if spec.threshold is None else (spec.threshold,)))
+    low, high = min(shown), max(shown)
+    spread = high - low
+    if low > 0 and 0 < spread < _CLOSE[unit is Unit.SHARE] * high:
+        return max(0.0, low - spread * _ROOM_BELOW), high + spread * _ROOM_BESIDE
+    top = max(high, 0.0 if low < 0 else _LOWEST_TOP.get(unit, 0.01))
+    return min(low, 0.0) * _ROOM_ABOVE, top * _ROOM_ABOVE
+
+
+def _ticks(metric: str, values: Sequence[float], top: float) -> list[str]:
+    """Short enough to stand beside the axis: millions are written as such, with as many digits as the marks need."""
+    sizes = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
+    size, sign = next(((size, sign) for least, size, sign in sizes if top >= least), (1.0, ""))
+    if metric_words(metric).unit is Unit.SHARE or not sign:
+        return [format_threshold(metric, value) for value in values]
+    digits = next(n for n in range(3, 16) if all(_is_exact(value / size, n) for value in values) or n == _MOST_DIGITS)
+    return [f"{value / size:,.{digits}g}{sign if value else ''}" for value in values]
+
+
+def _is_exact(value: float, digits: int) -> bool:
+    return math.isclose(float(f"{value:.{digits}g}"), value, rel_tol=1e-9)
 
 
 def _x(time: datetime) -> float:

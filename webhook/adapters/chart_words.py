@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from webhook.domain.limit import falls, threshold_words
 from webhook.domain.message import one_line
 from webhook.domain.metric import (
     Unit,
     format_duration,
-    format_threshold,
     format_time,
     format_value,
     metric_words,
@@ -44,15 +44,29 @@ def title(spec: ChartSpec) -> str:
     return f"{metric_words(spec.series.metric).label}: {spec.merchant}"
 
 
+def extreme_of(spec: ChartSpec) -> tuple[str, float]:
+    """The value that tells most, and what it is: `highest`, of a metric that must not fall `lowest`."""
+    values = spec.series.values
+    if spec.operator in ("==", "!="):
+        return "last", values[-1]
+    return ("lowest", min(values)) if falls(spec.operator) else ("highest", max(values))
+
+
+def threshold_told(spec: ChartSpec) -> str:
+    words = threshold_words(spec.series.metric, spec.operator, spec.threshold or 0.0)
+    return words.replace("threshold ", "Threshold: ") if words.startswith("threshold") else words.capitalize()
+
+
 def description(spec: ChartSpec) -> str:
     """All that the drawing shows, in sentences."""
     metric, values = spec.series.metric, spec.series.values
     if not values:
         return "No values were recorded in this time."
+    name, extreme = extreme_of(spec)
     shown = f"From {format_time(spec.series.times[0])} to {format_time(spec.series.times[-1])}"
-    told = [f"{shown}: highest {format_value(metric, max(values))}, last {format_value(metric, values[-1])}."]
+    told = [f"{shown}: {name} {format_value(metric, extreme)}, last {format_value(metric, values[-1])}."]
     if spec.threshold is not None:
-        told.append(f"Threshold: {format_threshold(metric, spec.threshold)}.")
+        told.append(f"{threshold_told(spec)}.")
     ended = f"ended {format_time(spec.alert_end)}" if spec.alert_end else "goes on"
     told.append(f"The alert began {format_time(spec.alert_start)} and {ended}.")
     if spec.usual is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import SecretStr
 
 from webhook.domain.prompt import Prompt
-from webhook.ports import ModelAnswer, ModelFailed
+from webhook.model_ports import ModelAnswer, ModelFailed
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI

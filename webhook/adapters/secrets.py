@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -41,7 +42,10 @@ class SecretBox:
         try:
             return self._keys().decrypt(text.removeprefix(ENCRYPTED)).decode()
         except InvalidToken:
-            raise SecretUnreadable("it was encrypted with a key that is not among SENTINEL_ENCRYPTION_KEYS") from None
+            raise SecretUnreadable(
+                f"it was encrypted {_written(text)}with a key that is not among SENTINEL_ENCRYPTION_KEYS, nor made of "
+                "SENTINEL_SECRET_KEY"
+            ) from None
 
     def rotate(self, text: str) -> str:
         """Encrypted with the first key, whatever it was before; raise SecretUnreadable."""
@@ -62,6 +66,15 @@ def _fernet(number: int, key: str) -> Fernet:
         return Fernet(key)
     except ValueError:
         raise ValueError(f"key {number} is no Fernet key: make one with `sentinel-webhook config new-key`") from None
+
+
+def _written(text: str) -> str:
+    """When, which tells which key it was; a token says it in plain, from its second byte on."""
+    try:
+        seconds = int.from_bytes(base64.urlsafe_b64decode(text.removeprefix(ENCRYPTED))[1:9], "big")
+        return f"{datetime.fromtimestamp(seconds, UTC):at %Y-%m-%d %H:%M UTC }"
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 def _derived(secret: str) -> bytes:

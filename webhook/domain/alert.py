@@ -128,7 +128,8 @@ class Trigger:
 class Instance:
     """The last known state of one (fingerprint, starts_at), counted at most once an occurrence interval.
 
-    `last_heard_at` is when it was last heard to be firing, `last_passed_at` when it then passed evaluation too.
+    `last_heard_at` is when it was last heard to be firing, `last_passed_at` when it then passed evaluation too. Of one
+    that was found to have ended, `resolved_at` is when it was last heard, and `ended_at` when it was found.
     """
 
     fingerprint: str
@@ -141,6 +142,7 @@ class Instance:
     closed_by_person: bool = False  # its alert was resolved or dismissed by a person
     last_passed_at: datetime | None = None
     source: str = ALERTMANAGER  # who says of it that it fires, and so who can say that it does no more
+    ended_at: datetime | None = None
 
     @property
     def attacking(self) -> bool:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from statistics import median
 from typing import Any
 
 from webhook.domain.message import Note
 from webhook.domain.metric import format_time
 from webhook.domain.severity import Severity
+from webhook.domain.usual import DAYS
 
 DEFAULT_LANGUAGE = "en"
 LANGUAGE_TAG = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$"
 """BCP 47, without what nobody writes."""
 
 HISTORY_DAYS = 30
-BASELINE_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +58,15 @@ class Circumstances:
     earlier: EarlierAlerts = field(default_factory=EarlierAlerts)
     baseline: Mapping[str, float] = field(default_factory=dict)
 
-    def counts(self) -> Iterator[float]:
-        """The numbers in it that a text may tell."""
-        yield self.earlier.number
+    def days(self) -> Iterator[int]:
+        """Over how many days it looks: a text may tell that."""
         if self.earlier.number:
             yield HISTORY_DAYS
         if self.baseline:
-            yield BASELINE_DAYS
+            yield DAYS
 
 
 NOTHING_KNOWN = Circumstances()
-
-
-def usual(values: Sequence[float]) -> float | None:
-    """The middle one: an attack on one of the days before does not make another look usual."""
-    return median(values) if values else None
 
 
 def is_urgent(note: Note) -> bool:

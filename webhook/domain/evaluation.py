@@ -78,6 +78,10 @@ class MerchantConfig:
         """The merchant's own numeric thresholds by metric name."""
         return {c.metric_name: float(c.threshold) for c in reversed(self.conditions) if _is_number(c.threshold)}
 
+    def operators(self) -> dict[str, str]:
+        """How each metric with such a threshold is compared."""
+        return {c.metric_name: c.operator for c in reversed(self.conditions) if _is_number(c.threshold)}
+
 
 class ConditionResult(NamedTuple):
     """One condition judged; `met` is None where it could not be."""

@@ -11,7 +11,7 @@ from typing import Any
 from webhook.domain.alert import AlertTypeSettings, NotificationStatus, NotifyReason, Outcome
 from webhook.domain.metric import format_duration, format_threshold, format_time
 from webhook.domain.severity import Severity
-from webhook.domain.text_message import HELD
+from webhook.domain.text_message import HELD, LIMITED
 
 
 class StepKind(StrEnum):
@@ -267,10 +267,10 @@ def _of_notification(told: NotificationFact) -> Step:
     if told.together:
         because += ", in one message with others of this merchant"
     if told.maybe_repeated:
-        because += "; its worker died while sending, so it may have gone out more than once"
+        because += "; a try got no answer, so it may have arrived more than once"
     failed = f"; it failed with: {told.error}" if told.status is NotificationStatus.FAILED else ""
-    if told.status is NotificationStatus.PENDING and told.error == HELD:
-        failed = f"; {HELD}"
+    if told.status is NotificationStatus.PENDING and told.error in (HELD, LIMITED):
+        failed = f"; {told.error}"
     data = {
         "notification_id": told.id,
         "channel": told.channel,

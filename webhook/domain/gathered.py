@@ -77,10 +77,12 @@ def gathered(note: Note, public_url: str) -> tuple[Summary, Message]:
 def _together(note: Note) -> tuple[Summary, list[tuple[str, str]]]:
     types = Counter([note.alert_type, *(companion.alert_type for companion in note.companions)])
     number = types.total()
-    ended = note.reason is NotifyReason.RESOLVED
-    what = f"{number:,} alerts have ended" if ended else f"{number:,} alerts at once"
+    whats = {
+        NotifyReason.RESOLVED: (f"{number:,} alerts have ended", "So many ended together"),
+        NotifyReason.ESCALATED: (f"{number:,} alerts have risen to {note.severity}", "So many rose together"),
+    }
+    what, opening = whats.get(note.reason, (f"{number:,} alerts at once", "So many came together"))
     lines = _lines((f"{story_of(name).name}: {count:,}", count) for name, count in types.most_common())
-    opening = "So many ended together" if ended else "So many came together"
     return (
         Summary(
             title=one_line(f"{what}: {merchant_of(note)}", TITLE_LENGTH),

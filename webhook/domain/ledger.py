@@ -30,6 +30,7 @@ from webhook.domain.alert import (
 from webhook.domain.channel_choice import Channels, channels_for, channels_of
 from webhook.domain.evaluation import NOT_JUDGED, MerchantConfig, Verdict, evaluate
 from webhook.domain.flapping import STEADY, Flapping, describe_begin, holds_back, restarted
+from webhook.domain.limit import operators
 from webhook.domain.occurrence import Delivery, classify
 from webhook.domain.payload import Rejected
 from webhook.domain.throttle import Limit, NotificationPolicy, decide_notification, holding_limit, passes_limits
@@ -111,6 +112,7 @@ class Announcement:
     thresholds: Mapping[str, float]
     channels: Channels
     comment_id: str | None = None
+    operators: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +346,9 @@ class _Ledger:
             self._remember(after.condition_fingerprint, replace(state, told_at=self._now), trigger)
         after = sessions.told(after, self._now)
         thresholds = {**trigger.thresholds, **(config.thresholds() if config is not None else {})}
-        self.changes.announcements.append(Announcement(after, trigger, reason, thresholds, channels, comment_id))
+        signs = operators(trigger.metrics, trigger.thresholds, config)
+        told = Announcement(after, trigger, reason, thresholds, channels, comment_id, signs)
+        self.changes.announcements.append(told)
         return after, str(reason), None
 
     def _reason(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,7 +9,9 @@ from typing import Any
 
 from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertStatus, NotifyReason
 from webhook.domain.metric import format_duration, format_threshold, format_time, format_value, metric_words
+from webhook.domain.runbook import runbook_address
 from webhook.domain.severity import Severity
+from webhook.domain.shown import Shown, look_of
 
 NAME_LENGTH = 60
 TITLE_LENGTH = 100
@@ -43,11 +44,6 @@ class Attention:
     closing_note: str = ""
     dismissed: bool = False
 
-    @property
-    def mark(self) -> str:
-        """The same for the same state: what a message shows is compared by it."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
-
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -57,9 +53,12 @@ class Note:
     else the coarse rule's. When the attack has ended, `resolved_at` is the time of its end, and `peaks` are its
     highest values where they are known. `lease` names this very claim: its end can be recorded by nobody else.
     `replayed_at` is when a person queued it again after it was given up. `told_before`: the provider's answer to the
-    last message about this alert on this channel with the same settings. `maybe_repeated`: an earlier try broke off
-    after it was begun, so the provider may have this message already. `companions` are told of in the same message.
+    last message about this alert on this channel with the same settings. `maybe_repeated`: so many earlier tries broke
+    off after they were begun, and the provider may have the message from each. `companions` are told of with it.
     `digest`: what was held back, see `webhook.domain.gathered`. `comment` is what a person wrote, where that is told.
+    `runbook_url` is as the rule gave it.
+    `version` is the alert's when `attention` was read. `operators`: how metrics stand to thresholds when they alarm,
+    `>` where none is named.
     """
 
     notification_id: str
@@ -85,13 +84,17 @@ class Note:
     peaks: Mapping[str, float] = field(default_factory=dict)
     replayed_at: datetime | None = None
     told_before: Mapping[str, Any] | None = None
-    maybe_repeated: bool = False
+    maybe_repeated: int = 0
     companions: tuple[Companion, ...] = ()
     digest: Mapping[str, Any] | None = None
     target: str = ""
     attention: Attention = Attention()
     comment: str = ""
     comment_by: str = ""
+    runbook_url: str = ""
+    version: int = 0
+    operators: Mapping[str, str] = field(default_factory=dict)
+    rule_description: str = ""
 
     @property
     def queued_at(self) -> datetime:
@@ -117,9 +120,11 @@ class Summary:
 class Message:
     """One message, free of any channel's markup. `facts` are label and value, already formatted for people.
 
-    `alone` is False for one about many alerts.
+    `alone` is False for one about many alerts. `rule_summary` is what the rule calls it. `runbook_url` tells those on
+    call what to do; a merchant gets none.
     `notification_id` stays the same over all tries: providers that take one can tell a repeated send by it. `tries`
-    counts those that failed or were lost: where there were any, the provider may have the message already.
+    counts those that failed or were lost: where there were any, the provider may have the message already. `shown` is
+    kept with a message that stays where it is, for it is brought up to date by it.
     """
 
     notification_id: str
@@ -142,6 +147,9 @@ class Message:
     attention: Attention = Attention()
     tries: int = 0
     alone: bool = True
+    runbook_url: str = ""
+    shown: str = ""
+    rule_summary: str = ""
 
 
 def printable(text: str) -> str:
@@ -234,5 +242,13 @@ def compose(note: Note, summary: Summary, public_url: str) -> Message:
         ended_at=ended_at(note) if note.reason is NotifyReason.RESOLVED else None,
         created_at=note.created_at,
         attention=note.attention,
-        tries=note.retry_count,
+        tries=max(note.retry_count, note.maybe_repeated),
+        shown=str(Shown(note.queued_at, note.version, _look(note))),
+        runbook_url=runbook_address(note.runbook_url, public_url) if note.account_id == OPERATIONS_ACCOUNT else "",
+        rule_summary=note.rule_summary,
     )
+
+
+def _look(note: Note) -> str:
+    ended = note.reason is NotifyReason.RESOLVED or note.status is AlertStatus.RESOLVED
+    return look_of(note.attention, note.severity, ended)

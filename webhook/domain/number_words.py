@@ -19,7 +19,8 @@ NAMES = re.compile(
 """Names that hold a number and tell none."""
 
 PERCENT = (
-    r"%|٪|per\s?cent\b|prozent\w*|pour\s?cent\b|por\s?cien(?:to)?\b|per\s?cento\b|por\s?cento\b|procent\w*|процент\w*"
+    r"%|٪|per\s?cent\b|prozent\w*|pour\s?cent\b|por\s?cien(?:to)?\b|per\s?cento\b|por\s?cento\b|procent\w*|процент\w*|"
+    r"pct\b|パーセント|퍼센트|프로(?!\w)"
 )
 
 _COMMA_LANGUAGES = frozenset(
@@ -125,11 +126,13 @@ def unclear_words(text: str, tag: str) -> Iterator[str]:
             yield from (match[0] for match in _pattern(language).finditer(text))
 
 
-def small_numbers(text: str, tag: str) -> Iterator[tuple[str, int]]:
-    """Words from two to nineteen with what they mean."""
+def small_numbers(text: str, tag: str) -> Iterator[tuple[int, int, int]]:
+    """Where words from two to nineteen begin and end, with what they mean."""
     for language in dict.fromkeys(("en", language_of(tag))):
         values = {word: value for value, word in enumerate(_SMALL.get(language, "").split(), 2)}
-        yield from ((word, values[word]) for word in re.findall(r"\w+", text.lower()) if word in values)
+        for match in re.finditer(r"\w+", text):
+            if (value := values.get(match[0].lower())) is not None:
+                yield match.start(), match.end(), value
 
 
 @cache

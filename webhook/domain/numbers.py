@@ -1,4 +1,7 @@
-"""Which numbers of a text are ours: as given, as percent, or rounded. Everything else was invented."""
+"""Which numbers of a text are ours: as given, as percent, or rounded, each in its unit. Everything else was invented.
+
+35 blocked payments are no share of 35 %, and 12 hours no 12 minutes.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from datetime import UTC, datetime
 from webhook.domain.circumstances import NOTHING_KNOWN, Circumstances
 from webhook.domain.message import Note, duration_of, merchant_of
 from webhook.domain.metric import Unit, metric_words
+from webhook.domain.number_units import COUNTS, Told, told_as
 from webhook.domain.number_words import NAMES, PERCENT, comma_is_decimal, small_numbers, unclear_words
 
 # Thousands are set apart by a space, an apostrophe, a point or a comma. What is glued to it says what it counts.
@@ -32,12 +36,20 @@ _SEPARATORS = str.maketrans({"\u066b": ".", "\u066c": ","})
 _ROUNDED_FROM = 100
 
 
+_PLAIN = frozenset({Told.PLAIN})
+_COUNT = frozenset({Told.PLAIN, Told.COUNT})
+_SPANS = {Told.SECONDS: (1, 60), Told.MINUTES: (60, 60), Told.HOURS: (3600, 24), Told.DAYS: (86400, 10**9)}
+"""Seconds of each, and how many of them make one of the next."""
+
+_MONEY = re.compile(r"(?:^|_)(?:amount|value|volume|revenue|turnover|price|loss|usd|eur|gbp)(?:_|$)")
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A number that may be told. `percent`: with a percent sign; `decimals`: digits it needs at least."""
+    """A number that may be told as one of these. `decimals`: digits it needs at least."""
 
     value: float
-    percent: bool = False
+    told: frozenset[Told]
     decimals: int = 0
 
 
@@ -50,18 +62,24 @@ def invented_numbers(text: str, note: Note, around: Circumstances = NOTHING_KNOW
     invented += [match[0] for match in _FRACTION.finditer(text)]
     comma = comma_is_decimal(around.language)
     invented += [match[0].strip() for match in _NUMBER.finditer(text) if not _is_known(match, known, comma=comma)]
-    small = small_numbers(text, around.language)
-    invented += [word for word, value in small if not any(_matches(value, 0, False, number) for number in known)]
+    invented += [
+        text[start:end]
+        for start, end, value in small_numbers(text, around.language)
+        if not any(_matches(value, 0, told_as(text, start, end), number) for number in known)
+    ]
     return invented + list(unclear_words(text, around.language))
 
 
 def _without_names(text: str, note: Note) -> str:
-    """A name without any letter might be any number: it stays."""
-    labels = [metric_words(name).label for name in note.metrics]
-    names = [note.merchant_name, merchant_of(note), note.account_id, *note.metrics, *labels]
+    """A name without any letter might be any number: it stays. What counts something leaves a word that counts."""
+    names = dict.fromkeys([note.merchant_name, merchant_of(note), note.account_id], " ")
+    for metric in note.metrics:
+        words = metric_words(metric)
+        names |= dict.fromkeys([metric, words.label], COUNTS if words.unit is Unit.COUNT else " ")
     for name in sorted({unicodedata.normalize("NFKC", name) for name in names}, key=len, reverse=True):
         if any(c.isalpha() for c in name):
-            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text, flags=re.IGNORECASE)
+            instead = names.get(name, " ")
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", instead, text, flags=re.IGNORECASE)
     return NAMES.sub(" ", text)
 
 
@@ -69,7 +87,8 @@ def _is_known(match: re.Match[str], known: list[_Known], *, comma: bool) -> bool
     if (match[3] or "").lower() not in _GLUED:
         return False  # 5k, 3x, 1e6
     told, decimals = _read(match[1], comma=comma)
-    return any(_matches(told, decimals, bool(match[2]), number) for number in known)
+    units = told_as(match.string, match.start(1), match.end(1))
+    return any(_matches(told, decimals, units, number) for number in known)
 
 
 def _read(digits: str, *, comma: bool) -> tuple[float, int]:
@@ -88,10 +107,8 @@ def _last_separator(digits: str) -> tuple[str, str, str]:
     return (digits, "", "") if at < 0 else (digits[:at], digits[at], digits[at + 1 :])
 
 
-def _matches(told: float, decimals: int, percent: bool, number: _Known) -> bool:
-    if percent and not number.percent:
-        return False
-    if decimals < number.decimals:
+def _matches(told: float, decimals: int, units: frozenset[Told], number: _Known) -> bool:
+    if units.isdisjoint(number.told) or decimals < number.decimals:
         return False
     value = abs(number.value)
     if abs(value - told) <= 0.5 * 10**-decimals + 1e-9 * max(value, 1):
@@ -105,24 +122,37 @@ def _matches(told: float, decimals: int, percent: bool, number: _Known) -> bool:
 def _known_numbers(note: Note, around: Circumstances) -> Iterator[_Known]:
     for numbers in (note.metrics, note.thresholds, note.peaks, around.baseline):
         for name, value in numbers.items():
-            if not math.isfinite(value):
-                continue
-            if metric_words(name).unit is Unit.SHARE:
-                yield _Known(value * 100, percent=True)
-                yield _Known(value, decimals=2)
-            else:
-                yield _Known(value)
-    yield _Known(note.occurrence_count)
-    yield from map(_Known, around.counts())
-    yield from map(_Known, _spans(round(duration_of(note).total_seconds())))
+            if math.isfinite(value):
+                yield from _told_of(name, value)
+    yield _Known(note.occurrence_count, _COUNT)
+    yield from _spans(round(duration_of(note).total_seconds()))
+    yield _Known(around.earlier.number, _COUNT)
+    for days in around.days():
+        yield _Known(days, frozenset({Told.DAYS}))
 
 
-def _spans(seconds: int) -> Iterator[float]:
+def _told_of(name: str, value: float) -> Iterator[_Known]:
+    """A metric in its unit. What an unknown one measures is in its name at best."""
+    words = metric_words(name)
+    if words.unit is Unit.SHARE:
+        yield _Known(value * 100, frozenset({Told.PERCENT}))
+        yield _Known(value, _PLAIN, decimals=2)
+    elif words.unit is Unit.PER_SECOND or name.endswith("_per_second"):
+        yield _Known(value, _PLAIN | {Told.PER_SECOND})
+    elif name.endswith(("_seconds", "_duration")):
+        yield from _spans(value)
+    elif name.endswith(("_ms", "_milliseconds")):
+        yield _Known(value, frozenset({Told.MILLISECONDS}))
+    else:
+        told = _PLAIN | {Told.RATIO} if words.calculated else _COUNT
+        yield _Known(value, told | {Told.MONEY} if _MONEY.search(name) else told)
+
+
+def _spans(seconds: float) -> Iterator[_Known]:
     """A duration as people tell it: in all seconds, minutes or hours, and as days, hours, minutes, seconds."""
-    for size in (1, 60, 3600):
-        yield seconds / size
-        yield seconds // size
-    yield from (seconds // 86400, seconds % 86400 // 3600, seconds % 3600 // 60, seconds % 60)
+    for unit, (size, of_next) in _SPANS.items():
+        for value in (seconds / size, seconds // size, seconds // size % of_next):
+            yield _Known(value, frozenset({unit}))
 
 
 def _foreign_times(text: str, note: Note, around: Circumstances) -> list[str]:

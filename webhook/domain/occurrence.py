@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from webhook.domain.alert import AlertTypeSettings, Instance, TriggerStatus
 
 CLOSED_BY_PERSON = "the alert was closed by a person"
+ALREADY_RESOLVED = "the same firing was already resolved"
 WITHIN_INTERVAL = "counted within the occurrence interval"
 
 
@@ -28,6 +29,8 @@ def classify(instance: Instance | None, settings: AlertTypeSettings, now: dateti
 
     A firing that arrives within a `session_timeout` of the recorded resolve of the same start was overtaken on its
     way and is stale; a later one is believed, because Prometheus restores the start of an alert after an outage.
+    What was found to have ended, since nobody held it as firing any more, may still be on its way: Alertmanager tries
+    a delivery for one group interval, which is an `occurrence_interval`, and says what was true when it began.
     What a person has closed stays closed: every later delivery of the same start is stale.
     """
     if instance is None:
@@ -35,9 +38,15 @@ def classify(instance: Instance | None, settings: AlertTypeSettings, now: dateti
     if instance.closed_by_person:
         return Delivery.STALE, CLOSED_BY_PERSON
     if instance.status is TriggerStatus.RESOLVED:
-        if instance.resolved_at is not None and now - instance.resolved_at <= settings.session_timeout:
-            return Delivery.STALE, "the same firing was already resolved"
+        if _lately(instance.resolved_at, settings.session_timeout, now) or _lately(
+            instance.ended_at, settings.occurrence_interval, now
+        ):
+            return Delivery.STALE, ALREADY_RESOLVED
         return Delivery.COUNTED, ""
     if instance.last_counted_at is not None and now - instance.last_counted_at < settings.occurrence_interval:
         return Delivery.DUPLICATE, WITHIN_INTERVAL
     return Delivery.COUNTED, ""
+
+
+def _lately(then: datetime | None, span: timedelta, now: datetime) -> bool:
+    return then is not None and now - then <= span

@@ -21,7 +21,7 @@ from typing import Any
 from webhook.domain.alert import ALERTMANAGER, GRAFANA, OPERATIONS_ACCOUNT, Trigger, TriggerStatus
 from webhook.domain.severity import Severity, graver
 
-_TEXT_ANNOTATIONS = frozenset({"account_id", "merchant_name", "alert_type", "summary", "description", "runbook_url"})
+TEXT_ANNOTATIONS = frozenset({"account_id", "merchant_name", "alert_type", "summary", "description", "runbook_url"})
 _THRESHOLD_PREFIX = "threshold_"
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL keeps neither NUL nor half a surrogate pair
@@ -162,7 +162,7 @@ def _numbers(annotations: Mapping[str, str]) -> tuple[dict[str, float], dict[str
     metrics: dict[str, float] = {}
     thresholds: dict[str, float] = {}
     for name, text in annotations.items():
-        if name in _TEXT_ANNOTATIONS or not _NUMBER.fullmatch(text.strip()):
+        if name in TEXT_ANNOTATIONS or not _NUMBER.fullmatch(text.strip()):
             continue
         value = float(text)
         if not math.isfinite(value):

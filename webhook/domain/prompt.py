@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from webhook.domain.circumstances import BASELINE_DAYS, NOTHING_KNOWN, Circumstances
+from webhook.domain.circumstances import NOTHING_KNOWN, Circumstances
 from webhook.domain.message import TEXT_WORDS, TITLE_LENGTH, Note, duration_of, merchant_of, metric_names, one_line
 from webhook.domain.metric import format_duration, format_time, format_value, metric_words
 from webhook.domain.summary import story_of
+from webhook.domain.usual import DAYS
 
 BEGIN, END = "<alert_data>", "</alert_data>"
 VARIABLES = (
@@ -152,6 +153,7 @@ def _values(note: Note, around: Circumstances) -> Mapping[str, object]:
             "severity": note.severity,
             "told_because": note.reason,
             "rule_says": one_line(note.rule_summary, 300),
+            "rule_explains": one_line(note.rule_description, 600),
         },
         "metrics_data": [_metric(note, name) for name in metric_names(note)],
         "historical_alerts": {"triggers": note.occurrence_count, **around.earlier.as_data()},
@@ -181,7 +183,7 @@ def _baseline(baseline: Mapping[str, float]) -> dict[str, object]:
         one_line(metric_words(name).label, 100): {"value": value, "as_text": format_value(name, value)}
         for name, value in baseline.items()
     }
-    return {"usual_at_this_time_of_day": usual, "days": BASELINE_DAYS}
+    return {"usual_at_this_time_of_day": usual, "days": DAYS}
 
 
 def _as_data(value: object) -> str:

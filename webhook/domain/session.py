@@ -102,7 +102,7 @@ def joined(
     after = session._replace(
         occurrence_count=session.occurrence_count + 1,
         session_status=SessionStatus.ACTIVE if still_active else SessionStatus.EXPIRED,
-        session_last_active=now if still_active else session.session_last_active,
+        session_last_active=max(now, session.session_last_active) if still_active else session.session_last_active,
         last_triggered_at=max(now, session.last_triggered_at),
         version=session.version + 1,
     )

@@ -1,14 +1,11 @@
-"""Texts that were written for one alert and may be true for another that is much like it."""
+"""Which alerts are so much like each other that a text for one may be true for the other."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from webhook.domain.circumstances import Circumstances
-from webhook.domain.message import Note, Summary
+from webhook.domain.message import Note
 
 Key = tuple[object, ...]
 
@@ -35,29 +32,3 @@ def likeness(note: Note, around: Circumstances) -> Key:
 def _rounded(value: float) -> str:
     """To two digits."""
     return f"{value:.1e}" if math.isfinite(value) else str(value)
-
-
-@dataclass(slots=True)
-class SimilarTexts:
-    """At most `size`, none older than `age`; the one that was used longest ago goes first."""
-
-    size: int
-    age: timedelta
-    _kept: OrderedDict[Key, tuple[datetime, Summary]] = field(init=False, default_factory=OrderedDict)
-
-    def keep(self, key: Key, summary: Summary, now: datetime) -> None:
-        self._kept[key] = (now, summary)
-        self._kept.move_to_end(key)
-        while len(self._kept) > self.size:
-            self._kept.popitem(last=False)
-
-    def find(self, key: Key, now: datetime) -> Summary | None:
-        kept = self._kept.get(key)
-        if kept is None:
-            return None
-        at, summary = kept
-        if now - at > self.age:
-            del self._kept[key]
-            return None
-        self._kept.move_to_end(key)
-        return summary

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from webhook.domain.alert import NotifyReason
+from webhook.domain.alert import OPERATIONS_ACCOUNT, NotifyReason
 from webhook.domain.message import (
     TITLE_LENGTH,
     Note,
@@ -20,6 +20,7 @@ from webhook.domain.message import (
 from webhook.domain.metric import format_duration, format_threshold, format_time, format_value, metric_words
 
 COMMENT_LENGTH = 1000
+_DESCRIPTION_LENGTH = 600
 
 
 class SummaryRefused(Exception):  # noqa: N818 - an answer, not a failure of ours
@@ -83,6 +84,10 @@ _ENDED_ACTION = (
     "measures that helped."
 )
 
+_OPERATIONS_ENDED_ACTION = (
+    "Nothing is urgent any more. Check what was missed meanwhile, and tell the merchants concerned if data was."
+)
+
 _TITLES = {
     NotifyReason.FIRST: "{name}: {merchant}",
     NotifyReason.ESCALATED: "{name} now {severity}: {merchant}",
@@ -95,24 +100,51 @@ _TITLES = {
     NotifyReason.MENTION: "{by} on {name}: {merchant}",
 }
 
+# Of operations alerts the rule's own words say what is wrong.
+_OPERATIONS_TITLES = {
+    NotifyReason.FIRST: "{rule}",
+    NotifyReason.ESCALATED: "Now {severity}: {rule}",
+    NotifyReason.THRESHOLD: "Still: {rule}",
+    NotifyReason.INTERVAL: "Still: {rule}",
+    NotifyReason.FLAPPING: "Comes and goes: {rule}",
+    NotifyReason.RESOLVED: "Over: {rule}",
+    NotifyReason.RESEND: "{rule}",
+    NotifyReason.DIGEST: "{rule}",
+    NotifyReason.MENTION: "{by} on: {rule}",
+}
+
 
 def template_summary(note: Note) -> Summary:
     """What is happening, the numbers against their thresholds, since when, and what to do."""
     story = story_of(note.alert_type)
-    title = _TITLES[note.reason].format(
-        name=story.name, merchant=merchant_of(note), severity=note.severity, by=note.comment_by
+    of_operations = note.account_id == OPERATIONS_ACCOUNT
+    titles = _OPERATIONS_TITLES if of_operations and note.rule_summary.strip() else _TITLES
+    title = titles[note.reason].format(
+        name=story.name,
+        merchant=merchant_of(note),
+        rule=note.rule_summary,
+        severity=note.severity,
+        by=note.comment_by,
     )
     if note.reason is NotifyReason.MENTION:
         return Summary(one_line(title, TITLE_LENGTH), _cut(note.comment), "Open the alert to answer.", "comment")
     ended = note.reason is NotifyReason.RESOLVED
+    if of_operations and note.rule_description.strip():
+        story = replace(story, meaning=one_line(note.rule_description, _DESCRIPTION_LENGTH))
     opening = _opening(note, story)
     parts = [opening, *([_peaks(note)] if ended else [_numbers(note), _since(note)])]
     return Summary(
         title=one_line(title, TITLE_LENGTH),
         text=" ".join(part for part in parts if part),
-        suggested_action=_ENDED_ACTION if ended else story.action,
+        suggested_action=_action(story, ended=ended, of_operations=of_operations),
         source="template",
     )
+
+
+def _action(story: Story, *, ended: bool, of_operations: bool) -> str:
+    if not ended:
+        return story.action
+    return _OPERATIONS_ENDED_ACTION if of_operations else _ENDED_ACTION
 
 
 def _cut(text: str) -> str:
@@ -150,7 +182,7 @@ def _opening(note: Note, story: Story) -> str:
         )
     if note.reason is not NotifyReason.FIRST:
         return f"This is still going on, {note.occurrence_count:,} triggers so far. {story.meaning}"
-    if rule and not note.metrics:
+    if rule and not note.metrics and note.account_id != OPERATIONS_ACCOUNT:
         return f"{story.meaning} {rule if rule.endswith('.') else rule + '.'}"
     return story.meaning
 

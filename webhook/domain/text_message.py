@@ -21,18 +21,23 @@ LEAST_SEVERITY: Mapping[str, Severity] = {"sms": Severity.P1}
 """From which severity a channel is used at all where the merchant does not say."""
 
 HELD = "held back until the quiet hours end"
+LIMITED = "held back until a number may have a further message"
 _UCS2_SEGMENTS = 2
 _SHORTEST = 12  # characters of a title that still say something
 
 
 @dataclass(frozen=True, slots=True)
 class SmsSlot:
-    """One number of one notification. `sent`, `refused`: of an earlier try; `unsure`: it began and was not heard of."""
+    """One number of one notification. `sent`, `refused`: of an earlier try; `unsure`: it began and was not heard of.
+
+    `limited`: it has had as many as it may within an hour, at `since`; `free_at` is when it may have the next.
+    """
 
     id: str
     state: Literal["new", "unsure", "sent", "refused", "limited"]
     since: datetime
     reference: str = ""
+    free_at: datetime | None = None
 
 
 def short_link(base: str, alert_id: str) -> str:

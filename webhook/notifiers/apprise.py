@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from webhook.domain.alert import NotifyReason
 from webhook.domain.message import SEVERITY_WORDS, Message
 from webhook.domain.severity import Severity
 from webhook.notifiers.addresses import service_url
+from webhook.notifiers.deadline import LONGEST_CALL, within
+from webhook.notifiers.posting import perhaps_taken
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
 
 with warnings.catch_warnings():
@@ -29,7 +31,9 @@ with warnings.catch_warnings():
 
     NotificationManager().load_modules()  # type: ignore[no-untyped-call]
 
-_STATUS = re.compile(r"error=([1-5][0-9]{2})\b")
+_LINE = "%(levelname)s %(message)s"
+_STATUS = re.compile(r"^WARNING .*error=([1-5][0-9]{2})\b", re.MULTILINE)
+_NOT_REACHED = re.compile(r"^DEBUG Socket Exception: .*(NewConnection|ConnectTimeout|NameResolution)", re.MULTILINE)
 _KINDS = {Severity.P0: "failure", Severity.P1: "failure", Severity.P2: "warning", Severity.P3: "info"}
 
 
@@ -46,7 +50,7 @@ class AppriseOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    url: SecretStr | None = None
+    url: SecretStr | None = Field(None, description="Of one service, for merchants for whom none is set.")
 
     @field_validator("url")
     @classmethod
@@ -74,15 +78,25 @@ class AppriseServices:
         before: Receipt | None = None,  # noqa: ARG002 - apprise knows no earlier message
     ) -> Receipt:
         service = self._service(settings)
-        with self._lock, apprise.LogCapture(level=logging.WARNING) as said:  # type: ignore[no-untyped-call]
-            try:
-                taken = service.notify(title=_title(message), body=_body(message), notify_type=_kind(message))
-            except (TypeError, ValueError) as error:
-                raise PermanentDeliveryError(f"apprise: {type(error).__name__}") from None
-            words = said.getvalue()
+        turn = threading.Lock()
+        try:
+            taken, words = within(lambda: self._notify(service, message, turn), LONGEST_CALL)
+        except TimeoutError:
+            unsure = not turn.acquire(blocking=False)  # else it was not begun, and now never is
+            raise TemporaryDeliveryError("apprise: Timeout", unsure=unsure, blind=True) from None
+        except (TypeError, ValueError) as error:
+            raise PermanentDeliveryError(f"apprise: {type(error).__name__}") from None
         if not taken:
             raise _error(str(service.service_name), words)
         return Receipt()
+
+    def _notify(self, service: Any, message: Message, turn: threading.Lock) -> tuple[bool, str]:  # noqa: ANN401 - apprise has no types
+        """Whether it was taken, and what was said of it. One that hangs holds up the next: there is one log."""
+        with self._lock, apprise.LogCapture(level=logging.DEBUG, fmt=_LINE) as said:  # type: ignore[no-untyped-call]
+            if not turn.acquire(blocking=False):
+                return False, ""
+            taken = service.notify(title=_title(message), body=_body(message), notify_type=_kind(message))
+            return bool(taken), said.getvalue()
 
     def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
         """Nothing: few of the services take a picture beside a message that is out. The body has a link to it."""
@@ -110,12 +124,13 @@ class AppriseServices:
 def _error(service: str, words: str) -> DeliveryError:
     found = _STATUS.search(words)
     if found is None:
-        return TemporaryDeliveryError(f"{service}: not delivered")
+        unsure = _NOT_REACHED.search(words) is None
+        return TemporaryDeliveryError(f"{service}: not delivered", unsure=unsure, blind=True)
     status = int(found[1])
     text = f"{service}: HTTP {status}"
     again = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in again:
-        return TemporaryDeliveryError(text)
+        return TemporaryDeliveryError(text, unsure=perhaps_taken(status), blind=True)
     return PermanentDeliveryError(text)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import smtplib
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
@@ -21,7 +21,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from webhook.domain.alert import NotifyReason
 from webhook.domain.message import SEVERITY_WORDS, Message, one_line
 from webhook.notifiers.addresses import email_address
+from webhook.notifiers.deadline import LONGEST_SEND, current, deadline
 from webhook.notifiers.posting import provider_words
+from webhook.notifiers.smtp import Smtp, connect
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
 
 _SUBJECT = 200
@@ -42,16 +44,20 @@ class EmailOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    host: str
-    port: Annotated[int, Field(ge=1, le=65535)] = 587
-    security: Literal["starttls", "tls", "none"] = "starttls"
-    ca_file: str | None = None
-    username: str | None = None
-    password: SecretStr | None = None
-    from_address: Address
-    from_name: Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")] = "Sentinel"
-    to: list[Address] = []
-    timeout: float = Field(default=10, gt=0, le=30)
+    host: str = Field(description="The SMTP server.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(587, description="587 for STARTTLS, 465 for TLS.")
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="Both but `none` check the server's certificate."
+    )
+    ca_file: str | None = Field(None, description="Authorities, where the certificate is not a public one's (PEM).")
+    username: str | None = Field(None, description="Who logs in; without it nobody does.")
+    password: SecretStr | None = Field(None, description="The user's password.")
+    from_address: Address = Field(description="Who writes.")
+    from_name: Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")] = Field(
+        "Sentinel", description="The name shown beside it."
+    )
+    to: list[Address] = Field([], description="Who is told for merchants without addresses of their own.")
+    timeout: float = Field(default=10, gt=0, le=30, description="Seconds of each step.")
 
     @model_validator(mode="after")
     def _whole(self) -> EmailOptions:
@@ -77,7 +83,7 @@ class Email:
             raise PermanentDeliveryError("e-mail: there is no address")
         thread = _thread(before)
         mail = self._mail(message, to, thread)
-        with _delivery_errors(self._password), self._connected() as server:
+        with deadline(LONGEST_SEND), self._connected() as server:
             refused = server.send_message(mail, self._options.from_address, list(to))
         details: dict[str, Any] = {"thread": thread, "recipients": len(to) - len(refused)}
         if refused:
@@ -93,7 +99,7 @@ class Email:
         return {"from": mail["From"], "to": self._to(settings), "subject": mail["Subject"], "text": text, "html": html}
 
     def check(self) -> str:
-        with _delivery_errors(self._password), self._connected() as server:
+        with deadline(LONGEST_SEND), self._connected() as server:
             server.noop()
         o = self._options
         return f"{o.host}:{o.port} takes mail" + (f" from {o.username}" if o.username else "")
@@ -119,24 +125,30 @@ class Email:
         return mail
 
     @contextmanager
-    def _connected(self) -> Iterator[smtplib.SMTP]:
-        """A server that has let us in; leaving it politely is no part of sending."""
+    def _connected(self) -> Iterator[Smtp]:
+        """A server that has let us in. Every failure is a DeliveryError."""
         o = self._options
         context = ssl.create_default_context(cafile=o.ca_file) if o.security != "none" else None
-        if o.security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(o.host, o.port, timeout=o.timeout, context=context)
-        else:
-            server = smtplib.SMTP(o.host, o.port, timeout=o.timeout)
+        server: Smtp | None = None
         try:
-            if o.security == "starttls":
-                server.starttls(context=context)
-            if o.username is not None:
-                server.login(o.username, self._password)
-            yield server
-            with suppress(smtplib.SMTPException, OSError):
-                server.quit()
+            with _delivery_errors(self._password):
+                server = connect(o.host, o.port, timeout=o.timeout, tls=context if o.security == "tls" else None)
+                if o.security == "starttls":
+                    server.starttls(context=context)
+                if o.username is not None:
+                    server.login(o.username, self._password)
+                yield server
+            server.leave()
+        except DeliveryError as error:
+            unsure, until = server is not None and server.handed_over, current()
+            if until is not None and until.passed:  # whatever was read of a line that was cut off
+                raise TemporaryDeliveryError("e-mail: Timeout", unsure=unsure, blind=unsure) from None
+            if isinstance(error, TemporaryDeliveryError):
+                error.unsure = error.blind = unsure
+            raise
         finally:
-            server.close()
+            if server is not None:
+                server.close()
 
 
 def _sender(name: str, local: str, domain: str) -> Any:  # noqa: ANN401 - a header's value

@@ -19,11 +19,14 @@ from grafana_client.client import GrafanaException, TokenAuth
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from webhook.domain.message import Message, one_line
+from webhook.notifiers.deadline import deadline
+from webhook.notifiers.outgoing import timed
 from webhook.ports import PermanentDeliveryError, Receipt, TemporaryDeliveryError
 
 _TAG_LENGTH = 100  # what Grafana's table of tags holds
 _NOT_FOUND, _TOO_MANY, _SERVER_ERROR = 404, 429, 500
 _PASSING = frozenset({408, 409, 425})
+_CALLS = 3  # to find the annotation, to change it, and to write it anew where it is gone
 _WAIT = 30.0  # seconds, where Grafana asks to wait and does not say how long
 
 
@@ -32,8 +35,10 @@ class AnnotatedPanel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
-    panel: Annotated[int, Field(ge=1)] | None = None
+    uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field(description="The dashboard's.")
+    panel: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Its id; without it the annotation shows on all panels."
+    )
 
 
 class GrafanaOptions(BaseModel):
@@ -44,10 +49,12 @@ class GrafanaOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: HttpUrl
-    token: SecretStr
-    dashboards: dict[str, AnnotatedPanel] = {}
-    timeout: float = Field(default=10, gt=0)
+    url: HttpUrl = Field(description="Where Grafana is.")
+    token: SecretStr = Field(description="Of a service account that may write annotations.")
+    dashboards: dict[str, AnnotatedPanel] = Field(
+        {}, description="By alert type, and `default`; without either for the whole organisation."
+    )
+    timeout: float = Field(default=10, gt=0, description="Seconds.")
 
 
 class GrafanaAnnotations:
@@ -59,6 +66,8 @@ class GrafanaAnnotations:
         url, auth = f"{str(options.url).rstrip('/')}/", TokenAuth(options.token.get_secret_value())
         self._api: Any = GrafanaApi.from_url(url, credential=auth, timeout=options.timeout)
         self._api.client.s.hooks["response"].append(_heed)
+        timed(self._api.client.s)
+        self._longest = _CALLS * options.timeout
 
     def send(
         self,
@@ -67,7 +76,7 @@ class GrafanaAnnotations:
         before: Receipt | None = None,
     ) -> Receipt:
         """Write the annotation, or bring it up to date. The receipt's reference is its id."""
-        with _delivery_errors():
+        with deadline(self._longest), _delivery_errors():
             known = before.reference if before is not None and before.reference else self._find(message)
             if known and self._update(known, message):
                 return Receipt(known)
@@ -83,7 +92,7 @@ class GrafanaAnnotations:
         return {**where, **times, "tags": _tags(message), "text": _text(message)}
 
     def check(self) -> str:
-        with _delivery_errors():
+        with deadline(self._longest), _delivery_errors():
             return f"organisation {_field(self._api.organization.get_current_organization(), 'name')}"
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Requests to addresses that merchants give: never into our own network.
+"""Requests to providers, kept to a deadline; those to addresses that merchants give never into our own network.
 
 An address is checked when it is saved, and again when the connection is made: the socket is opened to an address that
 was just checked, so a name that changes its mind in between gains nothing. Redirects are not followed, proxies of the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
+
+from webhook.notifiers.deadline import Deadline, current, resolved, seconds_left
 
 _LONGEST = 2048
 _NOT_GLOBAL = tuple(
@@ -35,7 +38,7 @@ _NOT_GLOBAL = tuple(
 )
 
 _TRIED = 2
-"""Addresses of one host: each may take the whole time that connecting has."""
+"""Addresses of one host."""
 
 Resolve = Callable[[str, int], Sequence[str]]
 """The addresses of a host, as texts; raises OSError."""
@@ -143,52 +146,86 @@ def check_hosts(channels: Mapping[str, Mapping[str, Any]], lookup: Resolve = res
                 raise ForbiddenAddress(f"channels.{name}.webhook_url: {error}") from None
 
 
-class _Guarded:
-    """Connects to addresses that were just checked, under the name that was asked for."""
+class _Timed:
+    """Connects within the thread's deadline, to addresses that were just looked up, under the name that was asked for.
 
-    lookup: Resolve
+    The deadline is told of the socket, also of one that was kept, and whether anything was said to the other side.
+    """
+
+    look: Resolve
     host: str
     port: int
+    timeout: float | None
+    sock: socket.socket | None
     _dns_host: str
+    _noted_by: Deadline | None = None
 
     def _new_conn(self) -> socket.socket:
-        name, last = self._dns_host, None
-        for address in public_addresses(name, self.port, self.lookup)[:_TRIED]:
+        name, last, until = self._dns_host, None, current()
+        for address in resolved(self.look, name, self.port)[:_TRIED]:
             self._dns_host = address
+            self.timeout = seconds_left(self.timeout)
             try:
                 connected: socket.socket = super()._new_conn()  # type: ignore[misc]
             except HTTPError as error:
                 last = error
             else:
+                if until is not None:
+                    until.note(connected)
+                self._noted_by = until
                 return connected
             finally:
                 self._dns_host = name  # TLS checks the certificate against it
         raise last or OSError("no address")
 
+    def connect(self) -> None:
+        """A tunnel is asked of a proxy, which hands nothing over."""
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            if (until := current()) is not None:
+                until.handed_over = False
+
+    def send(self, data: Any) -> None:  # noqa: ANN401 - http.client's signature
+        if self.sock is None:
+            self.connect()
+        if (until := current()) is not None:
+            if self._noted_by is not until and self.sock is not None:
+                until.note(self.sock)
+                self._noted_by = until
+            until.handed_over = True
+        super().send(data)  # type: ignore[misc]
+
+
+class _TimedAdapter(HTTPAdapter):
+    def __init__(self, look: Resolve) -> None:
+        found = {"look": staticmethod(look)}
+        self._plain = type("TimedConnection", (_Timed, HTTPConnection), found)
+        self._secure = type("TimedSecureConnection", (_Timed, HTTPSConnection), found)
+        super().__init__()
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: bool | str | None,
+        proxies: Mapping[str, str] | None = None,
+        cert: tuple[str, str] | str | None = None,
+    ) -> HTTPConnectionPool:
+        pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        assert isinstance(pool, HTTPConnectionPool)
+        pool.ConnectionCls = self._secure if isinstance(pool, HTTPSConnectionPool) else self._plain
+        return pool
+
 
 def guarded_session(lookup: Resolve = resolve, *, allow_private: bool = False) -> requests.Session:
     """A session whose connections go to public addresses alone; `allow_private` is for a demo or test of one's own."""
-    session = requests.Session()
+    session = timed(requests.Session(), resolve if allow_private else partial(public_addresses, lookup=lookup))
     session.trust_env = False
-    if not allow_private:
-        for scheme in ("https://", "http://"):
-            session.mount(scheme, _adapter(lookup))
     return session
 
 
-def _adapter(look: Resolve) -> HTTPAdapter:
-    class Plain(_Guarded, HTTPConnection):
-        lookup = staticmethod(look)
-
-    class Secure(_Guarded, HTTPSConnection):
-        lookup = staticmethod(look)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    adapter = HTTPAdapter()
-    adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-    return adapter
+def timed(session: requests.Session, look: Resolve = resolve) -> requests.Session:
+    """The session, its calls kept to the deadline of the thread that makes them."""
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, _TimedAdapter(look))
+    return session

@@ -1,6 +1,8 @@
 """One HTTP call to a provider, its failures as DeliveryErrors: never with the address, which may be a secret.
 
 408, 425, 429 and 5xx are temporary, as are timeouts and broken connections; other 4xx and redirects are permanent.
+Whatever breaks off after we began to speak leaves it unsure whether the message was taken, and so does a 5xx, but 503:
+it says that nothing was done.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 import requests
 from urllib3.exceptions import HTTPError
 
+from webhook.notifiers.deadline import deadline
 from webhook.notifiers.outgoing import ForbiddenAddress
 from webhook.ports import DeliveryError, PermanentDeliveryError, TemporaryDeliveryError
 
@@ -54,20 +57,27 @@ def call(
     *,
     timeout: float,
     read: bool = True,
+    blind: bool = False,
     **request: Any,  # noqa: ANN401 - requests' arguments
 ) -> Reply:
     """What the provider `who` answers, whatever its status; raise TemporaryDeliveryError when there is no status.
 
-    Not to `read` is for hosts of merchants: a body that trickles would hold us.
+    All of it takes `timeout` seconds at most, whatever the other side does; `session` is one of `outgoing`. Not to
+    `read` is for hosts of merchants, whose words we do not need. `blind` as in the error.
     """
-    try:
-        with session.request(method, url, timeout=timeout, allow_redirects=False, stream=True, **request) as response:
-            body = _body(response) if read else b""
-            return Reply(response.status_code, response.headers.get("Retry-After"), body)
-    except ForbiddenAddress as forbidden:
-        raise PermanentDeliveryError(f"{who}: {forbidden}") from None
-    except (requests.RequestException, HTTPError, OSError) as failure:
-        raise TemporaryDeliveryError(f"{who}: {type(failure).__name__}") from None
+    with deadline(timeout) as until:
+        try:
+            with session.request(
+                method, url, timeout=timeout, allow_redirects=False, stream=True, **request
+            ) as response:
+                body = _body(response) if read else b""
+                return Reply(response.status_code, response.headers.get("Retry-After"), body)
+        except ForbiddenAddress as forbidden:
+            raise PermanentDeliveryError(f"{who}: {forbidden}") from None
+        except (requests.RequestException, HTTPError, OSError) as failure:
+            words = f"Timeout after {timeout:g} s" if until.passed else type(failure).__name__
+            unsure = until.handed_over and method != "GET"
+            raise TemporaryDeliveryError(f"{who}: {words}", unsure=unsure, blind=blind) from None
 
 
 def _body(response: requests.Response) -> bytes:
@@ -78,17 +88,27 @@ def _body(response: requests.Response) -> bytes:
         return b""
 
 
-def refusal(who: str, reply: Reply, why: str = "") -> DeliveryError | None:
-    """What the status says; None when the message was taken. `why`: the provider's words, without secrets."""
+def refusal(who: str, reply: Reply, why: str = "", *, blind: bool = False) -> DeliveryError | None:
+    """What the status says; None when the message was taken. `why`: the provider's words, without secrets.
+
+    `blind` as in the error.
+    """
     if reply.taken:
         return None
     words = f"{who}: HTTP {reply.status}" + (f", {why}" if why else "")
     if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = seconds_to_wait(reply.retry_after)
         return TemporaryDeliveryError(f"{words}, wait {wait:g} s", retry_after=wait)
-    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR or reply.status in _TRY_AGAIN:
+    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return TemporaryDeliveryError(words, unsure=perhaps_taken(reply.status), blind=blind)
+    if reply.status in _TRY_AGAIN:
         return TemporaryDeliveryError(words)
     return PermanentDeliveryError(words)
+
+
+def perhaps_taken(status: int) -> bool:
+    """Whether a server that answers so may have done what it was asked."""
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def seconds_to_wait(retry_after: str | None, now: datetime | None = None) -> float:

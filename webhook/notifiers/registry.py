@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from limits import parse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from webhook.ports import Notifier
 from webhook.reader_ports import Readers
@@ -150,7 +150,7 @@ def _between(value: object) -> object:
     return timedelta(seconds=limit.get_expiry()) / limit.amount
 
 
-Between = Annotated[timedelta | None, BeforeValidator(_between)]
+Between = Annotated[timedelta | None, BeforeValidator(_between), WithJsonSchema({"type": "string", "format": "rate"})]
 
 
 class Pace(BaseModel):
@@ -158,9 +158,9 @@ class Pace(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    parallel: Annotated[int, Field(ge=1, le=64)] | None = None
-    rate: Between = None
-    target_rate: Between = None
+    parallel: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="Sends of one worker at a time.")
+    rate: Between = Field(None, description="Of all workers together, such as `10/second`, or `off`.")
+    target_rate: Between = Field(None, description="The same to one target; for Slack `1/second` by default.")
 
 
 def paces(channels: Iterable[str], options: Mapping[str, Options]) -> tuple[dict[str, timedelta], dict[str, timedelta]]:

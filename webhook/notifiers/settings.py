@@ -68,15 +68,19 @@ _Time = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 QuietHours = TypedDict(
     "QuietHours",
-    {"from": _Time, "to": _Time, "time_zone": Annotated[str, AfterValidator(_zone)], "except": NotRequired[Severity]},
+    {
+        "from": Annotated[_Time, Field(description="Begin, such as 22:00.")],
+        "to": Annotated[_Time, Field(description="End.")],
+        "time_zone": Annotated[str, AfterValidator(_zone), Field(description="Of both, such as Europe/London.")],
+        "except": NotRequired[Annotated[Severity, Field(description="From which on they do not count; else P0.")]],
+    },
 )
-"""`except`: from which severity on they do not count; P0 where it is left out."""
 QuietHours.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
 
 
 class ChannelSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    enabled: bool = True
+    enabled: bool = Field(True, description="Whether messages go out on it.")
 
 
 class ConsoleSettings(ChannelSettings):
@@ -86,16 +90,22 @@ class ConsoleSettings(ChannelSettings):
 class SlackSettings(ChannelSettings):
     """`channel`: where the bot posts. `webhook_url`: an incoming webhook of the merchant's own, used instead of it."""
 
-    channel: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f]*$")] | None = None
-    webhook_url: Url | None = None
+    channel: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f]*$")] | None = Field(
+        None, description="Where the operator's bot posts; set by staff alone."
+    )
+    webhook_url: Url | None = Field(None, description="An incoming webhook of the merchant's own, used instead.")
 
 
 class SmsSettings(ChannelSettings):
     """`min_severity`: P1 where it is left out. What falls into quiet hours goes out, as it then is, when they end."""
 
-    phone_numbers: Annotated[list[PhoneNumber], Field(max_length=20)] = []
-    min_severity: Severity | None = None
-    quiet_hours: Annotated[QuietHours, BeforeValidator(_quiet)] | None = None
+    phone_numbers: Annotated[list[PhoneNumber], Field(max_length=20)] = Field(
+        [], description="Who gets a text, as +41791234567."
+    )
+    min_severity: Severity | None = Field(None, description="From which severity on; P1 where it is left out.")
+    quiet_hours: Annotated[QuietHours, BeforeValidator(_quiet)] | None = Field(
+        None, description="When texts wait, such as `22:00-07:00 Europe/London except P0`."
+    )
 
 
 class WebAppSettings(ChannelSettings):
@@ -105,37 +115,45 @@ class WebAppSettings(ChannelSettings):
 class EmailSettings(ChannelSettings):
     """`to`: who gets each mail, all in one."""
 
-    to: Annotated[list[Address], Field(max_length=20)] = []
+    to: Annotated[list[Address], Field(max_length=20)] = Field([], description="Who gets each mail, all in one.")
 
 
 class TeamsSettings(ChannelSettings):
     """`webhook_url`: of a workflow "When a Teams webhook request is received"."""
 
-    webhook_url: Url | None = None
+    webhook_url: Url | None = Field(None, description='Of a workflow "When a Teams webhook request is received".')
 
 
 class OpsGenieSettings(ChannelSettings):
     """`api_key`: of an API integration of the merchant's own account."""
 
-    api_key: Annotated[str, Field(max_length=256), _token(16)] | None = None
-    region: Literal["us", "eu"] | None = None
+    api_key: Annotated[str, Field(max_length=256), _token(16)] | None = Field(
+        None, description="Of an API integration of the merchant's own account."
+    )
+    region: Literal["us", "eu"] | None = Field(None, description="Where that account is.")
 
 
 class PagerDutySettings(ChannelSettings):
     """`routing_key`: the integration key of an Events API v2 integration."""
 
-    routing_key: Annotated[str, Field(max_length=256), _token(16)] | None = None
+    routing_key: Annotated[str, Field(max_length=256), _token(16)] | None = Field(
+        None, description="The integration key of an Events API v2 integration."
+    )
 
 
 class WebhookSettings(ChannelSettings):
-    """`secret`: with which each message is signed."""
+    """`secret`: with which each message is signed; one is made for an address that is saved without."""
 
-    webhook_url: Url | None = None
-    secret: Annotated[str, Field(max_length=256), _token(24)] | None = None
+    webhook_url: Url | None = Field(None, description="Where messages are posted.")
+    secret: Annotated[str, Field(max_length=256), _token(24)] | None = Field(
+        None, description="With which each message is signed."
+    )
 
     @model_validator(mode="after")
-    def _both(self) -> WebhookSettings:
-        if (self.webhook_url is None) != (self.secret is None):
+    def _both(self, info: ValidationInfo) -> WebhookSettings:
+        """`whole`, in the context: settings that are used as they are, for which no secret is made."""
+        lacks = self.secret is None and bool((info.context or {}).get("whole"))
+        if (self.webhook_url is None and self.secret is not None) or (self.webhook_url is not None and lacks):
             raise ValueError("webhook_url and secret belong together")
         return self
 
@@ -143,7 +161,9 @@ class WebhookSettings(ChannelSettings):
 class AppriseSettings(ChannelSettings):
     """`url`: of one service, as apprise writes it. Set by staff alone."""
 
-    url: Annotated[str, Field(max_length=2048), _secret(service_url)] | None = None
+    url: Annotated[str, Field(max_length=2048), _secret(service_url)] | None = Field(
+        None, description="Of one service, as apprise writes it; set by staff alone."
+    )
 
 
 class Channels(BaseModel):

@@ -6,18 +6,19 @@ may not: after a failure the thread is searched for the reply first. Slack's own
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from slack_sdk import WebClient
 from slack_sdk.webhook import WebhookClient
 
 from webhook.domain.alert import NotifyReason
 from webhook.domain.message import Message
+from webhook.notifiers.deadline import LONGEST_SEND, deadline
+from webhook.notifiers.following import Behind
 from webhook.notifiers.outgoing import guarded_session
 from webhook.notifiers.slack_blocks import (
     blocks,
@@ -28,6 +29,7 @@ from webhook.notifiers.slack_blocks import (
     reply_blocks,
     reply_text,
 )
+from webhook.notifiers.slack_client import SlackClient
 from webhook.notifiers.slack_errors import SlackRefusal, delivery_errors
 from webhook.notifiers.slack_webhook import SlackWebhook
 from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, TemporaryDeliveryError
@@ -50,7 +52,8 @@ EVENT = "sentinel_message"
 RESPONSES = "hooks.slack.com"
 """Where what is pressed may be answered, beside the configured address of the API."""
 
-_SEARCHED = 100  # messages, the newest: the one that is looked for was sent minutes ago
+_PAGE, _MOST_PAGES = 200, 20
+"""Messages that are searched at once, as Slack recommends, and how often: back to the time of the first try."""
 
 
 class SlackOptions(BaseModel):
@@ -62,11 +65,13 @@ class SlackOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    token: SecretStr | None = None
-    channel: str | None = None
-    signing_secret: SecretStr | None = None
-    api_url: str = "https://slack.com/api/"
-    timeout: int = Field(default=10, gt=0)
+    token: SecretStr | None = Field(
+        None, description="Of the bot; without it only merchants with a webhook of their own are told."
+    )
+    channel: str | None = Field(None, description="Where messages go for merchants without a channel of their own.")
+    signing_secret: SecretStr | None = Field(None, description="Of the app; with it messages have buttons that act.")
+    api_url: str = Field("https://slack.com/api/", description="Where the API is.")
+    timeout: int = Field(default=10, gt=0, description="Seconds that one call may take, at most 15.")
 
     @property
     def buttons(self) -> bool:
@@ -88,14 +93,12 @@ class Slack:
             guarded_session(allow_private=insecure_webhooks), options.timeout, allow_http=insecure_webhooks
         )
         self._has_token = options.token is not None
-        self._client = WebClient(
+        self._client = SlackClient(
             token=options.token.get_secret_value() if options.token else None,
             base_url=options.api_url,
             timeout=options.timeout,
-            retry_handlers=[],
         )
-        self._behind: set[str] = set()
-        self._lock = threading.Lock()
+        self._behind = Behind()
 
     def send(self, message: Message, settings: Mapping[str, Any], before: Receipt | None = None) -> Receipt:
         """The first message is posted; a later one updates it and replies in its thread.
@@ -103,6 +106,10 @@ class Slack:
         The receipt's reference is the `ts` of the message that stands in the channel; its details name the channel's id
         and mark what the message shows of people's actions.
         """
+        with deadline(LONGEST_SEND):
+            return self._send(message, settings, before)
+
+    def _send(self, message: Message, settings: Mapping[str, Any], before: Receipt | None) -> Receipt:
         if settings.get("webhook_url"):
             return self._webhook.send(message, str(settings["webhook_url"]))
         if not self._has_token:
@@ -114,16 +121,15 @@ class Slack:
             raise PermanentDeliveryError("Slack: neither the merchant nor the default names a channel")
         return self._begin(message, str(channel))
 
-    def follow(self, message: Message, receipt: Receipt) -> Receipt:
+    def follow(self, message: Message, receipt: Receipt, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 - the port's
         """Show the alert as it stands in the message of the receipt; who reads the channel is not told anew."""
-        self._update(message, str(receipt.details.get("channel")), receipt.reference)
-        return Receipt(receipt.reference, {**receipt.details, "shown": message.attention.mark})
+        with deadline(LONGEST_SEND):
+            self._update(message, str(receipt.details.get("channel")), receipt.reference)
+        return Receipt(receipt.reference, {**receipt.details, "shown": message.shown})
 
     def behind(self) -> set[str]:
         """Alerts whose message a rate limit kept from being updated; each is named once."""
-        with self._lock:
-            behind, self._behind = self._behind, set()
-        return behind
+        return self._behind.take()
 
     def attach(self, message: Message, receipt: Receipt, chart_png: bytes, settings: Mapping[str, Any]) -> None:
         """Upload the chart into the message's thread. Incoming webhooks take text alone."""
@@ -131,7 +137,7 @@ class Slack:
             return
         if not (receipt.reference and receipt.details.get("channel")):
             raise PermanentDeliveryError("Slack: its answer did not say where the message is")
-        with delivery_errors():
+        with deadline(LONGEST_SEND), delivery_errors():
             self._client.files_upload_v2(
                 channel=receipt.details["channel"],
                 thread_ts=receipt.reference,
@@ -190,10 +196,11 @@ class Slack:
         return answer.status_code == HTTPStatus.OK
 
     def _begin(self, message: Message, channel: str) -> Receipt:
-        mark = message.attention.mark
-        if message.tries and (found := self._find(message, channel, None)):
+        mark = message.shown
+        if found := self._find(message, channel, None):
             return Receipt(found, {"channel": channel, "shown": mark})
-        answer = self._post(message, channel, fallback_text(message), blocks(message, buttons=self.buttons))
+        content = blocks(message, buttons=self.buttons)
+        answer = self._post(message, channel, fallback_text(message), content, blind=found is None)
         # Whatever the answer lacks, the message is out: an error here would send it again.
         return Receipt(str(answer.get("ts") or ""), {"channel": answer.get("channel"), "shown": mark})
 
@@ -219,10 +226,9 @@ class Slack:
         except TemporaryDeliveryError as error:
             if error.retry_after is None:
                 raise
-            with self._lock:
-                self._behind.add(message.alert_id)
+            self._behind.add(message.alert_id)
             return ""
-        return message.attention.mark
+        return message.shown
 
     def _update(self, message: Message, channel: str, ts: str) -> None:
         with delivery_errors():
@@ -237,10 +243,10 @@ class Slack:
 
     def _reply(self, message: Message, channel: str, ts: str) -> str:
         """The reply's own `ts`; after a failure it may be there already."""
-        if message.tries and (found := self._find(message, channel, ts)):
+        if found := self._find(message, channel, ts):
             return found
         thread = {"thread_ts": ts, "reply_broadcast": is_broadcast(message)}
-        answer = self._post(message, channel, reply_text(message), reply_blocks(message), **thread)
+        answer = self._post(message, channel, reply_text(message), reply_blocks(message), blind=found is None, **thread)
         return str(answer.get("ts") or "")
 
     def _post(
@@ -249,10 +255,12 @@ class Slack:
         channel: str,
         text: str,
         content: list[dict[str, Any]],
+        *,
+        blind: bool,
         **thread: Any,  # noqa: ANN401 - Slack's arguments
     ) -> Mapping[str, Any]:
         metadata = {"event_type": EVENT, "event_payload": {"notification_id": message.notification_id}}
-        with delivery_errors():
+        with delivery_errors(once=True, blind=blind):
             answer = self._client.chat_postMessage(
                 channel=channel,
                 text=text,
@@ -267,24 +275,40 @@ class Slack:
             )
         return answer.data if isinstance(answer.data, dict) else {}
 
-    def _find(self, message: Message, channel: str, thread_ts: str | None) -> str:
-        """The `ts` under which this very message is there already; empty where it is not, or nobody lets us look."""
+    def _find(self, message: Message, channel: str, thread_ts: str | None) -> str | None:
+        """The `ts` under which this very message is there already; empty where it is not, None if we may not look."""
+        if not message.tries:
+            return ""
         where: dict[str, Any] = {
             "channel": channel,
             "oldest": f"{message.created_at.timestamp() - 60:.6f}",
-            "limit": _SEARCHED,
+            "limit": _PAGE,
             "include_all_metadata": True,
         }
-        try:
-            with delivery_errors():
-                if thread_ts is None:
-                    answer = self._client.conversations_history(**where)
-                else:
-                    answer = self._client.conversations_replies(ts=thread_ts, **where)
-        except PermanentDeliveryError:
-            return ""  # a scope is missing, or the channel is given by name: rather twice than never
-        for found in answer.get("messages") or []:
-            payload = (found.get("metadata") or {}).get("event_payload") or {}
-            if payload.get("notification_id") == message.notification_id:
-                return str(found.get("ts") or "")
+        until = monotonic() + self._client.timeout
+        for _ in range(_MOST_PAGES):
+            try:
+                found, cursor = self._page(where, thread_ts)
+            except PermanentDeliveryError:
+                return None  # a scope is missing, or the channel is given by name
+            for one in found:
+                payload = (one.get("metadata") or {}).get("event_payload") or {}
+                if payload.get("notification_id") == message.notification_id:
+                    return str(one.get("ts") or "")
+            if not cursor:
+                return ""
+            if monotonic() >= until:
+                raise TemporaryDeliveryError("Slack: looking for a message that may be there already took too long")
+            where["cursor"] = cursor
         return ""
+
+    def _page(self, where: Mapping[str, Any], thread_ts: str | None) -> tuple[list[dict[str, Any]], str]:
+        """Messages of a channel or a thread, and where the next ones are."""
+        with delivery_errors():
+            if thread_ts is None:
+                answer = self._client.conversations_history(**where)
+            else:
+                answer = self._client.conversations_replies(ts=thread_ts, **where)
+        more = answer.get("response_metadata")
+        cursor = more.get("next_cursor") if isinstance(more, dict) else None
+        return answer.get("messages") or [], str(cursor or "")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from webhook.domain.action import DismissReason
-from webhook.domain.alert import AlertStatus, NotifyReason
-from webhook.domain.message import SEVERITY_WORDS, Message, one_line
+from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertStatus, NotifyReason
+from webhook.domain.message import SEVERITY_WORDS, TITLE_LENGTH, Message, one_line
 from webhook.domain.metric import format_time
 from webhook.domain.severity import Severity
 from webhook.domain.summary import story_of
@@ -54,6 +54,7 @@ def blocks(message: Message, *, buttons: bool = False) -> list[dict[str, Any]]:
         {"type": "section", "fields": [_field(label, value) for label, value in facts]},
         {"type": "section", "text": _marked(f"*Summary*\n{_cut(message.text, message.url)}")},
         *([] if message.attention.dismissed else [{"type": "section", "text": _marked(to_do)}]),
+        *([{"type": "section", "text": _marked(_runbook(message.runbook_url))}] if message.runbook_url else []),
         {"type": "context", "elements": [_plain(f"Sentinel · as of {format_time(message.created_at)}")]},
         {
             "type": "actions",
@@ -154,6 +155,11 @@ def inert(text: str) -> str:
     return escape(_MARKUP.sub(f"{_NO_SPACE}\\g<0>", text))
 
 
+def _runbook(url: str) -> str:
+    """As a link; a bar in it would end the address."""
+    return f"<{escape(url).replace('|', '%7C')}|Open the runbook>"
+
+
 def _ended(message: Message) -> bool:
     return NotifyReason.RESOLVED is message.reason or AlertStatus.RESOLVED is message.status
 
@@ -197,6 +203,8 @@ def _person(actor: str) -> str:
 
 def _news(message: Message) -> str:
     news = _NEWS.get(message.reason, "Goes on").format(severity=severity_text(message))
+    if message.account_id == OPERATIONS_ACCOUNT and message.rule_summary.strip():
+        return f"{news} · {one_line(message.rule_summary, TITLE_LENGTH)}"
     return f"{news} · {story_of(message.alert_type).name} · {message.merchant}"
 
 

@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 
 from slack_sdk.errors import SlackApiError, SlackClientError
 
-from webhook.notifiers.posting import seconds_to_wait
+from webhook.notifiers.posting import perhaps_taken, seconds_to_wait
 from webhook.ports import DeliveryError, PermanentDeliveryError, TemporaryDeliveryError
 
 _TEMPORARY = frozenset(
@@ -30,6 +30,9 @@ _TEMPORARY = frozenset(
         "team_added_to_org",
     }
 )
+_HALF_DONE = frozenset({"fatal_error", "internal_error"})
+"""Slack says of these that some of what was asked for may have been done."""
+
 _SERVER_ERROR, _TOO_MANY = 500, 429
 
 _TOKEN = "install the app in its workspace anew and give Sentinel the new bot token"  # noqa: S105 - words
@@ -60,17 +63,30 @@ class SlackRefusal(PermanentDeliveryError):  # noqa: N818 - an answer of Slack
 
 
 @contextmanager
-def delivery_errors() -> Iterator[None]:
-    """Every failure of a call as a DeliveryError that says whether trying again can help."""
+def delivery_errors(*, once: bool = False, blind: bool = False) -> Iterator[None]:
+    """Every failure of a call as a DeliveryError that says whether trying again can help.
+
+    `once`: the call does something anew when it is repeated; `blind`: and nobody could tell whether it has done so.
+    """
+    try:
+        with _as_delivery_errors():
+            yield
+    except TemporaryDeliveryError as error:
+        error.unsure, error.blind = error.unsure and once, blind
+        raise
+
+
+@contextmanager
+def _as_delivery_errors() -> Iterator[None]:
     try:
         yield
     except SlackApiError as error:
         raise _delivery_error(error) from None
     except HTTPError as error:
         with error:
-            raise _by_status(error.code, error.headers.get("Retry-After"), f"HTTP {error.code}") from None
+            raise by_status(error.code, error.headers.get("Retry-After"), f"HTTP {error.code}") from None
     except (SlackClientError, OSError, http.client.HTTPException, UnicodeDecodeError) as error:
-        raise TemporaryDeliveryError(f"Slack: {type(error).__name__}: {error}") from None
+        raise TemporaryDeliveryError(f"Slack: {type(error).__name__}: {error}", unsure=True) from None
 
 
 def _delivery_error(error: SlackApiError) -> DeliveryError:
@@ -78,11 +94,13 @@ def _delivery_error(error: SlackApiError) -> DeliveryError:
     data = response.data if isinstance(response.data, dict) else {}
     name = str(data.get("error") or "no error named")
     if response.status_code == _TOO_MANY or name in {"ratelimited", "rate_limited"}:
-        return _by_status(_TOO_MANY, _header(response.headers, "Retry-After"), "rate limited")
+        return by_status(_TOO_MANY, _header(response.headers, "Retry-After"), "rate limited")
     if response.status_code >= _SERVER_ERROR or name in _TEMPORARY:
-        return TemporaryDeliveryError(f"Slack: HTTP {response.status_code}, {name[:200]}")
+        half_done = response.status_code < _SERVER_ERROR and name in _HALF_DONE
+        unsure = half_done or perhaps_taken(response.status_code)
+        return TemporaryDeliveryError(f"Slack: HTTP {response.status_code}, {name[:200]}", unsure=unsure)
     if not name.replace("_", "").isalnum():  # slack-sdk's own words for an answer that is no JSON
-        return TemporaryDeliveryError(f"Slack: unexpected answer: {name[:200]}")
+        return TemporaryDeliveryError(f"Slack: unexpected answer: {name[:200]}", unsure=True)
     return SlackRefusal(name, f"Slack: {name}{_advice(name, data)}"[:_LONGEST])
 
 
@@ -97,12 +115,12 @@ def _advice(name: str, data: Mapping[str, Any]) -> str:
     return "".join(f": {part}" for part in parts if part)
 
 
-def _by_status(status: int, retry_after: str | None, words: str) -> DeliveryError:
+def by_status(status: int, retry_after: str | None, words: str) -> DeliveryError:
     if status == _TOO_MANY:
         wait = seconds_to_wait(retry_after)
         return TemporaryDeliveryError(f"Slack: {words}, wait {wait:g} s", retry_after=wait)
     if status >= _SERVER_ERROR:
-        return TemporaryDeliveryError(f"Slack: {words}")
+        return TemporaryDeliveryError(f"Slack: {words}", unsure=perhaps_taken(status))
     return PermanentDeliveryError(f"Slack: {words}")
 
 

@@ -25,7 +25,9 @@ class SlackWebhook:
             check_url(url, allow_http=self._allow_http)
         except ForbiddenAddress as forbidden:
             raise PermanentDeliveryError(f"Slack webhook: {forbidden}") from None
-        reply = call("Slack webhook", self._session, "POST", url, timeout=self._timeout, read=False, json=body)
-        if (error := refusal("Slack webhook", reply)) is not None:
+        reply = call(
+            "Slack webhook", self._session, "POST", url, timeout=self._timeout, read=False, blind=True, json=body
+        )
+        if (error := refusal("Slack webhook", reply, blind=True)) is not None:
             raise error
         return Receipt("", {"webhook": True})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -20,15 +20,17 @@ from urllib.parse import quote
 import requests
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from webhook.domain.alert import NotifyReason
 from webhook.domain.gsm import cost
 from webhook.domain.masking import mask_phone
 from webhook.domain.message import Message
 from webhook.domain.severity import Severity
-from webhook.domain.text_message import SmsSlot, short_link, sms_text
+from webhook.domain.text_message import LIMITED, SmsSlot, short_link, sms_text
 from webhook.notifiers.addresses import phone_number
-from webhook.notifiers.posting import Reply, call, refusal
+from webhook.notifiers.outgoing import timed
+from webhook.notifiers.posting import Reply, call, refusal, seconds_to_wait
 from webhook.notifiers.twilio import CREDENTIALS, RATE_LIMITED, words_of
-from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, StoreUnavailable, TemporaryDeliveryError
+from webhook.ports import DeliveryError, PermanentDeliveryError, Receipt, StoreUnavailable, TemporaryDeliveryError, Wait
 
 STATUS_PATH = "/api/v1/sms/status"
 _RETRIES = "#rc=5&rp=5xx,ct,rt"
@@ -61,17 +63,25 @@ class SmsOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    base_url: Annotated[str, Field(pattern="^https?://")] = "https://api.twilio.com"
-    account_sid: Annotated[str, Field(pattern="^[A-Za-z0-9]{2,64}$")]
-    auth_token: SecretStr
-    from_number: str | None = None
-    messaging_service_sid: str | None = None
-    status_callback_url: Annotated[str, Field(pattern="^https?://[^#]+$")] | None = None
-    phone_numbers: list[Number] = []
-    brand: Annotated[str, Field(min_length=1, max_length=30)] = "Sentinel"
-    short_url: Annotated[str, Field(pattern="^https?://")] | None = None
-    per_number_hour: Annotated[int, Field(ge=1, le=1000)] = 10
-    timeout: float = Field(default=10, gt=0, le=30)
+    base_url: Annotated[str, Field(pattern="^https?://")] = Field(
+        "https://api.twilio.com", description="Twilio's API, or one like it."
+    )
+    account_sid: Annotated[str, Field(pattern="^[A-Za-z0-9]{2,64}$")] = Field(description="Of the account.")
+    auth_token: SecretStr = Field(description="Of the account.")
+    from_number: str | None = Field(None, description="Who sends: a number, or letters where the country allows it.")
+    messaging_service_sid: str | None = Field(None, description="The same, as a messaging service.")
+    status_callback_url: Annotated[str, Field(pattern="^https?://[^#]+$")] | None = Field(
+        None, description="Where delivery is reported to; derived from an https public address."
+    )
+    phone_numbers: list[Number] = Field([], description="Who is told for merchants without numbers.")
+    brand: Annotated[str, Field(min_length=1, max_length=30)] = Field(
+        "Sentinel", description="What each text begins with."
+    )
+    short_url: Annotated[str, Field(pattern="^https?://")] | None = Field(
+        None, description="Where `/a/<id>` leads to this installation."
+    )
+    per_number_hour: Annotated[int, Field(ge=1, le=1000)] = Field(10, description="Texts to one number within an hour.")
+    timeout: float = Field(default=10, gt=0, le=30, description="Seconds, of all numbers together.")
 
     @model_validator(mode="after")
     def _sender(self) -> SmsOptions:
@@ -89,6 +99,7 @@ class _Tally:
     refused: list[str] = field(default_factory=list)
     slots: list[SmsSlot] = field(default_factory=list)
     waiting: list[TemporaryDeliveryError] = field(default_factory=list)
+    free_in_s: list[float] = field(default_factory=list)
 
 
 class Sms:
@@ -102,7 +113,7 @@ class Sms:
         self._token = options.auth_token.get_secret_value()
         self._callback = callback_url(options, public_url)
         self._log = log
-        self._session = requests.Session()
+        self._session = timed(requests.Session())
         self._session.auth = (options.account_sid, self._token)
         self._account = f"{options.base_url.rstrip('/')}/2010-04-01/Accounts/{options.account_sid}"
 
@@ -123,8 +134,9 @@ class Sms:
         except StoreUnavailable:
             raise TemporaryDeliveryError("SMS: what was sent to whom cannot be looked up now") from None
         if tally.waiting:
-            asked = [error.retry_after for error in tally.waiting if error.retry_after]
-            raise TemporaryDeliveryError(str(tally.waiting[0]), max(asked, default=None))
+            raise _together(tally.waiting)
+        if not tally.sent and tally.free_in_s:
+            raise TemporaryDeliveryError(LIMITED, max(min(tally.free_in_s), 1.0), whose=Wait.MESSAGE)
         if not tally.sent:
             self._forget(tally)
             raise PermanentDeliveryError(f"SMS: {'; '.join(tally.refused)}")
@@ -164,7 +176,7 @@ class Sms:
         outcome: dict[str, Any] = {"to": shown}
         tally.numbers.append(outcome)
         if slot is not None and slot.state == "limited":
-            tally.refused.append(f"{shown} has had {self._options.per_number_hour} messages within the hour")
+            tally.free_in_s.append((slot.free_at - slot.since).total_seconds() if slot.free_at else 0)
             outcome["error"] = "limit"
         elif slot is not None and slot.state == "refused":
             tally.refused.append(f"{shown} was refused before")
@@ -189,7 +201,8 @@ class Sms:
         if self._log is None:
             return None
         key = hmac.new(self._token.encode(), number.encode(), hashlib.sha256).hexdigest()
-        limit = None if message.severity is Severity.P0 else self._options.per_number_hour
+        exempt = message.severity is Severity.P0 or message.reason is NotifyReason.RESOLVED
+        limit = None if exempt else self._options.per_number_hour
         return self._log.begin(message.notification_id, key, limit)
 
     def _submit(self, slot: SmsSlot | None, number: str, text: str, tally: _Tally, left: float) -> None:
@@ -260,15 +273,22 @@ def callback_url(options: SmsOptions, public_url: str) -> str:
     return public_url.rstrip("/") + STATUS_PATH if public_url.startswith("https://") else ""
 
 
+def _together(errors: Sequence[TemporaryDeliveryError]) -> TemporaryDeliveryError:
+    """Of several numbers; where one of them is to wait all do."""
+    asked = [error.retry_after for error in errors if error.retry_after]
+    whose = Wait.CHANNEL if any(error.whose is Wait.CHANNEL for error in errors) else Wait.PLACE
+    unsure = any(error.unsure for error in errors)
+    return TemporaryDeliveryError(str(errors[0]), max(asked, default=None), whose=whose, unsure=unsure)
+
+
 def _error(reply: Reply) -> DeliveryError | None:
+    """A limit is of our account, whatever the number."""
     code = reply.document.get("code")
     error = refusal("SMS", reply, words_of(code))
-    if isinstance(error, PermanentDeliveryError):
-        if code == RATE_LIMITED:
-            return TemporaryDeliveryError(str(error))
-        if reply.status == 400 and code not in CREDENTIALS:  # noqa: PLR2004 - what is wrong with one message
-            return _NumberRefused(words_of(code))
-    return error
+    if error is not None and (code == RATE_LIMITED or reply.status == HTTPStatus.TOO_MANY_REQUESTS):
+        return TemporaryDeliveryError(str(error), seconds_to_wait(reply.retry_after), whose=Wait.CHANNEL)
+    of_number = reply.status == HTTPStatus.BAD_REQUEST and code not in CREDENTIALS
+    return _NumberRefused(words_of(code)) if isinstance(error, PermanentDeliveryError) and of_number else error
 
 
 def _since(entry: Mapping[str, Any], since: datetime) -> bool:

@@ -30,8 +30,8 @@ class TeamsOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    webhook_url: SecretStr | None = None
-    timeout: float = Field(default=10, gt=0, le=30)
+    webhook_url: SecretStr | None = Field(None, description="Of the installation's own, for merchants without one.")
+    timeout: float = Field(default=10, gt=0, le=30, description="Seconds.")
 
 
 class Teams:
@@ -66,10 +66,11 @@ class Teams:
             url,
             timeout=self._timeout,
             read=False,
+            blind=True,
             data=encoded(message),
             headers={"Content-Type": "application/json"},
         )
-        if (refused := refusal("Teams", reply)) is not None:
+        if (refused := refusal("Teams", reply, blind=True)) is not None:
             raise refused
         return Receipt()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -19,6 +19,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from webhook.notifiers.deadline import Deadline, deadline
 from webhook.notifiers.outgoing import ForbiddenAddress, check_url
 from webhook.reader_ports import PushTarget
 
@@ -148,24 +149,30 @@ class WebPush:
 
     def push(self, target: PushTarget, push: Push) -> Answer:
         """Ask the target's push service to take it. Raises nothing."""
+        until: Deadline | None = None
         try:
             self._service.check(target.endpoint)
             headers, body = self._headers(target, push), self._encrypted(target, push.payload)
-            with self._session.post(
-                target.endpoint,
-                data=body,
-                headers=headers,
-                timeout=self._service.timeout,
-                allow_redirects=False,
-                stream=True,  # what it says besides is not read
-            ) as response:
-                return self._judge(response)
+            with deadline(self._service.timeout) as until:
+                return self._ask(target.endpoint, headers, body)
         except requests.RequestException as failure:
-            return Answer(Outcome.LATER, type(failure).__name__)
+            late = until is not None and until.passed
+            return Answer(Outcome.LATER, "Timeout" if late else type(failure).__name__)
         except ForbiddenAddress as error:
             return Answer(Outcome.REFUSED, str(error))
         except self._refused as error:
             return Answer(Outcome.REFUSED, type(error).__name__)
+
+    def _ask(self, endpoint: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        with self._session.post(
+            endpoint,
+            data=body,
+            headers=headers,
+            timeout=self._service.timeout,
+            allow_redirects=False,
+            stream=True,  # what it says besides is not read
+        ) as response:
+            return self._judge(response)
 
     def _encrypted(self, target: PushTarget, payload: bytes) -> bytes:
         keys = {"p256dh": target.p256dh, "auth": target.auth}

@@ -56,10 +56,16 @@ class WebAppOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    vapid_private_key: SecretStr | None = None
-    subject: Annotated[str, StringConstraints(pattern=r"^(mailto:[^@\s]+@[\w.-]+|https://[\w.-]+)$")] | None = None
-    push_services: list[Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z0-9.-]+$")]] = []
-    timeout: float = Field(default=5, gt=0, le=10)
+    vapid_private_key: SecretStr | None = Field(
+        None, description="Signs pushes to browsers; without it there is no push."
+    )
+    subject: Annotated[str, StringConstraints(pattern=r"^(mailto:[^@\s]+@[\w.-]+|https://[\w.-]+)$")] | None = Field(
+        None, description="Where push services reach us, `mailto:` or `https:`."
+    )
+    push_services: list[Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z0-9.-]+$")]] = Field(
+        [], description="Their hosts, where not any will do."
+    )
+    timeout: float = Field(default=5, gt=0, le=10, description="Seconds.")
 
     @field_validator("vapid_private_key")
     @classmethod

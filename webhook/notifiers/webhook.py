@@ -33,9 +33,9 @@ class WebhookOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    webhook_url: SecretStr | None = None
-    secret: SecretStr | None = None
-    timeout: float = Field(default=10, gt=0, le=30)
+    webhook_url: SecretStr | None = Field(None, description="Of the installation's own, for merchants without one.")
+    secret: SecretStr | None = Field(None, description="With which its messages are signed.")
+    timeout: float = Field(default=10, gt=0, le=30, description="Seconds.")
 
     @model_validator(mode="after")
     def _both(self) -> WebhookOptions:

@@ -68,6 +68,7 @@ class Wanted:
     theme: Literal["light", "dark"] = "light"
     image_format: Literal["png", "svg"] = "png"
     alert_type: str = ""
+    operator: str = ">"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,9 @@ class AlertChart:
         theme: Literal["light", "dark"] = "light",
         image_format: Literal["png", "svg"] = "png",
         alert_type: str = "",
+        operator: str = ">",
     ) -> bytes:
-        wanted = Wanted(metric, threshold, account_id, merchant, start, end, theme, image_format, alert_type)
+        wanted = Wanted(metric, threshold, account_id, merchant, start, end, theme, image_format, alert_type, operator)
         return self._shared.get((wanted, _moment(wanted, now)), lambda: self._draw(wanted, now))
 
     def _draw(self, wanted: Wanted, now: datetime) -> bytes:
@@ -137,6 +139,7 @@ class AlertChart:
                 format=wanted.image_format,
                 usual=self._usual(wanted, first, last, step),
                 step=step,
+                operator=wanted.operator,
             )
         )
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any, ParamSpec, Protocol
 
@@ -21,9 +22,11 @@ from webhook.domain.alert import AlertTypes, NotifyReason
 from webhook.domain.gathered import gathered, is_gathered
 from webhook.domain.masking import change_secrets
 from webhook.domain.message import Message, Note, Summary, chart_metric, compose, ended_at, merchant_of
+from webhook.domain.retrying import Failure, NextTry, next_try
 from webhook.domain.summary import template_summary
 from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.lane import Lane
+from webhook.pipeline.later import Later
 from webhook.ports import (
     DeliveryError,
     HistoryUnavailable,
@@ -44,19 +47,24 @@ RECORD_WITHIN = timedelta(seconds=10)
 """Beside a summary of 30 s and a send of 45 s this leaves the lease a margin for the last try's own wait."""
 
 SUMMARY_BUDGET = timedelta(seconds=5)
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
-GIVE_UP_AFTER = timedelta(hours=24)
-"""So long after it was queued a message that still fails is a dead letter: a provider may be away for hours."""
-
-LONGEST_PAUSE = timedelta(minutes=10)
-"""A provider that asks us to wait longer is asked again after this."""
-
 MOST_CHARTS = 50
 """Charts that wait to be drawn; further messages go without, for a picture that comes an hour late helps nobody."""
 
+TEXTS_FIRST = 30.0
+"""Seconds that a chart waits for a moment without texts: to draw takes the time of fifty of them."""
+
+LOOK_AGAIN = 0.1  # seconds, between looks for such a moment
+
+CHART_TRIES = 4
+LONGEST_CHART_WAIT = timedelta(minutes=2)
+"""A chart that a rate limit holds up is tried again, within so many tries that each wait so long at most."""
+
 ROOM_WITHIN = 0.1  # seconds; whoever waits for a free thread goes on as soon as there is one
+BREATH = 0.05
+"""Seconds between two claims while messages are being sent: a claim costs as much for one message as for eight."""
 
 P = ParamSpec("P")
+Attach = Callable[..., None]  # takes `chart_png`, knows the rest
 log = structlog.get_logger()
 
 
@@ -67,16 +75,11 @@ class Outbox(Protocol):
         self, limit: int, owner: str, now: datetime, lease: timedelta, room: Mapping[str, int] | None = None
     ) -> list[Note]: ...
     def begin(self, note: Note, now: datetime) -> bool: ...
-    def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool: ...
+    def record_sent(
+        self, note: Note, receipt: Receipt, summary: Summary, now: datetime, kept: Mapping[str, Any]
+    ) -> bool: ...
     def record_failed(
-        self,
-        note: Note,
-        error: str,
-        now: datetime,
-        *,
-        retry_at: datetime | None,
-        counted: bool = True,
-        pause: timedelta = timedelta(0),
+        self, note: Note, error: str, now: datetime, following: NextTry, *, unsure: bool = False
     ) -> bool: ...
     def record_chart(self, note: Note, outcome: Mapping[str, Any]) -> None: ...
 
@@ -87,16 +90,8 @@ class Meter(Protocol):
     def sent(self, note: Note, now: datetime) -> None: ...
     def repeated(self, note: Note) -> None: ...
     def failed(self, note: Note, *, permanent: bool) -> None: ...
+    def paused(self, note: Note, seconds: float) -> None: ...
     def chart(self, outcome: str) -> None: ...
-
-
-def retry_wait(tries: int, spread: float) -> timedelta:
-    """Time before the next try after `tries` (≥ 1) failed ones: 5 s, 20 s, 80 s, …, at most 5 min.
-
-    `spread` in 0..1 takes away up to half of it, so that many failures do not come back in one moment.
-    """
-    longest = min(FIRST_WAIT * 4.0 ** min(tries - 1, 10), LONGEST_WAIT)
-    return longest * (1 - spread / 2)
 
 
 @dataclass(slots=True)
@@ -118,7 +113,10 @@ class Dispatcher:
     _lanes: dict[str, Lane] = field(init=False)
     _others: Lane = field(init=False)
     _drawers: Lane = field(init=False)
+    _later: Later = field(init=False, default_factory=lambda: Later(MOST_CHARTS))
     _room: threading.Event = field(init=False, default_factory=threading.Event)
+    _closing: threading.Event = field(init=False, default_factory=threading.Event)
+    _claimed_at: float = field(init=False, default=-BREATH)
 
     def __post_init__(self) -> None:
         widths = {name: min(self.parallel, notifier.parallel) for name, notifier in self.notifiers.items()}
@@ -127,24 +125,29 @@ class Dispatcher:
 
     def run_once(self, now: datetime) -> int:
         """Claim what free threads can take and start sending it; return how many were claimed."""
+        for attach in self._later.due(now):
+            self._drawers.submit(attach)
         self._wait_for_room()
         room = {name: lane.free() for name, lane in self._lanes.items()}
         limit = sum(room.values()) + self._others.free()
         if not limit:
             return 0
+        self._claimed_at = monotonic()
         notes = self.outbox.claim(limit, self.owner, now, LEASE, room)
         for note in notes:
             self._lanes.get(note.channel_type, self._others).submit(self._deliver, note)
         return len(notes)
 
     def _wait_for_room(self) -> None:
-        """Where a channel is full, until half of its threads are free: a claim costs as much for one as for four."""
-        until = monotonic() + ROOM_WITHIN
-        busy = [lane for lane in self._lanes.values() if not lane.free()]
-        while busy and (left := until - monotonic()) > 0:
+        """Until nothing is being sent; else for a BREATH, and where a channel is full until half of it is free."""
+        earliest, until = self._claimed_at + BREATH, monotonic() + ROOM_WITHIN
+        full = [lane for lane in self._lanes.values() if not lane.free()]
+        while (now := monotonic()) < until and any(lane.open for lane in self._lanes.values()):
             self._room.clear()
-            if all(lane.free() < (lane.width + 1) // 2 for lane in busy):
-                self._room.wait(left)
+            if now < earliest:
+                self._room.wait(min(earliest, until) - now)
+            elif full and all(lane.free() < (lane.width + 1) // 2 for lane in full):
+                self._room.wait(until - now)
             else:
                 return
 
@@ -156,16 +159,34 @@ class Dispatcher:
         """Let `work` wait for a thread of the channel, as messages do."""
         self._lanes[channel].submit(work, self.notifiers[channel])
 
-    def finish(self, timeout: float | None = None) -> None:
-        """Wait for the texts, then for the charts, each at most `timeout` seconds."""
-        for lane in (*self._lanes.values(), self._others, self._drawers):
-            lane.finish(timeout)
+    def draw(self, work: Callable[[], None]) -> None:
+        """Let `work` wait for a thread that draws, and for a moment without texts, TEXTS_FIRST at most."""
+        self._drawers.submit(self._after_texts, work, monotonic() + TEXTS_FIRST)
 
-    def close(self) -> None:
-        """Finish the texts; charts that were not begun are left out."""
-        for lane in (*self._lanes.values(), self._others):
-            lane.close()
-        self._drawers.close(drop_queued=True)
+    def _after_texts(self, work: Callable[[], None], until: float) -> None:
+        lanes = (*self._lanes.values(), self._others)
+        while any(lane.open for lane in lanes) and monotonic() < until and not self._closing.wait(LOOK_AGAIN):
+            pass
+        if not self._closing.is_set():
+            work()
+
+    def finish(self, timeout: float | None = None) -> None:
+        """Wait for the texts, then for the charts, `timeout` seconds at most for all of them."""
+        until = None if timeout is None else monotonic() + timeout
+        for lane in (*self._lanes.values(), self._others, self._drawers):
+            lane.finish(None if until is None else max(0.0, until - monotonic()))
+
+    def close(self, timeout: float | None = None) -> None:
+        """Finish the texts, `timeout` seconds at most; charts that were not begun are left out."""
+        until = None if timeout is None else monotonic() + timeout
+        self._closing.set()
+        for lane in (*self._lanes.values(), self._others, self._drawers):
+            left = None if until is None else max(0.0, until - monotonic())
+            lane.close(left, drop_queued=lane is self._drawers or until is not None)
+
+    def busy(self) -> bool:
+        """Whether anything is under way still."""
+        return any(lane.open for lane in (*self._lanes.values(), self._others, self._drawers))
 
     def _deliver(self, note: Note) -> None:
         notifier = self.notifiers.get(note.channel_type)
@@ -182,7 +203,10 @@ class Dispatcher:
             self._failed(note, error)
             return
         now = self.clock()
-        if not self._stored(self.outbox.record_sent, note, receipt, summary, now):
+        wanted = self.chart is not None and not is_gathered(note) and note.reason is not NotifyReason.MENTION
+        crowded = wanted and self._drawers.open >= MOST_CHARTS
+        kept = {"chart": {"error": f"{MOST_CHARTS} charts wait to be drawn"}} if crowded else {}
+        if not self._stored(self.outbox.record_sent, note, receipt, summary, now, kept):
             _log(note).warning("notification_lease_lost")
         self.meter.sent(note, now)
         _log(note).info(
@@ -193,12 +217,11 @@ class Dispatcher:
             try_=note.retry_count + 1,
             alerts=len(note.companions) + 1,
         )
-        if self.chart is None or is_gathered(note) or note.reason is NotifyReason.MENTION:
-            return
-        if self._drawers.open >= MOST_CHARTS:
-            self._without_chart(note, f"{MOST_CHARTS} charts wait to be drawn")
-            return
-        self._drawers.submit(self._attach, note, message, notifier, receipt, settings)
+        if crowded:
+            self.meter.chart("failed")
+        elif wanted:
+            attach = partial(notifier.attach, message, receipt, settings=settings)
+            self.draw(lambda: self._draw_and_attach(note, attach))
 
     def _message(self, note: Note) -> tuple[Summary, Message]:
         if is_gathered(note):
@@ -245,29 +268,51 @@ class Dispatcher:
 
     def _failed(self, note: Note, error: DeliveryError) -> None:
         now = self.clock()
-        pause, retry_at = timedelta(0), None
+        following, unsure = NextTry(None), False
         if isinstance(error, TemporaryDeliveryError):
-            pause = _pause(note, error.retry_after)
-            if now - note.queued_at < GIVE_UP_AFTER:
-                spread = random.random()  # noqa: S311 - spreads load, guards nothing
-                retry_at = now + (pause or retry_wait(note.retry_count + 1, spread))
-        self._stored(
-            self.outbox.record_failed, note, str(error), now, retry_at=retry_at, counted=not pause, pause=pause
-        )
-        self.meter.failed(note, permanent=retry_at is None)
-        _log(note).warning("notification_failed", channel=note.channel_type, error=str(error), retry_at=retry_at)
+            unsure = error.unsure
+            failure = Failure(
+                note.retry_count, note.maybe_repeated, error.retry_after, error.whose, unsure=unsure, blind=error.blind
+            )
+            spread = random.random()  # noqa: S311 - spreads load, guards nothing
+            following = next_try(failure, note.queued_at, now, spread)
+            if following.pause:
+                paused_s = following.pause.total_seconds()
+                self.meter.paused(note, paused_s)
+                _log(note).warning(
+                    "channel_paused", channel=note.channel_type, asked_s=error.retry_after, paused_s=paused_s
+                )
+        words = f"{error}; {following.why}" if following.why else str(error)
+        self._stored(self.outbox.record_failed, note, words, now, following, unsure=unsure)
+        self.meter.failed(note, permanent=following.at is None)
+        _log(note).warning("notification_failed", channel=note.channel_type, error=words, retry_at=following.at)
 
-    def _attach(
-        self, note: Note, message: Message, notifier: Notifier, receipt: Receipt, settings: Mapping[str, Any]
-    ) -> None:
-        """Draw and attach; whatever happens here, the text has gone out."""
+    def _draw_and_attach(self, note: Note, attach: Attach) -> None:
+        """Whatever happens here, the text has gone out."""
         try:
             image = self._draw(note)
-            if image is None:
-                return
-            notifier.attach(message, receipt, image, settings)
-        except (HistoryUnavailable, DeliveryError) as error:
+        except HistoryUnavailable as error:
             self._without_chart(note, str(error))
+        except Exception as error:
+            self._without_chart(note, repr(error))
+            raise
+        else:
+            if image is not None:
+                self._attach(note, attach, image)
+
+    def _attach(self, note: Note, attach: Attach, image: bytes, tries: int = 1) -> None:
+        """Only what a rate limit refused is tried again: anything else may have arrived."""
+        try:
+            attach(chart_png=image)
+        except DeliveryError as error:
+            asked = error.retry_after if isinstance(error, TemporaryDeliveryError) else None
+            wait = timedelta(seconds=asked or 0)
+            again = partial(self._attach, note, attach, image, tries + 1)
+            bounded = asked and tries < CHART_TRIES and wait <= LONGEST_CHART_WAIT
+            if bounded and self._later.add(self.clock() + wait, again):
+                self.meter.chart("retried")
+            else:
+                self._without_chart(note, str(error))
         except Exception as error:
             self._without_chart(note, repr(error))
             raise
@@ -289,6 +334,7 @@ class Dispatcher:
         return self.chart.draw(
             metric=metric,
             threshold=note.thresholds.get(metric),
+            operator=note.operators.get(metric, ">"),
             account_id=note.account_id,
             merchant=merchant_of(note),
             start=note.first_triggered_at,
@@ -303,15 +349,6 @@ def _before(note: Note) -> Receipt | None:
         return None
     details = dict(note.told_before)
     return Receipt(str(details.pop("reference", "")), details)
-
-
-def _pause(note: Note, asked_s: float | None) -> timedelta:
-    """How long to leave the note's target alone, where its provider asks for that; others may go on."""
-    if not asked_s:
-        return timedelta(0)
-    pause = timedelta(seconds=min(asked_s, LONGEST_PAUSE.total_seconds()))
-    _log(note).warning("channel_paused", channel=note.channel_type, asked_s=asked_s, paused_s=pause.total_seconds())
-    return pause
 
 
 def _log(note: Note) -> structlog.stdlib.BoundLogger:

@@ -47,8 +47,10 @@ class Lane:
             waiting = set(self._open)
         wait(waiting, timeout)
 
-    def close(self, *, drop_queued: bool = False) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=drop_queued)
+    def close(self, timeout: float | None = None, *, drop_queued: bool = False) -> None:
+        """Take nothing more, and wait for what runs, `timeout` seconds at most."""
+        self._threads.shutdown(wait=False, cancel_futures=drop_queued)
+        self.finish(timeout)
 
     def _done(self, future: Future[None]) -> None:
         with self._lock:

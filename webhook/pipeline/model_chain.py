@@ -15,8 +15,9 @@ from webhook.domain.answer import answer_schema
 from webhook.domain.prompt import Prompt
 from webhook.domain.rest import Rest
 from webhook.domain.summary import SummaryRefused
+from webhook.model_ports import Model, ModelAnswer, ModelFailed
 from webhook.pipeline.summary_metrics import SummaryMetrics
-from webhook.ports import Model, ModelAnswer, ModelFailed, StoreUnavailable
+from webhook.ports import StoreUnavailable
 
 TRIES = 3
 """Over all models together."""

@@ -7,7 +7,6 @@ whatever a model, the store or Prometheus does meanwhile.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,12 +14,13 @@ from datetime import datetime, timedelta
 from time import monotonic
 
 import structlog
+from cachetools import LRUCache, TTLCache
 
 from webhook.domain.answer import check_summaries, check_words
 from webhook.domain.circumstances import Circumstances, is_urgent
 from webhook.domain.message import Note, Summary
 from webhook.domain.prompt import Prompt, build_prompts
-from webhook.domain.similar import SimilarTexts, likeness
+from webhook.domain.similar import Key, likeness
 from webhook.domain.summary import SummaryRefused, template_summary
 from webhook.pipeline.gathering import Gathering
 from webhook.pipeline.model_chain import ModelChain
@@ -52,20 +52,25 @@ class Summaries:
     surroundings: Surroundings
     meter: SummaryMetrics
     clock: Callable[[], datetime]
-    similar: SimilarTexts = field(default_factory=lambda: SimilarTexts(500, timedelta(hours=1)))
+    similar_size: int = 500
+    similar_age: timedelta = timedelta(hours=1)
     batch_size: int = 8
     batch_wait: float = 0.3
     parallel: int = 8
     _threads: ThreadPoolExecutor = field(init=False)
     _free: threading.BoundedSemaphore = field(init=False)
     _gathering: Gathering[_Asked] = field(init=False)
-    _same: OrderedDict[tuple[object, ...], _Asked] = field(init=False, default_factory=OrderedDict)
+    _similar_texts: TTLCache[Key, Summary] = field(init=False)
+    _same: LRUCache[Key, _Asked] = field(init=False, default_factory=lambda: LRUCache(MOST_SAME))
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(self.parallel, thread_name_prefix="summary")
         self._free = threading.BoundedSemaphore(self.parallel)
         self._gathering = Gathering(self.batch_size, self.batch_wait)
+        self._similar_texts = TTLCache(
+            self.similar_size, self.similar_age.total_seconds(), lambda: self.clock().timestamp()
+        )
 
     def summarise(self, note: Note, timeout: timedelta) -> Summary:
         """Words within `timeout`, whatever happens. Raises nothing."""
@@ -101,9 +106,6 @@ class Summaries:
             if (same := self._same.get(key)) is not None and not _failed(same):
                 return same
             asked = self._same[key] = _Asked(note, deadline)
-            self._same.move_to_end(key)
-            while len(self._same) > MOST_SAME:
-                self._same.popitem(last=False)
         _log(note).info("ai_summary_requested", models=[model.name for model in self.chain.models])
         if not self._free.acquire(blocking=False):
             asked.words.set_exception(SummaryRefused("as many summaries as may be are under way"))
@@ -134,7 +136,7 @@ class Summaries:
                 continue
             if asked.around is not None:
                 with self._lock:
-                    self.similar.keep(likeness(asked.note, asked.around), answer, self.clock())
+                    self._similar_texts[likeness(asked.note, asked.around)] = answer
             asked.words.set_result(answer)
 
     def _answers(self, together: Sequence[_Asked]) -> Sequence[Summary | SummaryRefused]:
@@ -168,7 +170,7 @@ class Summaries:
     def _similar(self, note: Note, around: Circumstances) -> Summary | None:
         """A text for an alert much like this one, where every number in it is true for this one too."""
         with self._lock:
-            found = self.similar.find(likeness(note, around), self.clock())
+            found = self._similar_texts.get(likeness(note, around))
         if found is None:
             self.meter.cache("miss")
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from webhook.ports import Model
+from webhook.model_ports import Model
 
 
 class SummaryMetrics:

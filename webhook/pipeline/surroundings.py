@@ -10,13 +10,14 @@ from datetime import timedelta
 from time import monotonic
 from typing import Protocol
 
-from webhook.domain.circumstances import BASELINE_DAYS, Circumstances, usual
+from webhook.domain.circumstances import Circumstances
 from webhook.domain.message import Note, metric_names
 from webhook.domain.metric import metric_words
-from webhook.ports import HistoryUnavailable, MetricHistory
+from webhook.domain.usual import DAYS, usual
+from webhook.ports import HistoryUnavailable, PastDays
 
 BASELINE_METRICS = 4
-_DAY = timedelta(days=1)
+_STEP = timedelta(minutes=1)  # of a single point no more than a formality
 
 
 class Facts(Protocol):
@@ -31,7 +32,7 @@ class Surroundings:
     """`parallel` looks into Prometheus at once; where more are wanted, or it is slow, the baseline is left out."""
 
     facts: Facts
-    history: MetricHistory | None = None
+    history: PastDays | None = None
     parallel: int = 4
     _threads: ThreadPoolExecutor = field(init=False)
     _under_way: set[object] = field(init=False, default_factory=set)
@@ -55,9 +56,9 @@ class Surroundings:
 
     @staticmethod
     def _baselines(
-        history: MetricHistory, notes: Sequence[Note], found: Sequence[dict[str, float]], deadline: float
+        history: PastDays, notes: Sequence[Note], found: Sequence[dict[str, float]], deadline: float
     ) -> None:
-        """At the same time of day on each of the days before the alert began."""
+        """The same usual level that the chart shows, at the moment when the alert began."""
         for note, baseline in zip(notes, found, strict=True):
             names = [name for name in metric_names(note) if not metric_words(name).calculated]
             began = note.first_triggered_at
@@ -65,6 +66,6 @@ class Surroundings:
                 if monotonic() >= deadline:
                     return
                 with suppress(HistoryUnavailable):
-                    past = history.range(name, note.account_id, began - BASELINE_DAYS * _DAY, began - _DAY, _DAY)
-                    if (value := usual([value for value in past.values if value == value])) is not None:  # noqa: PLR0124 - NaN
-                        baseline[name] = value
+                    past = history.past_days(name, note.account_id, began, began, _STEP, days=DAYS)
+                    if (level := usual(past, began)) is not None:
+                        baseline[name] = level.middle[0]

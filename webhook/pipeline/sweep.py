@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -69,6 +69,7 @@ class Swept:
     leases_freed: int = 0
     instances_confirmed: int = 0
     instances_ended: int = 0
+    reconcile_failures: int = 0
     expired: int = 0
     resolved: int = 0
     escalated: int = 0
@@ -117,6 +118,7 @@ class Sweep:
         try:
             firing = self.firing.firing()
         except HistoryUnavailable as error:
+            swept.reconcile_failures += 1
             log.warning("alertmanager_unavailable", error=str(error), silent=len(silent))
             return
         for start in range(0, len(silent), BATCH):
@@ -211,3 +213,12 @@ def _reconciled(part: Sequence[Instance], heard: Sequence[Instance], lost: Seque
     batch.hold(part)
     batch.confirm(heard)
     return batch.end(lost)
+
+
+def shortest_timeout(types: AlertTypes) -> timedelta:
+    return min(settings.session_timeout for settings in (types.default, *types.by_type.values()))
+
+
+def sweep_interval(types: AlertTypes) -> timedelta:
+    """A twentieth of the shortest session timeout, between half a second and fifteen."""
+    return min(max(shortest_timeout(types) / 20, timedelta(seconds=0.5)), timedelta(seconds=15))

@@ -48,6 +48,11 @@ class Together:
         account_for(changes, self._metrics)
         return changes
 
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait for those that are being stored."""
+        return self._turns.waiting
+
     def _store_all(self, group: Sequence[_Delivery]) -> Sequence[Changes]:
         items = chain.from_iterable(delivery.received for delivery in group)
         received = [Received(item, condition_of(item, self._settings)) for item in items]

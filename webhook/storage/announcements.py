@@ -20,8 +20,11 @@ def announcement_rows(announcement: Announcement, now: datetime) -> list[dict[st
         **state_of(session, announcement.reason),
         "merchant_name": trigger.merchant_name,
         "rule_summary": trigger.summary,
+        "runbook_url": trigger.annotations.get("runbook_url", ""),
+        "rule_description": trigger.annotations.get("description", ""),
         "metrics": dict(trigger.metrics),
         "thresholds": dict(announcement.thresholds),
+        "operators": dict(announcement.operators),
     }
     return [
         notification_row(

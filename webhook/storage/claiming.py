@@ -15,16 +15,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import NotificationStatus, NotifyReason
+from webhook.domain.alert import AlertStatus, NotificationStatus, NotifyReason
 from webhook.domain.gathered import SINGLY
 from webhook.domain.message import Companion
 from webhook.storage.delivery_tables import pace
 from webhook.storage.pacing import Lease, Paces, take_targets, use_rates, within_rates
-from webhook.storage.tables import notification
+from webhook.storage.tables import alert_dynamic, notification
 
 MAX_LOST_LEASES = 5
 TOGETHER_FROM = 6
-"""As many first messages of one merchant in one place, waiting at once, are one message; ends likewise."""
+"""As many first messages of one merchant in one place, waiting at once, are one message; rises and ends likewise."""
 
 MOST_TOGETHER = 5_000
 CANDIDATES = 20_000
@@ -37,7 +37,7 @@ SHARE = 5.0
 """And used for so many times as long as it took to find."""
 
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
-_TOGETHER = (NotifyReason.FIRST.value, NotifyReason.RESOLVED.value)
+_TOGETHER = (NotifyReason.FIRST.value, NotifyReason.ESCALATED.value, NotifyReason.RESOLVED.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,13 @@ class Choice:
 
 
 def _lock(connection: sa.Connection, rows: Sequence[sa.RowMapping], now: datetime) -> list[sa.RowMapping]:
+    """Without those that a worker was sending, and died over, when a person dismissed their alert: nobody is told."""
     if not rows:
         return []
-    ours = set(connection.scalars(_locked(), {"ids": [row["id"] for row in rows], "now": now}))
+    found = connection.execute(_locked(), {"ids": [row["id"] for row in rows], "now": now}).all()
+    if over := [row.id for row in found if row.over]:
+        connection.execute(sa.delete(notification).where(notification.c.id.in_(over)))
+    ours = {row.id for row in found if not row.over}
     return [row for row in rows if row["id"] in ours]
 
 
@@ -163,7 +167,7 @@ def _due(channels: tuple[str, ...], paced: tuple[str, ...]) -> sa.Select[Any]:
     h = _heads().c
     waiting = (
         sa.select(h.id, h.channel_type, h.created_at, h.account_id, h.target, h.reason, h.priority)
-        .where(h.nth == 1, _ready(h), ~_busy(h.target))
+        .where(h.nth == 1, _ready(h), ~_busy(h))
         .order_by(h.priority.desc(), h.created_at, h.id)
         .limit(CANDIDATES)
         .subquery("waiting")
@@ -211,12 +215,19 @@ def _peers() -> sa.Select[Any]:
     return query.order_by(h.created_at, h.id).limit(MOST_TOGETHER)
 
 
+TELLS_MORE = (NotifyReason.DIGEST.value, NotifyReason.MENTION.value)
+"""Of other alerts too, or of what a person said afterwards: these outlive the dismissal of their alert."""
+
+
 @cache
-def _locked() -> sa.Select[str]:
+def _locked() -> sa.Select[Any]:
     """Of what was found, all that nobody else has taken meanwhile; apart from finding, which would be done again."""
-    n = notification.c
+    n, d = notification.c, alert_dynamic.c
     ids = n.id.in_(sa.bindparam("ids", expanding=True, type_=n.id.type))
-    return sa.select(n.id).where(ids, _ready(n), ~_busy(n.target)).with_for_update(skip_locked=True, of=notification)
+    dismissed = sa.exists().where(d.alert_id == n.alert_id, d.status == AlertStatus.DISMISSED.value)
+    over = sa.and_(n.reason.not_in(TELLS_MORE), dismissed).label("over")
+    query = sa.select(n.id, over).where(ids, _ready(n), ~_busy(n))
+    return query.with_for_update(skip_locked=True, of=notification)
 
 
 def _heads() -> sa.Subquery:
@@ -245,9 +256,9 @@ def _heads() -> sa.Subquery:
     return sa.select(*columns, nth.label("nth")).where(open_ones).subquery("heads")
 
 
-def _busy(target: sa.ColumnElement[str]) -> sa.Exists:
+def _busy(of: Any) -> sa.Exists:  # noqa: ANN401 - the columns of the table
     """Where the provider wants no message now; P0 too, for it would only be refused."""
-    return sa.exists().where(pace.c.target == target, pace.c.free_at > _now())
+    return sa.exists().where(pace.c.target.in_((of.target, of.channel_type)), pace.c.free_at > _now())
 
 
 def _ready(n: Any) -> sa.ColumnElement[bool]:  # noqa: ANN401 - the columns of the table

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from webhook.domain.access import SYSTEM_PRINCIPAL, Principal
 from webhook.domain.action import DismissReason
-from webhook.domain.alert import AlertSession, AlertStatus, CommentType, NotificationStatus, SessionStatus
+from webhook.domain.alert import AlertSession, AlertStatus, CommentType, NotificationStatus, NotifyReason, SessionStatus
 from webhook.storage.access_tables import audit_log
 from webhook.storage.audit import audit_row
 from webhook.storage.flapping import held_back
@@ -88,7 +88,11 @@ def _write_state(connection: sa.Connection, alert_ids: Sequence[str], closing: C
 def _withdraw(connection: sa.Connection, alert_ids: Sequence[str]) -> dict[str, list[str]]:
     """Delete what waits to be sent; return `<channel>:<reason>` of each by alert id. What is being sent goes on."""
     n = notification.c
-    waiting = sa.delete(notification).where(n.alert_id.in_(alert_ids), n.status == NotificationStatus.PENDING.value)
+    waiting = sa.delete(notification).where(
+        n.alert_id.in_(alert_ids),
+        n.status == NotificationStatus.PENDING.value,
+        n.reason != NotifyReason.DIGEST.value,  # it tells of other alerts too
+    )
     withdrawn: defaultdict[str, list[str]] = defaultdict(list)
     for row in connection.execute(waiting.returning(n.alert_id, n.channel_type, n.reason)):
         withdrawn[row.alert_id].append(f"{row.channel_type}:{row.reason}")

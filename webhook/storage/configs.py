@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from webhook.domain.access import Principal, Role
 from webhook.domain.configuration import config_of, difference, document_of, staff_settings, within_rights
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.masking import change_secrets, unmasked
+from webhook.domain.signing import rotated, with_secret
 from webhook.ports import ConfigNotFound, Secrets, SecretUnreadable, StaffOnly, UnknownMasks, VersionConflict
 from webhook.storage.audit import record_audit
 from webhook.storage.config_rows import StoredConfig, delete_config, read_configs, stored_configs, write_config
@@ -31,12 +33,16 @@ Versions = AbstractSet[int] | None
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What became of one configuration; `version` is the one that now counts."""
+    """What became of one configuration; `version` is the one that now counts.
+
+    `webhook_secret`: what signs messages from now on, where it was made here: it is shown once.
+    """
 
     id: str
     change: Change
     version: int
     updated_at: datetime
+    webhook_secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,8 @@ class ConfigStore:
         """As `save` would write it, and what is stored; raise UnknownMasks or StaffOnly."""
         with self.database.read() as connection:
             known = self._known(connection, config.account_id, config.alert_type)
-        return _completed(config, known, principal), known
+        config = _completed(config, known, principal)
+        return with_secret(config, known.config if known else None, None)[0], known
 
     def save(
         self,
@@ -125,6 +132,18 @@ class ConfigStore:
         record_audit(connection, principal, "config_deleted", now=now, details=details, **_subject(known.config))
         return version
 
+    def rotate_webhook_secret(
+        self, account_id: str, alert_type: str, principal: Principal, now: datetime, *, versions: Versions = None
+    ) -> Saved:
+        """Another secret from the next message on; raise ConfigNotFound too, also where no webhook is set."""
+        with transaction(self.database) as connection:
+            known = self._known(connection, account_id, alert_type, lock=True)
+            changed = rotated(known.config, new_secret) if known is not None else None
+            if changed is None:
+                raise ConfigNotFound(f"{account_id} {alert_type}")
+            config, secret = changed
+            return self._save(connection, config, principal, now, versions, secret=secret)
+
     def versions(self, account_id: str, alert_type: str, *, limit: int = 50) -> list[VersionRecord]:
         """Newest first."""
         v = alert_config_version.c
@@ -169,10 +188,12 @@ class ConfigStore:
         versions: Versions,
         *,
         restored: int | None = None,
+        secret: str = "",
     ) -> Saved:
         known = self._known(connection, config.account_id, config.alert_type, lock=True)
         _check_version(config, known, versions)
         config = _completed(config, known, principal)
+        config, made = with_secret(config, known.config if known else None, new_secret)
         changes = difference(known.config if known else None, config)
         if known is not None and not changes:
             return Saved(known.id, "unchanged", known.config.version, known.updated_at)
@@ -187,7 +208,7 @@ class ConfigStore:
             details["restored_version"] = restored
         action = "config_updated" if known else "config_created"
         record_audit(connection, principal, action, now=now, details=details, **_subject(config))
-        return Saved(config_id, "updated" if known else "created", version, now)
+        return Saved(config_id, "updated" if known else "created", version, now, secret or made)
 
     def _known(
         self, connection: sa.Connection, account_id: str, alert_type: str, *, lock: bool = False
@@ -241,6 +262,11 @@ class ConfigStore:
 
     def _opened(self, document: Mapping[str, Any]) -> dict[str, Any]:
         return {**document, "channels": self._plain(document["channels"])} if document else {}
+
+
+def new_secret() -> str:
+    """256 bits, in characters that survive any form and shell."""
+    return secrets.token_urlsafe(32)
 
 
 def _check_version(config: MerchantConfig, known: StoredConfig | None, versions: Versions) -> None:

@@ -22,6 +22,14 @@ digest = sa.Table(
     time_column("told_at"),
 )
 
+# Up to when it was summed up what was held back of an alert.
+digested = sa.Table(
+    "digested",
+    metadata,
+    sa.Column("alert_id", sa.Uuid(as_uuid=False), sa.ForeignKey("alert.id", ondelete="CASCADE"), primary_key=True),
+    time_column("told_at"),
+)
+
 # Tokens that models were given and gave on a day, or have been promised.
 model_tokens = sa.Table(
     "model_tokens",
@@ -47,4 +55,15 @@ sms_message = sa.Table(
     sa.CheckConstraint("status IN ('SENDING', 'SENT', 'DELIVERED', 'FAILED')", name="status"),
     sa.UniqueConstraint("notification_id", "number_key"),
     sa.Index(None, "number_key", "created_at"),
+)
+
+# How deliveries have come: whether Alertmanager has failed with some is known by what it counts.
+reception = sa.Table(
+    "reception",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("mark", sa.Text, nullable=False),  # what Alertmanager counted at the last look
+    time_column("seen_at"),  # the last look
+    time_column("changed_at"),  # the first look with this mark
+    time_column("missing_since", nullable=True),  # what fired since then may not have been delivered
 )

@@ -1,7 +1,8 @@
 """What was held back, summed up: one message an hour at most for each merchant, on each of its channels.
 
 A trigger counts until a message about its alert goes out after it, whatever the message's reason: that one tells of it
-too. What is still snoozed waits. The row of the merchant in `digest` is taken by one of all workers.
+too. What is still snoozed waits, however long, also where others of its merchant are told meanwhile: `digested` says of
+each alert up to when it was told. The row of the merchant in `digest` is taken by one of all workers.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from webhook.domain.alert import NotifyReason, Withheld
+from webhook.domain.alert import AlertStatus, NotifyReason, Withheld
 from webhook.domain.channel_choice import Channels, channels_of
 from webhook.domain.gathered import SINGLY, HeldBack, digest_content
 from webhook.domain.severity import Severity
 from webhook.domain.throttle import NotificationPolicy
 from webhook.storage.announcements import notification_row, state_of
 from webhook.storage.config_rows import read_configs
-from webhook.storage.delivery_tables import digest
+from webhook.storage.delivery_tables import digest, digested
 from webhook.storage.sessions import session_of
 from webhook.storage.tables import alert, alert_dynamic, alert_trigger_log, notification
 
 EVERY = timedelta(hours=1)
 LOOK_BACK = timedelta(hours=26)
-"""Held back longer ago than this, as after a long outage, it is no news any more."""
+"""Held back longer ago than this, as after a long outage, it is no news any more, unless a person had snoozed it."""
 
 _SUMMED_UP = (Withheld.FREQUENCY, Withheld.STRATEGY, Withheld.SNOOZED, Withheld.FLAPPING)
 _PREFIX = "withheld:"
@@ -59,21 +60,22 @@ def _due(connection: sa.Connection, now: datetime, after: str, limit: int) -> li
 
 
 def _untold(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    """Withheld triggers, since the last message about their alert and the last digest of their merchant."""
+    """Withheld triggers, since the last message about their alert and the last digest that told of it."""
     log, n, d = alert_trigger_log.c, notification.c, alert_dynamic.alias("asleep").c
     told = sa.exists().where(
         n.alert_id == log.alert_id, n.created_at >= log.created_at, n.reason != NotifyReason.MENTION.value
     )
-    summed_up = sa.exists().where(digest.c.account_id == log.account_id, digest.c.told_at >= log.created_at)
-    snoozed = sa.exists().where(d.alert_id == log.alert_id, d.snoozed_until > now)
+    summed_up = sa.exists().where(digested.c.alert_id == log.alert_id, digested.c.told_at >= log.created_at)
+    silent = sa.or_(d.snoozed_until > now, d.status == AlertStatus.DISMISSED.value)
+    snoozed = log.notify == f"{_PREFIX}{Withheld.SNOOZED}"
     return (
-        log.created_at > now - LOOK_BACK,
+        sa.or_(log.created_at > now - LOOK_BACK, snoozed),
         log.notify != "",
         log.notify.in_([f"{_PREFIX}{why}" for why in _SUMMED_UP]),
         log.alert_id.is_not(None),
         ~told,
         ~summed_up,
-        ~snoozed,
+        ~sa.exists().where(d.alert_id == log.alert_id, silent),
     )
 
 
@@ -84,14 +86,13 @@ def _told_lately(account_id: sa.ColumnElement[str], now: datetime) -> sa.Exists:
 def _tell(connection: sa.Connection, account_id: str, default: Channels, now: datetime) -> bool:
     """Each channel hears of what it would have heard of; a merchant that wants no digest has had its turn.
 
-    While all types of which something was held back are snoozed, it waits; of one that is snoozed beside others
-    nothing is told.
+    What is of a type that the merchant snoozed waits.
     """
     held = _held_back(connection, account_id, now)
     configs = read_configs(connection, {(account_id, one.alert_type) for one in held})
     policies = {one.alert_type: NotificationPolicy.of(configs.get((account_id, one.alert_type))) for one in held}
     awake = [one for one in held if not _snoozed(policies[one.alert_type], now)]
-    if held and not awake:
+    if not awake:
         return False
     of_channel: dict[str, tuple[Mapping[str, Any], list[HeldBack]]] = {}
     for one in awake:
@@ -100,7 +101,10 @@ def _tell(connection: sa.Connection, account_id: str, default: Channels, now: da
             for channel, settings in wanted.items():
                 if channel not in SINGLY:
                     of_channel.setdefault(channel, (settings, []))[1].append(one)
-    if not _take(connection, account_id, now) or not of_channel:
+    if not _take(connection, account_id, now):
+        return False
+    _note_told(connection, [one.alert_id for one in awake], now)
+    if not of_channel:
         return False
     rows = [_row(connection, channel, settings, of, now) for channel, (settings, of) in of_channel.items()]
     connection.execute(sa.insert(notification), rows)
@@ -112,12 +116,12 @@ def _snoozed(policy: NotificationPolicy, now: datetime) -> bool:
 
 
 def _held_back(connection: sa.Connection, account_id: str, now: datetime) -> list[HeldBack]:
-    """By alert, the gravest first; of alerts that a person dismissed nobody is told."""
+    """By alert, the gravest first."""
     log, d = alert_trigger_log.c, alert_dynamic.c
     query = (
         sa.select(log.alert_id, log.alert_type, log.notify, log.created_at, d.current_severity)
         .join(alert_dynamic, d.alert_id == log.alert_id)
-        .where(*_untold(now), log.account_id == account_id, d.status != "DISMISSED")
+        .where(*_untold(now), log.account_id == account_id)
         .order_by(log.created_at)
     )
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -140,6 +144,12 @@ def _take(connection: sa.Connection, account_id: str, now: datetime) -> bool:
         index_elements=["account_id"], set_={"told_at": now}, where=digest.c.told_at <= now - EVERY
     )
     return connection.scalar(taken.returning(digest.c.account_id)) is not None
+
+
+def _note_told(connection: sa.Connection, alert_ids: Sequence[str], now: datetime) -> None:
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    told = insert(digested).values([{"alert_id": alert_id, "told_at": now} for alert_id in sorted(alert_ids)])
+    connection.execute(told.on_conflict_do_update(index_elements=["alert_id"], set_={"told_at": now}))
 
 
 def _row(

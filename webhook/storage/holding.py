@@ -1,4 +1,7 @@
-"""Messages that quiet hours hold back: of each alert and channel the last alone, and none of an attack that is over."""
+"""Messages that quiet hours or the limit of a number hold back.
+
+Of each alert and channel the last alone is kept, and none of an attack that is over.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,16 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from webhook.domain.alert import CommentType, NotificationStatus, NotifyReason
-from webhook.domain.text_message import HELD
+from webhook.domain.text_message import HELD, LIMITED
 from webhook.storage.tables import alert_comment, notification
 
 _HELD = sa.and_(
     notification.c.status == NotificationStatus.PENDING.value,
-    notification.c.error_message == HELD,
+    notification.c.error_message.in_((HELD, LIMITED)),
     notification.c.reason != NotifyReason.DIGEST.value,  # it tells of other alerts too
 )
+
+_BY = {HELD: "quiet hours", LIMITED: "the limit of its number"}
 
 
 def replace_held(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -33,7 +38,7 @@ def replace_held(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -
 def drop_held(connection: sa.Connection, alert_ids: Collection[str], now: datetime) -> None:
     """These alerts are over: who has heard nothing of one yet hears nothing; the alert's history says so."""
     n = notification.c
-    waiting = sa.select(n.id, n.alert_id, n.channel_type).where(_HELD, n.alert_id.in_(alert_ids))
+    waiting = sa.select(n.id, n.alert_id, n.channel_type, n.error_message).where(_HELD, n.alert_id.in_(alert_ids))
     rows = connection.execute(waiting).all()
     if not rows:
         return
@@ -43,7 +48,8 @@ def drop_held(connection: sa.Connection, alert_ids: Collection[str], now: dateti
             "id": str(uuid4()),
             "alert_id": row.alert_id,
             "comment_type": CommentType.SYSTEM_LOG.value,
-            "content": f"The message on {row.channel_type} that quiet hours held back was dropped: the attack is over",
+            "content": f"The message on {row.channel_type} that {_BY[row.error_message]} held back was dropped: "
+            "the attack is over",
             "metrics_snapshot": {},
             "metadata": {"dropped": row.channel_type},
             "created_at": now,

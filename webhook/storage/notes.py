@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +32,7 @@ def read_notes(
             alert_dynamic.c.first_triggered_at,
             alert_dynamic.c.last_triggered_at,
             alert_dynamic.c.resolved_at,
+            alert_dynamic.c.version,
             *ATTENTION,
         )
         .join(alert, alert.c.id == n.alert_id)
@@ -44,14 +46,21 @@ def read_notes(
 
 
 def _sent(connection: sa.Connection, alert_ids: Collection[str]) -> list[sa.RowMapping]:
-    """What went out about these alerts, the last first."""
+    """What went out about these alerts, of each place the last that has an answer of its provider."""
+    return list(connection.execute(_last_sent(), {"alert_ids": list(alert_ids)}).mappings())
+
+
+@cache
+def _last_sent() -> sa.Select[Any]:
     n = notification.c
-    query = (
-        sa.select(n.alert_id, n.channel_type, n.content, n.metadata)
-        .where(n.alert_id.in_(alert_ids), n.sent_at.is_not(None))
-        .order_by(n.sent_at.desc(), n.created_at.desc())
-    )
-    return list(connection.execute(query).mappings())
+    last_first = (n.sent_at.desc(), n.created_at.desc())
+    place = (n.alert_id, n.channel_type, n.target)
+    ids = n.alert_id.in_(sa.bindparam("alert_ids", expanding=True, type_=n.alert_id.type))
+    nth = sa.func.row_number().over(partition_by=place, order_by=last_first).label("nth")
+    answered = n.metadata["provider"].as_string().is_not(None)
+    sent = sa.select(n.id, nth).where(ids, n.sent_at.is_not(None), answered).subquery("sent")
+    query = sa.select(n.alert_id, n.channel_type, n.content, n.metadata).join(sent, sent.c.id == n.id)
+    return query.where(sent.c.nth == 1).order_by(*last_first)
 
 
 def _note(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[Companion, ...]) -> Note | None:
@@ -74,8 +83,10 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         status=AlertStatus(content.get("status", row["alert_status"])),
         reason=NotifyReason(row["reason"]),
         rule_summary=str(content.get("rule_summary") or ""),
+        rule_description=str(content.get("rule_description") or ""),
         metrics=_numbers(content.get("metrics", row["latest_metrics"])),
         thresholds=_numbers(content.get("thresholds")),
+        operators={name: str(sign) for name, sign in (content.get("operators") or {}).items()},
         occurrence_count=int(content.get("occurrence_count", row["occurrence_count"])),
         first_triggered_at=_time(content, row, "first_triggered_at"),
         last_triggered_at=_time(content, row, "last_triggered_at"),
@@ -91,10 +102,12 @@ def _read(row: sa.RowMapping, sent: Sequence[sa.RowMapping], companions: tuple[C
         attention=attention_of(row),
         comment=str(content.get("comment") or ""),
         comment_by=str(content.get("comment_by") or ""),
-        maybe_repeated=row["maybe_repeated"] > 0,
+        runbook_url=str(content.get("runbook_url") or ""),
+        maybe_repeated=row["maybe_repeated"],
         companions=companions,
         digest=content.get("digest"),
         target=row["target"],
+        version=row["version"],
     )
 
 

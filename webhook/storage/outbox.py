@@ -18,17 +18,20 @@ import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotificationStatus
 from webhook.domain.message import Note, Summary
+from webhook.domain.retrying import NextTry
 from webhook.ports import Receipt, StoreUnavailable
-from webhook.storage.claiming import MAX_LOST_LEASES, Choice, anything_ripe, lease_rows, lost_lease
+from webhook.storage.claiming import MAX_LOST_LEASES, TELLS_MORE, Choice, anything_ripe, lease_rows, lost_lease
 from webhook.storage.database import Database
 from webhook.storage.notes import read_notes
-from webhook.storage.pacing import Lease, Paces, free_from
+from webhook.storage.pacing import Lease, Paces, free_from, pause
 from webhook.storage.sent import Sent, record
+from webhook.storage.sms_log import settle_early
 from webhook.storage.tables import alert_dynamic, notification
 from webhook.turns import Turns
 
 _PENDING, _SENDING = NotificationStatus.PENDING.value, NotificationStatus.SENDING.value
 _OWNER_LENGTH, _TOKEN_LENGTH = 47, 16  # of the 64 characters that the column holds, with a slash between them
+NOTHING: Mapping[str, Any] = {}
 _DIED = "the worker died or hung while sending"
 
 
@@ -44,6 +47,7 @@ class Outbox:
         self._database = database
         self._paces = paces or Paces()
         self._choice = Choice(self._paces)
+        self._under_way = False
         self._beginning = Turns(self._begin)
         self._recording = Turns(self._record_sent)
 
@@ -55,9 +59,11 @@ class Outbox:
         The gravest first, merchants in turn, then the oldest. `owner` is for people who look. Many that wait for one
         merchant in one place are one note with `companions`.
         """
-        with self._database.read() as connection:
-            if not anything_ripe(connection, now):
-                return []
+        if not self._under_way:
+            with self._database.read() as connection:
+                if not anything_ripe(connection, now):
+                    return []
+        self._under_way = False
         lease_name = f"{owner[:_OWNER_LENGTH]}/{uuid4().hex[:_TOKEN_LENGTH]}"
         with self._database.write() as connection:
             chosen = self._choice.choose(connection, limit, room or {}, Lease(now, now + lease))
@@ -67,7 +73,8 @@ class Outbox:
             groups = {lead: [companion for _, companion in group] for lead, group in chosen.groups.items()}
             notes = read_notes(connection, chosen.ids, groups)
             self._bury_unreadable(connection, set(chosen.ids) - {note.notification_id for note in notes}, now)
-            return notes
+        self._under_way = bool(notes)  # more has come, most likely: to ask first would be a transaction too many
+        return notes
 
     def begin(self, note: Note, now: datetime) -> bool:
         """Mark that the provider is about to be called; False when the lease was lost: then it must not be.
@@ -98,13 +105,20 @@ class Outbox:
             marked = {(row.id, row.lease_owner) for row in connection.execute(mark)}
         return [(note.notification_id, note.lease) in marked for note, _ in begun]
 
-    def record_sent(self, note: Note, receipt: Receipt, summary: Summary, now: datetime) -> bool:
-        """Status SENT, the provider's answer, when people were last told, and the words they got.
+    def record_sent(
+        self,
+        note: Note,
+        receipt: Receipt,
+        summary: Summary,
+        now: datetime,
+        kept: Mapping[str, Any] = NOTHING,
+    ) -> bool:
+        """Status SENT, the provider's answer and what else is `kept`, when people were last told, and their words.
 
         False when the lease was lost meanwhile; then another worker answers for the row. Raises StoreUnavailable.
         """
         try:
-            return self._recording(Sent(note, receipt, summary, now))
+            return self._recording(Sent(note, receipt, summary, now, kept))
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             raise _unavailable(error) from error
 
@@ -113,38 +127,40 @@ class Outbox:
             between = self._paces.targets
             used = [one for one in sent if one.note.channel_type in between]
             free_from(connection, {one.note.target: one.now + between[one.note.channel_type] for one in used})
-            return record(connection, sent)
+            recorded = record(connection, sent)
+            if texts := [one.note.notification_id for one in sent if one.note.channel_type == "sms"]:
+                settle_early(connection, texts, max(one.now for one in sent))
+            return recorded
 
-    def record_failed(
-        self,
-        note: Note,
-        error: str,
-        now: datetime,
-        *,
-        retry_at: datetime | None,
-        counted: bool = True,
-        pause: timedelta = timedelta(0),
-    ) -> bool:
-        """Due again at `retry_at`; None: FAILED, a dead letter. Nothing goes to its target for `pause`.
+    def record_failed(self, note: Note, error: str, now: datetime, following: NextTry, *, unsure: bool = False) -> bool:
+        """Due again when `following` says; never: FAILED, a dead letter. What is `unsure` may be a repeat next time.
 
-        `counted` is False where the provider only asked to wait. False is returned when the lease was lost. Raises
-        StoreUnavailable.
+        False is returned when the lease was lost. Raises StoreUnavailable.
         """
-        tries = note.retry_count + (1 if counted else 0)
-        if retry_at is None:
-            changes: dict[str, Any] = {"status": NotificationStatus.FAILED.value, "failed_at": now}
+        changes: dict[str, Any] = {
+            "error_message": error,
+            "retry_count": note.retry_count + (1 if following.counted else 0),
+            "maybe_repeated": note.maybe_repeated + (1 if unsure else 0),
+        }
+        if following.at is None:
+            changes |= {"status": NotificationStatus.FAILED.value, "failed_at": now}
         else:
-            changes = {"status": _PENDING, "not_before": retry_at}
+            changes |= {"status": _PENDING, "not_before": following.at}
         try:
-            return self._record_failed(note, pause, now, {"error_message": error, "retry_count": tries, **changes})
+            return self._record_failed(note, following, now, changes)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as failure:
             raise _unavailable(failure) from failure
 
-    def _record_failed(self, note: Note, pause: timedelta, now: datetime, changes: Mapping[str, Any]) -> bool:
+    def _record_failed(self, note: Note, following: NextTry, now: datetime, changes: Mapping[str, Any]) -> bool:
         n = notification.c
         with self._database.write() as connection:
-            between = max(pause, self._paces.targets.get(note.channel_type, timedelta(0)))
-            free_from(connection, {note.target: now + between} if between else {})
+            between = self._paces.targets.get(note.channel_type)
+            if between is not None:
+                free_from(connection, {note.target: now + max(following.pause, between)})
+            elif following.pause and not following.channel:
+                pause(connection, note.target, now + following.pause)
+            if following.pause and following.channel:
+                pause(connection, note.channel_type, now + following.pause)
             held = connection.execute(
                 sa.update(notification)
                 .where(
@@ -204,6 +220,14 @@ class Outbox:
         with self._database.read() as connection:
             return dict.fromkeys(open_ones, 0) | {row.status: row.number for row in connection.execute(query)}
 
+    def oldest_due(self, now: datetime) -> timedelta:
+        """How long the message that waits longest could have gone out; 0 where none waits."""
+        n = notification.c
+        due = sa.select(sa.func.min(n.not_before)).where(n.status == _PENDING, n.not_before <= now)
+        with self._database.read() as connection:
+            since = connection.scalar(due)
+        return timedelta(0) if since is None else now - since
+
     def _bury_unreadable(self, connection: sa.Connection, ids: Collection[str], now: datetime) -> None:
         """Rows that nobody can read do not hold up the others."""
         if ids:
@@ -229,4 +253,5 @@ def _withdraw_dismissed(connection: sa.Connection, *of: sa.ColumnElement[bool]) 
     dismissed = sa.select(alert_dynamic.c.alert_id).where(
         alert_dynamic.c.alert_id == notification.c.alert_id, alert_dynamic.c.status == AlertStatus.DISMISSED.value
     )
-    connection.execute(sa.delete(notification).where(notification.c.status == _PENDING, dismissed.exists(), *of))
+    told = notification.c.reason.not_in(TELLS_MORE)
+    connection.execute(sa.delete(notification).where(notification.c.status == _PENDING, told, dismissed.exists(), *of))

@@ -37,16 +37,22 @@ class Paces:
 
 
 def free_from(connection: sa.Connection, times: Mapping[str, datetime]) -> None:
-    """When the next message may go to each target, whatever was said before."""
+    """When the next message may go to each paced target, by whoever had taken it."""
     if times:
         _set_pace(connection, sorted(times.items()))
+
+
+def pause(connection: sa.Connection, target: str, until: datetime) -> None:
+    """Nothing goes there before, nor before a later time that another was told. A channel's name is one of all its."""
+    _set_pace(connection, [(target, until)], free_by=until)
 
 
 def within_rates(
     connection: sa.Connection, room: Mapping[str, int], paces: Paces, limit: int, now: datetime
 ) -> dict[str, int]:
+    """What rates leave of the room. Until the commit no other worker claims on these channels: it would use it too."""
     left = dict(room)
-    for channel, free_at in _rated(connection, paces, lock=False).items():
+    for channel, free_at in _rated(connection, paces).items():
         between, since = paces.channels[channel], max(free_at, now - CATCH_UP)
         slots = int((now - since) / between) + 1 if since <= now else 0
         left[channel] = min(left.get(channel, limit), slots)
@@ -56,20 +62,26 @@ def within_rates(
 def use_rates(connection: sa.Connection, rows: Sequence[sa.RowMapping], paces: Paces, now: datetime) -> None:
     used = Counter(row["channel_type"] for row in rows if row["channel_type"] in paces.channels)
     if used:
-        known = _rated(connection, paces, lock=True)
+        known = _rated(connection, paces)
         later = {
             name: max(known[name], now - CATCH_UP) + number * paces.channels[name] for name, number in used.items()
         }
         _set_pace(connection, sorted(later.items()))
 
 
-def _rated(connection: sa.Connection, paces: Paces, *, lock: bool) -> dict[str, datetime]:
-    """When each channel with a rate is free next; long ago where it was never used."""
+def _rated(connection: sa.Connection, paces: Paces) -> dict[str, datetime]:
+    """When each channel with a rate is free next; long ago where it was never used. The rows are locked."""
     if not paces.channels:
         return {}
-    query = sa.select(pace.c.target, pace.c.free_at).where(pace.c.target.in_(sorted(paces.channels)))
-    known = {row.target: row.free_at for row in connection.execute(query.with_for_update() if lock else query)}
-    return {name: known.get(name, _LONG_AGO) for name in paces.channels}
+    names = sorted(paces.channels)
+    query = sa.select(pace.c.target, pace.c.free_at).where(pace.c.target.in_(names)).order_by(pace.c.target)
+    known = {row.target: row.free_at for row in connection.execute(query.with_for_update())}
+    if missing := [name for name in names if name not in known]:
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        rows = [{"target": name, "free_at": _LONG_AGO} for name in missing]
+        connection.execute(insert(pace).values(rows).on_conflict_do_nothing())
+        known = {row.target: row.free_at for row in connection.execute(query.with_for_update())}
+    return known
 
 
 def take_targets(

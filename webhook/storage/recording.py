@@ -82,6 +82,8 @@ def _alert(session: AlertSession, first: Trigger, now: datetime) -> dict[str, An
             "labels": first.labels,
             "thresholds": first.thresholds,
             "rule_summary": first.summary,
+            "runbook_url": first.annotations.get("runbook_url", ""),
+            "rule_description": first.annotations.get("description", ""),
             "generator_url": first.generator_url,
             "urgent": first.urgent,
         },
@@ -121,6 +123,7 @@ def _instance(instance: Instance, trigger: Trigger) -> dict[str, Any]:
         "last_passed_at": instance.last_passed_at,
         "last_counted_at": instance.last_counted_at,
         "resolved_at": instance.resolved_at,
+        "ended_at": instance.ended_at,
     }
 
 

@@ -22,6 +22,7 @@ class Sent(NamedTuple):
     receipt: Receipt
     summary: Summary
     now: datetime
+    kept: Mapping[str, Any]
 
 
 def record(connection: sa.Connection, sent: Sequence[Sent]) -> list[bool]:
@@ -76,7 +77,7 @@ def _finished(one: Sent, row: sa.RowMapping) -> dict[str, Any]:
         "of_id": one.note.notification_id,
         "new_status": NotificationStatus.SENT.value,
         "new_sent_at": one.now,
-        "new_metadata": {**row["metadata"], **came},
+        "new_metadata": {**row["metadata"], **one.kept, **came},
     }
 
 

@@ -142,6 +142,7 @@ def instance_of(row: sa.RowMapping, *, closed_by_person: bool = False) -> Instan
         closed_by_person=closed_by_person,
         last_passed_at=row["last_passed_at"],
         source=row["source"],
+        ended_at=row["ended_at"],
     )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -25,14 +24,6 @@ _SENDING, _SENT, _DELIVERED, _FAILED = "SENDING", "SENT", "DELIVERED", "FAILED"
 _OPEN = (_SENDING, _SENT)
 
 
-class Heard(Enum):
-    """What a report meets: `EARLY` is before the worker has recorded its message."""
-
-    TAKEN = "taken"
-    EARLY = "early"
-    UNKNOWN = "unknown"
-
-
 @dataclass(frozen=True, slots=True)
 class StoredSmsLog:
     """As `webhook.notifiers.sms.SmsLog` wants it. Each call is one transaction."""
@@ -48,8 +39,8 @@ class StoredSmsLog:
             row = connection.execute(sa.select(sms_message).where(ours)).mappings().first()
             if row is not None and not (row["status"] == _FAILED and row["provider_id"]):
                 return _known(row)
-            if limit is not None and _lately(connection, number_key, now) >= limit:
-                return SmsSlot("", "limited", now)
+            if limit is not None and (free_at := _free_at(connection, number_key, limit, now)) is not None:
+                return SmsSlot("", "limited", now, free_at=free_at)
             fresh = {"status": _SENDING, "provider_id": None, "error": None, "created_at": now, "updated_at": now}
             if row is not None:  # the provider had said that it did not arrive, and a person sends it again
                 connection.execute(sa.update(sms_message).where(s.id == row["id"]).values(fresh))
@@ -74,17 +65,18 @@ class StoredSmsLog:
         with transaction(self.database) as connection:
             connection.execute(sa.delete(sms_message).where(sms_message.c.id == slot.id))
 
-    def heard(self, slot_id: str, reference: str, ending: Literal["DELIVERED", "FAILED"], error: str) -> Heard:
-        """The first ending counts: one that comes later, or about another sending, changes nothing."""
+    def heard(self, slot_id: str, reference: str, ending: Literal["DELIVERED", "FAILED"], error: str) -> bool:
+        """False for a message that nobody knows. The first ending counts: a later one changes nothing."""
         s, now = sms_message.c, self.clock()
         with transaction(self.database) as connection:
             row = connection.execute(sa.select(sms_message).where(s.id == slot_id).with_for_update()).mappings().first()
             if row is None or row["provider_id"] not in (None, reference):
-                return Heard.UNKNOWN
+                return False
             if row["status"] in _OPEN:
                 change = {"status": ending, "provider_id": reference, "error": error or None, "updated_at": now}
                 connection.execute(sa.update(sms_message).where(s.id == slot_id).values(change))
-            return _settle(connection, row["notification_id"], now)
+            _settle(connection, row["notification_id"], now)
+            return True
 
     def _change(self, slot: SmsSlot, change: Mapping[str, Any]) -> None:
         changed = sa.update(sms_message).where(sms_message.c.id == slot.id)
@@ -112,27 +104,36 @@ def _known(row: sa.RowMapping) -> SmsSlot:
     return SmsSlot(row["id"], states.get(row["status"], "sent"), row["created_at"], row["provider_id"] or "")
 
 
-def _lately(connection: sa.Connection, number_key: str, now: datetime) -> int:
+def _free_at(connection: sa.Connection, number_key: str, limit: int, now: datetime) -> datetime | None:
+    """When a number that has had `limit` messages within an hour may have the next; None where it may have it now."""
     s = sms_message.c
-    query = sa.select(sa.func.count()).where(
-        s.number_key == number_key, s.created_at > now - _HOUR, s.status != _FAILED
-    )
-    return connection.scalar(query) or 0
+    lately = sa.select(s.created_at).where(s.number_key == number_key, s.created_at > now - _HOUR, s.status != _FAILED)
+    first = connection.scalar(lately.order_by(s.created_at.desc()).offset(limit - 1).limit(1))
+    return first + _HOUR if first is not None else None
 
 
-def _settle(connection: sa.Connection, notification_id: str, now: datetime) -> Heard:
-    """The notification is DELIVERED when each number has an ending and one got it, FAILED when none did."""
+def settle_early(connection: sa.Connection, notification_ids: Collection[str], now: datetime) -> None:
+    """Of messages that were just recorded as sent: what was reported of them before."""
+    s = sms_message.c
+    reported = sa.and_(s.provider_id.is_not(None), s.status.in_((_DELIVERED, _FAILED)))
+    query = sa.select(s.notification_id).distinct().where(s.notification_id.in_(notification_ids), reported)
+    for notification_id in sorted(connection.scalars(query)):
+        _settle(connection, notification_id, now)
+
+
+def _settle(connection: sa.Connection, notification_id: str, now: datetime) -> None:
+    """The notification is DELIVERED when each number has an ending and one got it, FAILED when none did.
+
+    One that is not recorded as sent yet is settled then.
+    """
     n, s = notification.c, sms_message.c
     status = connection.scalar(sa.select(n.status).where(n.id == notification_id).with_for_update())
-    if status in (NotificationStatus.PENDING.value, NotificationStatus.SENDING.value):
-        return Heard.EARLY
     if status != NotificationStatus.SENT.value:
-        return Heard.TAKEN
+        return
     rows = connection.execute(sa.select(s.status, s.error).where(s.notification_id == notification_id)).all()
     change = _outcome([row.status for row in rows], [row.error for row in rows if row.error], now)
     told = sa.or_(n.id == notification_id, n.group_id == notification_id)  # what was told together arrives together
     connection.execute(sa.update(notification).where(told, n.status == status).values(change))
-    return Heard.TAKEN
 
 
 def _outcome(states: Sequence[str], errors: Sequence[str], now: datetime) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from webhook.domain.alert import NotificationStatus
 from webhook.domain.message import Summary
 from webhook.domain.severity import Severity
+from webhook.domain.shown import Shown
 from webhook.ports import Receipt, Standing
 from webhook.storage.access_tables import audit_log
 from webhook.storage.database import Database
@@ -56,35 +57,49 @@ class Standings:
         """The last message at each place; and the alerts of which one is just being sent, which are left alone."""
         n = notification.c
         query = (
-            sa.select(n.id, n.alert_id, n.status, n.metadata)
+            sa.select(n.id, n.alert_id, n.status, n.target, n.metadata)
             .where(n.alert_id.in_(alert_ids), n.channel_type == channel_type)
             .order_by(n.sent_at.desc(), n.created_at.desc())
         )
         with self._database.read() as connection:
             rows = connection.execute(query).all()
             busy = {row.alert_id for row in rows if row.status == NotificationStatus.SENDING.value}
-            last: dict[tuple[str, str, str], tuple[str, Receipt]] = {}
+            receipts: dict[str, Receipt] = {}
+            seen: set[tuple[str, ...]] = set()
             for row in rows:
                 receipt = _receipt(row.metadata)
-                if receipt is not None and row.alert_id not in busy:
-                    place = (row.alert_id, str(receipt.details["channel"]), receipt.reference)
-                    last.setdefault(place, (row.id, receipt))
-            receipts = dict(last.values())
-            words = _words(connection, {alert_id for alert_id, _, _ in last})
+                if receipt is None or row.alert_id in busy:
+                    continue
+                place = (row.alert_id, *receipt.place(row.target))
+                if place not in seen:
+                    seen.add(place)
+                    receipts[row.id] = receipt
+            words = _words(connection, {alert_id for alert_id, *_ in seen})
             notes = read_notes(connection, list(receipts))
         found = [Standing(note, words[note.alert_id], receipts[note.notification_id]) for note in notes]
         return found, busy
 
-    def record(self, standing: Standing, receipt: Receipt) -> None:
-        """What the message shows now."""
-        n = notification.c
-        which = n.id == standing.note.notification_id
+    def record(self, standing: Standing, receipt: Receipt) -> bool:
+        """What the message shows now. False where a later state has got there meanwhile, or one is being sent."""
+        n, note = notification.c, standing.note
+        ours, which = Shown.read(receipt.details.get("shown")), n.id == note.notification_id
         with transaction(self._database) as connection:
             kept = connection.scalar(sa.select(n.metadata).where(which).with_for_update())
-            if kept is not None:
+            if kept is None:
+                return True
+            others = sa.select(n.status, n.target, n.metadata).where(
+                n.alert_id == note.alert_id, n.channel_type == note.channel_type, ~which
+            )
+            later = _is_later(kept, ours)
+            if not later:
                 provider = {"reference": receipt.reference, **receipt.details}
-                changed = {"metadata": {**kept, "provider": provider}}
-                connection.execute(sa.update(notification).where(which).values(changed))
+                connection.execute(sa.update(notification).where(which).values(metadata={**kept, "provider": provider}))
+            for row in connection.execute(others):
+                there = _receipt(row.metadata)
+                beside = there is not None and there.place(row.target) == standing.place
+                sending = row.status == NotificationStatus.SENDING.value
+                later = later or sending or (beside and _is_later(row.metadata, ours))
+        return not later
 
     def told(self, alert_id: str, channel_type: str, receipt: Receipt) -> Told | None:
         """The alert, when the message of this reference and channel was sent about it; else None."""
@@ -114,7 +129,13 @@ def _receipt(metadata: Mapping[str, Any]) -> Receipt | None:
     """Where a message is; None for one that was not sent, or that nobody can find again."""
     details = dict(metadata.get("provider") or {})
     reference = str(details.pop("reference", ""))
-    return Receipt(reference, details) if reference and details.get("channel") else None
+    return Receipt(reference, details) if reference else None
+
+
+def _is_later(metadata: Mapping[str, Any], ours: Shown | None) -> bool:
+    """Whether what a message shows, by its row, came after `ours`."""
+    found = _receipt(metadata)
+    return ours is not None and found is not None and ours.is_before(Shown.read(found.details.get("shown")))
 
 
 def _words(connection: sa.Connection, alert_ids: Collection[str]) -> dict[str, Summary]:

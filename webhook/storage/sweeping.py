@@ -250,7 +250,7 @@ class SweepBatch:
 
     def _end(self, instance: Instance) -> bool:
         resolve = _unheard(sa.update(alert_instance)).values(
-            status=TriggerStatus.RESOLVED.value, resolved_at=instance.last_heard_at
+            status=TriggerStatus.RESOLVED.value, resolved_at=instance.last_heard_at, ended_at=self._now
         )
         return self._connection.execute(resolve, _key(instance)).rowcount == 1
 

@@ -136,6 +136,7 @@ alert_instance = sa.Table(
     time_column("last_passed_at", nullable=True),  # evaluation, when heard: older than last_heard_at while suppressed
     time_column("last_counted_at", nullable=True),
     time_column("resolved_at", nullable=True),
+    time_column("ended_at", nullable=True),  # when the sweep found that it had; resolved_at is when it was last heard
     one_of("status", TriggerStatus),
     one_of("severity", Severity),
     sa.Index(None, "alert_id", "status"),
@@ -176,6 +177,13 @@ alert_trigger_log = sa.Table(
         "created_at",
         sqlite_where=sa.text("notify <> ''"),
         postgresql_where=sa.text("notify <> ''"),
+    ),
+    sa.Index(  # they may have to be told long afterwards
+        "ix_alert_trigger_log_snoozed",
+        "account_id",
+        "created_at",
+        sqlite_where=sa.text("notify = 'withheld:snoozed'"),
+        postgresql_where=sa.text("notify = 'withheld:snoozed'"),
     ),
 )
 
@@ -335,6 +343,7 @@ notification = sa.Table(
     sa.Index(None, "status", "not_before"),
     sa.Index(None, "alert_id"),
     sa.Index(None, "comment_id"),  # comments are deleted with their alerts
+    sa.Index(None, "group_id"),
     sa.Index(None, "account_id", "alert_type", "created_at"),
     sa.Index(None, "created_at"),
 )

@@ -199,6 +199,8 @@ def _message(
     content = {
         "merchant_name": row["merchant_name"],
         "rule_summary": metadata.get("rule_summary", ""),
+        "runbook_url": metadata.get("runbook_url", ""),
+        "rule_description": metadata.get("rule_description", ""),
         "thresholds": metadata.get("thresholds", {}),
         **told,
         **state_of(session, reason),

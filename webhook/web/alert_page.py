@@ -18,6 +18,7 @@ from werkzeug.wrappers import Response
 from webhook.domain.action import Doing, VersionChanged
 from webhook.domain.alert import CommentType, Outcome
 from webhook.domain.explanation import explain
+from webhook.domain.runbook import runbook_address
 from webhook.domain.session import IllegalChange
 from webhook.ports import AlertNotFound
 from webhook.storage import queries
@@ -175,6 +176,7 @@ def _render_alert(site: Api, alert_id: str, form: Form) -> str:
         explanation=explain(facts, site.types[record.alert_type]),
         comments=comments,
         notifications=notifications,
+        runbook="" if accounts is not None else runbook_address(str(record.metadata.get("runbook_url") or ""), ""),
         channels=sorted({sent.channel_type for sent in notifications}),
         form=form,
         reason_length=REASON_LENGTH,

@@ -147,6 +147,7 @@ def _add_charts(routes: APIBlueprint, api: Api) -> None:
                 record,
                 reading.metric,
                 threshold=reading.threshold,
+                operator=reading.operator or ">",
                 theme=query.theme,
                 image_format=path.image_format,
             )

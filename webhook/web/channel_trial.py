@@ -71,7 +71,9 @@ class ChannelTrial:
 
     def _given(self, channel: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            checked = Channels.model_validate({channel: dict(settings)}, context={"allow_http": self.allow_http})
+            checked = Channels.model_validate(
+                {channel: dict(settings)}, context={"allow_http": self.allow_http, "whole": True}
+            )
         except ValidationError as error:
             details = error.errors(include_input=False, include_url=False)
             raise BadSettings("; ".join(f"{'.'.join(map(str, d['loc']))}: {message_of(d)}" for d in details)) from None

@@ -65,6 +65,9 @@ class ChannelEntry(BaseModel):
     last_error: str
     waiting: int
     dead_letters: int
+    retrying: int = Field(description="Of those that wait: tried before, and tried again.")
+    retry_error: str = Field(description="What went wrong with one of these.")
+    paused_until: datetime | None = Field(description="The provider asked to wait so long for a place.")
 
 
 class ChannelList(BaseModel):
@@ -171,4 +174,7 @@ def _entry(
         last_error=known.last_error,
         waiting=known.waiting,
         dead_letters=known.dead_letters,
+        retrying=known.retrying,
+        retry_error=known.retry_error,
+        paused_until=known.paused_until,
     )

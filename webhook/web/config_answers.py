@@ -69,6 +69,9 @@ class ConfigSaved(BaseModel):
     updated_at: Time
     version: int
     warnings: list[str]
+    webhook_secret: str | None = Field(
+        None, description="What signs messages to the merchant's webhook, where it was made now: it is not shown again."
+    )
 
 
 class ChangedField(BaseModel):

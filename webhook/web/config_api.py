@@ -87,6 +87,14 @@ class RestoreBody(Parameters):
     restore_version: Annotated[Version, Field(ge=1)]
 
 
+class WebhookSecretBody(Parameters):
+    """`version` is the present one that was seen."""
+
+    merchant_id: AccountId
+    alert_type: AlertType
+    version: Version | None = None
+
+
 class PreviewBody(Settings):
     merchant_id: AccountId
     days: Annotated[float, Field(gt=0, le=30)] = 7
@@ -112,6 +120,7 @@ def config_blueprint(site: ConfigSite) -> APIBlueprint:
     _add_reading(routes, site)
     _add_writing(routes, site)
     _add_taking_back(routes, site)
+    _add_rotation(routes, site)
     _add_preview(routes, site)
     _add_errors(routes)
     return routes
@@ -168,6 +177,17 @@ def _add_taking_back(routes: APIBlueprint, site: ConfigSite) -> None:
             principal(),
             site.clock(),
             versions=named_versions(body.version),
+        )
+        return _saved(saved, [])
+
+
+def _add_rotation(routes: APIBlueprint, site: ConfigSite) -> None:
+    @routes.post("/alerts/config/webhook-secret", responses={200: ConfigSaved, **ERRORS, **problems(413, 415)})
+    def rotate_webhook_secret(header: ConfigMatch, body: WebhookSecretBody) -> Response:  # noqa: ARG001 - see ConfigMatch
+        """Another secret signs messages to the merchant's webhook from the next one on; it is shown here alone."""
+        _own(body.merchant_id)
+        saved = site.store.rotate_webhook_secret(
+            body.merchant_id, body.alert_type, principal(), site.clock(), versions=named_versions(body.version)
         )
         return _saved(saved, [])
 
@@ -251,5 +271,6 @@ def _saved(saved: Saved, warnings: list[str]) -> Response:
         updated_at=saved.updated_at,
         version=saved.version,
         warnings=warnings,
+        webhook_secret=saved.webhook_secret or None,
     )
     return answer(told, version=saved.version)

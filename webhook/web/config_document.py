@@ -30,12 +30,18 @@ class _Strict(BaseModel):
 class ConditionEntry(_Strict):
     """`metric_name operator threshold`. `threshold` is a list for in and not_in, a text for contains and regex."""
 
-    metric_name: Annotated[str, Field(min_length=1, max_length=255, pattern=_TEXT)]
-    operator: Annotated[str, Field(json_schema_extra={"enum": list(OPERATORS)})]
-    threshold: Number | Word | Annotated[list[Number | Word], Field(max_length=1000)]
-    time_window: Annotated[str, Field(max_length=16, pattern=_TEXT)] = ""
-    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
-    is_active: bool = True
+    metric_name: Annotated[str, Field(min_length=1, max_length=255, pattern=_TEXT)] = Field(
+        description="What is compared; a label where there is no such metric."
+    )
+    operator: Annotated[str, Field(json_schema_extra={"enum": list(OPERATORS)})] = Field(description="How.")
+    threshold: Number | Word | Annotated[list[Number | Word], Field(max_length=1000)] = Field(
+        description="With what: a list for in and not_in, a text for contains and regex."
+    )
+    time_window: Annotated[str, Field(max_length=16, pattern=_TEXT)] = Field(
+        "", description="Kept and shown: over which time a metric is taken its rule says."
+    )
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = Field(0, description="Lower is judged and shown first.")
+    is_active: bool = Field(True, description="`false` keeps it without judging it.")
 
     @model_validator(mode="after")
     def _operator_fits_threshold(self) -> ConditionEntry:
@@ -68,10 +74,10 @@ def _check_pattern(pattern: object) -> None:
 class FrequencyControl(_Strict):
     """Sliding windows over all alerts of the account and type. `digest`: what was held back is summed up hourly."""
 
-    max_alerts_per_hour: Annotated[int, Field(ge=0, le=1000)] = 5
-    max_alerts_per_day: Annotated[int, Field(ge=0, le=10_000)] = 20
-    min_interval_minutes: Annotated[float, Field(ge=0, le=1440)] = 0
-    digest: StrictBool = True
+    max_alerts_per_hour: Annotated[int, Field(ge=0, le=1000)] = Field(5, description="Messages within an hour.")
+    max_alerts_per_day: Annotated[int, Field(ge=0, le=10_000)] = Field(20, description="Messages within 24 hours.")
+    min_interval_minutes: Annotated[float, Field(ge=0, le=1440)] = Field(0, description="Between two of them.")
+    digest: StrictBool = Field(True, description="Whether what was held back is summed up hourly.")
 
 
 def _a_minute_or_never(minutes: float) -> float:
@@ -86,9 +92,13 @@ class NotificationStrategy(_Strict):
     Shorter than a minute is refused.
     """
 
-    first: bool = True
-    thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000_000)]], Field(max_length=100)] = []
-    interval_minutes: Annotated[float, Field(ge=0, le=525_600), AfterValidator(_a_minute_or_never)] = 60
+    first: bool = Field(True, description="When an alert opens.")
+    thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000_000)]], Field(max_length=100)] = Field(
+        [], description="When it has occurred so often."
+    )
+    interval_minutes: Annotated[float, Field(ge=0, le=525_600), AfterValidator(_a_minute_or_never)] = Field(
+        60, description="While it lasts: every so many minutes, 0 never, at least 1."
+    )
 
 
 AlertType = Annotated[str, Field(min_length=1, max_length=64, pattern=_TEXT)]
@@ -97,14 +107,16 @@ AlertType = Annotated[str, Field(min_length=1, max_length=64, pattern=_TEXT)]
 class Settings(_Strict):
     """All of a configuration but whose it is; what is left out takes its default."""
 
-    alert_type: AlertType
-    enabled: StrictBool = True
-    logic: Literal["all", "any"] = "all"
-    trigger_conditions: Annotated[list[ConditionEntry], Field(max_length=100)] = []
-    channels: Channels = Channels()
-    frequency_control: FrequencyControl | None = None
-    notification_strategy: NotificationStrategy | None = None
-    snooze_until: Instant | None = None
+    alert_type: AlertType = Field(description="Of which alerts.")
+    enabled: StrictBool = Field(True, description="`false`: all of them are suppressed.")
+    logic: Literal["all", "any"] = Field("all", description="Whether all conditions must be met or any.")
+    trigger_conditions: Annotated[list[ConditionEntry], Field(max_length=100)] = Field(
+        [], description="When the merchant wants to hear of it; without any the rule decides."
+    )
+    channels: Channels = Field(Channels(), description="By which ways.")
+    frequency_control: FrequencyControl | None = Field(None, description="How often at most.")
+    notification_strategy: NotificationStrategy | None = Field(None, description="On which occasions.")
+    snooze_until: Instant | None = Field(None, description="Nothing is sent until then.")
     language: Annotated[
         str | None,
         Field(
@@ -136,7 +148,7 @@ Version = Annotated[int, Field(ge=0, le=2**31 - 1)]
 class MerchantEntry(Settings):
     """One entry of a YAML file."""
 
-    account_id: AccountId
+    account_id: AccountId = Field(description="Whose it is.")
 
     def config(self) -> MerchantConfig:
         return self.config_for(self.account_id)

@@ -128,6 +128,8 @@ def _save(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
             "Nothing was different, so nothing was saved." if unchanged else f"Saved as version {saved.version}."
         )
         editing.warnings = warnings_of(config, site.set_up)
+        if saved.webhook_secret:
+            editing.warnings.append(f"The signing secret of the webhook, shown this once: {saved.webhook_secret}")
 
 
 def _mark(editing: Editing, error: UnknownMasks | StaffOnly) -> None:

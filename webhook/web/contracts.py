@@ -22,9 +22,16 @@ ImageFormat = Literal["png", "svg"]
 
 class Charts(Protocol):
     def chart(
-        self, alert: AlertRecord, metric: str, *, threshold: float | None, theme: Theme, image_format: ImageFormat
+        self,
+        alert: AlertRecord,
+        metric: str,
+        *,
+        threshold: float | None,
+        operator: str,
+        theme: Theme,
+        image_format: ImageFormat,
     ) -> bytes:
-        """The metric around the time of the alert; `threshold` as the page shows it.
+        """The metric around the time of the alert; `threshold` and `operator` as the page shows them.
 
         Raise HistoryUnavailable.
         """

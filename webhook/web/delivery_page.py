@@ -17,6 +17,7 @@ from webhook.domain.alert import NotificationStatus
 from webhook.domain.metric import format_value, metric_words
 from webhook.domain.severity import Severity
 from webhook.notifiers.settings import Channels
+from webhook.storage.channel_health import channel_health
 from webhook.storage.dead_letters import WORDS
 from webhook.storage.deliveries import Delivery, count_deliveries, list_deliveries
 from webhook.storage.records import NotificationFilter
@@ -90,6 +91,7 @@ def _list(api: Api, *, letters: bool) -> str:
         everything = replace(dead, channel="", account_id="", severity=None)
         waiting = count_deliveries(connection, everything)
         matching = count_deliveries(connection, dead) if letters else 0
+        health = {} if letters else channel_health(connection, api.clock(), principal().accounts)
     more = cursor(found[-1].sent.created_at, found[-1].sent.id) if len(found) == MESSAGES else None
     return render_template(
         "notifications.html",
@@ -97,6 +99,7 @@ def _list(api: Api, *, letters: bool) -> str:
         letters=letters,
         deliveries=[(entry, told_text(entry)) for entry in found],
         waiting=waiting,
+        health=health,
         matching=matching,
         channels=list(Channels.model_fields),
         statuses=list(NotificationStatus),

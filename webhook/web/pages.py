@@ -58,6 +58,7 @@ from webhook.web.parameters import (
 )
 from webhook.web.problems import problem
 from webhook.web.push_api import PushSite, push_blueprint
+from webhook.web.runbook_pages import add_runbook_pages
 from webhook.web.settings_pages import add_settings_pages
 from webhook.web.short_links import add_short_links
 from webhook.web.statistics_page import add_statistics_page
@@ -224,6 +225,7 @@ def _pages_blueprint(site: Api, config: ConfigSite | None) -> Blueprint:
     pages.add_url_rule("/triggers", "triggers", partial(_triggers, site))
     for add in (add_alert_page, add_delivery_page, add_statistics_page, add_audit_page, add_short_links):
         add(pages, site)
+    add_runbook_pages(pages)
     if config is not None:
         add_settings_pages(pages, site, config)
     return pages

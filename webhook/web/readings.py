@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from webhook.domain.evaluation import COMPARISONS
 from webhook.domain.metric import format_threshold, format_value, metric_words
 from webhook.web.wording import OPERATORS, compared
 
@@ -166,22 +166,19 @@ def _relation(value: float, threshold: float) -> str:
     return ">" if value > threshold else "<"
 
 
-_COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
-
-
 def readings(metrics: Mapping[str, Any], thresholds: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[Reading]:
     """Every metric of an alert, those with a threshold first, the merchant's thresholds before the rule's."""
     limits: dict[str, tuple[float, str, str]] = {}
     for condition in conditions(verdict, {}, {}) + _rule_conditions(metrics, thresholds):
         limit = as_number(condition.threshold)
-        if limit is not None and condition.operator in _COMPARISONS:
+        if limit is not None and condition.operator in COMPARISONS:
             limits.setdefault(condition.metric, (limit, condition.operator, condition.owner))
     found = []
     for metric, raw in metrics.items():
         value = as_number(raw)
         if value is not None:
             bound, sign, owner = limits.get(metric, (None, "", ""))
-            met = bound is not None and _COMPARISONS[sign](value, bound)
+            met = bound is not None and COMPARISONS[sign](value, bound)
             found.append(Reading(metric, value, bound, sign, owner, met))
     return sorted(found, key=lambda reading: (reading.threshold is None, reading.owner != "merchant", not reading.met))
 

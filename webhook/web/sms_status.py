@@ -10,7 +10,7 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 
 from webhook.notifiers.twilio import ENDINGS, signed, words_of
-from webhook.storage.sms_log import Heard, StoredSmsLog, slot_id
+from webhook.storage.sms_log import StoredSmsLog, slot_id
 from webhook.web.openapi import blueprint, problems
 from webhook.web.problems import problem
 
@@ -34,7 +34,7 @@ def sms_status_blueprint(reports: SmsReports | None) -> APIBlueprint:
     def sms_status() -> Response:
         """A status callback of Twilio, as a form with `MessageSid`, `MessageStatus` and, of a failure, `ErrorCode`.
 
-        It needs no login but `X-Twilio-Signature`. 503 asks for it again: the message is not recorded as sent yet.
+        It needs no login but `X-Twilio-Signature`.
         """
         if reports is None:
             return problem(HTTPStatus.NOT_FOUND, "There is no SMS gateway.")
@@ -57,9 +57,7 @@ def _take(reports: SmsReports) -> Response:
     reference = request.form.get("MessageSid", "")[:64]
     error = words_of(request.form.get("ErrorCode", "")) if ending == "FAILED" else ""
     heard = reports.log.heard(slot, reference, ending, error)
-    log.info("sms_reported", message=reference, status=ending, heard=heard.value, error=error)
-    if heard is Heard.EARLY:
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The message is not recorded as sent yet.", Retry_After="1")
-    if heard is Heard.UNKNOWN:
+    log.info("sms_reported", message=reference, status=ending, heard=heard, error=error)
+    if not heard:
         return problem(HTTPStatus.NOT_FOUND, "There is no such message.")
     return Response(status=HTTPStatus.NO_CONTENT.value)

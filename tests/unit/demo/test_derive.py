@@ -31,7 +31,7 @@ def production(name: str) -> Any:
 
 
 def rules_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {rule["alert"]: rule for group in document["groups"] for rule in group["rules"]}
+    return {rule.get("alert", rule.get("record")): rule for group in document["groups"] for rule in group["rules"]}
 
 
 @pytest.fixture
@@ -74,15 +74,19 @@ def test_what_is_derived_passes_the_checks_of_both_programs(tmp_path: Path, spee
         assert done.returncode == 0, done
 
 
-def test_prometheus_scrapes_only_our_exporter_under_its_own_job(tmp_path: Path) -> None:
-    config = derived(tmp_path)["prometheus.yml"]
+def test_prometheus_scrapes_our_exporter_and_what_runs_beside_it_under_their_own_jobs(tmp_path: Path) -> None:
+    others = {"sentinel-worker": ["127.0.0.1:9101"], "alertmanager": ["127.0.0.1:9093", "127.0.0.1:9094"]}
+    derive(ROOT, tmp_path, speed=60, scale_ranges=False, others=others, credentials_file=tmp_path / "token")
+    config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
     assert config["global"] == {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    (job,) = config["scrape_configs"]
-    assert job == {
-        "job_name": "sentinel-exporter",
-        "scrape_interval": "1s",
-        "static_configs": [{"targets": ["127.0.0.1:8000"]}],
-    }
+    assert config["scrape_configs"] == [
+        {"job_name": name, "scrape_interval": interval, "static_configs": [{"targets": targets}]}
+        for name, interval, targets in (
+            ("sentinel-exporter", "1s", ["127.0.0.1:8000"]),
+            ("sentinel-worker", "15s", ["127.0.0.1:9101"]),
+            ("alertmanager", "15s", ["127.0.0.1:9093", "127.0.0.1:9094"]),
+        )
+    ]
     assert config["alerting"]["alertmanagers"] == [{"static_configs": [{"targets": ["127.0.0.1:9093"]}]}]
 
 
@@ -91,53 +95,62 @@ def test_a_timeout_only_gives_way_to_the_shorter_interval() -> None:
         "global": {"scrape_interval": "2m", "scrape_timeout": "1m"},
         "scrape_configs": [{"job_name": "sentinel-exporter", "scrape_interval": "10m", "scrape_timeout": "8s"}],
     }
-    result, scrape_ms = derive_prometheus(config, speed=60, exporter="e:1", alertmanagers=["a:1"])
+    targets = {"sentinel-exporter": ["e:1"]}
+    result, scrape_ms = derive_prometheus(config, speed=60, targets=targets, alertmanagers=["a:1"])
     assert result["global"] == {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}
     assert result["scrape_configs"][0]["scrape_timeout"] == "8s"
     assert scrape_ms == 10_000
 
 
 def test_rules_wait_less_and_say_the_same(tmp_path: Path) -> None:
-    fraud = derived(tmp_path)["fraud.yml"]
-    assert [group["interval"] for group in fraud["groups"]] == ["1s", "1s"]
-    waits = {name: rule.pop("for") for name, rule in rules_of(fraud).items()}
-    assert waits["CardTestingDetected"] == "5s"
-    assert waits["BlockRateSurge"] == "15s"
-    expected = rules_of(production("prometheus/rules/fraud.yml"))
+    anomaly = derived(tmp_path)["anomaly.yml"]
+    assert [group["interval"] for group in anomaly["groups"]] == ["1s"]
+    waits = {name: rule.pop("for") for name, rule in rules_of(anomaly).items()}
+    assert waits == {"BlockRateAnomaly": "10s", "BlockRateSurge": "15s"}
+    expected = rules_of(production("prometheus/rules/anomaly.yml"))
     for rule in expected.values():
         del rule["for"]
-    assert rules_of(fraud) == expected
+    assert rules_of(anomaly) == expected
+
+
+@pytest.mark.parametrize("scale_ranges", [True, False])
+def test_rules_about_our_own_services_stay_as_they_are(tmp_path: Path, scale_ranges: bool) -> None:
+    """They run in real time: a worker that takes seconds to start is not down."""
+    files = derived(tmp_path, scale_ranges=scale_ranges)
+    for name in ("exporter.yml", "sources.yml", "webhook.yml", "worker.yml", "delivery.yml"):
+        assert files[name] == production(f"prometheus/rules/{name}")
 
 
 def test_in_a_replay_ranges_pass_faster_too_in_expressions_and_in_the_queries_of_annotations(tmp_path: Path) -> None:
-    rules = rules_of(derived(tmp_path, speed=20, scale_ranges=True)["fraud.yml"])
-    surge = rules["BlockRateSurge"]
-    assert "(sentinel_block_rate)[3m:3s] offset 3m)" in surge["expr"]
-    assert "{account_id=%q})[3m:3s] offset 3m)" in surge["annotations"]["previous_hour_block_rate"]
+    files = derived(tmp_path, speed=20, scale_ranges=True)
+    surge = rules_of(files["anomaly.yml"])["BlockRateSurge"]
+    assert "account:sentinel_block_rate:max[3m:3s] offset 3m)" in surge["expr"]
+    assert "{account_id=%q}[3m:3s] offset 3m)" in surge["annotations"]["previous_hour_block_rate"]
     assert surge["annotations"]["description"] == production_annotation("BlockRateSurge", "description")
-    assert rules["BlockRateAnomaly"]["expr"].count("[504m:15s]") == 2
-    assert (
-        rules["CardTestingDetected"]["expr"]
-        == rules_of(production("prometheus/rules/fraud.yml"))["CardTestingDetected"]["expr"]
-    )
+    recorded = rules_of(files["merchants.yml"])
+    assert recorded["account:sentinel_block_rate:avg7d"]["expr"].count("[504m:15s]") == 2
+    assert "offset 72m > 3" in recorded["account:sentinel_block_rate:usual"]["expr"]
+    detected = rules_of(files["card_testing.yml"])["CardTestingDetected"]
+    assert detected["expr"] == rules_of(production("prometheus/rules/card_testing.yml"))["CardTestingDetected"]["expr"]
 
 
 def production_annotation(rule: str, name: str) -> str:
-    return str(rules_of(production("prometheus/rules/fraud.yml"))[rule]["annotations"][name])
+    return str(rules_of(production("prometheus/rules/anomaly.yml"))[rule]["annotations"][name])
 
 
 def test_a_scaled_window_holds_two_scrapes_and_lies_beside_the_one_before(tmp_path: Path) -> None:
-    surge = rules_of(derived(tmp_path, speed=36_000, scale_ranges=True)["fraud.yml"])["BlockRateSurge"]["expr"]
-    assert "(sentinel_block_rate)[2s:1s])" in surge
-    assert "(sentinel_block_rate)[2s:1s] offset 2s)" in surge
+    surge = rules_of(derived(tmp_path, speed=36_000, scale_ranges=True)["anomaly.yml"])["BlockRateSurge"]["expr"]
+    assert "account:sentinel_block_rate:max[2s:1s])" in surge
+    assert "account:sentinel_block_rate:max[2s:1s] offset 2s)" in surge
 
 
 @pytest.mark.parametrize("speed", [0.5, 7, 3600, 1_000_000])
 def test_a_scaled_window_goes_on_holding_two_steps_of_its_subquery(tmp_path: Path, speed: float) -> None:
-    rules = rules_of(derived(tmp_path, speed=speed, scale_ranges=True)["fraud.yml"])
-    texts = [text for rule in rules.values() for text in (rule["expr"], *rule["annotations"].values())]
+    files = derived(tmp_path, speed=speed, scale_ranges=True)
+    rules = [rule for name in ("merchants.yml", "anomaly.yml") for rule in rules_of(files[name]).values()]
+    texts = [text for rule in rules for text in (rule["expr"], *rule.get("annotations", {}).values())]
     windows = [window for text in texts for window in re.findall(r"\[(\w+):(\w+)\]", text)]
-    assert len(windows) == 2 + 1 + 2 + 2
+    assert len(windows) == 2 + 1 + 2 + 2  # the average and its hour, the deviation; the surge, in two annotations too
     assert all(parse_duration(span) >= 2 * parse_duration(step) - 1 for span, step in windows)  # 1 ms of rounding
 
 
@@ -173,6 +186,12 @@ def test_alertmanager_keeps_its_routes_and_inhibition_with_shorter_times(tmp_pat
     assert urgent["matchers"] == before["route"]["routes"][1]["matchers"]
 
 
+def test_no_hour_is_muted(tmp_path: Path) -> None:
+    config, before = derived(tmp_path)["alertmanager.yml"], production("alertmanager/alertmanager.yml")
+    assert before["time_intervals"][0]["time_intervals"]
+    assert config["time_intervals"] == [{"name": "outside-working-hours", "time_intervals": []}]
+
+
 @pytest.mark.parametrize("speed", [1, 60, 300, 10_000])
 def test_a_repeat_stays_due_before_the_next_flush(tmp_path: Path, speed: float) -> None:
     route = derived(tmp_path, speed=speed)["alertmanager.yml"]["route"]
@@ -180,9 +199,10 @@ def test_a_repeat_stays_due_before_the_next_flush(tmp_path: Path, speed: float) 
 
 
 def test_webhooks_get_the_address_and_the_token_and_keep_the_rest(tmp_path: Path) -> None:
-    usual, urgent = [receiver["webhook_configs"][0] for receiver in derived(tmp_path)["alertmanager.yml"]["receivers"]]
-    assert (usual["url"], urgent["url"]) == (WEBHOOK, f"{WEBHOOK}?priority=urgent")
-    for webhook in (usual, urgent):
+    receivers = {each["name"]: each["webhook_configs"] for each in derived(tmp_path)["alertmanager.yml"]["receivers"]}
+    assert receivers.pop("oncall-direct") == []
+    for name, (webhook,) in receivers.items():
+        assert webhook["url"] == (f"{WEBHOOK}?priority=urgent" if name.endswith("-urgent") else WEBHOOK)
         assert webhook["send_resolved"] is True
         assert webhook["http_config"] == {
             "authorization": {"type": "Bearer", "credentials_file": str(tmp_path / "token")},
@@ -208,10 +228,10 @@ def test_a_rule_file_that_is_gone_is_no_longer_derived(source: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("prometheus/rules/fraud.yml", "groups: [{name: g, rules: [{alert: A, expr: m, for: soon}]}]", "'soon'"),
-        ("prometheus/rules/fraud.yml", "groups: 5", "not iterable"),
-        ("prometheus/rules/fraud.yml", "- a list", "not a mapping"),
-        ("prometheus/rules/fraud.yml", "groups: [", "expected the node content"),
+        ("prometheus/rules/velocity.yml", "groups: [{name: g, rules: [{alert: A, expr: m, for: soon}]}]", "'soon'"),
+        ("prometheus/rules/velocity.yml", "groups: 5", "not iterable"),
+        ("prometheus/rules/velocity.yml", "- a list", "not a mapping"),
+        ("prometheus/rules/velocity.yml", "groups: [", "expected the node content"),
         ("prometheus/prometheus.yml", "scrape_configs: []", "no job sentinel-exporter"),
         ("alertmanager/alertmanager.yml", "receivers: []", "'route' is missing"),
     ],
@@ -242,9 +262,9 @@ def test_the_command_line_takes_every_address(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [part for option in options.items() for part in option] + ["--scale-ranges"])
     assert result.exit_code == 0, result.output
     written = {
-        name: (tmp_path / name).read_text() for name in ("prometheus.yml", "alertmanager.yml", "rules/fraud.yml")
+        name: (tmp_path / name).read_text() for name in ("prometheus.yml", "alertmanager.yml", "rules/merchants.yml")
     }
     assert "127.0.0.1:18000" in written["prometheus.yml"]
     assert "127.0.0.1:19093" in written["prometheus.yml"]
     assert "http://127.0.0.1:18080/hook?priority=urgent" in written["alertmanager.yml"]
-    assert "[504m:15s]" in written["rules/fraud.yml"]
+    assert "[504m:15s]" in written["rules/merchants.yml"]

@@ -38,7 +38,10 @@ def loaded(tmp_path: Path, text: str) -> Any:
 def test_a_whole_section(tmp_path: Path) -> None:
     settings = loaded(tmp_path, WHOLE)
     assert settings.grafana.budget.total_seconds() == 4
-    assert settings.grafana.dashboards["default"].variables == {"account": "{account_id}"}
+    assert settings.grafana.dashboards["default"].variables == {
+        "account_id": "{account_id}",
+        "alert_type": "{alert_type}",
+    }
     assert TOKEN in settings.secrets()
     assert TOKEN not in repr(settings)
     panels = grafana_panels(settings.grafana)

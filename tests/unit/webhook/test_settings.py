@@ -25,7 +25,9 @@ def test_defaults() -> None:
     assert settings.llm_timeout == timedelta(seconds=5)
     assert settings.alert_types["CARD_TESTING"].session_timeout == timedelta(minutes=15)
     assert settings.alert_types["VELOCITY_ATTACK"].session_timeout == timedelta(minutes=30)
-    assert settings.alert_types["OPERATIONS"].fingerprint_fields == ("alertname", "source", "instance", "rulename")
+    assert settings.alert_types["OPERATIONS"].fingerprint_fields == (
+        "alertname", "source", "instance", "rulename", "channel", "metric",
+    )  # fmt: skip
 
 
 def test_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def test_a_chart_of_the_past_is_kept_for_longer(chart: AlertChart) -> None:
     [
         {"metric": "failed_auth_rate"},
         {"threshold": 0.3},
+        {"operator": "<"},
         {"account_id": "acc_018"},
         {"merchant": "Renamed"},
         {"end": NOW},

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notes import NOW, ended_note, make_message, make_note
 
-from webhook.domain.alert import AlertStatus, NotifyReason
+from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertStatus, NotifyReason
 from webhook.domain.message import Attention
 from webhook.domain.severity import Severity
 from webhook.notifiers.slack_blocks import blocks, dismissal, is_broadcast, reply_blocks, reply_text
@@ -85,6 +85,14 @@ def test_a_reply_is_short_and_says_what_is_new(note: Any, said: str) -> None:
     assert "Block rate: 35.04 % (threshold 20 %" in block["text"]["text"]
     assert "Triggers: 3" in block["text"]["text"]
     assert f"<{message.url}|View details>" in block["text"]["text"]
+
+
+def test_a_reply_about_operations_names_the_rule_and_no_merchant() -> None:
+    note = ended_note(account_id=OPERATIONS_ACCOUNT, alert_type="OPERATIONS", rule_summary=f"Source {HOSTILE} is stale")
+    message = make_message(note)
+    assert reply_text(message).startswith("✅ It has ended · Source ")
+    (block,) = reply_blocks(message)
+    assert "<!channel>" not in block["text"]["text"]
 
 
 def test_the_channel_hears_of_what_is_graver_of_the_end_and_of_what_people_ask_for() -> None:

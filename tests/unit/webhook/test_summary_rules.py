@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ from webhook.domain.message import Summary
 from webhook.domain.prompt import Prompt, build_prompt, build_prompts
 from webhook.domain.rest import LONGEST, Rest
 from webhook.domain.severity import Severity
-from webhook.domain.similar import SimilarTexts, likeness
-from webhook.domain.summary import SummaryRefused, template_summary
+from webhook.domain.similar import likeness
+from webhook.domain.summary import SummaryRefused
 
 HERE = Circumstances()
 
@@ -52,14 +51,6 @@ def test_a_wrong_key_and_a_provider_s_own_time() -> None:
     assert rest.allows(LONGEST)
     rest.not_asked()
     assert rest.allows(LONGEST), "who was allowed and did not come leaves the place to another"
-
-
-def test_similar_texts_are_bounded_and_age() -> None:
-    texts, summary = SimilarTexts(2, timedelta(hours=1)), template_summary(make_note())
-    for number in range(3):
-        texts.keep((number,), summary, NOW)
-    assert [texts.find((number,), NOW) is not None for number in range(3)] == [False, True, True]
-    assert texts.find((2,), NOW + timedelta(hours=1, seconds=1)) is None
 
 
 def test_alerts_are_alike_to_two_digits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,12 +86,39 @@ def test_an_escalation_names_the_new_severity() -> None:
     assert "now P0" in summary.title
 
 
-def test_an_operations_alert_tells_what_the_rule_says() -> None:
-    note = make_note(account_id=OPERATIONS_ACCOUNT, alert_type="OPERATIONS", metrics={}, rule_summary="Source is stale")
-    summary = template_summary(note)
+STALE = make_note(
+    account_id=OPERATIONS_ACCOUNT,
+    alert_type="OPERATIONS",
+    metrics={},
+    rule_summary="Source payments is stale",
+    rule_description="Rules go on judging the\nlast values.",
+)
 
-    assert summary.title == "Operations alert: Operations"
-    assert "Source is stale." in summary.text
+
+@pytest.mark.parametrize(
+    ("reason", "title"),
+    [
+        (NotifyReason.FIRST, "Source payments is stale"),
+        (NotifyReason.ESCALATED, "Now P1: Source payments is stale"),
+        (NotifyReason.INTERVAL, "Still: Source payments is stale"),
+        (NotifyReason.RESOLVED, "Over: Source payments is stale"),
+    ],
+)
+def test_an_operations_alert_is_named_by_its_rule(reason: NotifyReason, title: str) -> None:
+    assert template_summary(replace(STALE, reason=reason)).title == title
+
+
+def test_an_operations_alert_tells_what_the_rule_says() -> None:
+    assert template_summary(STALE).text.startswith("Rules go on judging the last values. It began at")
+    without = template_summary(replace(STALE, rule_summary="", rule_description=""))
+    assert without.title == "Operations alert: Operations"
+    assert "monitoring itself" in without.text
+
+
+def test_nobody_refunds_what_was_an_operations_alert() -> None:
+    action = template_summary(replace(STALE, reason=NotifyReason.RESOLVED)).suggested_action
+    assert "refund" not in action
+    assert "missed" in action
 
 
 @given(st.text(max_size=300), st.sampled_from(TYPES), st.sampled_from(ABOUT_ALERTS))

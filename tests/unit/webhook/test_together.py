@@ -72,10 +72,12 @@ class Desk:
             first = pool.submit(self._ingest, alerts("first"))
             self.store.entered.wait()
             answers = []
-            for number, request in enumerate(requests, 1):
-                answers.append(pool.submit(self._ingest, request))
-                wait_for(lambda number=number: len(self.together._waiting) == number)  # type: ignore[misc]
-            self.store.go.set()
+            try:
+                for number, request in enumerate(requests, 1):
+                    answers.append(pool.submit(self._ingest, request))
+                    wait_for(lambda number=number: self.together.waiting == number)
+            finally:
+                self.store.go.set()
         first.result()
         return answers
 

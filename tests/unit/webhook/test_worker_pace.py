@@ -33,7 +33,8 @@ class Pauses(threading.Event):
 
 
 def make_worker(run_once: Callable[[datetime], int] = lambda _now: 0, **changes: Any) -> Worker:
-    dispatcher: Any = SimpleNamespace(run_once=run_once, full=bool, finish=lambda _seconds: None, close=lambda: None)
+    ends: Any = {"finish": lambda _seconds: None, "close": lambda _seconds: None, "busy": bool}
+    dispatcher: Any = SimpleNamespace(run_once=run_once, full=bool, **ends)
     nothing: Any = SimpleNamespace(run_once=lambda _now: SimpleNamespace(counts=dict), depth=dict)
     leases: Any = SimpleNamespace(hold=lambda *_: False, give_back=lambda _name: None)
     parts: dict[str, Any] = {
@@ -93,7 +94,7 @@ def test_only_the_leader_tells_what_is_in_the_outbox() -> None:
 
     worker = make_worker(
         leases=SimpleNamespace(hold=hold),
-        outbox=SimpleNamespace(depth=lambda: {"PENDING": 3}),
+        outbox=SimpleNamespace(depth=lambda: {"PENDING": 3}, oldest_due=lambda _now: timedelta(seconds=90)),
         metrics=DeliveryMetrics(registry),
     )
     shown = []
@@ -101,5 +102,6 @@ def test_only_the_leader_tells_what_is_in_the_outbox() -> None:
         with suppress(ConnectionError):
             worker._sweep()
         pending = registry.get_sample_value("sentinel_outbox", {"status": "PENDING"})
-        shown.append((registry.get_sample_value("sentinel_sweep_leader"), pending))
-    assert shown == [(1, 3), (0, None), (1, 3), (0, None)]
+        waits = registry.get_sample_value("sentinel_outbox_oldest_seconds")
+        shown.append((registry.get_sample_value("sentinel_sweep_leader"), pending, waits))
+    assert shown == [(1, 3, 90), (0, None, 0), (1, 3, 90), (0, None, 0)]

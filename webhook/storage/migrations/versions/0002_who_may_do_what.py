@@ -33,7 +33,9 @@ _ALTERED = (
     "alert_template",
 )
 _TABLES = (
+    "reception",
     "digest",
+    "digested",
     "pace",
     "push_delivery",
     "push_subscription",
@@ -69,6 +71,7 @@ def upgrade() -> None:
     _pace_and_digest()
     _model_tokens()
     _sms_message()
+    _reception()
     _columns()
 
 
@@ -84,6 +87,14 @@ def _indexes() -> None:
         ["created_at"],
         sqlite_where=told,
         postgresql_where=told,
+    )
+    snoozed = sa.text("notify = 'withheld:snoozed'")
+    op.create_index(
+        "ix_alert_trigger_log_snoozed",
+        "alert_trigger_log",
+        ["account_id", "created_at"],
+        sqlite_where=snoozed,
+        postgresql_where=snoozed,
     )
     op.create_index(op.f("ix_notification_comment_id"), "notification", ["comment_id"])
     op.create_index(op.f("ix_notification_created_at"), "notification", ["created_at"])
@@ -103,6 +114,7 @@ def _columns() -> None:
     ):
         op.add_column("alert_dynamic", column)
     op.add_column("alert_instance", sa.Column("source", sa.String(32), server_default="alertmanager", nullable=False))
+    op.add_column("alert_instance", sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("alert_trigger_log", sa.Column("position", sa.Integer(), server_default="0", nullable=False))
     op.add_column(
         "alert_config", sa.Column("updated_by", sa.String(length=255), server_default="system", nullable=False)
@@ -120,6 +132,7 @@ def _columns() -> None:
         sa.Column("group_id", sa.Uuid(as_uuid=False), nullable=True),
     ):
         op.add_column("notification", column)
+    op.create_index(op.f("ix_notification_group_id"), "notification", ["group_id"])
     for column in (
         sa.Column("authenticated_as", sa.String(length=255), server_default="", nullable=False),
         sa.Column("role", sa.String(length=16), server_default="", nullable=False),
@@ -145,6 +158,7 @@ def downgrade() -> None:
             table.drop_column(name)
     with op.batch_alter_table("notification") as table:
         table.drop_index(op.f("ix_notification_comment_id"))
+        table.drop_index(op.f("ix_notification_group_id"))
         table.drop_index(op.f("ix_notification_created_at"))
         for name in (
             "group_id", "maybe_repeated", "handed_over_at", "target", "replayed_at", "requested_by",
@@ -153,9 +167,11 @@ def downgrade() -> None:
     with op.batch_alter_table("alert_config") as table:
         table.drop_column("updated_by_role")
         table.drop_column("updated_by")
+    op.drop_index("ix_alert_trigger_log_snoozed", "alert_trigger_log")
     op.drop_index("ix_alert_trigger_log_told_or_not", "alert_trigger_log")
     op.drop_column("alert_template", "created_by")
     op.drop_column("alert_trigger_log", "position")
+    op.drop_column("alert_instance", "ended_at")
     op.drop_column("alert_instance", "source")
     op.drop_index("ix_alert_texts", "alert", if_exists=True)  # the extension may serve others
     op.drop_index("ix_alert_dynamic_gravest", "alert_dynamic")
@@ -334,6 +350,15 @@ def _pace_and_digest() -> None:
         sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_digest")),
     )
+    op.create_table(
+        "digested",
+        sa.Column("alert_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["alert_id"], ["alert.id"], name=op.f("fk_digested_alert_id_alert"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("alert_id", name=op.f("pk_digested")),
+    )
 
 
 def _model_tokens() -> None:
@@ -342,6 +367,18 @@ def _model_tokens() -> None:
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("tokens", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("day", name=op.f("pk_model_tokens")),
+    )
+
+
+def _reception() -> None:
+    op.create_table(
+        "reception",
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("mark", sa.Text(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("missing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_reception")),
     )
 
 

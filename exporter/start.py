@@ -1,0 +1,15 @@
+"""Where `sentinel-exporter` starts. Without its extra it says so in one line."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    try:
+        from exporter.__main__ import main as command  # noqa: PLC0415 - this is what may fail
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "exporter":
+            raise
+        sys.exit(f"sentinel-exporter needs {error.name}, which is not installed: pip install 'sentinel[exporter]'")
+    command()

@@ -1,0 +1,1 @@
+"""Kubernetes manifests (kustomize), and what of them is written by a program."""

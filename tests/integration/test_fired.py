@@ -1,0 +1,132 @@
+"""What a real Prometheus recorded as firing, and a real Alertmanager has done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+from fakes_llm import LlmStub, raw
+from servers import wait_for
+from stub_server import StubServer, body_of, respond
+
+from webhook.adapters.alertmanager import AlertmanagerFiring
+from webhook.adapters.fired import PrometheusFired
+from webhook.domain.missed import fingerprint
+from webhook.ports import HistoryUnavailable
+
+
+class Refusing(StubServer):
+    """A receiver that wants nothing: Alertmanager gives up at once."""
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        body_of(request)
+        respond(request, 400, b"")
+
+
+def rules(path: Path, *, fires: bool) -> None:
+    """Its annotations are a constant, a metric, and a template that nobody can redo."""
+    rule = {
+        "alert": "CardTestingSevere",
+        "expr": f'label_replace(vector({int(fires)}) > 0, "account_id", "acc \\"1\\"", "", "")',
+        "labels": {"alert_type": "CARD_TESTING", "severity": "P2"},
+        "annotations": {
+            "summary": "Severe card testing",
+            "threshold_block_rate": "0.3",
+            "block_rate": "{{ $value }}",
+            "description": "since {{ $value }}",
+        },
+    }
+    recorded = {
+        "record": "sentinel_block_rate",
+        "expr": 'label_replace(vector(0.41), "account_id", "acc \\"1\\"", "", "")',
+    }
+    path.write_text(yaml.safe_dump({"groups": [{"name": "one", "interval": "1s", "rules": [recorded, rule]}]}))
+
+
+def test_a_firing_as_alertmanager_had_it(
+    tmp_path: Path,
+    run_prometheus: Callable[..., str],
+    run_alertmanager: Callable[..., str],
+    free_port: Callable[[], int],
+) -> None:
+    port = free_port()
+    with Refusing() as receiver:
+        routes = {"receiver": "refusing", "group_wait": "0s", "group_interval": "1s"}
+        receivers = [{"name": "refusing", "webhook_configs": [{"url": receiver.url}]}]
+        (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump({"route": routes, "receivers": receivers}))
+        url = run_alertmanager(tmp_path / "alertmanager.yml", port=port)
+        alertmanager = AlertmanagerFiring(url, timeout=60)
+        before = alertmanager.mark()
+        assert alertmanager.mark() == before, "nothing has failed"
+
+        since = datetime.now(UTC) - timedelta(minutes=1)
+        rules(tmp_path / "rules.yml", fires=False)  # what fires at its start Prometheus records two evaluations late
+        config = {
+            "rule_files": ["rules.yml"],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]},
+        }
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+        server = run_prometheus(tmp_path / "prometheus.yml", "--rules.alert.resend-delay=1s")
+        prometheus = PrometheusFired(server, timeout=60)
+        rules(tmp_path / "rules.yml", fires=True)
+        requests.post(f"{server}/-/reload", timeout=60).raise_for_status()
+        held: dict[str, Any] = wait_for(
+            lambda: next(iter(requests.get(f"{url}/api/v2/alerts", timeout=60).json()), None), what="the alert"
+        )
+        assert prometheus.fired(since, datetime.now(UTC)) == [], "it goes on"
+        rules(tmp_path / "rules.yml", fires=False)
+        requests.post(f"{server}/-/reload", timeout=60).raise_for_status()
+        (one,) = wait_for(lambda: prometheus.fired(since, datetime.now(UTC)), what="its end in ALERTS")
+
+        assert fingerprint(one.labels) == held["fingerprint"]
+        assert one.labels == held["labels"]
+        assert one.starts_at == datetime.fromisoformat(held["startsAt"])
+        assert one.ends_at > one.starts_at
+        told = prometheus.annotations(one)
+        assert told == {"summary": "Severe card testing", "threshold_block_rate": "0.3", "block_rate": "0.41"}
+        assert prometheus.fired(one.starts_at, datetime.now(UTC)) == [], "when it began is not known then"
+        wait_for(lambda: alertmanager.mark() != before, what="the delivery that was given up")
+        prometheus.close()
+        alertmanager.close()
+
+
+def test_silences_that_are_over_are_known(run_alertmanager: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "alertmanager.yml").write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+    url = run_alertmanager(tmp_path / "alertmanager.yml")
+    now = datetime.now(UTC)
+    silence = {
+        "matchers": [{"name": "account_id", "value": "acc_.*", "isRegex": True, "isEqual": False}],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + timedelta(hours=1)).isoformat(),
+        "createdBy": "test",
+        "comment": "",
+    }
+    made = requests.post(f"{url}/api/v2/silences", json=silence, timeout=60).json()["silenceID"]
+    requests.delete(f"{url}/api/v2/silence/{made}", timeout=60).raise_for_status()
+
+    alertmanager = AlertmanagerFiring(url, timeout=60)
+    (found,) = alertmanager.silences()
+    alertmanager.close()
+
+    assert found.ends_at < now + timedelta(minutes=30), "it ended when it was taken back"
+    assert [matcher.matches({"account_id": name}) for matcher in found.matchers for name in ("acc_1", "x")] == [0, 1]
+
+
+def test_strange_answers_are_no_answers() -> None:
+    for answer in (raw(b"no"), raw(b"{}"), raw(b'{"status": "error", "error": "overloaded"}', 503)):
+        with LlmStub(answers=[answer]) as stub:
+            for ask in (
+                lambda url: PrometheusFired(url).fired(datetime.now(UTC), datetime.now(UTC)),
+                lambda url: AlertmanagerFiring(url).mark(),
+                lambda url: AlertmanagerFiring(url).silences(),
+            ):
+                try:
+                    ask(stub.origin)
+                except HistoryUnavailable:
+                    continue
+                raise AssertionError("it was believed")
