@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -119,6 +119,7 @@ class Held(ABC):
         self._resent = list(reversed(past.resent))
         self._elsewhere = list(reversed(past.notified))
         self._notified: deque[datetime] = deque(maxlen=max(1, self._policy.max_per_hour, self._policy.max_per_day))
+        self._besides = 0  # messages of this delivery, after which they count as one with others about their alert
         self._groups: dict[str, Group] = {}
         self._seen: dict[Key, Seen] = {}
         self._of_alert: defaultdict[str, set[Seen]] = defaultdict(set)
@@ -256,12 +257,18 @@ class Held(ABC):
 
     def tell(self, group: Group, at: datetime, *, withdrawn: bool = False) -> None:
         """Counted once a delivery and alert, as the store does; what a person's closing took back is not."""
-        if not withdrawn and group.told is not at:
+        if group.told is at:
+            self._besides += 1
+        elif not withdrawn:
             self._note(at)
         group.told = at
         sent = self._past.sent.get((group.condition, at))
         if sent is not None and group.session is not None:
             group.session = group.session._replace(last_notified_at=sent)
+
+    def recent(self, at: datetime) -> Sequence[datetime]:
+        """When people were told, for a delivery at `at` that goes on."""
+        return [*self._notified, *[at] * self._besides] if self._besides else self._notified
 
     def _note(self, at: datetime) -> None:
         """People are told; the times stay in order, and no more are kept than a limit asks for."""

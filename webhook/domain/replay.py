@@ -90,7 +90,7 @@ class _Fold(Held):
                 if busy:
                     self._decide(busy, now)
                     busy = []
-                now, self._again, self._silent = at, at + interval, at + timeout
+                now, self._again, self._silent, self._besides = at, at + interval, at + timeout, 0
                 if at > following:
                     following = min(self.wait_until(at), at + _STRETCH)
                     check()
@@ -233,7 +233,7 @@ class _Fold(Held):
         self, before: AlertSession | None, after: AlertSession, flapping: Flapping, at: datetime
     ) -> NotifyReason | Withheld:
         flaps, told = holds_back(flapping, self._type, at), flapping.told_at is not None
-        why = decide_notification(before, after, self._policy, self._notified, at, flapping=flaps, flapping_told=told)
+        why = decide_notification(before, after, self._policy, self.recent(at), at, flapping=flaps, flapping_told=told)
         return Withheld.NO_CHANNEL if self._mute and isinstance(why, NotifyReason) else why
 
     def _tells(self, number: int, group: Group, at: datetime) -> bool:
@@ -365,7 +365,7 @@ class _Fold(Held):
             instances={seen.key: seen.instance() for _, seen in busy if seen.known},
             last_passed={item.alert_id: last for _, item in found if (last := self.last_passed(item, at))},
             configs=self._configs,
-            notified={self._key: self._notified},
+            notified={self._key: self.recent(at)},
             attacking={
                 group.condition: {seen.key for seen in self.attacking(group)}
                 for group in groups

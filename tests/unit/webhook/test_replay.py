@@ -37,6 +37,8 @@ class Stream:
         self.firing: dict[tuple[str, str], tuple[datetime, float]] = {}
         self.pace = self.chosen.choice([1, 3, 5, 9])
         self.calm = self.chosen.random()
+        self.bursts = self.chosen.choice([0, 0, 0.05])  # of all rules at once
+        self.burst = False
         self.reports = self.chosen.random() < 0.3
 
     def triggers(self, deliveries: int) -> Triggers:
@@ -44,16 +46,18 @@ class Stream:
 
     def delivery(self) -> list[StoredTrigger]:
         quiet = self.chosen.random() < 0.02
+        self.burst = self.chosen.random() < self.bursts
         self.now += self.chosen.uniform(30, 2000) * MINUTE if quiet else self.chosen.uniform(0.1, self.pace) * MINUTE
         rows = [row for condition in CONDITIONS for rule in RULES for row in self.of_rule(condition, *rule)]
-        if rows and self.chosen.random() < 0.05:
-            rows.append(self.chosen.choice(rows))  # the same twice in one delivery
+        alerts = [row for row in rows if row.own is None]  # a report comes alone
+        if alerts and self.chosen.random() < 0.05:
+            rows.append(self.chosen.choice(alerts))  # the same twice in one delivery
         return rows
 
     def of_rule(self, condition: str, name: str, severity: Severity) -> list[StoredTrigger]:
         key = (condition, name)
         if key not in self.firing:
-            if self.chosen.random() < 0.9 + 0.08 * self.calm:
+            if self.chosen.random() < 0.9 + 0.08 * self.calm and not self.burst:
                 return []
             self.firing[key] = (self.now, self.chosen.uniform(0, 1))
         elif self.chosen.random() < 0.2:
