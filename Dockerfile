@@ -19,7 +19,7 @@ COPY deploy/image.sh requirements.lock requirements-webhook-image.lock ./
 RUN sh image.sh libraries webhook /opt/sentinel
 COPY pyproject.toml README.md ./
 COPY webhook webhook
-COPY docs docs
+COPY docs/runbooks docs/runbooks
 RUN sh image.sh package webhook /opt/sentinel
 
 FROM ${PYTHON} AS base

@@ -106,18 +106,18 @@ k8s-show: ## print what would be deployed: OVERLAY=dev, prod or prometheus-opera
 OVERLAY = prod
 
 .PHONY: image-steps
-image-steps: $(IMAGES:%=image-steps-%) ## what the Dockerfile does, without an engine: each image's environment from its lock, tried out, its size (5 minutes)
+image-steps: $(IMAGES:%=image-steps-%) ## what the Dockerfile does, without an engine: each image's environment from its lock, tried out, its size (some minutes)
 
 .PHONY: $(IMAGES:%=image-steps-%)
 $(IMAGES:%=image-steps-%): image-steps-%:
 	@rm -rf .bench/image/$* && mkdir -p .bench/image/$*
-	@cp -r deploy/image.sh requirements.lock requirements-$*-image.lock pyproject.toml README.md $(SOURCES_$*) .bench/image/$*
-	@cd .bench/image/$* && sh image.sh libraries $* '$(CURDIR)/.bench/image/$*/venv'
-	@cd .bench/image/$* && sh image.sh package $* '$(CURDIR)/.bench/image/$*/venv'
+	@cp -r --parents deploy/image.sh requirements.lock requirements-$*-image.lock pyproject.toml README.md $(SOURCES_$*) .bench/image/$*
+	@cd .bench/image/$* && sh deploy/image.sh libraries $* '$(CURDIR)/.bench/image/$*/venv'
+	@cd .bench/image/$* && sh deploy/image.sh package $* '$(CURDIR)/.bench/image/$*/venv'
 	@sh deploy/image.sh check $* '$(CURDIR)/.bench/image/$*/venv'
 	@du -sh .bench/image/$*/venv
 SOURCES_exporter = exporter
-SOURCES_webhook = webhook docs
+SOURCES_webhook = webhook docs/runbooks
 
 .PHONY: bench-stored
 bench-stored: .venv/dev.stamp ## the receiver and the queries over a million triggers: latency, plans (OPTIONS="--help")

@@ -80,11 +80,8 @@ STUCK_PURGE = timedelta(minutes=10)
 FOLLOW_INTERVAL = timedelta(seconds=3)
 """Between looks at what people did: so long after it, messages that stay where they are show it."""
 
-STUCK_RECONCILE = timedelta(minutes=10)
-"""After a long outage it may find many alerts, and asks Prometheus about each."""
-
-STUCK_FOLLOW = timedelta(minutes=10)
-"""It changes one message after the other, and a provider may be slow."""
+STUCK_LONG = timedelta(minutes=10)
+"""Following changes one message after the other; reconciling asks about one alert after the other."""
 
 STOP_WITHIN = 15.0
 """Seconds that texts and charts under way get when the worker is told to stop; then calls are broken off."""
@@ -166,8 +163,8 @@ class Worker:
         longest = {
             "dispatch": STUCK,
             "sweep": self.sweep_interval + STUCK,
-            "reconcile": self.reconciliation.interval + STUCK_RECONCILE,
-            "follow": FOLLOW_INTERVAL + STUCK_FOLLOW,
+            "reconcile": self.reconciliation.interval + STUCK_LONG,
+            "follow": FOLLOW_INTERVAL + STUCK_LONG,
             "purge": PURGE_INTERVAL + STUCK_PURGE,
             "digest": DIGEST_INTERVAL + STUCK,
             "canary": self.canary_interval + STUCK,

@@ -47,6 +47,7 @@ class Outbox:
         self._database = database
         self._paces = paces or Paces()
         self._choice = Choice(self._paces)
+        self._under_way = False
         self._beginning = Turns(self._begin)
         self._recording = Turns(self._record_sent)
 
@@ -58,9 +59,11 @@ class Outbox:
         The gravest first, merchants in turn, then the oldest. `owner` is for people who look. Many that wait for one
         merchant in one place are one note with `companions`.
         """
-        with self._database.read() as connection:
-            if not anything_ripe(connection, now):
-                return []
+        if not self._under_way:
+            with self._database.read() as connection:
+                if not anything_ripe(connection, now):
+                    return []
+        self._under_way = False
         lease_name = f"{owner[:_OWNER_LENGTH]}/{uuid4().hex[:_TOKEN_LENGTH]}"
         with self._database.write() as connection:
             chosen = self._choice.choose(connection, limit, room or {}, Lease(now, now + lease))
@@ -70,7 +73,8 @@ class Outbox:
             groups = {lead: [companion for _, companion in group] for lead, group in chosen.groups.items()}
             notes = read_notes(connection, chosen.ids, groups)
             self._bury_unreadable(connection, set(chosen.ids) - {note.notification_id for note in notes}, now)
-            return notes
+        self._under_way = bool(notes)  # more has come, most likely: to ask first would be a transaction too many
+        return notes
 
     def begin(self, note: Note, now: datetime) -> bool:
         """Mark that the provider is about to be called; False when the lease was lost: then it must not be.

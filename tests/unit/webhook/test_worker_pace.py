@@ -33,7 +33,8 @@ class Pauses(threading.Event):
 
 
 def make_worker(run_once: Callable[[datetime], int] = lambda _now: 0, **changes: Any) -> Worker:
-    dispatcher: Any = SimpleNamespace(run_once=run_once, full=bool, finish=lambda _seconds: None, close=lambda: None)
+    ends: Any = {"finish": lambda _seconds: None, "close": lambda _seconds: None, "busy": bool}
+    dispatcher: Any = SimpleNamespace(run_once=run_once, full=bool, **ends)
     nothing: Any = SimpleNamespace(run_once=lambda _now: SimpleNamespace(counts=dict), depth=dict)
     leases: Any = SimpleNamespace(hold=lambda *_: False, give_back=lambda _name: None)
     parts: dict[str, Any] = {
