@@ -68,12 +68,19 @@ _RATES = (Condition("block_rate", ">", 0.3), Condition("failed_auth_rate", ">=",
 _TEXTS = (Condition("region", "in", REGIONS[:9]), Condition("merchant_name", "regex", "^Kahn.*Co$"))
 
 
-def _config(*conditions: Condition) -> MerchantConfig:
-    return MerchantConfig(ACCOUNT, TYPE, conditions=conditions, notification_settings=_LIMITS)
+def _config(*conditions: Condition, channels: Mapping[str, Mapping[str, Any]] | None = None) -> MerchantConfig:
+    return MerchantConfig(
+        ACCOUNT, TYPE, conditions=conditions, notification_settings=_LIMITS, channel_preferences=channels or {}
+    )
 
 
 PRESENT = _config(Condition("block_rate", ">", 0.2))
-PROPOSALS = {"as it is": PRESENT, "3 rates": _config(*_RATES), "3 rates, 2 texts": _config(*_RATES, *_TEXTS)}
+PROPOSALS = {
+    "as it is": PRESENT,
+    "3 rates": _config(*_RATES),
+    "3 rates, 2 texts": _config(*_RATES, *_TEXTS),
+    "no channel": _config(*PRESENT.conditions, channels={"console": {"enabled": False}}),
+}
 
 
 @dataclass(slots=True)
@@ -158,7 +165,13 @@ def _copy_of_day(
 def _earlier(row: Mapping[str, Any], back: timedelta) -> dict[str, Any]:
     ids = {name: str(uuid5(UUID(row[name]), str(back))) for name in ("id", "alert_id") if row.get(name) is not None}
     times = {name: value - back for name, value in row.items() if isinstance(value, datetime)}
-    return {**row, **ids, **times, **({"comment_id": None} if "comment_id" in row else {})}
+    moved = {"metrics_data": _moved(row["metrics_data"], back)} if row.get("metrics_data") else {}
+    return {**row, **ids, **times, **moved, **({"comment_id": None} if "comment_id" in row else {})}
+
+
+def _moved(rates: Mapping[str, float], back: timedelta) -> dict[str, float]:
+    """By so little that no condition sees it: no two days have the same."""
+    return {metric: rate * (1 + 1e-9 * back.days) for metric, rate in rates.items()}
 
 
 def copy(source: Database, target: Database) -> None:

@@ -22,7 +22,7 @@ from webhook.web.previewing import preview_answer
 def settings_site(database: Database, clock: Callable[[], datetime]) -> ConfigSite:
     previews = Previews(StoredPast(database), None, IngestSettings(AlertTypes(), {"console": {}}))
 
-    def tried(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
-        return preview_answer(previews.run(config, now, span))
+    def tried(config: MerchantConfig, span: timedelta, now: datetime, examples: int) -> dict[str, Any]:
+        return preview_answer(previews.run(config, now, span, examples=examples))
 
     return ConfigSite(ConfigStore(database, SecretBox([], "s")), clock, tried, lambda _config, _known: None, CHANNELS)

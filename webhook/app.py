@@ -294,8 +294,8 @@ def _config_site(
 ) -> ConfigSite:
     previews = Previews(StoredPast(database), history, settings.ingest)
 
-    def previewed(config: MerchantConfig, span: timedelta, now: datetime) -> dict[str, Any]:
-        return preview_answer(previews.run(config, now, span))
+    def previewed(config: MerchantConfig, span: timedelta, now: datetime, examples: int) -> dict[str, Any]:
+        return preview_answer(previews.run(config, now, span, examples=examples))
 
     def check_urls(config: MerchantConfig, known: StoredConfig | None) -> None:
         """What is stored already was looked up when it was saved, and is again at each sending."""

@@ -157,6 +157,9 @@ class Settings(BaseSettings):
         timedelta(days=180), description="Closed alerts and triggers are deleted when they are older."
     )
     audit_retention: Duration = Field(timedelta(days=730), description="The same for the audit log.")
+    version_retention: Duration = Field(
+        timedelta(days=730), description="The same for former versions of configurations and templates."
+    )
     insecure_webhooks: bool = Field(False, description="Allows http and private addresses, for a demo on one machine.")
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(10 * 1024 * 1024, description="Longest delivery taken.")
     alert_types: Annotated[AlertTypes, Field(exclude=True)] = ConfigFile().types()

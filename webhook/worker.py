@@ -336,7 +336,9 @@ def build_worker(
         ),
         reconciliation=reconciliation,
         follow=Follow(Standings(database), following, settings.public_url, settings.secret_box),
-        purge=Purge(database, Retention(settings.retention, settings.audit_retention), types),
+        purge=Purge(
+            database, Retention(settings.retention, settings.audit_retention, settings.version_retention), types
+        ),
         leases=Leases(database, owner),
         outbox=outbox,
         metrics=metrics,

@@ -371,7 +371,8 @@ def test_a_comment_that_names_somebody_goes_where_people_talk(stranger: FlaskCli
     alert_id = rows.insert_alert(database)
     before = get(stranger, f"alerts/{alert_id}")
     outbox, lease = Outbox(database), timedelta(minutes=1)
-    post(stranger, f"{alert_id}/comments", {"content": "nothing to see", "created_by": "dana"}, 201)
+    said = post(stranger, f"{alert_id}/comments", {"content": "nothing to see", "created_by": "dana"}, 201)
+    assert (said["notified"], said["not_notified_reason"]) == ([], "")
     assert outbox.claim(9, "w", NOW, lease) == []
 
     post(stranger, f"{alert_id}/comments", {"content": "@lee: is this yours?\n<!channel>", "created_by": "dana"}, 201)
@@ -390,8 +391,10 @@ def test_a_comment_that_names_somebody_goes_where_people_talk(stranger: FlaskCli
         for step in get(stranger, f"alerts/{alert_id}/explain")["steps"]
     )
 
-    for number in range(20):
-        post(stranger, f"{alert_id}/comments", {"content": f"@lee {number}"}, 201)
+    said = [post(stranger, f"{alert_id}/comments", {"content": f"@lee {number}"}, 201) for number in range(20)]
+    assert sorted(said[0]["notified"]) == ["console", "slack"]
+    assert said[-1]["notified"] == []
+    assert "10 comments on this alert" in said[-1]["not_notified_reason"]
     with database.read() as connection:
         told = connection.scalar(sa.select(sa.func.count()).where(notification.c.alert_id == alert_id))
     assert told == 20, "ten comments an hour, on two channels"

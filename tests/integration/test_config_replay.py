@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
@@ -142,6 +143,8 @@ def test_the_present_configuration_changes_nothing(store_url: str, seed: int) ->
         assert result.alerts.stored == result.alerts.proposed == result.alerts.unchanged
         assert result.messages.stored == result.messages.proposed == result.messages.unchanged
         assert all(old == new for old, new in result.outcomes)
+        assert result.ends.stored == result.ends.proposed == result.ends.unchanged
+        assert result.rises.stored == result.rises.proposed == result.rises.unchanged
         assert (result.triggers == logged) == (span == DAY)
     shop.database.close()
 
@@ -230,6 +233,47 @@ def test_a_stricter_limit_withholds_messages_and_keeps_the_alerts(attacks: Shop)
     assert (result.messages.stored, result.messages.proposed, result.messages.vanish) == (10, 4, 6)
     assert (result.alerts.vanish, result.alerts.appear) == (0, 0)
     assert {example.new for example in result.examples if example.kind == "message"} == {"created, withheld:frequency"}
+
+
+def test_another_channel_is_a_difference_and_none_withholds(attacks: Shop) -> None:
+    by_mail = {"email": {"to": ["a@example.com"]}}
+    found = previewed(attacks, MerchantConfig("acc_001", "CARD_TESTING", channel_preferences=by_mail)).replayed
+    assert (found.messages.change, found.messages.unchanged, found.alerts.change) == (10, 0, 10)
+    example = found.examples[0] if found.examples[0].kind == "message" else found.examples[-1]
+    assert (example.old_channels, example.new_channels) == (("console",), ("console", "email"))
+    off = MerchantConfig("acc_001", "CARD_TESTING", channel_preferences={"console": {"enabled": False}})
+    found = previewed(attacks, off).replayed
+    assert (found.messages.vanish, found.messages.proposed, found.alerts.proposed) == (10, 0, 10)
+    assert {example.new for example in found.examples if example.kind == "message"} == {"created, withheld:no_channel"}
+    assert (found.ends.stored, found.ends.vanish) == (10, 10), "who was told of nothing is not told that it ended"
+
+
+def test_time_ends_and_worsens_an_attack_under_either(store_url: str) -> None:
+    """Seven hours in the log, of which a higher threshold leaves the first one."""
+    shop = Shop(store_url)
+    types = shop.settings.types
+    sweep = Sweep(Sweeping(shop.database, types, {"console": {}}), Outbox(shop.database), types)
+    for number in range(85):
+        shop.now = START + number * 5 * MINUTE
+        sweep.run_once(shop.now)
+        shop.deliver(firing(starts_at=START, block_rate="0.5" if number < 12 else "0.3"))
+    shop.deliver(firing(starts_at=START, status="resolved"), after=MINUTE)
+    shop.now += 30 * MINUTE
+    sweep.run_once(shop.now)
+    same = previewed(shop, MerchantConfig("acc_001", "CARD_TESTING")).replayed
+    assert (same.ends.unchanged, same.ends.vanish, same.rises.unchanged, same.rises.vanish) == (1, 0, 2, 0)
+    higher = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.4),))
+    found = previewed(shop, higher).replayed
+    assert (found.ends.unchanged, found.rises.unchanged, found.rises.vanish) == (1, 0, 2)
+    shop.database.close()
+
+
+def test_as_many_examples_are_given_as_asked_for(attacks: Shop) -> None:
+    off = MerchantConfig("acc_001", "CARD_TESTING", enabled=False)
+    previews = Previews(StoredPast(attacks.database), None, attacks.settings)
+    for asked in (1, 8):
+        examples = previews.run(off, attacks.now + MINUTE, DAY, examples=asked).replayed.examples
+        assert Counter(example.kind for example in examples) == {"alert": asked, "message": asked}
 
 
 class Recorded:

@@ -119,6 +119,18 @@ def test_a_first_save_makes_what_was_typed(site: Site, merchant: FlaskClient) ->
     assert "by merchant" in line
 
 
+def test_a_merchant_chooses_the_language_of_its_summaries(site: Site, merchant: FlaskClient) -> None:
+    save(site, a_config(notification_settings={"language": "de-CH"}))
+    assert form_of(page(merchant, HERE))["language"] == "de-CH", "what came by the API stays to be chosen"
+    for chosen, kept in (("fr", "fr"), ("", None)):
+        assert send(merchant, "save", language=chosen)[0] == 303
+        config = stored(site)
+        assert config is not None
+        assert config.notification_settings.get("language") == kept
+    status, text = send(merchant, "save", language="what?")
+    assert (status, "Choose one of these." in text) == (422, True)
+
+
 def test_a_form_that_is_sent_as_it_was_shown_changes_nothing(site: Site, merchant: FlaskClient) -> None:
     save(site, a_config(inactive=(Condition("bin", "regex", '^4"', 3, "10min"),)))
     before = stored(site)

@@ -354,6 +354,9 @@ def test_a_test_says_what_the_push_service_answers(small: Shop) -> None:
     browser.refusal = Refusal(410)
     assert client.post(path, headers=headers).status_code == 404
     assert small.subscriptions() == []
+    with small.database.read() as connection:
+        query = sa.select(audit_log.c.details).where(audit_log.c.action == "push_unsubscribed")
+        assert "forgot it" in connection.scalars(query).one()["reason"]
 
 
 def test_addresses_are_rotated_with_the_other_secrets(shop: Shop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,9 +22,11 @@ from webhook.storage.retention import Purge, Retention
 from webhook.storage.tables import (
     alert,
     alert_comment,
+    alert_config_version,
     alert_dynamic,
     alert_flapping,
     alert_instance,
+    alert_template,
     alert_trigger_log,
     handled_request,
     notification,
@@ -129,6 +132,8 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
         "alert_instance": 2,
         "alert": 1,
         "audit_log": 1,
+        "alert_config_version": 0,
+        "alert_template": 0,
         "handled_request": 0,
         "alert_flapping": 0,
         "stream_event": 0,
@@ -144,6 +149,29 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(shop: Shop) -> N
     for table, left in ((alert, 3), (alert_comment, 2), (notification, 2), (alert_instance, 1), (alert_trigger_log, 1)):
         assert len(shop.rows(table)) == left, table.name
     assert set(purge.run_once(NOW).values()) == {0}
+
+
+def test_of_former_versions_the_newest_the_active_and_those_in_use_stay(shop: Shop) -> None:
+    old, names = NOW - 101 * DAY, {"account_id": "acc", "changed_by": "me"}
+    for version in range(1, 25):
+        at = old if version != 2 else NOW - 99 * DAY
+        row = {"alert_type": "A", "version": version, "created_at": at, "id": str(uuid.uuid4())}
+        add(shop, alert_config_version, document={}, **names, **row)
+        texts = {"template_name": "t", "prompt_template": "x", "default_config": {}, "updated_at": at}
+        add(shop, alert_template, is_active=version == 1, **texts, **row)
+    add(shop, alert_config_version, document={}, **names, **row | {"alert_type": "B", "id": str(uuid.uuid4())})
+    used = next(row["id"] for row in shop.rows(alert_template) if row["version"] == 3)
+    alert_id = shop.add_alert(started=NOW)
+    with shop.database.write() as connection:
+        connection.execute(sa.update(alert).where(alert.c.id == alert_id).values(template_id=used))
+
+    gone = Purge(shop.database, replace(RETENTION, versions=100 * DAY), AlertTypes()).run_once(NOW)
+
+    assert (gone["alert_config_version"], gone["alert_template"]) == (3, 1)
+    kept = sorted(row["version"] for row in shop.rows(alert_config_version) if row["alert_type"] == "A")
+    assert kept == [2, *range(5, 25)], "1, 3 and 4 are old, and 20 are newer"
+    assert sorted(row["version"] for row in shop.rows(alert_template)) == [1, 2, 3, *range(5, 25)]
+    assert len(shop.rows(alert_config_version)) == 22, "of another type nothing goes"
 
 
 def test_what_a_person_closed_is_kept_while_it_fires_on(shop: Shop) -> None:

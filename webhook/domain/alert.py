@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from webhook.domain.severity import DEFAULT_STEPS, Escalation, EscalationStep, Severity
 
@@ -149,9 +150,8 @@ class Instance:
         return self.status is TriggerStatus.FIRING and self.last_passed_at == self.last_heard_at
 
 
-@dataclass(frozen=True, slots=True)
-class AlertSession:
-    """One attack on one merchant: the changing part of an alert."""
+class AlertSession(NamedTuple):
+    """One attack on one merchant: the changing part of an alert. A tuple, for each occurrence makes another."""
 
     alert_id: str
     account_id: str

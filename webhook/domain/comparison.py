@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from webhook.domain.alert import Outcome
 from webhook.domain.evaluation import Verdict
 from webhook.domain.occurrence import CLOSED_BY_PERSON, WITHIN_INTERVAL
+from webhook.domain.past import Past
 from webhook.domain.triggers import Triggers
 
 Change = Literal["appear", "vanish", "change"]
@@ -25,7 +26,10 @@ _REASONS = {Outcome.DUPLICATE: WITHIN_INTERVAL, Outcome.STALE: CLOSED_BY_PERSON}
 
 
 class Example(NamedTuple):
-    """One difference. `old` and `new` are outcomes with what was said of telling people; "" where there is none."""
+    """One difference. `old` and `new` are outcomes with what was said of telling people; "" where there is none.
+
+    Of a message that either has, the channels on which it goes out, where they are known.
+    """
 
     kind: Kind
     change: Change
@@ -34,6 +38,8 @@ class Example(NamedTuple):
     old: str
     new: str
     reason: str
+    old_channels: tuple[str, ...] = ()
+    new_channels: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -58,14 +64,27 @@ class Tally:
         setattr(self, change, getattr(self, change) + 1)
         return change
 
+    def add(self, old: int, new: int) -> None:
+        """So many on either side, which cannot be told apart."""
+        self.stored += old
+        self.proposed += new
+        self.unchanged += min(old, new)
+        self.vanish += max(0, old - new)
+        self.appear += max(0, new - old)
+
 
 @dataclass(slots=True)
 class Replayed:
-    """The comparison; `outcomes` counts (as logged, as proposed)."""
+    """The comparison; `outcomes` counts (as logged, as proposed).
+
+    `ends` are those that people are told of, `rises` those in severity, that time alone causes.
+    """
 
     triggers: int = 0
     alerts: Tally = field(default_factory=Tally)
     messages: Tally = field(default_factory=Tally)
+    ends: Tally = field(default_factory=Tally)
+    rises: Tally = field(default_factory=Tally)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: list[Example] = field(default_factory=list)
 
@@ -74,24 +93,30 @@ class Replayed:
 class Decisions:
     """What a fold says of each trigger, by its place; an outcome is None where it is not compared.
 
-    `alert_ids` are there where it was counted. `told`: of what people are told. `reasons` are those that are neither
-    the verdict's nor the only one of their outcome.
+    `alert_ids` are there where it was counted. `told`: of what people are told, and on which channels. `reasons` are
+    those that are neither the verdict's nor the only one of their outcome. `ended`: alerts that time ended and people
+    are told of, `perhaps` with those of the last minutes; `rises`: how often time made them graver.
     """
 
     outcomes: list[Outcome | None]
     alert_ids: list[str | None]
     notify: list[str]
-    told: list[int] = field(default_factory=list)
+    told: dict[int, frozenset[str]] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    perhaps: set[str] = field(default_factory=set)
+    rises: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, number: int) -> Decisions:
         return cls([None] * number, [None] * number, [""] * number)
 
 
-def compare(rows: Triggers, decisions: Decisions, judge: Callable[[int], Verdict]) -> Replayed:
+def compare(
+    rows: Triggers, decisions: Decisions, judge: Callable[[int], Verdict], past: Past, *, examples: int = EXAMPLES
+) -> Replayed:
     """Trigger by trigger, then alert by alert; `judge` tells the verdict of a trigger, for the examples."""
-    return _Comparison(rows, decisions, judge).result()
+    return _Comparison(rows, decisions, judge, past).result(examples)
 
 
 @dataclass(slots=True)
@@ -106,21 +131,25 @@ class _Trace:
 class _Comparison:
     """Two alerts are one where they have a trigger in common."""
 
-    def __init__(self, rows: Triggers, decisions: Decisions, judge: Callable[[int], Verdict]) -> None:
-        self._rows, self._decisions, self._judge = rows, decisions, judge
+    def __init__(self, rows: Triggers, decisions: Decisions, judge: Callable[[int], Verdict], past: Past) -> None:
+        self._rows, self._decisions, self._judge, self._past = rows, decisions, judge, past
+        self._channels = defaultdict[tuple[str, datetime], frozenset[str]](frozenset)
+        for number, channels in decisions.told.items():
+            self._channels[self._moment(number)] |= channels
         self._result = Replayed()
         self._old: defaultdict[Any, _Trace] = defaultdict(_Trace)
         self._new: defaultdict[Any, _Trace] = defaultdict(_Trace)
         self._found: defaultdict[tuple[Kind, Change], list[int]] = defaultdict(list)
 
-    def result(self) -> Replayed:
+    def result(self, most: int) -> Replayed:
         self._count_triggers()
         self._count_messages()
         self._count_alerts()
+        self._count_ends()
         examples = [
             self._example(kind, change, number)
             for (kind, change), numbers in self._found.items()
-            for number in sorted(numbers)[:EXAMPLES]
+            for number in sorted(numbers)[:most]
         ]
         self._result.examples = sorted(examples, key=lambda example: (example.kind, example.at, example.change))
         return self._result
@@ -152,11 +181,35 @@ class _Comparison:
             if outcome is None:
                 continue
             old, new = told[rows.said_of[number]], told_of(decisions.notify[number])
+            if old and new and self._goes_elsewhere(number):
+                new += " elsewhere"
             self._find("message", self._result.messages.count(old, new), number)
             if old and rows.said[rows.said_of[number]].counted:
                 self._old[rows.alert_ids[number]].messages.append((rows.at[number], old))
             if new:
                 self._new[decisions.alert_ids[number]].messages.append((rows.at[number], new))
+
+    def _moment(self, number: int) -> tuple[str, datetime]:
+        """Of a message: what one delivery says of a condition goes out as one."""
+        return self._rows.names[self._rows.name_of[number]].condition, self._rows.at[number]
+
+    def _goes_elsewhere(self, number: int) -> bool:
+        moment = self._moment(number)
+        return self._past.channels.get(moment, self._channels[moment]) != self._channels[moment]
+
+    def _count_ends(self) -> None:
+        """Of alerts on both sides that are one, and of those that are not."""
+        ends, rises, past, made = self._result.ends, self._result.rises, self._past, self._decisions
+        counted = set[Any]()
+        for old_id, trace in self._old.items():
+            new_ids = trace.others - {None} - counted
+            counted |= new_ids
+            ended = old_id in past.ended
+            ends.add(int(ended), int(not new_ids.isdisjoint(made.perhaps if ended else made.ended)))
+            rises.add(past.rises.get(old_id, 0), sum(made.rises.get(new_id, 0) for new_id in new_ids))
+        for new_id in self._new.keys() - counted:
+            ends.add(0, int(new_id in made.ended))
+            rises.add(0, made.rises.get(new_id, 0))
 
     def _count_alerts(self) -> None:
         rows, decisions, alerts = self._rows, self._decisions, self._result.alerts
@@ -197,7 +250,12 @@ class _Comparison:
     def _example(self, kind: Kind, change: Change, number: int) -> Example:
         row = self._rows.row(number)
         new = _words(str(self._decisions.outcomes[number]), self._decisions.notify[number])
-        return Example(kind, change, row.at, row.name.alert_name, _words(*row.said), new, self._why(number))
+        old_on = new_on = frozenset[str]()
+        if kind == "message":
+            old_on = self._past.channels.get(self._moment(number), old_on) if told_of(row.said.notify) else old_on
+            new_on = self._decisions.told.get(number, new_on)
+        on = (tuple(sorted(old_on)), tuple(sorted(new_on)))
+        return Example(kind, change, row.at, row.name.alert_name, _words(*row.said), new, self._why(number), *on)
 
     def _why(self, number: int) -> str:
         """Why the proposed configuration decides so: the verdict, and where it passes, what held a message back."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from webhook.domain import session as sessions
@@ -19,15 +19,28 @@ from webhook.domain.alert import (
 )
 from webhook.domain.evaluation import MerchantConfig
 from webhook.domain.flapping import STEADY, Flapping, calmed, holds_back
-from webhook.domain.lull import FOREVER, Lull, lull_after
+from webhook.domain.lull import FOREVER, NO_CHANNEL, Lull, lull_after
 from webhook.domain.past import Past
-from webhook.domain.severity import Severity, escalate
+from webhook.domain.severity import Severity, escalate, rises_by_time
 from webhook.domain.throttle import NotificationPolicy
 
 Key = tuple[str, datetime]
 
 _FIRING, _RESOLVED = TriggerStatus.FIRING, TriggerStatus.RESOLVED
 _LONG_AGO = datetime.min.replace(tzinfo=FOREVER.tzinfo)
+
+
+@dataclass(slots=True)
+class Over:
+    """Alerts by what time alone made of them: `ended` with people knowing of them, and how often they rose."""
+
+    ended: set[str] = field(default_factory=set)
+    rises: dict[str, int] = field(default_factory=dict)
+
+    def add(self, session: AlertSession, *, ended: bool = False) -> None:
+        self.rises[session.alert_id] = rises_by_time(session.escalations)
+        if ended and session.last_notified_at is not None:
+            self.ended.add(session.alert_id)
 
 
 @dataclass(slots=True, eq=False)
@@ -87,12 +100,21 @@ class Seen:
 class Held(ABC):
     """The state between deliveries."""
 
-    def __init__(self, past: Past, config: MerchantConfig, settings: AlertTypeSettings) -> None:
+    def __init__(
+        self,
+        past: Past,
+        config: MerchantConfig,
+        settings: AlertTypeSettings,
+        channels: Mapping[Severity, frozenset[str]],
+    ) -> None:
         self._past = past
         self._type = settings
         self._policy = NotificationPolicy.of(config)
         self._steps = [(step.severity.rank, step.duration) for step in settings.escalation if step.duration is not None]
         self._graver = max((rank for rank, _ in self._steps), default=0)
+        self._channels = channels  # on which people are told of what is so grave
+        self._mute = not any(channels.values())
+        self.over = Over()
         self._closings = list(reversed(past.closings))
         self._resent = list(reversed(past.resent))
         self._elsewhere = list(reversed(past.notified))
@@ -166,8 +188,7 @@ class Held(ABC):
         if lull is None or session is None or not lull.more:
             return
         active = session.session_status is SessionStatus.ACTIVE
-        group.session = replace(
-            session,
+        group.session = session._replace(
             occurrence_count=session.occurrence_count + lull.more,
             session_last_active=lull.last if active else session.session_last_active,
             last_triggered_at=max(lull.last, session.last_triggered_at),
@@ -219,6 +240,9 @@ class Held(ABC):
     def calm_down(self, group: Group, notify: str, at: datetime) -> None:
         """What the next occurrences get, if that is plain."""
         assert group.session is not None
+        if notify == NO_CHANNEL and not self._mute:
+            group.lull = None  # a message about another one may take the last place
+            return
         group.lull = lull_after(
             group.session,
             notify,
@@ -236,10 +260,13 @@ class Held(ABC):
         group.told = at
         sent = self._past.sent.get((group.condition, at))
         if sent is not None and group.session is not None:
-            group.session = replace(group.session, last_notified_at=sent)
+            group.session = group.session._replace(last_notified_at=sent)
 
     def _note(self, at: datetime) -> None:
         """People are told; the times stay in order, and no more are kept than a limit asks for."""
+        for group in self._groups.values() if self._mute else ():  # elsewhere, which ends what rests on free places
+            self.settle_up(group)
+            group.lull = None
         if self._notified and at < self._notified[-1]:
             self._notified = deque(sorted((*self._notified, at)), self._notified.maxlen)
         else:
@@ -250,7 +277,7 @@ class Held(ABC):
         group = self.group(condition)
         if group.session is not None and group.session.first_triggered_at <= at:
             self.settle_up(group)
-            group.session, group.lull = replace(group.session, last_notified_at=at), None
+            group.session, group.lull = group.session._replace(last_notified_at=at), None
 
     def _settle(self, group: Group, now: datetime) -> None:
         assert group.session is not None
@@ -258,6 +285,7 @@ class Held(ABC):
         self._end_silent(instances, now)
         settled = sessions.settle(group.session, [seen.instance() for seen in instances], now, self._type)
         if settled.kind is sessions.SettlementKind.RESOLVE:
+            self.over.add(group.session, ended=settled.told)
             self._of_alert.pop(group.session.alert_id, None)
             group.session = group.lull = None
             for seen in group.firing:
@@ -275,10 +303,6 @@ class Held(ABC):
     def is_reported(self, seen: Seen) -> bool:
         """Whether it is of reports, of which nobody tells the end."""
 
-    @abstractmethod
-    def has_channels(self, severity: Severity) -> bool:
-        """Whether anybody is told of what is so grave."""
-
     def _rise(self, group: Group, now: datetime) -> None:
         session = group.session
         if session is None or session.session_status is not SessionStatus.ACTIVE:
@@ -295,7 +319,7 @@ class Held(ABC):
             if rise is not None:
                 session = group.session = sessions.raised(session, rise)
                 group.lull = None
-                if self.has_channels(session.severity):
+                if self._channels[session.severity]:
                     session = group.session = sessions.told(session, told_at)
                     self.tell(group, told_at)
 
@@ -304,6 +328,8 @@ class Held(ABC):
         group = self.group(condition)
         self.pass_time(group, at)
         session, group.session, group.lull = group.session, None, None
+        if session is not None:
+            self.over.add(session)
         self.set_wake(group, at)
         if session is None or session.status is not AlertStatus.ACTIVE:
             return

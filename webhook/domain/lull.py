@@ -10,14 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from webhook.domain.alert import AlertSession, AlertTypeSettings, Outcome, SessionStatus, Withheld
-from webhook.domain.flapping import Flapping
-from webhook.domain.throttle import DEFAULT_POLICY, NotificationPolicy, limit_reached
+from webhook.domain.alert import AlertSession, AlertTypeSettings, NotifyReason, Outcome, SessionStatus, Withheld
+from webhook.domain.flapping import Flapping, holds_back
+from webhook.domain.throttle import DEFAULT_POLICY, NotificationPolicy, decide_notification, limit_reached
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 _UNBOUNDED = 1 << 62
 _FREQUENCY = f"withheld:{Withheld.FREQUENCY}"
-_QUIET = (_FREQUENCY, *(f"withheld:{why}" for why in (Withheld.STRATEGY, Withheld.SNOOZED, Withheld.FLAPPING)))
+NO_CHANNEL = f"withheld:{Withheld.NO_CHANNEL}"
+_QUIET = (
+    _FREQUENCY,
+    NO_CHANNEL,
+    *(f"withheld:{why}" for why in (Withheld.STRATEGY, Withheld.SNOOZED, Withheld.FLAPPING)),
+)
 
 
 @dataclass(slots=True)
@@ -54,7 +59,7 @@ def lull_after(
 ) -> Lull | None:
     """What follows an occurrence about which nobody was told; None: one cannot say.
 
-    `recent` may only grow meanwhile, and is in order.
+    `recent` may only grow meanwhile, and is in order; where there are no channels, it may not.
     """
     if notify not in _QUIET:
         return None
@@ -64,6 +69,11 @@ def lull_after(
         if limit is None:
             return None
         until = min(until, limit.frees_at)
+    if notify == NO_CHANNEL:
+        flaps, told = holds_back(flapping, settings, now), flapping.told_at is not None
+        following = decide_notification(session, session, policy, recent, now, flapping=flaps, flapping_told=told)
+        if not isinstance(following, NotifyReason):
+            return None
     counts = [count for count in _counts(policy, settings) if count > session.occurrence_count]
     room = min(counts, default=_UNBOUNDED) - session.occurrence_count - 1
     active = session.session_status is SessionStatus.ACTIVE

@@ -18,6 +18,9 @@ class Attack(NamedTuple):
     begun: datetime
     ended: datetime | None
     by_person: bool
+    alert_id: str = ""
+    told: bool = False  # people of its end
+    rises: int = 0  # in severity, by its duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Past:
     people closed the alert of a condition, by time. `sent`: when what was decided at a time about a condition went
     out, None while it waits. `resent`: when what a person had asked for went out, by time. `notified`: when people
     were told of what is not replayed. `closed`: instances whose alert a person closed before they are replayed.
+    `channels`: on which was told what was decided at a time about a condition. `ended`: alerts that time ended and
+    people were told of, `rises`: how often time made alerts graver.
     """
 
     since: datetime
@@ -59,6 +64,9 @@ class Past:
     starts: Mapping[str, datetime] = field(default_factory=dict)
     compared: Mapping[str, datetime] = field(default_factory=dict)
     left_out: int = 0
+    channels: Mapping[tuple[str, datetime], frozenset[str]] = field(default_factory=dict)
+    ended: frozenset[str] = frozenset()
+    rises: Mapping[str, int] = field(default_factory=dict)
 
     def start_of(self, condition: str) -> datetime:
         return self.starts.get(condition, self.since)

@@ -19,7 +19,7 @@ from itertools import count
 from webhook.domain import session as sessions
 from webhook.domain.alert import NotifyReason, Outcome, Trigger, TriggerStatus, Withheld
 from webhook.domain.channel_choice import channels_for, channels_of
-from webhook.domain.comparison import Decisions, Replayed, compare, told_of
+from webhook.domain.comparison import EXAMPLES, Decisions, Replayed, compare, told_of
 from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
 from webhook.domain.flapping import holds_back
 from webhook.domain.held import Group, Held, Seen
@@ -27,11 +27,11 @@ from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Receive
 from webhook.domain.lull import FOREVER
 from webhook.domain.past import Past
 from webhook.domain.report import start_of
-from webhook.domain.severity import Severity
 from webhook.domain.throttle import decide_notification
 from webhook.domain.triggers import FIRING, SEVERITIES, SWEPT, Triggers
 
 _STRETCH = timedelta(hours=1)
+_SWEEPS = timedelta(minutes=5)  # as late as one may come
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _FIRING, _RESOLVED = TriggerStatus.FIRING, TriggerStatus.RESOLVED
 
@@ -42,24 +42,29 @@ def replay(
     config: MerchantConfig,
     settings: IngestSettings,
     *,
+    until: datetime | None = None,
+    examples: int = EXAMPLES,
     check: Callable[[], None] = lambda: None,
     short: bool = True,
 ) -> Replayed:
     """Compare what was logged of one account's triggers of one type with what `config` would have made of them.
 
-    `check` is called for each hour of triggers at least, and may raise. Not `short`: all is left to
-    `decide`.
+    `until` is now: what time made of alerts until then is compared too. `examples`: of each kind of change.
+    `check` is called for each hour of triggers at least, and may raise. Not `short`: all is left to `decide`.
     """
     fold = _Fold(triggers, past, config, settings)
     fold.run(check, short=short)
-    return compare(triggers, fold.decisions, fold.judge)
+    fold.end(until)
+    return compare(triggers, fold.decisions, fold.judge, past, examples=examples)
 
 
 class _Fold(Held):
     """Deliveries, one after the other."""
 
     def __init__(self, rows: Triggers, past: Past, config: MerchantConfig, settings: IngestSettings) -> None:
-        super().__init__(past, config, settings.types[config.alert_type])
+        default = channels_for(config.account_id, settings.channels, settings.operations)
+        channels = {severity: frozenset(channels_of(config, default, severity)) for severity in SEVERITIES}
+        super().__init__(past, config, settings.types[config.alert_type], channels)
         self.decisions = Decisions.of(len(rows))
         self._rows = rows
         self._config = config
@@ -69,12 +74,10 @@ class _Fold(Held):
         self._ask_reports = self._by_own and bool(rows.own)
         self._settings = settings
         self._numbers = count(1)
-        default = channels_for(config.account_id, settings.channels, settings.operations)
-        self._channels = {severity: channels_of(config, default, severity) for severity in SEVERITIES}
         self._unheard_of: datetime | None = None  # a delivery of which something is left to `decide`
         self._again = self._silent = FOREVER  # when what comes now counts again, and when its session ends
         self._named = [self.seen(name.key, name.condition) for name in rows.names]
-        self._verdicts: list[bool | None] = [None] * len(rows.readings)
+        self._met = [met_by(config, *reading) is not False for reading in rows.readings]
         self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
 
     def run(self, check: Callable[[], None], *, short: bool) -> None:
@@ -83,9 +86,10 @@ class _Fold(Held):
         interval, timeout = self._type.occurrence_interval, self._type.session_timeout
         for number, (at, name, kind) in enumerate(zip(rows.at, rows.name_of, rows.kinds, strict=True)):
             if at is not now:
-                self._decide(busy, now)
-                busy, now = [], at
-                self._again, self._silent = at + interval, at + timeout
+                if busy:
+                    self._decide(busy, now)
+                    busy = []
+                now, self._again, self._silent = at, at + interval, at + timeout
                 if at > following:
                     following = min(self.wait_until(at), at + _STRETCH)
                     check()
@@ -93,7 +97,7 @@ class _Fold(Held):
             group = seen.group
             if at < group.starts:
                 continue
-            if number in own and kind == FIRING:
+            if own and kind == FIRING and number in own:
                 seen = self._begun(number, seen, at)
             if at >= group.wake and group.woken is not at:
                 self.pass_time(group, at)
@@ -102,26 +106,58 @@ class _Fold(Held):
                 busy.append((number, seen))
         self._decide(busy, now)
 
+    def end(self, until: datetime | None) -> None:
+        """What time makes of what is left: surely, as the sweep has come by since, and perhaps."""
+        for now, made in ((until - _SWEEPS, self.decisions.ended), (until, self.decisions.perhaps)) if until else ():
+            self.wait_until(now)
+            for group in list(self._groups.values()):
+                if group.starts <= now:
+                    self.pass_time(group, now)
+            made.update(self.over.ended)
+        for group in self._groups.values():
+            if group.session is not None:
+                self.over.add(group.session)
+        self.decisions.rises.update(self.over.rises)
+
     def _move(self, number: int, seen: Seen, kind: int, at: datetime) -> bool:
         """Decide a trigger that only moves what is known; False where it does more, and then nothing is changed."""
         if kind != FIRING:
             return self._end(number, seen, kind, at)
-        if seen.stale or (seen.known and not seen.plain and not self._fires_on(seen)):
+        if not seen.plain and (seen.stale or (seen.known and not self._fires_on(seen))):
             return seen.stale and self._is_stale(number, seen, at)
-        passes = self._verdicts[self._rows.reading_of[number]]
-        if passes is None or self._ask_reports:
-            passes = self._passes(number)
-        if not passes:
-            seen.heard, outcome = at, Outcome.SUPPRESSED
-        elif at < seen.again:
-            seen.heard = seen.passed = at
-            outcome = Outcome.DUPLICATE
-        else:
-            return self._count(number, seen, at)
+        passes = self._passes(number) if self._ask_reports else self._met[self._rows.reading_of[number]]
+        if passes and at >= seen.again:
+            return self._go_on(number, seen, at) or self._count(number, seen, at)
+        seen.heard = at
+        if passes:
+            seen.passed = at
         if not seen.plain:
             self._list(seen)
         if at >= seen.group.since:
-            self.decisions.outcomes[number] = outcome
+            self.decisions.outcomes[number] = Outcome.DUPLICATE if passes else Outcome.SUPPRESSED
+        return True
+
+    def _go_on(self, number: int, seen: Seen, at: datetime) -> bool:
+        """One more occurrence in a lull, of which nothing but counts and times are to be kept."""
+        group = seen.group
+        lull = group.lull
+        if lull is None or not seen.plain or lull.outcome is not Outcome.SESSION_UPDATED:
+            return False
+        if at >= group.wake or at >= lull.until or lull.more >= lull.room or seen.alert_id != lull.alert_id:
+            return False  # where time wakes it no later than its session ends
+        if self._rows.ranks[number] > lull.rank or seen.passed != seen.heard:
+            return False
+        lull.more += 1
+        lull.last = group.fired = seen.heard = seen.passed = seen.counted = at
+        seen.again = self._again
+        group.wake = min(group.changes, self._silent)
+        if at >= group.since:
+            made = self.decisions
+            made.outcomes[number], made.alert_ids[number], made.notify[number] = (
+                lull.outcome,
+                lull.alert_id,
+                lull.notify,
+            )
         return True
 
     @staticmethod
@@ -180,6 +216,8 @@ class _Fold(Held):
             flapping=holds_back(group.flapping, self._type, at),
             flapping_told=group.flapping.told_at is not None,
         )
+        if self._mute and isinstance(why, NotifyReason):
+            why = Withheld.NO_CHANNEL
         if isinstance(why, Withheld):
             group.session = after
             self.calm_down(group, f"withheld:{why}", at)
@@ -189,7 +227,7 @@ class _Fold(Held):
         group.session, group.lull = sessions.told(after, at), None
         self.tell(group, at)
         self.set_wake(group, at)
-        self.decisions.told.append(number)
+        self.decisions.told[number] = self._channels[after.severity]
         return Outcome.SESSION_UPDATED, after.alert_id, str(why)
 
     def _tells(self, number: int, group: Group, at: datetime) -> bool:
@@ -228,12 +266,7 @@ class _Fold(Held):
         own = self._rows.own.get(number)
         if own is not None and self._by_own:
             return own.passed
-        place = self._rows.reading_of[number]
-        passes = self._verdicts[place] = met_by(self._config, *self._rows.readings[place]) is not False
-        return passes
-
-    def has_channels(self, severity: Severity) -> bool:
-        return bool(self._channels[severity])
+        return self._met[self._rows.reading_of[number]]
 
     def is_reported(self, seen: Seen) -> bool:
         return seen.key[0] in self._reported
@@ -271,19 +304,21 @@ class _Fold(Held):
             self.list_seen(seen, firing=kind == FIRING)
         for group in groups:
             self.set_wake(group, at)
+        channels = (frozenset(announcement.channels) for announcement in changes.announcements)
         for (number, seen), entry in zip(busy, changes.entries, strict=True):
+            told = next(channels) if told_of(entry.notify) else None
             if at >= seen.group.since:
-                self._note_entry(number, entry)
+                self._note_entry(number, entry, told)
 
-    def _note_entry(self, number: int, entry: Entry) -> None:
+    def _note_entry(self, number: int, entry: Entry, channels: frozenset[str] | None) -> None:
         made = self.decisions
         made.outcomes[number], made.notify[number] = entry.outcome, entry.notify
         if entry.outcome in _COUNTED:
             made.alert_ids[number] = entry.alert_id
         elif entry.outcome is not Outcome.SUPPRESSED:
             made.reasons[number] = entry.reason
-        if told_of(entry.notify):
-            made.told.append(number)
+        if channels is not None:
+            made.told[number] = channels
 
     def _was_told(self, condition: str, number: int) -> bool:
         """Whether the log says so of the delivery that this trigger is of."""
@@ -341,6 +376,8 @@ class _Fold(Held):
             self.keep(self._seen[key], instance)
         for session in changes.sessions.values():
             group = self.group(session.condition_fingerprint)
+            if group.session is not None and group.session.alert_id != session.alert_id:
+                self.over.add(group.session)
             group.session, group.fired = session, session.last_triggered_at
         for condition in {announcement.session.condition_fingerprint for announcement in changes.announcements}:
             withdrawn = (condition, at) not in self._past.sent and self._was_told(condition, number)

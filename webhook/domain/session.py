@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -99,8 +99,7 @@ def joined(
 ) -> AlertSession:
     """The session with one more occurrence. It rises to the rule's `severity` if that is graver, then by the steps."""
     still_active = outcome is Outcome.SESSION_UPDATED
-    after = replace(
-        session,
+    after = session._replace(
         occurrence_count=session.occurrence_count + 1,
         session_status=SessionStatus.ACTIVE if still_active else SessionStatus.EXPIRED,
         session_last_active=max(now, session.session_last_active) if still_active else session.session_last_active,
@@ -116,25 +115,24 @@ def joined(
 
 def raised(session: AlertSession, escalation: Escalation) -> AlertSession:
     """The session with one more entry in its escalation history."""
-    return replace(session, severity=escalation.to_severity, escalations=(*session.escalations, escalation))
+    return session._replace(severity=escalation.to_severity, escalations=(*session.escalations, escalation))
 
 
 def told(session: AlertSession, now: datetime) -> AlertSession:
     """People are told of it as it stands."""
-    return replace(session, last_notified_at=now, last_notified_count=session.occurrence_count)
+    return session._replace(last_notified_at=now, last_notified_count=session.occurrence_count)
 
 
 def expired(session: AlertSession) -> AlertSession:
     """The session timed out; its alert stays active until it is settled."""
-    return replace(session, session_status=SessionStatus.EXPIRED, version=session.version + 1)
+    return session._replace(session_status=SessionStatus.EXPIRED, version=session.version + 1)
 
 
 def closed(session: AlertSession, status: AlertStatus, now: datetime) -> AlertSession:
     """The alert RESOLVED or DISMISSED and its session over; raise IllegalChange where it is not active."""
     if session.status is not AlertStatus.ACTIVE:
         raise IllegalChange(f"the alert is already {session.status}")
-    return replace(
-        session,
+    return session._replace(
         status=status,
         session_status=SessionStatus.RESOLVED,
         resolved_at=now,

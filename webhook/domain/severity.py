@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -77,6 +77,14 @@ class Escalation:
         return f"Severity rose from {self.from_severity} to {self.to_severity} because {because}"
 
 
+_BY_DURATION = "duration_threshold"
+
+
+def rises_by_time(escalations: Iterable[Escalation]) -> int:
+    """How many of them nothing but its duration caused."""
+    return sum(one.reason == _BY_DURATION for one in escalations)
+
+
 DEFAULT_STEPS = (
     EscalationStep(Severity.P2, occurrence_count=10),
     EscalationStep(Severity.P1, occurrence_count=50),
@@ -108,7 +116,7 @@ def escalate(session: Escalating, steps: tuple[EscalationStep, ...], now: dateti
     if best is None:
         return None
     by_count = best.occurrence_count is not None and session.occurrence_count >= best.occurrence_count
-    reason = "occurrence_count_threshold" if by_count else "duration_threshold"
+    reason = "occurrence_count_threshold" if by_count else _BY_DURATION
     return Escalation(session.severity, best.severity, reason, session.occurrence_count, now)
 
 

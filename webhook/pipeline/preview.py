@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Protocol
 
 from webhook.domain.alert import AlertTypeSettings
-from webhook.domain.comparison import Replayed
+from webhook.domain.comparison import EXAMPLES, Replayed
 from webhook.domain.evaluation import MerchantConfig, met_by
 from webhook.domain.ledger import IngestSettings
 from webhook.domain.past import Past, Wanted
@@ -94,16 +94,21 @@ class Previews:
         self._seconds, self._most = seconds, most
         self._running = Lock()
 
-    def run(self, config: MerchantConfig, now: datetime, span: timedelta = DEFAULT) -> Preview:
-        """Writes nothing; raise PreviewBusy, PreviewTooLong, StoreUnavailable."""
+    def run(
+        self, config: MerchantConfig, now: datetime, span: timedelta = DEFAULT, *, examples: int = EXAMPLES
+    ) -> Preview:
+        """With so many examples of each kind of change; writes nothing.
+
+        Raise PreviewBusy, PreviewTooLong, StoreUnavailable.
+        """
         if not self._running.acquire(blocking=False):
             raise PreviewBusy("another preview is running")
         try:
-            return self._run(config, now, span, _Budget(self._seconds))
+            return self._run(config, now, span, examples, _Budget(self._seconds))
         finally:
             self._running.release()
 
-    def _run(self, config: MerchantConfig, now: datetime, span: timedelta, budget: _Budget) -> Preview:
+    def _run(self, config: MerchantConfig, now: datetime, span: timedelta, examples: int, budget: _Budget) -> Preview:
         wanted = Wanted(
             config.account_id,
             config.alert_type,
@@ -115,7 +120,7 @@ class Previews:
             check=budget.check,
         )
         past, triggers = self._stored.read(wanted)
-        replayed = replay(triggers, past, config, self._settings, check=budget.check)
+        replayed = replay(triggers, past, config, self._settings, until=now, examples=examples, check=budget.check)
         truncated = past.since > wanted.since
         lacking = _undecided(triggers, config, past.since)
         found, told = self._look_up(lacking, config, now, budget)

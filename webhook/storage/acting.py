@@ -28,11 +28,12 @@ from webhook.storage.transactions import transaction
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """An alert after an action: its version, and what the action made."""
+    """An alert after an action: its version, and what the action made: a comment, messages on channels, or why none."""
 
     version: int
     comment_id: str = ""
     channels: Sequence[str] = ()
+    untold: str = ""
 
 
 Noted = Callable[[AlertSession, str, Doing, bool], None]
@@ -128,10 +129,10 @@ class AlertActions:
             )
             if not named["mentions"]:
                 return acted
-            told = tell_mention(
+            told, why_not = tell_mention(
                 connection, self._default(session.account_id), session, (acted.comment_id, content), doing
             )
-            return Acted(acted.version, acted.comment_id, told)
+            return Acted(acted.version, acted.comment_id, told, why_not)
 
     def resend(self, alert_id: str, channels: Sequence[str], doing: Doing) -> Acted:
         """Send the alert as it stands, or its end, on these channels, or on all that its merchant has."""

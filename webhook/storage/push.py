@@ -134,7 +134,9 @@ class PushSubscriptions:
             row = connection.execute(sa.select(push_subscription).where(*mine)).mappings().one_or_none()
         return None if row is None else self.opened(row)
 
-    def unsubscribe(self, subscription_id: str, principal: Principal, now: datetime) -> SubscriptionRecord | None:
+    def unsubscribe(
+        self, subscription_id: str, principal: Principal, now: datetime, **why: str
+    ) -> SubscriptionRecord | None:
         """What was deleted; None where it is another's, or there was none."""
         columns = push_subscription.c
         with transaction(self._database) as connection:
@@ -142,7 +144,7 @@ class PushSubscriptions:
             if row is None:
                 return None
             connection.execute(sa.delete(push_subscription).where(columns.id == subscription_id))
-            _audit(connection, principal, "push_unsubscribed", row, now=now)
+            _audit(connection, principal, "push_unsubscribed", row, now=now, **why)
         return _record(row)
 
     def forget(self, subscription_id: str) -> None:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from itertools import compress, repeat
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from itertools import compress
+from typing import Any
 
 import sqlalchemy as sa
 
-from webhook.domain.alert import AlertStatus, NotifyReason, Outcome, TriggerStatus
-from webhook.domain.evaluation import Verdict
+from webhook.domain.alert import AlertStatus, NotifyReason, Outcome
 from webhook.domain.past import Attack, Past, Wanted, beginnings, known_past
-from webhook.domain.report import SOURCE as REPORTS
-from webhook.domain.severity import Severity
+from webhook.domain.session import UNHEARD
+from webhook.domain.severity import Escalation, rises_by_time
 from webhook.domain.throttle import LONGEST_WINDOW
-from webhook.domain.triggers import FIRING, RESOLVED, SWEPT, Name, Reading, Said, Triggers
+from webhook.domain.triggers import Triggers
 from webhook.storage.database import Database, allow
-from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log, notification
+from webhook.storage.tables import alert, alert_dynamic, alert_instance, notification
+from webhook.storage.trigger_columns import read_triggers
 
-_SWEEP = "sweep"
-_FIRING = TriggerStatus.FIRING.value
 _LONGEST = timedelta(seconds=20)  # for a statement: somebody waits
-_AT_ONCE = 1000  # rows: what is done with them holds other threads up
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +53,7 @@ def read_only(database: Database) -> Iterator[sa.Connection]:
     with database.read() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            connection.execute(sa.text("SET LOCAL DateStyle = 'ISO'"))  # times are read as texts
             allow(connection, _LONGEST)
         yield connection
 
@@ -65,7 +62,15 @@ def _attacks(connection: sa.Connection, wanted: Wanted) -> list[Attack]:
     """Alerts that were not closed before `earliest`."""
     a, d = alert.c, alert_dynamic.c
     query = (
-        sa.select(d.condition_fingerprint, d.first_triggered_at, d.resolved_at, d.authenticated_as)
+        sa.select(
+            d.condition_fingerprint,
+            d.first_triggered_at,
+            d.resolved_at,
+            d.authenticated_as,
+            a.id,
+            sa.and_(d.last_notified_at.is_not(None), sa.func.coalesce(d.resolution_note, "") != UNHEARD),
+            d.escalation_history,
+        )
         .select_from(alert_dynamic.join(alert, a.id == d.alert_id))
         .where(
             a.account_id == wanted.account_id,
@@ -74,7 +79,14 @@ def _attacks(connection: sa.Connection, wanted: Wanted) -> list[Attack]:
         )
     )
     rows = connection.execute(query)
-    return [Attack(condition, begun, ended, by is not None) for condition, begun, ended, by in rows]
+    return [
+        Attack(condition, begun, ended, by is not None, alert_id, bool(told), _rises(history))
+        for condition, begun, ended, by, alert_id, told, history in rows
+    ]
+
+
+def _rises(history: Mapping[str, Any]) -> int:
+    return rises_by_time(map(Escalation.from_json, history.get("escalations", ())))
 
 
 def _drop_part(triggers: Triggers) -> None:
@@ -100,14 +112,16 @@ def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attac
         if attack.by_person and attack.ended is not None and attack.ended >= past.start_of(attack.condition)
     )
     sent: dict[tuple[str, datetime], datetime | None] = {}
+    told_on: dict[tuple[str, datetime], frozenset[str]] = {}
     notified, resent = [], []
-    for condition, created_at, sent_at, by_person in _messages(connection, wanted, first):
+    for condition, created_at, sent_at, by_person, channels in _messages(connection, wanted, first):
         if by_person:
             resent += [(sent_at, condition)] if sent_at is not None else []
         elif created_at < past.start_of(condition):
             notified.append(created_at)
         else:
             sent[condition, created_at] = sent_at
+            told_on[condition, created_at] = frozenset(channels.split(","))
     return replace(
         past,
         closings=closings,
@@ -115,15 +129,23 @@ def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attac
         resent=sorted(resent),
         notified=notified,
         closed=_closed(connection, wanted, past),
+        channels=told_on,
+        ended=frozenset(attack.alert_id for attack in attacks if attack.ended and attack.told and not attack.by_person),
+        rises={attack.alert_id: attack.rises for attack in attacks if attack.rises},
     )
 
 
 def _messages(connection: sa.Connection, wanted: Wanted, first: datetime) -> Iterable[Any]:
-    """Conditions, when it was decided to tell of them and when that went out, and whether a person asked for it."""
+    """Conditions, when it was decided to tell of them and when that went out.
+
+    With whether a person asked for it, and the channels.
+    """
     n = notification.c
     by_person = n.reason == NotifyReason.RESEND.value
+    last = sa.func.max(n.sent_at, type_=n.sent_at.type)
+    channels = sa.func.aggregate_strings(n.channel_type, ",")
     query = (
-        sa.select(alert.c.condition_fingerprint, n.created_at, sa.func.max(n.sent_at, type_=n.sent_at.type), by_person)
+        sa.select(alert.c.condition_fingerprint, n.created_at, last, by_person, channels)
         .select_from(notification.join(alert, alert.c.id == n.alert_id))
         .where(
             n.account_id == wanted.account_id,
@@ -151,167 +173,3 @@ def _closed(connection: sa.Connection, wanted: Wanted, past: Past) -> frozenset[
     )
     rows = connection.execute(query)
     return frozenset((name, start) for name, start, condition, ended in rows if ended < past.start_of(condition))
-
-
-def read_triggers(connection: sa.Connection, wanted: Wanted, begun: Mapping[str, datetime]) -> Triggers:
-    """One more than the limit; before `since` only of conditions in `begun`."""
-    c, name = alert_trigger_log.c, connection.dialect.name
-    first = min(begun.values(), default=wanted.since)
-    early = sa.and_(c.created_at >= first, c.condition_fingerprint.in_(sorted(begun)))
-    ours = (
-        c.account_id == wanted.account_id,
-        c.alert_type == wanted.alert_type,
-        c.created_at >= first,
-        sa.or_(c.created_at >= wanted.since, early) if begun else sa.true(),
-        c.outcome != Outcome.REJECTED.value,
-    )
-    order = (c.created_at.desc(), c.position.desc())
-    query = sa.select(*_cells(name, labels=wanted.labels)).where(*ours).order_by(*order).limit(wanted.limit + 1)
-    columns = _Columns(texts=name == "sqlite")
-    cursor = connection.execute(query).cursor  # the driver's: SQLAlchemy's rows cost as much again
-    while rows := cursor.fetchmany(_AT_ONCE):
-        columns.add(rows)
-        wanted.check()
-    reported = columns.reported()
-    verdicts: Iterable[Any] = ()
-    if reported:
-        of_reports = (
-            sa.select(c.verdict)
-            .where(*ours, c.source == REPORTS, c.status == _FIRING)
-            .order_by(*order)
-            .limit(len(reported))
-        )
-        verdicts = connection.scalars(of_reports)
-    return columns.triggers({number: _own(verdict) for number, verdict in zip(reported, verdicts, strict=True)})
-
-
-def _cells(dialect: str, *, labels: bool) -> list[Any]:
-    """As the driver has them, and what repeats together as one text: each cell costs, whatever is in it."""
-    c = alert_trigger_log.c
-    name = (c.fingerprint, c.starts_at, c.condition_fingerprint, c.alert_name, c.alert_id)
-    said = (c.status, c.source, c.severity, c.outcome, c.notify)
-    readings = (c.metrics_data, c.labels) if labels else (c.metrics_data,)
-    array = sa.func.json_build_array if dialect == "postgresql" else sa.func.json_array
-    cells: list[Any] = [array(*(_plain(cell) for cell in together)) for together in (name, said)] + list(readings)
-    if dialect == "postgresql":
-        cells = [sa.cast(cell, sa.Text) for cell in cells]
-    return [_plain(cell) for cell in (c.created_at, *cells)]
-
-
-def _plain(cell: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Without a type of SQLAlchemy's."""
-    return sa.type_coerce(cell, sa.types.NullType())
-
-
-class _Columns:
-    """Cells as columns of `Triggers`, without a step of Python's for each but what is new."""
-
-    def __init__(self, *, texts: bool) -> None:
-        self._times = _Times(texts=texts)
-        self._names = _Numbered(_name)
-        self._kinds = _Numbered(_kind)
-        self._readings: dict[Any, int] = {}
-        self._read: list[Reading] = []
-        self._found = Triggers()
-        self._kind_of: list[int] = []
-
-    def add(self, rows: Sequence[Sequence[Any]]) -> None:
-        """From the last to the first."""
-        at, names, kinds, *texts = zip(*rows, strict=True)
-        found = self._found
-        found.at.extend(map(self._times.__getitem__, at))
-        found.name_of.extend(map(self._names.__getitem__, names))
-        self._kind_of.extend(map(self._kinds.__getitem__, kinds))
-        readings: Sequence[Any] = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
-        self._parse([one for one in dict.fromkeys(readings) if one not in self._readings])
-        found.reading_of.extend(map(self._readings.__getitem__, readings))
-
-    def _parse(self, readings: Sequence[Any]) -> None:
-        """All in one text: reading them one by one takes three times as long."""
-        if not readings:
-            return
-        start, alone = len(self._read), isinstance(readings[0], str)
-        columns = [readings] if alone else zip(*readings, strict=True)
-        documents = [json.loads(f"[{','.join(texts)}]") for texts in columns]
-        self._read += zip(*documents, *([repeat(_NO_LABELS)] if alone else []))  # noqa: B905 - endless
-        self._readings.update(zip(readings, range(start, len(self._read)), strict=True))
-
-    def reported(self) -> list[int]:
-        """Places of reports, from the last to the first."""
-        reports = {number for number, kind in enumerate(self._kinds.found) if kind.reported}
-        return [place for place, number in enumerate(self._kind_of) if number in reports] if reports else []
-
-    def triggers(self, own: Mapping[int, Verdict]) -> Triggers:
-        """From the first to the last; `own` by place from the last to the first."""
-        found, last = self._found, len(self._kind_of) - 1
-        for column in (found.at, found.name_of, found.reading_of, self._kind_of):
-            column.reverse()
-        kinds, ranks, found.said, _ = map(list, zip(*self._kinds.found, strict=True)) if found.at else ([], [], [], [])
-        found.kinds = list(map(kinds.__getitem__, self._kind_of))
-        found.ranks = list(map(ranks.__getitem__, self._kind_of))
-        found.said_of = self._kind_of
-        names, alert_ids = map(list, zip(*self._names.found, strict=True)) if found.at else ([], [])
-        found.alert_ids = list(map(alert_ids.__getitem__, found.name_of))
-        found.names, found.readings = names, self._read
-        found.own = {last - place: verdict for place, verdict in own.items()}
-        return found
-
-
-_NO_LABELS: Mapping[str, str] = {}
-
-
-class _Kind(NamedTuple):
-    kind: int
-    rank: int  # of the severity
-    said: Said
-    reported: bool
-
-
-def _kind(text: str) -> _Kind:
-    status, source, severity, *said = json.loads(text)
-    kind = FIRING if status == _FIRING else SWEPT if source == _SWEEP else RESOLVED
-    return _Kind(kind, Severity(severity).rank, Said._make(said), source == REPORTS and kind == FIRING)
-
-
-def _name(text: str) -> tuple[Name, str | None]:
-    """With the id of the alert."""
-    fingerprint, starts_at, condition, alert_name, alert_id = json.loads(text)
-    return Name(condition, (fingerprint, _time(starts_at)), alert_name), alert_id
-
-
-class _Times(dict[Any, datetime]):
-    """By what the driver gives, which is a text on SQLite: the same object for the same time."""
-
-    def __init__(self, *, texts: bool) -> None:
-        super().__init__()
-        self._texts = texts
-
-    def __missing__(self, value: Any) -> datetime:  # noqa: ANN401 - see above
-        time = self[value] = _time(value) if self._texts else value.astimezone(UTC)
-        return time
-
-
-def _time(text: str) -> datetime:
-    """As SQLite stores it, in UTC, or with its zone."""
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
-class _Numbered(dict[Any, int]):
-    """What is found by its number; `found` is what `read` makes of it."""
-
-    def __init__(self, read: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self._read = read
-        self.found: list[Any] = []
-
-    def __missing__(self, cells: Any) -> int:  # noqa: ANN401 - as the driver has them
-        number = self[cells] = len(self.found)
-        self.found.append(self._read(cells))
-        return number
-
-
-def _own(verdict: Mapping[str, Any]) -> Verdict:
-    """What the thresholds of a report said, whatever its merchant's did."""
-    own = verdict.get("own", verdict)
-    return Verdict(own.get("passed", True), own.get("reason", ""))

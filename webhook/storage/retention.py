@@ -16,9 +16,11 @@ from webhook.storage.repeats import KEPT
 from webhook.storage.stream import forgotten
 from webhook.storage.tables import (
     alert,
+    alert_config_version,
     alert_dynamic,
     alert_flapping,
     alert_instance,
+    alert_template,
     alert_trigger_log,
     handled_request,
     notification,
@@ -30,13 +32,20 @@ _DAY = timedelta(days=1)
 BATCH = 1000
 """Rows deleted in one transaction: few enough that a delivery does not wait for it."""
 
+NEWEST_VERSIONS = 20
+"""Of the settings of one merchant and type, and of the template of one type: kept however old they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long things are kept: closed alerts with their comments, messages and triggers; and who changed what."""
+    """How long things are kept: closed alerts with their comments, messages and triggers; and who changed what.
+
+    `versions`: what settings and templates were before, of which the newest are always kept.
+    """
 
     alerts: timedelta
     audit: timedelta
+    versions: timedelta = timedelta(days=730)
 
 
 class Purge:
@@ -68,6 +77,7 @@ class Purge:
             (alert_instance, sa.select(i.fingerprint, i.starts_at).where(ended)),
             (alert, _closed(alerts)),
             (audit_log, sa.select(audit.id).where(audit.created_at < now - self._retention.audit)),
+            *((table, self._former(table, now)) for table in (alert_config_version, alert_template)),
             (handled_request, sa.select(answers.credential, answers.request_id).where(answers.created_at < now - KEPT)),
             (alert_flapping, self._steady(now)),
             (stream_event, forgotten(now)),
@@ -83,6 +93,19 @@ class Purge:
         windows = (kind.flapping_window for kind in (self._alert_types.default, *self._alert_types.by_type.values()))
         f = alert_flapping.c
         return sa.select(f.condition_fingerprint).where(f.updated_at < now - max(windows), f.flapping_since.is_(None))
+
+    def _former(self, table: sa.Table, now: datetime) -> sa.Select[tuple[object]]:
+        """Old versions of settings or templates, but for the newest of each and what an alert still names."""
+        of = [table.c[name] for name in ("account_id", "alert_type") if name in table.c]
+        newness = sa.func.row_number().over(partition_by=of, order_by=table.c.version.desc()).label("newness")
+        every = sa.select(table.c.id, table.c.created_at, newness).subquery()
+        old = sa.select(every.c.id).where(
+            every.c.created_at < now - self._retention.versions, every.c.newness > NEWEST_VERSIONS
+        )
+        if table is alert_template:
+            active = sa.select(table.c.id).where(table.c.is_active)
+            return old.where(every.c.id.not_in(active), ~sa.exists().where(alert.c.template_id == every.c.id))
+        return old
 
     def _delete(self, table: sa.Table, which: sa.Select[tuple[object]]) -> int:
         keys = list(table.primary_key.columns)

@@ -139,8 +139,11 @@ def tell_mention(
     session: AlertSession,
     comment: tuple[str, str],
     doing: Doing,
-) -> list[str]:
-    """A `comment`, its id and text, that names others, where the merchant's people talk; return the channels."""
+) -> tuple[list[str], str]:
+    """A `comment`, its id and text, that names others, where the merchant's people talk.
+
+    Return the channels, and where there are none, why.
+    """
     n = notification.c
     recent = sa.select(sa.func.count(sa.distinct(n.comment_id))).where(
         n.alert_id == session.alert_id,
@@ -150,8 +153,10 @@ def tell_mention(
     key = (session.account_id, session.alert_type)
     channels = channels_of(read_configs(connection, {key}).get(key), default)
     wanted = [name for name in channels if name in CONVERSATIONS]
-    if not wanted or (connection.scalar(recent) or 0) >= MOST_MENTIONED:
-        return []
+    if not wanted:
+        return [], f"none of the alert's channels is one on which people talk ({', '.join(sorted(CONVERSATIONS))})"
+    if (connection.scalar(recent) or 0) >= MOST_MENTIONED:
+        return [], f"{MOST_MENTIONED} comments on this alert were told of within the hour"
     (row,) = _alerts(connection, [session.alert_id])
     rows = [
         _message(
@@ -167,7 +172,7 @@ def tell_mention(
         for name in wanted
     ]
     connection.execute(sa.insert(notification), rows)
-    return wanted
+    return wanted, ""
 
 
 def _endings(connection: sa.Connection, found: Collection[sa.RowMapping]) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ from webhook.domain.runbook import runbook_address
 from webhook.domain.session import IllegalChange
 from webhook.ports import AlertNotFound
 from webhook.storage import queries
-from webhook.storage.acting import AlertActions
+from webhook.storage.acting import Acted, AlertActions
 from webhook.storage.explaining import read_facts
 from webhook.storage.records import AlertRecord, CommentRecord, NotificationFilter, TriggerFilter, TriggerRecord
 from webhook.storage.trigger_search import list_triggers
@@ -42,6 +42,7 @@ from webhook.web.parameters import (
     SeenForm,
     SnoozeForm,
 )
+from webhook.web.wording import channel_label
 
 TIMELINE = 100
 NEWS = 50
@@ -78,7 +79,7 @@ class Button:
     """What one form of the page does and says then. It `asks` where the alert has changed, or if it `ends`."""
 
     form: type[Parameters]
-    act: Callable[[AlertActions, str, Any, Doing], object]
+    act: Callable[[AlertActions, str, Any, Doing], Acted]
     done: str
     asks: str = ""
     ends: bool = False
@@ -221,7 +222,7 @@ def _act(site: Api, kind: str, alert_id: UUID) -> Response | tuple[str, int]:
         asked = {"question": button.asks, "kept": sorted(button.form.model_fields)}
         return render_template("confirm.html", alert=record, form=typed, news=news, **asked), 200
     try:
-        button.act(site.actions, shown, form, site.doing(None, _decided_on(record, button)))
+        acted = button.act(site.actions, shown, form, site.doing(None, _decided_on(record, button)))
     except AlertNotFound:
         raise NotFound from None
     except VersionChanged:
@@ -229,8 +230,15 @@ def _act(site: Api, kind: str, alert_id: UUID) -> Response | tuple[str, int]:
     except IllegalChange as error:
         flash(f"Nothing was changed: {error}.", "problem")
     else:
-        flash(button.done, "done")
+        flash(button.done + (_mentioned(acted) if kind == "comment" else ""), "done")
     return redirect(url_for("pages.alert", alert_id=alert_id), 303)
+
+
+def _mentioned(acted: Acted) -> str:
+    """Whether those are told whom a note names."""
+    if acted.untold:
+        return f" Nobody was told of it: {acted.untold}."
+    return f" It goes out on {', '.join(map(channel_label, acted.channels))}." if acted.channels else ""
 
 
 def _looked_up(site: Api, alert_id: str, button: Button) -> tuple[AlertRecord, list[str]]:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
+from pydantic import Field
 
 from webhook.domain.alert import AlertStatus
 from webhook.storage import queries
@@ -36,6 +37,13 @@ from webhook.web.openapi import problems
 from webhook.web.parameters import cursor
 
 ERRORS = problems(404, 409, 412, 413, 415)
+
+
+class CommentAdded(CommentEntry):
+    """A comment, and who is told of whom it names."""
+
+    notified: list[str] = Field(description="Channels on which it is told; empty where it names nobody, too.")
+    not_notified_reason: str = Field(description="Why nobody is told, though it names somebody; else empty.")
 
 
 def actions_blueprint(api: Api) -> APIBlueprint:
@@ -152,14 +160,16 @@ def _add_comments(routes: APIBlueprint, api: Api) -> None:
         data = [comment_entry(comment, record.id) for comment in shown]
         return answer(CommentList(data=data, next_cursor=following), version=record.version)
 
-    @routes.post("/alerts/<uuid:alert_id>/comments", responses={201: CommentEntry, **ERRORS})
+    @routes.post("/alerts/<uuid:alert_id>/comments", responses={201: CommentAdded, **ERRORS})
     def add_comment(path: AlertPath, header: IfMatch, body: CommentBody) -> Response:  # noqa: ARG001 - read by `doing`
         """Write a note. Who is named after an @ is kept with it."""
         alert_id, doing = str(path.alert_id), api.doing(body.created_by, body.version)
         acted = api.actions.comment(alert_id, body.content, doing)
         with api.database.read() as connection:
             written = queries.comment_by_id(connection, acted.comment_id)
-        return answer(comment_entry(written, alert_id), HTTPStatus.CREATED, version=acted.version)
+        told = {"notified": list(acted.channels), "not_notified_reason": acted.untold}
+        added = CommentAdded(**comment_entry(written, alert_id).model_dump(), **told)
+        return answer(added, HTTPStatus.CREATED, version=acted.version)
 
 
 def _add_resend(routes: APIBlueprint, api: Api) -> None:

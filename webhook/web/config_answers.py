@@ -126,6 +126,8 @@ class PreviewExample(BaseModel):
     old: str
     new: str
     reason: str
+    old_channels: list[str] = Field(description="Of a message: where it went. Empty for none, or where not known.")
+    new_channels: list[str] = Field(description="Of a message: where it would go. Empty for none.")
 
 
 class MissingMetric(BaseModel):
@@ -151,9 +153,11 @@ class PreviewAnswer(BaseModel):
     triggers: int
     alerts_left_out: int = Field(description="Alerts whose beginning is not stored or not read: not compared.")
     alerts: Counts
-    messages: Counts
+    messages: Counts = Field(description="Changed are those of another reason, or on other channels.")
+    ends: Counts = Field(description="Alerts that ended by themselves, of which people were told before.")
+    rises: Counts = Field(description="Rises in severity that nothing but the duration of an alert caused.")
     outcomes: list[OutcomeCount]
-    examples: list[PreviewExample]
+    examples: list[PreviewExample] = Field(description="Of each kind of change the first ones, `examples` at most.")
     undetermined: UndeterminedCount
     metrics_from_history: list[str]
     metrics_missing: list[MissingMetric]

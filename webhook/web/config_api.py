@@ -17,6 +17,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import ConfigDict, Field
 from werkzeug.exceptions import NotFound
 
+from webhook.domain.comparison import EXAMPLES
 from webhook.domain.configuration import difference
 from webhook.domain.evaluation import MerchantConfig
 from webhook.notifiers.outgoing import ForbiddenAddress
@@ -97,18 +98,19 @@ class WebhookSecretBody(Parameters):
 class PreviewBody(Settings):
     merchant_id: AccountId
     days: Annotated[float, Field(gt=0, le=30)] = 7
+    examples: Annotated[int, Field(ge=1, le=50, description="Of each kind of change.")] = EXAMPLES
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigSite:
-    """What the views share. `preview` answers with what the API shows.
+    """What the views share. `preview` answers with what the API shows, and so many examples of each kind.
 
     `check_urls` compares with what is stored, and raises ForbiddenAddress. `set_up`: the channels that can send.
     """
 
     store: ConfigStore
     clock: Callable[[], datetime]
-    preview: Callable[[MerchantConfig, timedelta, datetime], dict[str, Any]]
+    preview: Callable[[MerchantConfig, timedelta, datetime, int], dict[str, Any]]
     check_urls: Callable[[MerchantConfig, StoredConfig | None], None]
     set_up: Collection[str]
 
@@ -196,7 +198,7 @@ def _add_preview(routes: APIBlueprint, site: ConfigSite) -> None:
         """What the last days would have looked like with this configuration; nothing is written."""
         _own(body.merchant_id)
         config, _ = site.store.completed(body.config_for(body.merchant_id), principal())
-        return jsonify(site.preview(config, timedelta(days=body.days), site.clock()))
+        return jsonify(site.preview(config, timedelta(days=body.days), site.clock(), body.examples))
 
 
 def _add_errors(routes: APIBlueprint) -> None:

@@ -28,7 +28,7 @@ from webhook.web.config_words import Change, changes
 from webhook.web.readings import as_number
 from webhook.web.threshold_text import threshold_text
 
-TRIED = timedelta(days=7)
+TRIED, EXAMPLES = timedelta(days=7), 3
 _SEEN = 50
 _KEPT = 200
 
@@ -96,7 +96,7 @@ def edit(site: ConfigSite, account_id: str, alert_type: str, typed: Mapping[str,
 def _try(site: ConfigSite, editing: Editing, body: ConfigBody) -> None:
     try:
         config, _ = site.store.completed(body.config(), principal())
-        editing.preview = site.preview(config, TRIED, site.clock())
+        editing.preview = site.preview(config, TRIED, site.clock(), EXAMPLES)
     except (UnknownMasks, StaffOnly) as error:
         _mark(editing, error)
     except StoreUnavailable:

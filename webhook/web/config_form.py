@@ -13,6 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from webhook.domain.circumstances import DEFAULT_LANGUAGE
 from webhook.domain.evaluation import OPERATORS
 from webhook.notifiers.settings import Channels, quiet_text
 from webhook.web.config_document import (
@@ -28,12 +29,28 @@ Fields = Mapping[str, str]
 
 MOST_ROWS = 100
 _WHOLE = "Write a whole number from {} to {}."
+LANGUAGES = {
+    "en": "English",
+    "de": "Deutsch",
+    "es": "Español",
+    "fr": "Français",
+    "it": "Italiano",
+    "ja": "日本語",
+    "ko": "한국어",
+    "nl": "Nederlands",
+    "pt": "Português",
+    "ru": "Русский",
+    "zh": "中文",
+}
+"""Those in which numbers that are written as words are checked too."""
+
 HINTS = {
     "max_alerts_per_hour": _WHOLE.format("0", "100,000"),
     "max_alerts_per_day": _WHOLE.format("0", "100,000"),
     "min_interval_minutes": "Write a number of minutes from 0 to 1,440.",
     "thresholds": "Write whole numbers from 1 on, with commas between them, such as 10, 50.",
     "interval_minutes": "Write a number of minutes from 0 to 525,600.",
+    "language": "Choose one of these.",
     "snooze_until": "Write a day and a time in UTC, such as 2026-03-14 18:00, or nothing.",
     "priority": _WHOLE.format("-1,000", "1,000"),
     "metric": "Name a metric or a label, in at most 255 characters.",
@@ -70,6 +87,7 @@ def fields_of(document: Mapping[str, Any]) -> dict[str, str]:
         "thresholds": ", ".join(str(number) for number in strategy["thresholds"]),
         "interval_minutes": _number(strategy["interval_minutes"]),
         "snooze_until": _shown_time(document.get("snooze_until")),
+        "language": document.get("language") or "",
         "no_digest": "" if limits.pop("digest") else "on",
         **{name: _number(value) for name, value in limits.items()},
     }
@@ -141,7 +159,7 @@ def read_form(fields: Fields, account_id: str, alert_type: str, stored: Mapping[
             **_given(fields, NotificationStrategy, but=("first", "thresholds")),
         },
         "snooze_until": _time(fields, stored),
-        "language": stored.get("language"),
+        "language": fields["language"].strip() or None if "language" in fields else stored.get("language"),
     }
     try:
         body = ConfigBody.model_validate(document)
@@ -234,13 +252,20 @@ def _field(detail: ErrorDetails, rows: list[int]) -> str:
             return f"{channel}.{name}"
         case ("frequency_control" | "notification_strategy", str(name), *_):
             return name
-        case (str(name), *_) if name in ("snooze_until", "logic"):
+        case (str(name), *_) if name in ("snooze_until", "logic", "language"):
             return name
     return ""
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def languages(fields: Fields) -> dict[str, str]:
+    """What there is to choose from, with what was chosen elsewhere, such as de-CH."""
+    chosen = fields.get("language", "")
+    default = {"": f"The default ({LANGUAGES[DEFAULT_LANGUAGE]})"}
+    return default | LANGUAGES | ({chosen: chosen} if chosen not in ("", *LANGUAGES) else {})
 
 
 def _number(value: float) -> str:

@@ -20,6 +20,8 @@ def preview_answer(found: Preview) -> dict[str, Any]:
         "alerts_left_out": found.left_out,
         "alerts": asdict(replayed.alerts),
         "messages": asdict(replayed.messages),
+        "ends": asdict(replayed.ends),
+        "rises": asdict(replayed.rises),
         "outcomes": [
             {"stored": str(old), "proposed": str(new), "triggers": number}
             for (old, new), number in sorted(replayed.outcomes.items())
@@ -33,6 +35,8 @@ def preview_answer(found: Preview) -> dict[str, Any]:
                 "old": example.old,
                 "new": example.new,
                 "reason": example.reason,
+                "old_channels": list(example.old_channels),
+                "new_channels": list(example.new_channels),
             }
             for example in replayed.examples
         ],

@@ -176,7 +176,7 @@ def _add_test(routes: APIBlueprint, site: PushSite) -> None:
         if said.outcome is Outcome.SENT:
             return answer(TestResult(message="Sent"))
         if said.outcome is Outcome.GONE:
-            site.subscriptions.forget(target.id)
+            site.subscriptions.unsubscribe(target.id, principal(), site.clock(), reason="its push service forgot it")
             raise NotFound("Its push service does not know this browser any more: subscribe anew.")
         return problem(HTTPStatus.BAD_GATEWAY, _words(said))
 

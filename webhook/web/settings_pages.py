@@ -5,7 +5,6 @@ What the API does is done by the same functions: `ConfigStore`, the checks of `c
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -32,11 +31,11 @@ from webhook.web.api import Api
 from webhook.web.config_api import ConfigSite
 from webhook.web.config_document import AccountId, AlertType
 from webhook.web.config_editing import Editing, edit, editing_of, known_metrics
-from webhook.web.config_form import channel_parts
+from webhook.web.config_form import channel_parts, languages
 from webhook.web.config_words import FIELDS, Change, changes
 from webhook.web.parameters import FURTHEST_PAGE, Parameters, Text, cursor
 
-LINES, VERSIONS, EXAMPLES = 50, 50, 3
+LINES, VERSIONS = 50, 50
 Answer = Response | str | tuple[str, int]
 
 
@@ -134,6 +133,7 @@ def _form(api: Api, site: ConfigSite, asked: ConfigAddress, editing: Editing) ->
         metrics=metrics,
         channels=channel_parts(),
         part_names=FIELDS,
+        languages=languages(editing.fields),
         set_up=site.set_up,
         kept=masked(editing.stored.config.channel_preferences) if editing.stored else {},
         locked=() if principal().may(Right.DIRECT) else STAFF_SETTINGS,
@@ -143,15 +143,8 @@ def _form(api: Api, site: ConfigSite, asked: ConfigAddress, editing: Editing) ->
 
 def _examples(preview: Mapping[str, Any] | None) -> list[tuple[dict[str, Any], datetime, str]]:
     """A few of each kind of change, with when it was and its place in the trigger log."""
-    kept: Counter[tuple[str, str]] = Counter()
-    shown = []
-    for example in preview["examples"] if preview else ():
-        kind = (example["kind"], example["change"])
-        kept[kind] += 1
-        if kept[kind] <= EXAMPLES:
-            at = datetime.fromisoformat(example["time"])
-            shown.append((example, at, _just_after(at)))
-    return shown
+    found = [(example, datetime.fromisoformat(example["time"])) for example in (preview["examples"] if preview else ())]
+    return [(example, at, _just_after(at)) for example, at in found]
 
 
 def _just_after(at: datetime) -> str:

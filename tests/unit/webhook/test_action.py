@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,7 +34,7 @@ def test_names_after_an_at_are_mentions_and_addresses_are_not(text: str, named: 
 
 
 def test_a_snoozed_alert_is_quiet_until_then_but_not_when_it_gets_graver_or_is_p0() -> None:
-    graver, p0 = replace(SNOOZED, severity=Severity.P1), replace(SNOOZED, severity=Severity.P0)
+    graver, p0 = SNOOZED._replace(severity=Severity.P1), SNOOZED._replace(severity=Severity.P0)
     assert decide_notification(SNOOZED, SNOOZED, DEFAULT_POLICY, [], NOW) is Withheld.SNOOZED
     assert decide_notification(SNOOZED, graver, DEFAULT_POLICY, [], NOW) is NotifyReason.ESCALATED
     assert decide_notification(p0, p0, DEFAULT_POLICY, [], NOW) is NotifyReason.FIRST

@@ -17,6 +17,12 @@ from webhook.domain.severity import Severity
 from webhook.domain.triggers import FIRING, RESOLVED, SWEPT, Name, Said, StoredTrigger, Triggers, triggers_of
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
+CHANNELS: list[dict[str, Any]] = [
+    {},
+    {"console": {"enabled": True}, "sms": {"phone_numbers": ["+4915112345678"]}},
+    {"console": {"enabled": False}},
+    {"console": {"enabled": False}, "sms": {"phone_numbers": ["+4915112345678"], "min_severity": "P1"}},
+]
 MINUTE = timedelta(minutes=1)
 CONDITIONS = ("a" * 32, "b" * 32, "c" * 32)
 RULES = (("Detected", Severity.P3), ("Severe", Severity.P2), ("Critical", Severity.P1))
@@ -96,6 +102,9 @@ class Stream:
             notified=notified,
             closed=closed,
             starts={CONDITIONS[1]: START},
+            channels={(condition, START + 7 * MINUTE): frozenset({"console"}) for condition in CONDITIONS},
+            ended=frozenset(f"alert-{condition}-5" for condition in CONDITIONS),
+            rises={f"alert-{CONDITIONS[0]}-6": 2},
             compared={CONDITIONS[2]: START + self.chosen.choice([0, 200]) * MINUTE},
         )
 
@@ -126,7 +135,7 @@ class Stream:
             logic=self.chosen.choice(["all", "any"]),
             conditions=tuple(self.chosen.sample(some, self.chosen.choice([0, 1, 1, 2, 3]))),
             notification_settings=settings,
-            channel_preferences={"console": {"enabled": self.chosen.random() < 0.9}},
+            channel_preferences=self.chosen.choice(CHANNELS),
         )
 
     def settings(self) -> IngestSettings:
@@ -144,6 +153,7 @@ class Stream:
 def test_the_short_way_tells_what_the_ledger_tells(seed: int) -> None:
     stream = Stream(seed)
     config, settings, past, rows = stream.config(), stream.settings(), stream.past(), stream.triggers(250)
-    short, full = (replay(rows, past, config, settings, short=way) for way in (True, False))
+    until = rows.at[-1] + stream.chosen.choice([0, 10, 30, 600]) * MINUTE
+    short, full = (replay(rows, past, config, settings, until=until, short=way) for way in (True, False))
     assert short.triggers > 50
     assert short == full

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -87,19 +86,19 @@ def test_a_closed_alert_is_not_joined() -> None:
     ],
 )
 def test_steps(count: int, lasted: timedelta, severity: Severity, to: Severity | None) -> None:
-    session = replace(SESSION, occurrence_count=count, severity=severity)
+    session = SESSION._replace(occurrence_count=count, severity=severity)
     step = escalate(session, DEFAULT_STEPS, NOW + lasted)
     assert (step.to_severity if step else None) is to
 
 
 def test_what_joins_an_expired_session_does_not_make_it_longer() -> None:
-    expired = replace(SESSION, session_status=SessionStatus.EXPIRED, occurrence_count=3)
+    expired = SESSION._replace(session_status=SessionStatus.EXPIRED, occurrence_count=3)
     assert escalate(expired, DEFAULT_STEPS, NOW + 20 * HOUR) is None
 
 
 @given(st.integers(1, 100), st.integers(0, 10), st.sampled_from(Severity))
 def test_severity_only_rises(count: int, hours: int, severity: Severity) -> None:
-    step = escalate(replace(SESSION, occurrence_count=count, severity=severity), DEFAULT_STEPS, NOW + hours * HOUR)
+    step = escalate(SESSION._replace(occurrence_count=count, severity=severity), DEFAULT_STEPS, NOW + hours * HOUR)
     assert step is None or step.to_severity.rank > severity.rank
 
 
@@ -132,7 +131,7 @@ def test_what_fires_below_the_merchants_threshold_ends_a_timeout_after_it_last_p
 
 
 def test_a_lost_resolve_leaves_an_expired_session_until_the_window_ends() -> None:
-    expired = replace(SESSION, session_status=SessionStatus.EXPIRED)
+    expired = SESSION._replace(session_status=SessionStatus.EXPIRED)
     heard = [instance(FIRING, NOW)]
     assert settle(expired, heard, NOW + HOUR, SETTINGS).kind is SettlementKind.KEEP
     lapsed = settle(expired, heard, NOW + 25 * HOUR, SETTINGS)
@@ -154,13 +153,13 @@ def decide(
 
 
 def test_the_default_strategy_tells_first_and_then_hourly() -> None:
-    assert decide(replace(SESSION, last_notified_at=None), before=None) is NotifyReason.FIRST
+    assert decide(SESSION._replace(last_notified_at=None), before=None) is NotifyReason.FIRST
     assert decide(SESSION, now=NOW + 59 * MINUTE) is Withheld.STRATEGY
     assert decide(SESSION, now=NOW + 60 * MINUTE) is NotifyReason.INTERVAL
 
 
 def test_a_first_message_that_was_withheld_is_owed() -> None:
-    untold = replace(SESSION, last_notified_at=None)
+    untold = SESSION._replace(last_notified_at=None)
     policy = NotificationPolicy(max_per_hour=1)
     assert decide(untold, before=None, policy=policy, recent=(NOW,)) is Withheld.FREQUENCY
     assert decide(untold, policy=policy, recent=(NOW,), now=NOW + HOUR) is NotifyReason.FIRST
@@ -168,11 +167,11 @@ def test_a_first_message_that_was_withheld_is_owed() -> None:
 
 def test_thresholds() -> None:
     policy = NotificationPolicy(first=False, thresholds=(5, 20), interval=None)
-    five = told(replace(SESSION, occurrence_count=5), NOW)
-    assert decide(replace(SESSION, occurrence_count=4), policy=policy) is Withheld.STRATEGY
-    assert decide(replace(SESSION, occurrence_count=5), policy=policy) is NotifyReason.THRESHOLD
-    assert decide(replace(five, occurrence_count=6), before=five, policy=policy) is Withheld.STRATEGY
-    assert decide(replace(five, occurrence_count=20), before=five, policy=policy) is NotifyReason.THRESHOLD
+    five = told(SESSION._replace(occurrence_count=5), NOW)
+    assert decide(SESSION._replace(occurrence_count=4), policy=policy) is Withheld.STRATEGY
+    assert decide(SESSION._replace(occurrence_count=5), policy=policy) is NotifyReason.THRESHOLD
+    assert decide(five._replace(occurrence_count=6), before=five, policy=policy) is Withheld.STRATEGY
+    assert decide(five._replace(occurrence_count=20), before=five, policy=policy) is NotifyReason.THRESHOLD
 
 
 @pytest.mark.parametrize("why", [Withheld.FREQUENCY, Withheld.SNOOZED])
@@ -182,19 +181,19 @@ def test_a_threshold_that_was_withheld_is_owed_until_a_message_has_gone_out(why:
     policy = NotificationPolicy(
         first=False, thresholds=(10,), interval=None, min_interval=spaced, snoozed_until=snoozed
     )
-    untold = replace(SESSION, last_notified_at=None)
-    ten, eleven = replace(untold, occurrence_count=10), replace(untold, occurrence_count=11)
+    untold = SESSION._replace(last_notified_at=None)
+    ten, eleven = untold._replace(occurrence_count=10), untold._replace(occurrence_count=11)
     recent = (NOW - MINUTE,)
     assert decide(ten, before=untold, policy=policy, recent=recent) is why
     later = NOW + 30 * MINUTE
     assert decide(eleven, before=ten, policy=policy, recent=recent, now=later) is NotifyReason.THRESHOLD
     heard = told(eleven, later)
-    twelve = replace(heard, occurrence_count=12)
+    twelve = heard._replace(occurrence_count=12)
     assert decide(twelve, before=heard, policy=policy, recent=recent, now=later) is Withheld.STRATEGY
 
 
 def test_limits_are_sliding_windows() -> None:
-    untold = replace(SESSION, last_notified_at=None)
+    untold = SESSION._replace(last_notified_at=None)
     hour = tuple(NOW - minutes * MINUTE for minutes in (1, 20, 40, 58, 59))
     assert decide(untold, recent=hour) is Withheld.FREQUENCY
     assert decide(untold, recent=hour, now=NOW + MINUTE) is NotifyReason.FIRST
@@ -209,12 +208,12 @@ def test_escalation_and_p0_pass_every_limit() -> None:
     closed_shut = NotificationPolicy(
         first=False, interval=None, max_per_hour=0, max_per_day=0, snoozed_until=NOW + 24 * HOUR
     )
-    graver = replace(SESSION, severity=Severity.P2)
+    graver = SESSION._replace(severity=Severity.P2)
     assert decide(graver, policy=closed_shut) is NotifyReason.ESCALATED
     assert decide(graver, before=graver, policy=closed_shut) is Withheld.SNOOZED
-    emergency = replace(SESSION, severity=Severity.P0, last_notified_at=None)
+    emergency = SESSION._replace(severity=Severity.P0, last_notified_at=None)
     assert decide(emergency, before=None, policy=closed_shut) is NotifyReason.FIRST
-    heard = replace(emergency, last_notified_at=NOW)
+    heard = emergency._replace(last_notified_at=NOW)
     assert decide(heard, before=heard, policy=closed_shut, now=NOW + HOUR) is NotifyReason.INTERVAL
 
 
