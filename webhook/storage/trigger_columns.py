@@ -126,9 +126,7 @@ class _Columns:
 
     def __init__(self) -> None:
         self._times = _Times()
-        self._kinds: dict[tuple[str, ...], int] = {}
-        self._names: dict[tuple[str, ...], int] = {}
-        self._readings: dict[tuple[str, ...], int] = {}
+        self._kinds, self._names, self._readings = _Numbered(), _Numbered(), _Numbered()
         self._alert_names: list[str] = []  # by the number of the name
         self._parts: list[Sequence[list[Any]]] = []
         self._own: dict[tuple[datetime, int, str], Verdict] = {}
@@ -143,8 +141,8 @@ class _Columns:
         part: list[list[Any]] = [
             times,
             self._named(list(zip(*names, strict=True)), alert_name),
-            _numbers(zip(*kinds, strict=True), self._kinds),
-            _numbers(zip(*readings, strict=True), self._readings),
+            list(map(self._kinds.__getitem__, zip(*kinds, strict=True))),
+            list(map(self._readings.__getitem__, zip(*readings, strict=True))),
             list(map(int, position)),
         ]
         order = list(zip(times, part[-1], strict=True))
@@ -156,7 +154,7 @@ class _Columns:
 
     def _named(self, names: Sequence[tuple[str, ...]], alert_names: Sequence[str]) -> list[int]:
         known = len(self._names)
-        numbers = _numbers(names, self._names)
+        numbers = list(map(self._names.__getitem__, names))
         if len(self._names) > known:
             first = dict(zip(reversed(numbers), reversed(alert_names), strict=True))
             self._alert_names += [first[number] for number in range(known, len(self._names))]
@@ -194,9 +192,12 @@ class _Columns:
         )
 
 
-def _numbers(cells: Iterable[tuple[str, ...]], known: dict[tuple[str, ...], int]) -> list[int]:
-    """Of each, by which `known` tells it; what is new gets the next ones."""
-    return [known.setdefault(cell, len(known)) for cell in cells]
+class _Numbered(dict[tuple[str, ...], int]):
+    """Numbers in order; what is new gets the next one."""
+
+    def __missing__(self, cells: tuple[str, ...]) -> int:
+        number = self[cells] = len(self)
+        return number
 
 
 def _read(texts: Iterable[tuple[str, ...]]) -> list[Reading]:
