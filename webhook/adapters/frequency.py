@@ -72,7 +72,7 @@ class _Asked:
     granted: bool = False
 
     def __post_init__(self) -> None:
-        self.rules = [(_key(self.claim.key, rule), rule) for rule in self.claim.policy.rules]
+        self.rules = [(_key(self.claim.key, rule), rule) for rule in self.claim.policy.limits()]
 
 
 def _rounds(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:

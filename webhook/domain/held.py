@@ -161,9 +161,8 @@ class Held(ABC):
         self.settle_up(group)
         self._rise(group, now)
         if now - group.session.session_last_active >= self._type.session_timeout:
+            group.busy = now  # whether it goes on hangs on what its instances were before this delivery
             self._settle(group, now)
-            if group.session is not None:
-                group.busy = now  # whether it goes on hangs on what its instances were before this delivery
         self.set_wake(group, now)
 
     def set_wake(self, group: Group, now: datetime) -> None:

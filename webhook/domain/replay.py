@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from webhook.domain import session as sessions
-from webhook.domain.alert import AlertSession, NotifyReason, Outcome, Trigger, TriggerStatus, Withheld
+from webhook.domain.alert import NotifyReason, Outcome, Trigger, TriggerStatus, Withheld
 from webhook.domain.channel_choice import channels_for, channels_of
 from webhook.domain.comparison import EXAMPLES, Decisions, Replayed, compare, told_of
 from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
-from webhook.domain.flapping import Flapping, holds_back, restarted
+from webhook.domain.flapping import holds_back
 from webhook.domain.held import Group, Held, Seen
 from webhook.domain.ledger import Changes, Entry, IngestSettings, Known, Received, decide, judge
 from webhook.domain.lull import FOREVER
@@ -171,17 +170,18 @@ class _Fold(Held):
         self.list_seen(seen, firing=True)
 
     def _count(self, number: int, seen: Seen, at: datetime) -> bool:
-        """One more occurrence of what is going on, or the first one."""
+        """One more occurrence of what is going on."""
         group = seen.group
-        lull, flapping = group.lull, group.flapping
-        if not (seen.plain and seen.attacking) and self.fired_lately(group, at) and not any(self.attacking(group)):
-            lull, flapping = None, restarted(flapping, self._type, at)
+        lull = group.lull
+        attacks = seen.plain and seen.attacking
+        if not attacks and self.fired_lately(group, at) and not any(self.attacking(group)):
+            return False  # it fires again: it may flap
         if lull is not None and self._rows.ranks[number] <= lull.rank and lull.holds(at, self._type):
             lull.more += 1
             lull.last = at
             outcome, alert_id, notify = lull.outcome, lull.alert_id, lull.notify
         else:
-            joined = self._join(number, seen, flapping, at)
+            joined = self._join(number, group, at)
             if joined is None:
                 return False
             outcome, alert_id, notify = joined
@@ -199,42 +199,36 @@ class _Fold(Held):
             made.outcomes[number], made.alert_ids[number], made.notify[number] = outcome, alert_id, notify
         return True
 
-    def _join(self, number: int, seen: Seen, flapping: Flapping, at: datetime) -> tuple[Outcome, str, str] | None:
-        """As `_Ledger` counts it; None where it may be more than that, and then nothing is changed."""
-        group = seen.group
+    def _join(self, number: int, group: Group, at: datetime) -> tuple[Outcome, str, str] | None:
+        """One more occurrence of what is going on, as `_Ledger` counts it; None where it may be more than that."""
         self.settle_up(group)
         before = group.session
-        if before is None:
-            outcome = Outcome.CREATED
-            trigger = self._trigger(number, seen)
-            after = sessions.opened(trigger, self._new_id(), group.condition, self._type, at)
-        elif sessions.is_recent(before, self._type, at):
-            outcome = Outcome.SESSION_UPDATED
-            after = sessions.joined(before, SEVERITIES[self._rows.ranks[number]], outcome, self._type, at)
-        else:
+        if before is None or not sessions.is_recent(before, self._type, at):
             return None
-        why = self._why(before, after, flapping, at)
-        told = isinstance(why, NotifyReason)
-        if told and not (self._channels[after.severity] and self._tells(number, group, at)):
+        severity = SEVERITIES[self._rows.ranks[number]]
+        after = sessions.joined(before, severity, Outcome.SESSION_UPDATED, self._type, at)
+        why = decide_notification(
+            before,
+            after,
+            self._policy,
+            self._notified,
+            at,
+            flapping=holds_back(group.flapping, self._type, at),
+            flapping_told=group.flapping.told_at is not None,
+        )
+        if self._mute and isinstance(why, NotifyReason):
+            why = Withheld.NO_CHANNEL
+        if isinstance(why, Withheld):
+            group.session = after
+            self.calm_down(group, f"withheld:{why}", at)
+            return Outcome.SESSION_UPDATED, after.alert_id, f"withheld:{why}"
+        if why is NotifyReason.FLAPPING or not (self._channels[after.severity] and self._tells(number, group, at)):
             return None
-        notify = str(why) if told else f"withheld:{why}"
-        changed = before is None or flapping is not group.flapping
-        group.flapping = replace(flapping, told_at=at) if why is NotifyReason.FLAPPING else flapping
-        group.session = sessions.told(after, at) if told else after
-        self.calm_down(group, notify, at)
-        if told:
-            self.tell(group, at)
-            self.decisions.told[number] = self._channels[after.severity]
-        if told or changed:
-            self.set_wake(group, at)
-        return outcome, after.alert_id, notify
-
-    def _why(
-        self, before: AlertSession | None, after: AlertSession, flapping: Flapping, at: datetime
-    ) -> NotifyReason | Withheld:
-        flaps, told = holds_back(flapping, self._type, at), flapping.told_at is not None
-        why = decide_notification(before, after, self._policy, self._notified, at, flapping=flaps, flapping_told=told)
-        return Withheld.NO_CHANNEL if self._mute and isinstance(why, NotifyReason) else why
+        group.session, group.lull = sessions.told(after, at), None
+        self.tell(group, at)
+        self.set_wake(group, at)
+        self.decisions.told[number] = self._channels[after.severity]
+        return Outcome.SESSION_UPDATED, after.alert_id, str(why)
 
     def _tells(self, number: int, group: Group, at: datetime) -> bool:
         """Whether a message has its place whatever else the delivery holds, and time did before it."""

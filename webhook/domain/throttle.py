@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -63,7 +63,6 @@ class NotificationPolicy:
     min_interval: timedelta = timedelta(0)
     snoozed_until: datetime | None = None
     digest: bool = True  # what was held back is summed up
-    rules: tuple[FrequencyRule, ...] = field(init=False, repr=False, compare=False)  # in force, the shortest first
 
     @classmethod
     def of(cls, config: MerchantConfig | None) -> NotificationPolicy:
@@ -85,14 +84,14 @@ class NotificationPolicy:
             digest=bool(limits.get("digest", True)),
         )
 
-    def __post_init__(self) -> None:
-        """Make the rules once: they are asked for with each occurrence."""
+    def limits(self) -> tuple[FrequencyRule, ...]:
+        """The frequency rules in force, the shortest first."""
         rules = (
             FrequencyRule("min_interval_minutes", 1, self.min_interval),
             FrequencyRule("max_alerts_per_hour", self.max_per_hour, timedelta(hours=1)),
             FrequencyRule("max_alerts_per_day", self.max_per_day, LONGEST_WINDOW),
         )
-        object.__setattr__(self, "rules", tuple(rule for rule in rules if rule.window))
+        return tuple(rule for rule in rules if rule.window)
 
 
 def decide_notification(
@@ -152,7 +151,7 @@ def limit_reached(policy: NotificationPolicy, recent: Sequence[datetime], now: d
 
     `recent` is in order of time.
     """
-    reached = [limit for limit in map(partial(_reached, recent, now), policy.rules) if limit is not None]
+    reached = [limit for limit in map(partial(_reached, recent, now), policy.limits()) if limit is not None]
     return max(reached, key=lambda limit: limit.frees_at, default=None)
 
 
