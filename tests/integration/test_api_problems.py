@@ -33,6 +33,7 @@ BODIES: dict[str, Any] = {
     "comments": {"content": "x"},
     "config": OF_OWN,
     "preview": OF_OWN,
+    "webhook-secret": OF_OWN,
     "restore": OF_OWN | {"restore_version": 1},
     "metrics": OF_OWN | {"metrics": [{"metric_name": "a", "metric_value": 1.0, "threshold": 0.5}]},
     "webhook": {"alerts": [{"labels": {"account_id": OWN}, "startsAt": rows.NOW.isoformat()}]},

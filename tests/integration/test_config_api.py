@@ -315,7 +315,7 @@ def test_a_preview_says_what_would_be_different(client: FlaskClient) -> None:
 def test_a_preview_that_cannot_be_had_says_what_to_do(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: tuple[int, str | None], words: str
 ) -> None:
-    def run(*_: Any) -> None:
+    def run(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(Previews, "run", run)

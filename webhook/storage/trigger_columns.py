@@ -162,7 +162,7 @@ class _Columns:
 
     def triggers(self) -> Triggers:
         """From the first to the last."""
-        if not self._parts:
+        if not self.number:
             return Triggers()
         columns = zip(*reversed(self._parts), strict=True)
         at, name_of, kind_of, reading_of, positions = (list(chain.from_iterable(column)) for column in columns)

@@ -40,6 +40,7 @@ def make_worker(run_once: Callable[[datetime], int] = lambda _now: 0, **changes:
     parts: dict[str, Any] = {
         "dispatcher": dispatcher,
         "sweep": nothing,
+        "reconciliation": SimpleNamespace(run_once=lambda _now: 0, interval=timedelta(minutes=1)),
         "follow": nothing,
         "purge": nothing,
         "leases": leases,
