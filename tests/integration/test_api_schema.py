@@ -260,7 +260,10 @@ def _drive(driven: Driven, operation: Any, mode: GenerationMode, examples: int, 
     @settings(max_examples=examples, **MODEST)
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
-        if "{alert_id}" in operation.path and case.meta.components[ParameterLocation.PATH].mode is GenerationMode.POSITIVE:
+        if (
+            "{alert_id}" in operation.path
+            and case.meta.components[ParameterLocation.PATH].mode is GenerationMode.POSITIVE
+        ):
             driven.alert(case)
         if case.meta.generation.mode is GenerationMode.POSITIVE:  # what was drawn to be wrong may be right after all
             FED.get(operation.label, lambda *_: None)(driven, case)

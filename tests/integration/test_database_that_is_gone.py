@@ -70,3 +70,15 @@ def test_a_statement_ends_in_time_unless_it_may_last(url: str, monkeypatch: pyte
     with database.read() as connection:
         assert connection.scalar(sa.text("SHOW statement_timeout")) == "1s", "the next one is bounded again"
     database.close()
+
+
+def test_what_a_thread_uses_while_the_database_is_closed_ends_with_it(url: str) -> None:
+    database = Database(url)
+    with database.read() as late:
+        database.close()
+        assert late.scalar(sa.text("SELECT 1")) == 1
+        driver = late.connection.driver_connection
+    assert driver.closed
+    with database.read() as later:
+        driver = later.connection.driver_connection
+    assert driver.closed

@@ -49,6 +49,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10, meter: Meter | None = None) -> None:
         self._meter = meter
+        self._closed = False
         self.url = sa.make_url(url)
         sqlite = self.url.get_backend_name() == "sqlite"
         options = {} if sqlite else _postgresql_options(pool_size)
@@ -61,6 +62,7 @@ class Database:
         if sqlite:
             sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
+        sa.event.listen(self.engine, "checkin", self._leave)
         self._writer = self.engine.execution_options(sentinel_write=True)
 
     @property
@@ -88,7 +90,13 @@ class Database:
                 self._meter(kind, perf_counter() - began)
 
     def close(self) -> None:
+        """What is in use, or is used hereafter by a thread that ends late, is closed as it comes back."""
+        self._closed = True
         self.engine.dispose()
+
+    def _leave(self, _connection: Any, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+        if self._closed:
+            record.invalidate()
 
 
 def allow(connection: sa.Connection, longest: timedelta | None) -> None:
