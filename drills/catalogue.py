@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -147,31 +148,39 @@ def _shift(alert: dict[str, Any], shifts: dict[str, timedelta]) -> dict[str, Any
 
 
 def _deploy_broken(run: Run) -> None:
-    """New processes get the new file; the old ones go when the new ones are ready, or at once in the control run."""
+    """A rolling deployment: the old processes go when the new ones are ready, and go on where those give up."""
     path = run.stack.folder / "broken.yaml"
     path.write_text(yaml.safe_dump({"alert_types": {"default": {"session_timeout": "soon"}}, "chanels": {}}))
-    environment = run.stack.environment | {"SENTINEL_CONFIG_FILE": str(path)}
-    old = [run.stack["serve"], run.stack["worker"]]
-    if run.control:
-        for program in old:
-            program.stop()
-    new = [_successor(run, program.name, environment) for program in old]
+    ports = {"serve": servers.free_port(), "worker": servers.free_port()}
+    new = [_successor(run, name, path, port) for name, port in ports.items()]
     for program in new:
         program.start(wait=False)
-    servers.wait_for(lambda: not any(program.alive() for program in new), what="the new processes gave up")
-    for program in new:
+    servers.wait_for(lambda: all(map(_ready_or_gone, new)), what="the new processes ready, or gone", timeout=120)
+    if any(program.alive() for program in new):
+        run.say("the new processes took the file")
+        run.stack.tap.port = ports["serve"]
+        for name in ports:
+            run.stack[name].stop()
+    for program in (one for one in new if not one.alive()):
         said = program.tail()
         if not (path.name in said and "session_timeout" in said and "chanels" in said and "Traceback" not in said):
-            run.broken.append(f"{program.name} does not say what is wrong with its file: {said}")
+            run.broken.append(f"{program.name} does not say what is wrong with its file: {said[-300:]}")
     run.carried_on()
 
 
-def _successor(run: Run, name: str, environment: dict[str, str]) -> Program:
-    port = servers.free_port()
+def _ready_or_gone(program: Program) -> bool:
+    return not program.alive() or program.ready()
+
+
+def _successor(run: Run, name: str, config: Path, port: int) -> Program:
+    """With a file of its own; in the control run it takes any."""
     command = ["serve", "--port", str(port)] if name == "serve" else ["worker"]
-    own = environment | ({"SENTINEL_WORKER_METRICS_PORT": str(port)} if name == "worker" else {})
-    program = sentinel(f"new-{name}", command, run.stack.folder, own, port=port, needs=run.drill.needs)
+    own = {"SENTINEL_CONFIG_FILE": str(config), "SENTINEL_WORKER_METRICS_PORT": str(port)}
+    needs = replace(run.drill.needs, without={f"new-{name}": "validation"} if run.control else {})
+    environment = run.stack.environment | own
+    program = sentinel(f"new-{name}", command, run.stack.folder, environment, port=port, needs=needs)
     program.kept = False
+    run.exits.callback(program.stop)
     return program
 
 
@@ -276,7 +285,7 @@ DRILLS: dict[str, Drill] = {
         Drill(
             "config",
             "deploy a broken configuration file: the new processes say what is wrong with it, the old ones go on",
-            "the old processes go before the new ones are ready",
+            "a file is taken whatever is wrong with it",
             _deploy_broken,
             carries_on=True,
         ),

@@ -84,6 +84,9 @@ class Run:
     stack: Stack
     load: Load
     say: Say
+    exits: ExitStack
+    """What a fault has started ends with it."""
+
     fault_began: float = 0.0
     fault_ended: float = 0.0
     broken: list[str] = field(default_factory=list)
@@ -136,7 +139,7 @@ def run(drill: Drill, *, control: bool, say: Say) -> Result:
     began = time.monotonic()
     with ExitStack() as stack:
         started = stack.enter_context(running(drill.needs_of(control=control)))
-        one = Run(drill, control, started, Load(started.alertmanager, drill.gap, drill.length), say)
+        one = Run(drill, control, started, Load(started.alertmanager, drill.gap, drill.length), say, stack)
         say(f"started in {time.monotonic() - began:.0f} s")
         one.load.start()
         stack.callback(one.load.finish)
