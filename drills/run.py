@@ -90,6 +90,9 @@ class Run:
     fault_began: float = 0.0
     fault_ended: float = 0.0
     broken: list[str] = field(default_factory=list)
+    broken_off: int = 0
+    """Calls that the fault broke off when Slack had the message."""
+
     caught_up: float | None = None
 
     @property
@@ -129,7 +132,8 @@ class Run:
 
     def verify(self) -> Verdict:
         delivered = self.stack.tap.delivered
-        verdict = verify(self.attacks, delivered, self.stack.tap, self.read(), self.stack.slack)
+        tap, slack = self.stack.tap, self.stack.slack
+        verdict = verify(self.attacks, delivered, tap, self.read(), slack, broken_off=self.broken_off)
         verdict.broken[:0] = [*self.broken, *self.load.refused]
         return verdict
 

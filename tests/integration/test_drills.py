@@ -28,19 +28,22 @@ FIRST = Message("1", "acc_1", "first", "SENT", 0, 0.1)
 LAST = replace(FIRST, id="2", reason="resolved")
 FINE = Stored(4, Counter(created=1), {"acc_1": ["RESOLVED"]}, Counter(), [FIRST, LAST])
 TAKEN = ["1", "2"]
+KNOWN = replace(FINE, messages=[replace(FIRST, maybe_repeated=1), LAST])
 
 
-def problems(stored: Stored = FINE, taken: list[str] | None = None, delivered: int = 4) -> list[str]:
+def problems(
+    stored: Stored = FINE, taken: list[str] | None = None, delivered: int = 4, broken_off: int = 0
+) -> list[str]:
     attack = Attack("acc_1", 0.0, datetime.now(UTC), posted=True)
     tap, slack = Tap(passed=[Passed(0.0, delivered, 200, 0.0)]), Slack()
     slack.taken = [Taken(0.0, one, reply=False) for one in taken or TAKEN]
-    return verify([attack], delivered, tap, stored, slack).problems
+    return verify([attack], delivered, tap, stored, slack, broken_off=broken_off).problems
 
 
 def test_what_is_as_it_should_be_is_no_problem() -> None:
     assert problems() == []
-    repeated = replace(FINE, messages=[replace(FIRST, maybe_repeated=1), LAST])
-    assert problems(repeated, ["1", "1", "2"]) == [], "what may have come twice is known to"
+    assert problems(KNOWN, ["1", "1", "2"], broken_off=1) == [], "what the drill broke off may come again"
+    assert problems(KNOWN) == [], "and need not"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,8 @@ def test_what_is_as_it_should_be_is_no_problem() -> None:
         ({"stored": replace(FINE, messages=[FIRST, replace(LAST, status="PENDING")])}, "still in the outbox"),
         ({"stored": replace(FINE, messages=[FIRST, replace(LAST, status="FAILED")])}, "given up"),
         ({"taken": ["1"]}, "Slack never took them"),
-        ({"taken": ["1", "1", "2"]}, "more often than is known"),
+        ({"taken": ["1", "1", "2"], "broken_off": 1}, "more often than is known"),
+        ({"stored": KNOWN, "taken": ["1", "1", "2"]}, "1 messages came to Slack again, and the drill broke off 0"),
     ],
 )
 def test_what_is_wrong_is_seen(found: dict[str, object], what: str) -> None:
