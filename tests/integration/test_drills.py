@@ -19,6 +19,7 @@ from drills.entries import ENTRIES
 from drills.load import Attack
 from drills.memory import Growth
 from drills.slack import Slack, Taken
+from drills.soak import allowed
 from drills.store import Message, Stored
 from drills.tap import Passed, Tap
 from drills.verify import verify
@@ -75,10 +76,20 @@ def test_memory_that_grows_is_told_from_memory_that_varies() -> None:
 
     assert Growth(leak).an_hour() == pytest.approx(36, abs=2)
     assert Growth(noise).an_hour() == pytest.approx(0, abs=1)
+    assert Growth(leak).grown() > allowed(Growth(leak))
+    assert Growth(noise).grown() < allowed(Growth(noise))
+
+
+def test_a_leak_that_was_within_twelve_mib_an_hour_is_short() -> None:
+    """A process of 120 MiB that would have doubled in half a day."""
+    leak = [(float(at), 120 + at / 360 + at % 3) for at in range(0, 1800, 5)]
+
+    assert Growth(leak).an_hour() == pytest.approx(10, abs=1)
+    assert Growth(leak).grown() > allowed(Growth(leak))
 
 
 def test_every_drill_says_what_it_does_and_what_its_control_lacks() -> None:
-    asked = "serve worker postgresql sqlite redis prometheus alertmanager disk llm slack clock config missed"
+    asked = "serve worker postgresql sqlite redis prometheus alertmanager disk llm slack clock config missed cut"
     assert set(asked.split()) <= ENTRIES.keys()
     assert all(entry.help and entry.control for entry in ENTRIES.values())
 
