@@ -65,6 +65,19 @@ def rules(path: Path, *, fires: bool) -> None:
     path.write_text(yaml.safe_dump({"groups": [{"name": "one", "interval": "1s", "rules": [recorded, rule]}]}))
 
 
+def configured(folder: Path, *, alertmanager: int) -> Path:
+    """A file that makes Prometheus send to this port."""
+    targets = [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "alerting": {"alertmanagers": targets}}))
+    return path
+
+
+def evaluate(prometheus: str, folder: Path, *, fires: bool) -> None:
+    rules(folder / "rules.yml", fires=fires)
+    requests.post(f"{prometheus}/-/reload", timeout=60).raise_for_status()
+
+
 def test_a_firing_as_alertmanager_had_it(
     tmp_path: Path,
     run_prometheus: Callable[..., str],
@@ -83,21 +96,14 @@ def test_a_firing_as_alertmanager_had_it(
 
         since = datetime.now(UTC) - timedelta(minutes=1)
         rules(tmp_path / "rules.yml", fires=False)  # what fires at its start Prometheus records two evaluations late
-        config = {
-            "rule_files": ["rules.yml"],
-            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]},
-        }
-        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-        server = run_prometheus(tmp_path / "prometheus.yml", "--rules.alert.resend-delay=1s")
+        server = run_prometheus(configured(tmp_path, alertmanager=port), "--rules.alert.resend-delay=1s")
         prometheus = PrometheusFired(server, timeout=60)
-        rules(tmp_path / "rules.yml", fires=True)
-        requests.post(f"{server}/-/reload", timeout=60).raise_for_status()
+        evaluate(server, tmp_path, fires=True)
         held: dict[str, Any] = wait_for(
             lambda: next(iter(requests.get(f"{url}/api/v2/alerts", timeout=60).json()), None), what="the alert"
         )
         assert prometheus.fired(since, datetime.now(UTC)) == [], "it goes on"
-        rules(tmp_path / "rules.yml", fires=False)
-        requests.post(f"{server}/-/reload", timeout=60).raise_for_status()
+        evaluate(server, tmp_path, fires=False)
         (one,) = wait_for(lambda: prometheus.fired(since, datetime.now(UTC)), what="its end in ALERTS")
 
         assert fingerprint(one.labels) == held["fingerprint"]
@@ -121,12 +127,8 @@ def test_what_prometheus_could_not_tell_alertmanager_is_found(
     """Both live all the while, and Alertmanager has nothing to count: it was never asked."""
     (tmp_path / "alertmanager.yml").write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
     alertmanager = AlertmanagerFiring(run_alertmanager(tmp_path / "alertmanager.yml"), timeout=60)
-    dead = [{"static_configs": [{"targets": [f"127.0.0.1:{free_port()}"]}]}]
     rules(tmp_path / "rules.yml", fires=False)
-    (tmp_path / "prometheus.yml").write_text(
-        yaml.safe_dump({"rule_files": ["rules.yml"], "alerting": {"alertmanagers": dead}})
-    )
-    server = run_prometheus(tmp_path / "prometheus.yml", "--rules.alert.resend-delay=1s")
+    server = run_prometheus(configured(tmp_path, alertmanager=free_port()), "--rules.alert.resend-delay=1s")
     prometheus = PrometheusFired(server, timeout=60)
     wait_for(lambda: "nobody" not in prometheus.mark(), what="its Alertmanagers")
     shop, timeout = Shop(f"sqlite:///{tmp_path / 'sentinel.db'}"), timedelta(minutes=1)
@@ -135,12 +137,10 @@ def test_what_prometheus_could_not_tell_alertmanager_is_found(
     assert reconciliation.run_once(datetime.now(UTC)) == 0
     before, since = (alertmanager.mark(), prometheus.mark()), datetime.now(UTC) - timeout
 
-    for fires in (True, False):
-        rules(tmp_path / "rules.yml", fires=fires)
-        requests.post(f"{server}/-/reload", timeout=60).raise_for_status()
-        if fires:
-            wait_for(lambda: prometheus.mark() != before[1], what="alerts that nobody took")
-            assert reconciliation.run_once(datetime.now(UTC)) == 0, "it goes on"
+    evaluate(server, tmp_path, fires=True)
+    wait_for(lambda: prometheus.mark() != before[1], what="alerts that nobody took")
+    assert reconciliation.run_once(datetime.now(UTC)) == 0, "it goes on"
+    evaluate(server, tmp_path, fires=False)
     (one,) = wait_for(lambda: prometheus.fired(since, datetime.now(UTC)), what="its end in ALERTS")
 
     assert alertmanager.mark() == before[0]
