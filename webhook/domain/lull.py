@@ -27,7 +27,10 @@ _QUIET = (
 
 @dataclass(slots=True)
 class Lull:
-    """`more` of `room` occurrences came since, `last` when the last one did; the next ones get `outcome`, `notify`."""
+    """`more` of `room` occurrences came since, `last` when the last one did; the next ones get `outcome`, `notify`.
+
+    `number`: what stands for that, where they only move counts and times.
+    """
 
     alert_id: str
     outcome: Outcome
@@ -37,6 +40,7 @@ class Lull:
     room: int
     last: datetime
     more: int = 0
+    number: int = 0
 
     def holds(self, at: datetime, settings: AlertTypeSettings) -> bool:
         """Whether the same is decided of one more at `at`."""

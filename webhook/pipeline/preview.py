@@ -6,6 +6,7 @@ import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
@@ -15,7 +16,7 @@ from webhook.domain.alert import AlertTypeSettings
 from webhook.domain.comparison import EXAMPLES, Replayed
 from webhook.domain.evaluation import MerchantConfig, met_by
 from webhook.domain.ledger import IngestSettings
-from webhook.domain.past import Past, Wanted
+from webhook.domain.past import Stored, Wanted
 from webhook.domain.replay import replay
 from webhook.domain.triggers import FIRING, Reading, Triggers
 from webhook.ports import HistoryUnavailable, MetricHistory, Series
@@ -49,7 +50,7 @@ class PreviewBusy(Exception):  # noqa: N818 - an answer to a person
 class StoredTriggers(Protocol):
     """See `webhook.storage.replaying.StoredPast`."""
 
-    def read(self, wanted: Wanted) -> tuple[Past, Triggers]: ...
+    def read(self, wanted: Wanted) -> AbstractContextManager[Stored]: ...
 
 
 @dataclass(slots=True)
@@ -116,11 +117,14 @@ class Previews:
             now - span - LONGEST,
             remembered=_memory(self._settings.types[config.alert_type]),
             limit=self._most,
+            names=sorted({condition.metric_name for condition in config.conditions}),
             labels=any(condition.compare is None for condition in config.conditions),
             check=budget.check,
         )
-        past, triggers = self._stored.read(wanted)
-        replayed = replay(triggers, past, config, self._settings, until=now, examples=examples, check=budget.check)
+        with self._stored.read(wanted) as (past, triggers, more):
+            replayed = replay(
+                triggers, past, config, self._settings, more=more, until=now, examples=examples, check=budget.check
+            )
         truncated = past.since > wanted.since
         lacking = _undecided(triggers, config, past.since)
         found, told = self._look_up(lacking, config, now, budget)
