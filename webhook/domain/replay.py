@@ -207,8 +207,8 @@ class _Fold(Held):
         decided = self.decisions.numbered(decision)
         if decision.outcome is Outcome.SESSION_UPDATED:
             group.wake = min(group.changes, self._silent)
-            if lull is not None and lull.outcome is Outcome.SESSION_UPDATED:
-                lull.number = self.decisions.numbered(Decision(lull.outcome, lull.alert_id, lull.notify))
+        if lull is not None and not lull.number and lull.outcome is Outcome.SESSION_UPDATED:
+            lull.number = self.decisions.numbered(Decision(lull.outcome, lull.alert_id, lull.notify))
         return decided
 
     def _join(self, number: int, seen: Seen, flapping: Flapping, at: datetime) -> Decision | None:
@@ -233,10 +233,10 @@ class _Fold(Held):
         changed = before is None or flapping is not group.flapping
         group.flapping = replace(flapping, told_at=at) if why is NotifyReason.FLAPPING else flapping
         group.session = sessions.told(after, at) if told else after
-        self.calm_down(group, notify, at)
         if told:
             self.tell(group, at)
             self.decisions.told[number] = self._channels[after.severity]
+        self.calm_down(group, notify, at)
         if told or changed:
             self.set_wake(group, at)
         return Decision(outcome, after.alert_id, notify)

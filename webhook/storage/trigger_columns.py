@@ -108,7 +108,7 @@ _KINDS = 2
 _BETWEEN = "\x1f"  # which JSON has not
 
 
-def _cells(dialect: str, reading: sa.ColumnElement[Any]) -> list[sa.ColumnElement[str]]:
+def _cells(dialect: str, reading: sa.ColumnElement[str]) -> list[sa.ColumnElement[str]]:
     """One text each for `_Columns.add`: times, names, kinds, readings."""
     c = alert_trigger_log.c
     text = _text_of(dialect)
@@ -128,38 +128,35 @@ def _joined(texts: Sequence[Any]) -> Any:  # noqa: ANN401 - a column
 
 
 class _Readings:
-    """What conditions are judged by, as one JSON array a trigger: of metrics and labels no more than they name."""
+    """What conditions are judged by, as JSON: of metrics, and of labels after them, no more than they name."""
 
     def __init__(self, dialect: str, names: Sequence[str], *, labels: bool) -> None:
         self._text = _text_of(dialect)
         self._sources = ("metrics_data", "labels")[: 1 + labels]
         self._names = list(names) if all(map(_PLAIN.fullmatch, names)) else None  # else all there is
 
-    def cell(self) -> sa.ColumnElement[Any]:
-        found = [alert_trigger_log.c[source] for source in self._sources]
+    def cell(self) -> Any:  # noqa: ANN401 - a column
+        return _joined([self._document(alert_trigger_log.c[source]) for source in self._sources])
+
+    def _document(self, column: sa.Column[Any]) -> Any:  # noqa: ANN401 - a column
         if self._names is None:
-            texts = [self._text(column) for column in found]
-        else:
-            cells = [column.op("->", return_type=column.type)(name) for column in found for name in self._names]
-            texts = [sa.func.coalesce(self._text(cell), "null") for cell in cells]
-        return sa.literal("[") + _joined(texts) + "]" if texts else sa.literal("[]")
+            return self._text(column)
+        found = ((name, self._text(column.op("->", return_type=column.type)(name))) for name in self._names)
+        cells = [sa.literal(f'"{name}":') + sa.func.coalesce(cell, _MISSING) for name, cell in found]
+        return sa.literal("{") + _joined(cells) + "}" if cells else sa.literal("{}")
 
     def read(self, texts: Iterable[str]) -> list[Reading]:
         """All in one text: reading them one by one takes three times as long."""
-        found = from_json(f"[{','.join(texts)}]")
-        if self._names is None:
-            return [(metrics, labels[0] if labels else _NO_LABELS) for metrics, *labels in found]
+        text = f"[{','.join(texts)}]"
+        found = from_json(text)
+        if self._names is not None and f":{_MISSING}" in text:
+            found = [{name: cell for name, cell in document.items() if cell is not None} for document in found]
         if len(self._sources) == 1:
-            return list(zip(map(self._told, found), repeat(_NO_LABELS)))
-        number = len(self._names)
-        return [(self._told(cells[:number]), self._told(cells[number:])) for cells in found]
-
-    def _told(self, cells: Sequence[Any]) -> dict[str, Any]:
-        """Without what is missing."""
-        told = dict(zip(self._names or (), cells, strict=True))
-        return {name: cell for name, cell in told.items() if cell is not None} if None in cells else told
+            return list(zip(found, repeat(_NO_LABELS)))
+        return list(zip(found[::2], found[1::2], strict=True))
 
 
+_MISSING = "null"
 _PLAIN = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # whose way within a document each database takes alike
 _NO_LABELS: Mapping[str, str] = {}
 
