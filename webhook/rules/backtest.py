@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import promql_parser as pq
-import yaml
 
 from webhook.adapters.prometheus_api import MOST_POINTS, Points, PrometheusApi, PrometheusError, TooMuchError, chunks
 from webhook.domain.rule_state import Episode, Hold, episodes, firing, spans
 from webhook.rules import templates
 from webhook.rules.alignment import offset_ms
-from webhook.rules.document import Group, Rule, RuleFile, seconds
+from webhook.rules.document import Group, Rule, RuleFile
 from webhook.rules.promql import text_of, walk
 from webhook.rules.recordings import CannotComputeError, Recordings
+from webhook.rules.running import default_interval
 
 DAY = 86_400_000
 _FEWEST_POINTS = 10
@@ -74,7 +74,7 @@ class Backtester:
         self._step = step
         self._progress = progress
         self._running = api.groups()
-        self._default = _default_interval(api)
+        self._default = default_interval(api)
 
     def run(self, file: RuleFile, beside: Sequence[RuleFile] = ()) -> Backtest:
         """Raise PrometheusError where it cannot be asked at all; what is wrong with one rule is that rule's problem."""
@@ -189,15 +189,6 @@ def _normal(query: str) -> str:
         return text_of(pq.parse(query))
     except ValueError:
         return query
-
-
-def _default_interval(api: PrometheusApi) -> float:
-    """Seconds; Prometheus' own default where its configuration says nothing."""
-    try:
-        told: Mapping[str, str] = (yaml.safe_load(api.config()) or {}).get("global") or {}
-        return seconds(str(told.get("evaluation_interval", "1m")))
-    except (yaml.YAMLError, AttributeError, ValueError):
-        return 60.0
 
 
 def _ms(duration: float) -> int:
