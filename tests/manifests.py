@@ -13,7 +13,7 @@ import servers
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-OVERLAYS = ("dev", "prod", "prometheus-operator")
+OVERLAYS = ("dev", "prod", "prod-by-backlog", "prometheus-operator")
 NAME = "app.kubernetes.io/name"
 Document = dict[str, Any]
 

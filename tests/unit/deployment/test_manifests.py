@@ -12,8 +12,10 @@ import kubernetes_validate.utils as kubernetes
 import pytest
 import yaml
 from manifests import NAME, OVERLAYS, ROOT, Document, environment, rendered, secret_files, secrets, selects
+from prometheus_client import CollectorRegistry
 
 from k8s.generate import CONFIG_MAPS, written
+from webhook.pipeline.delivery_metrics import DeliveryMetrics
 
 NEWEST = kubernetes.latest_version()
 CUSTOM = "monitoring.coreos.com/v1"
@@ -190,7 +192,7 @@ def test_services_disruption_budgets_and_scalers_find_their_pods(overlay: str) -
     manifests = rendered(overlay)
     pods = manifests.pods()
     for service in manifests.of("Service"):
-        if service["spec"].get("type") == "ExternalName":
+        if service["spec"].get("type") == "ExternalName" or service["metadata"]["name"] == "nowhere":
             continue
         found = [name for name, labels in pods.items() if selects({"matchLabels": service["spec"]["selector"]}, labels)]
         assert len(found) == 1, told(service)
@@ -207,7 +209,9 @@ def test_services_disruption_budgets_and_scalers_find_their_pods(overlay: str) -
     for scaler in scaled:
         target = manifests.one("Deployment", scaler["spec"]["scaleTargetRef"]["name"])
         assert "replicas" not in target["spec"], "each change of the manifests would undo what was scaled"
-    assert {each["metadata"]["name"] for each in scaled} == {"webhook", "worker"}
+    assert {each["metadata"]["name"] for each in scaled} == {"webhook"} | (
+        {"worker"} if overlay == "prod-by-backlog" else set()
+    )
 
 
 def in_order(document: Document) -> str:
@@ -222,10 +226,29 @@ def test_production_is_as_large_as_the_design_says() -> None:
     scaler = manifests.one("HorizontalPodAutoscaler", "webhook")["spec"]
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 5)
     assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
-    assert manifests.one("HorizontalPodAutoscaler", "worker")["spec"]["minReplicas"] == 2
     replicas = {each["metadata"]["name"]: each["spec"].get("replicas") for each in manifests.workloads}
     assert replicas["alertmanager"] == 3
     assert replicas["universal-exporter"] == 3
+    assert replicas["worker"] == 3
+
+
+def test_workers_are_scaled_by_what_waits_for_them() -> None:
+    """By CPU they never would be: they wait for others."""
+    scaler = rendered("prod-by-backlog").one("HorizontalPodAutoscaler", "worker")["spec"]
+    (metric,) = [each["external"]["metric"]["name"] for each in scaler["metrics"]]
+    registry = CollectorRegistry()
+    DeliveryMetrics(registry)
+    assert metric in {sample.name for family in registry.collect() for sample in family.samples}
+    pages = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    (adapter,) = [
+        yaml.safe_load(block)
+        for block in re.findall(r"```yaml\n(.*?)```", pages, re.DOTALL)
+        if "externalRules" in block
+    ]
+    (rule,) = adapter["externalRules"]
+    assert rule["name"]["as"] == metric
+    assert metric in rule["seriesQuery"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 5)
 
 
 @overlays
