@@ -94,6 +94,19 @@ def secrets(pod: Document) -> Iterator[tuple[str, Document, bool]]:
             yield volume["name"], each["secret"], each["secret"].get("optional", False)
 
 
+def required_secrets(manifests: Manifests) -> set[tuple[str, str]]:
+    """Name and key of each without which a pod does not start."""
+    named: set[tuple[str, str]] = set()
+    for pod, container in manifests.containers():
+        for _, source, may_be_missing in secrets(pod):
+            if not may_be_missing:
+                named |= {(source["name"], item["key"]) for item in source["items"]}
+        values = [each["valueFrom"] for each in container.get("env", ()) if "valueFrom" in each]
+        references = [value["secretKeyRef"] for value in values if "secretKeyRef" in value]
+        named |= {(reference["name"], reference["key"]) for reference in references}
+    return named
+
+
 def secret_files(pod: Document, container: Document) -> set[str]:
     """Files that a container finds its secrets in, those that may be missing among them."""
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}

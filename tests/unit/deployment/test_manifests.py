@@ -11,7 +11,18 @@ import jsonschema
 import kubernetes_validate.utils as kubernetes
 import pytest
 import yaml
-from manifests import NAME, OVERLAYS, ROOT, Document, environment, rendered, secret_files, secrets, selects
+from manifests import (
+    NAME,
+    OVERLAYS,
+    ROOT,
+    Document,
+    environment,
+    rendered,
+    required_secrets,
+    secret_files,
+    secrets,
+    selects,
+)
 from prometheus_client import CollectorRegistry
 
 from k8s.generate import CONFIG_MAPS, written
@@ -163,20 +174,12 @@ def test_config_maps_that_are_named_are_there_and_fit_into_one(overlay: str) -> 
 def test_secrets_are_named_alone_and_all_told_to_the_operator(overlay: str) -> None:
     manifests = rendered(overlay)
     assert manifests.of("Secret") == []
-    named: set[tuple[str, str]] = set()
-    for pod, container in manifests.containers():
-        for _, source, may_be_missing in secrets(pod):
-            assert f"`{source['name']}`" in DOCUMENTED
-            if not may_be_missing:
-                named |= {(source["name"], item["key"]) for item in source["items"]}
-        references = [
-            each["valueFrom"]["secretKeyRef"]
-            for each in container.get("env", ())
-            if "valueFrom" in each and "secretKeyRef" in each["valueFrom"]
-        ]
-        named |= {(reference["name"], reference["key"]) for reference in references}
+    for pod, _ in manifests.containers():
+        assert [each["name"] for _, each, _ in secrets(pod) if f"`{each['name']}`" not in DOCUMENTED] == []
     rows = dict(re.findall(r"^\| `(sentinel-[a-z]+)` \| (.+?) \|", DOCUMENTED, re.MULTILINE))
-    missing = [f"{name}: {key}" for name, key in sorted(named) if f"`{key}`" not in rows.get(name, "")]
+    missing = [
+        f"{name}: {key}" for name, key in sorted(required_secrets(manifests)) if f"`{key}`" not in rows.get(name, "")
+    ]
     assert missing == []
 
 
