@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import tomllib
+from pathlib import Path
 
 import jsonschema
 import kubernetes_validate.utils as kubernetes
@@ -43,6 +44,9 @@ DOCUMENTED = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
 @functools.cache
 def validator(api_version: str, kind: str) -> jsonschema.Draft202012Validator:
     """With unknown keys refused, which Kubernetes would drop with a warning at most."""
+    if api_version == CUSTOM:
+        text = (Path(__file__).parent / "prometheus_operator.yaml").read_text(encoding="utf-8")
+        return jsonschema.Draft202012Validator(yaml.safe_load(text)[kind])
     folder = f"kubernetes-json-schema/v{NEWEST}-local-strict"
     group = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
     schema = kubernetes.schema_contents(f"{folder}/{kind.lower()}-{group}.json", NEWEST)
@@ -64,10 +68,38 @@ def test_every_document_is_what_kubernetes_takes(overlay: str) -> None:
     problems = [
         f"{told(document)}: {'.'.join(map(str, error.path))}: {error.message[:200]}"
         for document in rendered(overlay).documents
-        if document["apiVersion"] != CUSTOM
         for error in validator(document["apiVersion"], document["kind"]).iter_errors(document)
     ]
     assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        ("ServiceMonitor", "interval: 15s", "intervall: 15s"),
+        ("ServiceMonitor", "interval: 15s", "interval: 15"),
+        ("ServiceMonitor", "targetLabel: job", "target_label: job"),
+        ("ServiceMonitor", "action: replace", "action: set"),
+        ("PrometheusRule", "severity: P3", "severity: 3"),
+        ("PrometheusRule", "for: 10m", "for: ten"),
+        ("PrometheusRule", "expr: ", "query: "),
+    ],
+)
+def test_what_the_operator_would_refuse_is_found(kind: str, old: str, new: str) -> None:
+    found = []
+    for document in rendered("prometheus-operator").of(kind):
+        text = yaml.safe_dump(document, width=10_000)
+        assert not list(validator(CUSTOM, kind).iter_errors(document))
+        if old in text:
+            found += list(validator(CUSTOM, kind).iter_errors(yaml.safe_load(text.replace(old, new))))
+    assert found
+
+
+def test_groups_of_one_prometheus_rule_have_names_of_their_own() -> None:
+    """The operator takes them as a map by name."""
+    for document in rendered("prometheus-operator").of("PrometheusRule"):
+        names = [group["name"] for group in document["spec"]["groups"]]
+        assert len(names) == len(set(names)), told(document)
 
 
 def test_the_validator_refuses_what_kubernetes_would() -> None:
