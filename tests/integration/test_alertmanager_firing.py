@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ import servers
 from fakes_llm import LlmStub, failure, raw
 from servers import wait_for
 
-from webhook.adapters.alertmanager import AlertmanagerFiring, FiringAnywhere, FiringInCluster, firing_of
+from webhook.adapters.alertmanager import AlertmanagerFiring, FiringAnywhere
 from webhook.ports import HistoryUnavailable
 
 CONFIG = """\
@@ -106,39 +105,6 @@ def test_of_several_each_is_asked_and_all_must_answer(alertmanager: str, free_po
     with pytest.raises(HistoryUnavailable):
         FiringAnywhere([here, away]).firing()
     FiringAnywhere([here, away]).close()
-
-
-def test_of_a_cluster_one_member_that_answers_is_enough(
-    alertmanager: str, free_port: Callable[[], int], tmp_path: Path
-) -> None:
-    """Each holds what Prometheus has told it; one that is away or new holds up nothing, and is seen in the mark."""
-    config = tmp_path / "alertmanager.yml"
-    config.write_text(CONFIG)
-    away = f"http://127.0.0.1:{free_port()}"
-    with servers.alertmanager(config) as second:
-        post(alertmanager, account_id="first", severity="P1")
-        post(second, account_id="second", severity="P1")
-        wait_for(lambda: ("second", "P1") in held(second), what="the alert")
-        wait_for(lambda: ("first", "P1") in held(alertmanager), what="the alert")
-        fingerprints = {held(alertmanager)["first", "P1"]["fingerprint"], held(second)["second", "P1"]["fingerprint"]}
-        both = firing_of([f"{alertmanager}|{second}"], warm_up=NONE)
-        assert fingerprints <= both.firing()
-        whole = both.mark()
-        one_gone = firing_of([f"{alertmanager}|{away}|{second}"], warm_up=NONE)
-        assert one_gone.firing() == both.firing()
-        assert one_gone.silences() == both.silences()
-        assert one_gone.mark() != whole
-        assert one_gone.mark() == one_gone.mark(), "which of them is asked is no change"
-        long = AlertmanagerFiring(alertmanager, warm_up=timedelta(days=1))
-        assert FiringInCluster([long, AlertmanagerFiring(second, warm_up=NONE)]).firing() < both.firing()
-        for nobody in (firing_of([f"{away}|{away}"], warm_up=NONE), firing_of([away, second], warm_up=NONE)):
-            for question in (nobody.firing, nobody.mark, nobody.silences):
-                with pytest.raises(HistoryUnavailable):
-                    question()
-            nobody.close()
-        one_gone.close()
-        both.close()
-        long.close()
 
 
 def test_nobody_listening_is_unavailable(free_port: Callable[[], int]) -> None:

@@ -139,16 +139,8 @@ def test_every_query_of_a_runbook_can_be_asked(tmp_path: Path) -> None:
 
 
 COMMANDS = (
-    "amtool",
-    "curl",
-    "docker",
-    "promtool",
-    "psql",
-    "redis-cli",
-    "sentinel-exporter",
-    "sentinel-webhook",
-    "systemctl",
-)
+    "amtool", "curl", "docker", "promtool", "psql", "redis-cli", "sentinel-exporter", "sentinel-webhook", "systemctl",
+)  # fmt: skip
 
 
 def promql_of(runbook: Path) -> list[str]:
