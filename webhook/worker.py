@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import structlog
 from prometheus_client import CollectorRegistry
 
-from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring, FiringAnywhere
+from webhook.adapters.alertmanager import WARM_UP, FiringAnywhere, firing_of
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.channels import build_channels
@@ -308,7 +308,7 @@ def build_worker(
 
 def _firing(settings: Settings) -> FiringAnywhere:
     warm_up = min(WARM_UP, shortest_timeout(settings.alert_types) / 10)
-    return FiringAnywhere([AlertmanagerFiring(url, warm_up=warm_up) for url in settings.alertmanager_url])
+    return firing_of(settings.alertmanager_url, warm_up=warm_up)
 
 
 def _chart(settings: Settings, registry: CollectorRegistry) -> tuple[Any, ...]:
