@@ -72,7 +72,9 @@ def _values_of_labels(rule: Rule) -> Iterator[Finding]:
         yield rule.finding("alert-type", alert_type.place, message, hint, Level.WARNING)
     if rule.about_operations and team and team.text not in TEAMS:
         near = difflib.get_close_matches(team.text, TEAMS, n=1)
-        hint = f"did you mean {near[0]}?" if near else "give it a route in alertmanager.yml, or only on-call hears of it"
+        hint = (
+            f"did you mean {near[0]}?" if near else "give it a route in alertmanager.yml, or only on-call hears of it"
+        )
         yield rule.finding("team", team.place, f"the team {team.text} is new", hint, Level.WARNING)
 
 
