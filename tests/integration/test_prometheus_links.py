@@ -30,9 +30,13 @@ class Taker(StubServer):
 
 def flags() -> list[str]:
     command = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["prometheus"]["command"]
-    asked = [flag for flag in command if flag.startswith(("--web.external-url=", "--web.route-prefix=", "--enable"))]
-    assert len(asked) == 3
-    return [flag.partition("=")[0] + "=https://here.example.com/prom" if "external" in flag else flag for flag in asked]
+    asked = {"--web.external-url", "--web.route-prefix", "--enable-feature"}
+    given = dict(flag.split("=", 1) for flag in command if flag.partition("=")[0] in asked)
+    assert set(given) == asked
+    given["--web.external-url"] = "https://here.example.com/prom"
+    # What is sent before it has found Alertmanager is sent again after a minute otherwise.
+    given["--rules.alert.resend-delay"] = "1s"
+    return [f"{name}={value}" for name, value in given.items()]
 
 
 @pytest.mark.parametrize("pages", ["https://sentinel.example.com", ""])
@@ -53,7 +57,7 @@ def test_a_link_to_a_runbook_is_whole_and_no_label_of_the_alert(
         (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [group]}))
         with servers.prometheus(tmp_path / "prometheus.yml", *flags()) as url:
             servers.wait_for(lambda: taker.alerts, what="an alert")
-            assert requests.get(f"{url}/api/v1/rules", timeout=60).json()["status"] == "success"
+            assert requests.get(f"{url}/api/v1/rules", timeout=60).json()["status"] == "success", "at the root"
     alert = taker.alerts[0]
     assert alert["labels"] == {"alertname": "Watchdog", "severity": "none", "team": "platform"}
     assert alert["annotations"]["runbook_url"] == f"{pages}/runbooks/Watchdog"
