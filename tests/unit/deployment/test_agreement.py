@@ -276,6 +276,16 @@ def test_links_of_prometheus_and_alertmanager_lead_where_people_reach_them(overl
         assert reference["name"] == manifests.generated("ConfigMap", "webhook-settings")["metadata"]["name"]
 
 
+def test_what_start_sh_writes_is_what_alertmanager_reads() -> None:
+    written = "/run/alertmanager"
+    assert f"WRITTEN:-{written}" in (ROOT / "alertmanager/start.sh").read_text(encoding="utf-8")
+    service, container = COMPOSE["services"]["alertmanager"], rendered("prod").container("alertmanager")
+    assert service["tmpfs"] == [written]
+    assert service["entrypoint"] == container["command"] == ["/bin/sh", "/etc/alertmanager/config/start.sh"]
+    for words in (service["command"], container["args"]):
+        assert f"--config.file={written}/alertmanager.yml" in words
+
+
 def test_links_of_compose_have_one_setting_each() -> None:
     for name, port in (("prometheus", 9090), ("alertmanager", 9093)):
         command = COMPOSE["services"][name]["command"]
