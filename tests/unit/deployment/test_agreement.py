@@ -284,6 +284,8 @@ def test_what_start_sh_writes_is_what_alertmanager_reads() -> None:
     assert service["entrypoint"] == container["command"] == ["/bin/sh", "/etc/alertmanager/config/start.sh"]
     for words in (service["command"], container["args"]):
         assert f"--config.file={written}/alertmanager.yml" in words
+        # or reconciliation would take a heartbeat that fails for alerts that were not delivered
+        assert "--enable-feature=receiver-name-in-metrics" in words
 
 
 def test_links_of_compose_have_one_setting_each() -> None:
