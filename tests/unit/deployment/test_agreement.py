@@ -266,7 +266,7 @@ def test_links_of_prometheus_and_alertmanager_lead_where_people_reach_them(overl
         (told,) = [word.partition("=")[2] for word in container["args"] if word.startswith("--web.external-url=")]
         assert told == "$(PUBLIC_URL)"
         url = urlsplit(environment(container)["PUBLIC_URL"])
-        assert url.hostname == (f"{name}.sentinel.example.com" if overlay == "prod" else "localhost"), "one for each"
+        assert url.hostname == (f"{name}.sentinel.example.com" if overlay.startswith("prod") else "localhost"), "one for each"
         # or a path of that address would be wanted by whoever asks inside
         assert "--web.route-prefix=/" in container["args"]
     if "prometheus" in names:
@@ -311,6 +311,18 @@ def test_everybody_gets_the_time_that_a_clean_stop_takes(overlay: str) -> None:
     for name, seconds in needed.items():
         given = COMPOSE["services"][compose[name]]["stop_grace_period"]
         assert int(re.fullmatch(r"(\d+)s", given)[1]) >= 1.5 * seconds, name  # type: ignore[index]
+
+
+@overlays
+def test_the_worker_asks_each_alertmanager_by_its_own_name(overlay: str) -> None:
+    """By one name over several pods it would hear of another one at each look: of another count, of fewer alerts."""
+    manifests = rendered(overlay)
+    (asked,) = manifests.generated("ConfigMap", "webhook-settings")["data"]["SENTINEL_ALERTMANAGER_URL"].split(",")
+    body = manifests.one("StatefulSet", "alertmanager")["spec"]
+    service = manifests.one("Service", body["serviceName"])["metadata"]["name"]
+    names = [f"alertmanager-{ordinal}.{service}" for ordinal in range(body["replicas"])]
+    port = manifests.container("alertmanager")["ports"][0]["containerPort"]
+    assert asked.split("|") == [f"http://{name}:{port}" for name in (names if len(names) > 1 else [service])]
 
 
 @overlays
