@@ -126,7 +126,7 @@ class DeliveryMetrics:
         self._pauses.labels(note.channel_type).inc(seconds)
 
     def canary_begun(self, channel: str) -> None:
-        """From now on there is a series of it, 0 until a test message went through: rules cannot see what is not there."""
+        """From now on there is a series of it, 0 until a test message went through: what is not there no rule sees."""
         self._canary_at.labels(channel)
         self._canary_failed.labels(channel)
 
