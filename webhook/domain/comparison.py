@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 from webhook.domain.alert import Outcome
+from webhook.domain.decisions import Decisions
 from webhook.domain.evaluation import Verdict
 from webhook.domain.occurrence import CLOSED_BY_PERSON, WITHIN_INTERVAL
 from webhook.domain.past import Past
@@ -89,29 +91,6 @@ class Replayed:
     examples: list[Example] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Decisions:
-    """What a fold says of each trigger, by its place; an outcome is None where it is not compared.
-
-    `alert_ids` are there where it was counted. `told`: of what people are told, and on which channels. `reasons` are
-    those that are neither the verdict's nor the only one of their outcome. `ended`: alerts that time ended and people
-    are told of, `perhaps` with those of the last minutes; `rises`: how often time made them graver.
-    """
-
-    outcomes: list[Outcome | None]
-    alert_ids: list[str | None]
-    notify: list[str]
-    told: dict[int, frozenset[str]] = field(default_factory=dict)
-    reasons: dict[int, str] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
-    perhaps: set[str] = field(default_factory=set)
-    rises: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, number: int) -> Decisions:
-        return cls([None] * number, [None] * number, [""] * number)
-
-
 def compare(
     rows: Triggers, decisions: Decisions, judge: Callable[[int], Verdict], past: Past, *, examples: int = EXAMPLES
 ) -> Replayed:
@@ -136,6 +115,9 @@ class _Comparison:
         self._channels = defaultdict[tuple[str, datetime], frozenset[str]](frozenset)
         for number, channels in decisions.told.items():
             self._channels[self._moment(number)] |= channels
+        alike = list(zip(rows.said_of, decisions.numbers, rows.alert_ids, strict=True))
+        self._alike = Counter(alike)
+        self._first = dict(zip(reversed(alike), range(len(alike) - 1, -1, -1), strict=True))
         self._result = Replayed()
         self._old: defaultdict[Any, _Trace] = defaultdict(_Trace)
         self._new: defaultdict[Any, _Trace] = defaultdict(_Trace)
@@ -155,21 +137,19 @@ class _Comparison:
         return self._result
 
     def _count_triggers(self) -> None:
-        """Nearly all are like others: their outcomes and alerts on both sides."""
-        rows, decisions, result = self._rows, self._decisions, self._result
-        for (said, outcome, old_id, new_id), number in Counter(
-            zip(rows.said_of, decisions.outcomes, rows.alert_ids, decisions.alert_ids, strict=True)
-        ).items():
+        """Nearly all are like others: what is said of them and their alerts on both sides."""
+        rows, result = self._rows, self._result
+        for (said, number, old_id), times in self._alike.items():
+            outcome, new_id, _ = self._decisions.said(number)
             if outcome is None:
                 continue
-            result.triggers += number
-            result.outcomes[rows.said[said].outcome, str(outcome)] += number
+            result.triggers += times
+            result.outcomes[rows.said[said].outcome, str(outcome)] += times
             old = old_id if rows.said[said].counted else None
-            new = new_id if outcome in _COUNTED else None
-            for traces, one, other in ((self._old, old, new), (self._new, new, old)):
+            for traces, one, other in ((self._old, old, new_id), (self._new, new_id, old)):
                 if one is not None:
                     trace = traces[one]
-                    trace.counted += number
+                    trace.counted += times
                     trace.others.add(other)
 
     def _count_messages(self) -> None:
@@ -177,17 +157,17 @@ class _Comparison:
         told = [told_of(said.notify) for said in rows.said]
         logged = (number for number, said in enumerate(rows.said_of) if told[said])
         for number in sorted({*logged, *decisions.told}):
-            outcome = decisions.outcomes[number]
+            outcome, new_id, notify = decisions.of(number)
             if outcome is None:
                 continue
-            old, new = told[rows.said_of[number]], told_of(decisions.notify[number])
+            old, new = told[rows.said_of[number]], told_of(notify)
             if old and new and self._goes_elsewhere(number):
                 new += " elsewhere"
             self._find("message", self._result.messages.count(old, new), number)
             if old and rows.said[rows.said_of[number]].counted:
                 self._old[rows.alert_ids[number]].messages.append((rows.at[number], old))
             if new:
-                self._new[decisions.alert_ids[number]].messages.append((rows.at[number], new))
+                self._new[new_id].messages.append((rows.at[number], new))
 
     def _moment(self, number: int) -> tuple[str, datetime]:
         """Of a message: what one delivery says of a condition goes out as one."""
@@ -214,16 +194,19 @@ class _Comparison:
     def _count_alerts(self) -> None:
         rows, decisions, alerts = self._rows, self._decisions, self._result.alerts
         alerts.stored, alerts.proposed = len(self._old), len(self._new)
-        counted = [said.counted for said in rows.said]
-        compared = zip(rows.said_of, decisions.outcomes, strict=True)
-        logged = [n for n, (said, outcome) in enumerate(compared) if counted[said] and outcome is not None]
-        for alert_id, number in _firsts(rows.alert_ids, logged).items():
-            self._compare(self._old[alert_id], number)
-        fresh = {alert_id for alert_id, trace in self._new.items() if trace.others == {None}}
-        made = [n for n, alert_id in enumerate(decisions.alert_ids) if alert_id in fresh] if fresh else []
-        for number in _firsts(decisions.alert_ids, made).values():
-            alerts.appear += 1
-            self._find("alert", "appear", number)
+        firsts: tuple[dict[Any, int], dict[Any, int]] = {}, {}
+        for (said, number, old_id), place in sorted(self._first.items(), key=itemgetter(1)):
+            outcome, new_id, _ = decisions.said(number)
+            if outcome is not None and rows.said[said].counted:
+                firsts[0].setdefault(old_id, place)
+            if new_id is not None:
+                firsts[1].setdefault(new_id, place)
+        for alert_id, place in firsts[0].items():
+            self._compare(self._old[alert_id], place)
+        for alert_id, place in firsts[1].items():
+            if self._new[alert_id].others == {None}:
+                alerts.appear += 1
+                self._find("alert", "appear", place)
 
     def _compare(self, old: _Trace, number: int) -> None:
         alerts = self._result.alerts
@@ -241,7 +224,7 @@ class _Comparison:
         """Where all triggers of one are of the other, both have the same first one."""
         opened = self._rows.said[self._rows.said_of[number]].outcome == Outcome.CREATED
         same = old.counted == new.counted and old.messages == new.messages
-        return same and opened == (self._decisions.outcomes[number] is Outcome.CREATED)
+        return same and opened == (self._decisions.of(number).outcome is Outcome.CREATED)
 
     def _find(self, kind: Kind, change: Change | None, number: int) -> None:
         if change is not None:
@@ -249,7 +232,8 @@ class _Comparison:
 
     def _example(self, kind: Kind, change: Change, number: int) -> Example:
         row = self._rows.row(number)
-        new = _words(str(self._decisions.outcomes[number]), self._decisions.notify[number])
+        outcome, _, notify = self._decisions.of(number)
+        new = _words(str(outcome), notify)
         old_on = new_on = frozenset[str]()
         if kind == "message":
             old_on = self._past.channels.get(self._moment(number), old_on) if told_of(row.said.notify) else old_on
@@ -259,19 +243,11 @@ class _Comparison:
 
     def _why(self, number: int) -> str:
         """Why the proposed configuration decides so: the verdict, and where it passes, what held a message back."""
-        outcome, notify = self._decisions.outcomes[number], self._decisions.notify[number]
+        outcome, _, notify = self._decisions.of(number)
         if outcome not in _JUDGED:
             return self._decisions.reasons.get(number, _REASONS.get(outcome, "") if outcome else "")
         verdict = self._judge(number)
         return f"{verdict.reason}; {notify}" if verdict.passed and notify else verdict.reason
-
-
-def _firsts(alert_ids: Sequence[Any], numbers: Sequence[int]) -> dict[Any, int]:
-    """By alert the first of these triggers."""
-    firsts: dict[Any, int] = {}
-    for number in numbers:
-        firsts.setdefault(alert_ids[number], number)
-    return firsts
 
 
 def told_of(notify: str) -> str:

@@ -18,6 +18,7 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 _UNBOUNDED = 1 << 62
 _FREQUENCY = f"withheld:{Withheld.FREQUENCY}"
 NO_CHANNEL = f"withheld:{Withheld.NO_CHANNEL}"
+_TELLING = frozenset(NotifyReason)
 _QUIET = (
     _FREQUENCY,
     NO_CHANNEL,
@@ -27,7 +28,10 @@ _QUIET = (
 
 @dataclass(slots=True)
 class Lull:
-    """`more` of `room` occurrences came since, `last` when the last one did; the next ones get `outcome`, `notify`."""
+    """`more` of `room` occurrences came since, `last` when the last one did; the next ones get `outcome`, `notify`.
+
+    `number`: what stands for that, where they only move counts and times.
+    """
 
     alert_id: str
     outcome: Outcome
@@ -37,6 +41,7 @@ class Lull:
     room: int
     last: datetime
     more: int = 0
+    number: int = 0
 
     def holds(self, at: datetime, settings: AlertTypeSettings) -> bool:
         """Whether the same is decided of one more at `at`."""
@@ -57,10 +62,13 @@ def lull_after(
     flapping: Flapping,
     settings: AlertTypeSettings,
 ) -> Lull | None:
-    """What follows an occurrence about which nobody was told; None: one cannot say.
+    """What follows an occurrence of which `notify` was said; None: one cannot say.
 
     `recent` may only grow meanwhile, and is in order; where there are no channels, it may not.
     """
+    if notify in _TELLING:
+        following = _following(session, policy, recent, now, flapping, settings)
+        notify = "" if isinstance(following, NotifyReason) else f"withheld:{following}"
     if notify not in _QUIET:
         return None
     until = min((time for time in _times(session, policy, flapping, settings) if time > now), default=FOREVER)
@@ -70,8 +78,7 @@ def lull_after(
             return None
         until = min(until, limit.frees_at)
     if notify == NO_CHANNEL:
-        flaps, told = holds_back(flapping, settings, now), flapping.told_at is not None
-        following = decide_notification(session, session, policy, recent, now, flapping=flaps, flapping_told=told)
+        following = _following(session, policy, recent, now, flapping, settings)
         if not isinstance(following, NotifyReason):
             return None
     counts = [count for count in _counts(policy, settings) if count > session.occurrence_count]
@@ -80,6 +87,19 @@ def lull_after(
     outcome = Outcome.SESSION_UPDATED if active else Outcome.COMMENT_ADDED
     rank = session.severity.rank
     return Lull(session.alert_id, outcome, notify, rank, until, room, session.last_triggered_at)
+
+
+def _following(  # noqa: PLR0917 - all that a decision hangs on
+    session: AlertSession,
+    policy: NotificationPolicy,
+    recent: Sequence[datetime],
+    now: datetime,
+    flapping: Flapping,
+    settings: AlertTypeSettings,
+) -> NotifyReason | Withheld:
+    """What is decided of one more that changes nothing."""
+    flaps, told = holds_back(flapping, settings, now), flapping.told_at is not None
+    return decide_notification(session, session, policy, recent, now, flapping=flaps, flapping_told=told)
 
 
 def _times(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import NamedTuple
+
+from webhook.domain.triggers import Triggers
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -27,8 +29,8 @@ class Attack(NamedTuple):
 class Wanted:
     """Triggers of one account and type since a time, with what happened before as far as `earliest`.
 
-    At most `limit` triggers, and then the latest. What ended at most `remembered` before still matters. `labels`:
-    whether conditions may name them. `check` is called between reads and may raise.
+    At most `limit` triggers, and then the latest. What ended at most `remembered` before still matters. `names`: what
+    conditions name, and `labels` whether that may be labels too. `check` is called between reads and may raise.
     """
 
     account_id: str
@@ -37,6 +39,7 @@ class Wanted:
     earliest: datetime
     remembered: timedelta
     limit: int
+    names: Sequence[str] = ()
     labels: bool = True
     check: Callable[[], None] = lambda: None
 
@@ -70,6 +73,14 @@ class Past:
 
     def start_of(self, condition: str) -> datetime:
         return self.starts.get(condition, self.since)
+
+
+class Stored(NamedTuple):
+    """What is stored of it. Each step of `more` adds whole deliveries to `triggers`, in the order of their times."""
+
+    past: Past
+    triggers: Triggers
+    more: Iterator[None]
 
 
 def beginnings(attacks: Iterable[Attack], since: datetime, remembered: timedelta) -> dict[str, datetime]:

@@ -12,15 +12,16 @@ goes through `decide`. A test holds both ways together.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, islice
 
 from webhook.domain import session as sessions
 from webhook.domain.alert import AlertSession, NotifyReason, Outcome, Trigger, TriggerStatus, Withheld
 from webhook.domain.channel_choice import channels_for, channels_of
-from webhook.domain.comparison import EXAMPLES, Decisions, Replayed, compare, told_of
+from webhook.domain.comparison import EXAMPLES, Replayed, compare, told_of
+from webhook.domain.decisions import DUPLICATE, RESOLVED, STALE, SUPPRESSED, UNCOMPARED, Decision, Decisions
 from webhook.domain.evaluation import MerchantConfig, Verdict, met_by
 from webhook.domain.flapping import Flapping, holds_back, restarted
 from webhook.domain.held import Group, Held, Seen
@@ -43,6 +44,7 @@ def replay(
     config: MerchantConfig,
     settings: IngestSettings,
     *,
+    more: Iterable[None] = (None,),
     until: datetime | None = None,
     examples: int = EXAMPLES,
     check: Callable[[], None] = lambda: None,
@@ -50,11 +52,13 @@ def replay(
 ) -> Replayed:
     """Compare what was logged of one account's triggers of one type with what `config` would have made of them.
 
-    `until` is now: what time made of alerts until then is compared too. `examples`: of each kind of change.
-    `check` is called for each hour of triggers at least, and may raise. Not `short`: all is left to `decide`.
+    Each step of `more` may add deliveries to `triggers`. `until` is now: what time made of alerts until then is
+    compared too. `examples`: of each kind of change. `check` is called for each hour of triggers at least, and may
+    raise. Not `short`: all is left to `decide`.
     """
     fold = _Fold(triggers, past, config, settings)
-    fold.run(check, short=short)
+    for _ in more:
+        fold.run(check, short=short)
     fold.end(until)
     return compare(triggers, fold.decisions, fold.judge, past, examples=examples)
 
@@ -66,33 +70,59 @@ class _Fold(Held):
         default = channels_for(config.account_id, settings.channels, settings.operations)
         channels = {severity: frozenset(channels_of(config, default, severity)) for severity in SEVERITIES}
         super().__init__(past, config, settings.types[config.alert_type], channels)
-        self.decisions = Decisions.of(len(rows))
+        self.decisions = Decisions()
         self._rows = rows
         self._config = config
         self._key = (config.account_id, config.alert_type)
         self._configs = {self._key: config}
         self._by_own = config.enabled and not config.conditions
-        self._ask_reports = self._by_own and bool(rows.own)
+        self._following = _LONG_AGO  # when something happens beside the triggers
         self._settings = settings
         self._numbers = count(1)
-        self._unheard_of: datetime | None = None  # a delivery of which something is left to `decide`
+        self._busy: list[tuple[int, Seen]] = []  # what is left of a delivery to `decide`
+        self._unheard_of: datetime | None = None  # a delivery of which something is
         self._again = self._silent = FOREVER  # when what comes now counts again, and when its session ends
-        self._named = [self.seen(name.key, name.condition) for name in rows.names]
-        self._met = [met_by(config, *reading) is not False for reading in rows.readings]
+        self._named: list[Seen] = []
+        self._met: list[bool] = []
         self._reported: dict[str, tuple[datetime, datetime]] = {}  # by fingerprint: the start as stored, and as decided
 
     def run(self, check: Callable[[], None], *, short: bool) -> None:
-        rows, named, own = self._rows, self._named, self._rows.own
-        now, following, busy = FOREVER, _LONG_AGO, list[tuple[int, Seen]]()
+        """Deliveries that are not decided yet."""
+        numbers = self.decisions.numbers
+        for number, at, seen, kind, passes in self._in_time(check):
+            group = seen.group
+            if group.busy is at or not short:
+                decided = None
+            elif not passes or kind != FIRING or not seen.plain:
+                decided = self._move(number, seen, kind, at, passes=passes)
+            elif at < seen.again:
+                seen.heard = seen.passed = at
+                decided = DUPLICATE
+            else:
+                decided = self._go_on(number, seen, at) or self._count(number, seen, at)
+            if decided is None:
+                group.busy = self._unheard_of = at
+                self._busy.append((number, seen))
+            elif at >= group.since:
+                numbers[number] = decided
+
+    def _in_time(self, check: Callable[[], None]) -> Iterator[tuple[int, datetime, Seen, int, bool]]:
+        """The triggers that are replayed, with what time and people did before each, and what is left of deliveries."""
+        rows, named, met, own = self._rows, self._named, self._met, self._rows.own
+        named += [self.seen(name.key, name.condition) for name in rows.names[len(named) :]]
+        met += [met_by(self._config, *reading) is not False for reading in rows.readings[len(met) :]]
+        begin, now = len(self.decisions.numbers), FOREVER
+        self.decisions.numbers += [UNCOMPARED] * (len(rows) - begin)
         interval, timeout = self._type.occurrence_interval, self._type.session_timeout
-        for number, (at, name, kind) in enumerate(zip(rows.at, rows.name_of, rows.kinds, strict=True)):
+        ask_reports = self._by_own and bool(own)
+        columns = (islice(column, begin, None) for column in (rows.at, rows.name_of, rows.kinds, rows.reading_of))
+        for number, (at, name, kind, reading) in enumerate(zip(*columns, strict=True), begin):
             if at is not now:
-                if busy:
-                    self._decide(busy, now)
-                    busy = []
+                if self._busy:
+                    self._decide(now)
                 now, self._again, self._silent, self._besides = at, at + interval, at + timeout, 0
-                if at > following:
-                    following = min(self.wait_until(at), at + _STRETCH)
+                if at > self._following:
+                    self._following = min(self.wait_until(at), at + _STRETCH)
                     check()
             seen = named[name]
             group = seen.group
@@ -102,10 +132,9 @@ class _Fold(Held):
                 seen = self._begun(number, seen, at)
             if at >= group.wake and group.woken is not at:
                 self.pass_time(group, at)
-            if group.busy is at or not short or not self._move(number, seen, kind, at):
-                group.busy = self._unheard_of = at
-                busy.append((number, seen))
-        self._decide(busy, now)
+            yield number, at, seen, kind, self._passes(number) if ask_reports else met[reading]
+        if self._busy:
+            self._decide(now)
 
     def end(self, until: datetime | None) -> None:
         """What time makes of what is left: surely, as the sweep has come by since, and perhaps."""
@@ -120,57 +149,40 @@ class _Fold(Held):
                 self.over.add(group.session)
         self.decisions.rises.update(self.over.rises)
 
-    def _move(self, number: int, seen: Seen, kind: int, at: datetime) -> bool:
-        """Decide a trigger that only moves what is known; False where it does more, and then nothing is changed."""
+    def _move(self, number: int, seen: Seen, kind: int, at: datetime, *, passes: bool) -> int | None:
+        """Decide a trigger that only moves what is known; None where it does more, and then nothing is changed."""
         if kind != FIRING:
-            return self._end(number, seen, kind, at)
-        if not seen.plain and (seen.stale or (seen.known and not self._fires_on(seen))):
-            return seen.stale and self._is_stale(number, seen, at)
-        passes = self._passes(number) if self._ask_reports else self._met[self._rows.reading_of[number]]
+            return self._end(seen, kind, at)
+        if not seen.plain and (seen.stale or (seen.known and (seen.closed or seen.status is not _FIRING))):
+            return STALE if seen.stale and number not in self._rows.own else None  # a report is heard all the same
         if passes and at >= seen.again:
-            return self._go_on(number, seen, at) or self._count(number, seen, at)
+            return self._count(number, seen, at)
         seen.heard = at
         if passes:
             seen.passed = at
         if not seen.plain:
             self._list(seen)
-        if at >= seen.group.since:
-            self.decisions.outcomes[number] = Outcome.DUPLICATE if passes else Outcome.SUPPRESSED
-        return True
+        return DUPLICATE if passes else SUPPRESSED
 
-    def _go_on(self, number: int, seen: Seen, at: datetime) -> bool:
+    def _go_on(self, number: int, seen: Seen, at: datetime) -> int | None:
         """One more occurrence in a lull, of which nothing but counts and times are to be kept."""
         group = seen.group
         lull = group.lull
-        if lull is None or not seen.plain or lull.outcome is not Outcome.SESSION_UPDATED:
-            return False
-        if at >= group.wake or at >= lull.until or lull.more >= lull.room or seen.alert_id != lull.alert_id:
-            return False  # where time wakes it no later than its session ends
-        if self._rows.ranks[number] > lull.rank or seen.passed != seen.heard:
-            return False
+        if lull is None or not lull.number or seen.alert_id != lull.alert_id or seen.passed != seen.heard:
+            return None
+        if at >= group.wake or at >= lull.until or lull.more >= lull.room or self._rows.ranks[number] > lull.rank:
+            return None  # where time wakes it no later than its session ends
         lull.more += 1
         lull.last = group.fired = seen.heard = seen.passed = seen.counted = at
         seen.again = self._again
         group.wake = min(group.changes, self._silent)
-        if at >= group.since:
-            made = self.decisions
-            made.outcomes[number], made.alert_ids[number], made.notify[number] = (
-                lull.outcome,
-                lull.alert_id,
-                lull.notify,
-            )
-        return True
-
-    @staticmethod
-    def _fires_on(seen: Seen) -> bool:
-        """Heard of before its session ended."""
-        return seen.status is _FIRING and not seen.closed
+        return lull.number
 
     def _list(self, seen: Seen) -> None:
         seen.known, seen.status = True, _FIRING
         self.list_seen(seen, firing=True)
 
-    def _count(self, number: int, seen: Seen, at: datetime) -> bool:
+    def _count(self, number: int, seen: Seen, at: datetime) -> int | None:
         """One more occurrence of what is going on, or the first one."""
         group = seen.group
         lull, flapping = group.lull, group.flapping
@@ -179,27 +191,27 @@ class _Fold(Held):
         if lull is not None and self._rows.ranks[number] <= lull.rank and lull.holds(at, self._type):
             lull.more += 1
             lull.last = at
-            outcome, alert_id, notify = lull.outcome, lull.alert_id, lull.notify
+            decision = Decision(lull.outcome, lull.alert_id, lull.notify)
         else:
             joined = self._join(number, seen, flapping, at)
             if joined is None:
-                return False
-            outcome, alert_id, notify = joined
+                return None
+            decision, lull = joined, group.lull
         seen.heard = seen.passed = seen.counted = at
         seen.again = self._again
-        if seen.alert_id != alert_id:
-            self.move(seen, alert_id)
+        if seen.alert_id != decision.alert_id:
+            self.move(seen, decision.alert_id)
         if not seen.plain:
             self._list(seen)
         group.fired = at
-        if outcome is Outcome.SESSION_UPDATED:
+        decided = self.decisions.numbered(decision)
+        if decision.outcome is Outcome.SESSION_UPDATED:
             group.wake = min(group.changes, self._silent)
-        if at >= group.since:
-            made = self.decisions
-            made.outcomes[number], made.alert_ids[number], made.notify[number] = outcome, alert_id, notify
-        return True
+        if lull is not None and not lull.number and lull.outcome is Outcome.SESSION_UPDATED:
+            lull.number = self.decisions.numbered(Decision(lull.outcome, lull.alert_id, lull.notify))
+        return decided
 
-    def _join(self, number: int, seen: Seen, flapping: Flapping, at: datetime) -> tuple[Outcome, str, str] | None:
+    def _join(self, number: int, seen: Seen, flapping: Flapping, at: datetime) -> Decision | None:
         """As `_Ledger` counts it; None where it may be more than that, and then nothing is changed."""
         group = seen.group
         self.settle_up(group)
@@ -221,13 +233,13 @@ class _Fold(Held):
         changed = before is None or flapping is not group.flapping
         group.flapping = replace(flapping, told_at=at) if why is NotifyReason.FLAPPING else flapping
         group.session = sessions.told(after, at) if told else after
-        self.calm_down(group, notify, at)
         if told:
             self.tell(group, at)
             self.decisions.told[number] = self._channels[after.severity]
+        self.calm_down(group, notify, at)
         if told or changed:
             self.set_wake(group, at)
-        return outcome, after.alert_id, notify
+        return Decision(outcome, after.alert_id, notify)
 
     def _why(
         self, before: AlertSession | None, after: AlertSession, flapping: Flapping, at: datetime
@@ -246,23 +258,13 @@ class _Fold(Held):
             return False
         return (group.condition, at) in self._past.sent or not self._was_told(group.condition, number)
 
-    def _end(self, number: int, seen: Seen, kind: int, at: datetime) -> bool:
+    def _end(self, seen: Seen, kind: int, at: datetime) -> int | None:
         if not seen.known:
-            return False
+            return None
         if seen.status is _FIRING:
             seen.status, seen.resolved = _RESOLVED, seen.heard if kind == SWEPT else at
         self.list_seen(seen, firing=False)
-        if at >= seen.group.since:
-            self.decisions.outcomes[number] = Outcome.RESOLVED
-        return True
-
-    def _is_stale(self, number: int, seen: Seen, at: datetime) -> bool:
-        """A report of what a person closed is heard all the same."""
-        if number in self._rows.own:
-            return False
-        if at >= seen.group.since:
-            self.decisions.outcomes[number] = Outcome.STALE
-        return True
+        return RESOLVED
 
     def judge(self, number: int) -> Verdict:
         return judge(self._config, self._rows.own.get(number), self._trigger(number, self._named[0]))
@@ -290,10 +292,9 @@ class _Fold(Held):
         self._reported[fingerprint] = (stored, start)
         return seen if start == stored else self.seen((fingerprint, start), seen.group.condition)
 
-    def _decide(self, busy: Sequence[tuple[int, Seen]], at: datetime) -> None:
+    def _decide(self, at: datetime) -> None:
         """What a delivery holds beside what only moves."""
-        if not busy:
-            return
+        busy, self._busy = self._busy, []
         groups = list(dict.fromkeys(seen.group for _, seen in busy))
         for group in groups:
             self.settle_up(group)
@@ -317,11 +318,10 @@ class _Fold(Held):
                 self._note_entry(number, entry, told)
 
     def _note_entry(self, number: int, entry: Entry, channels: frozenset[str] | None) -> None:
-        made = self.decisions
-        made.outcomes[number], made.notify[number] = entry.outcome, entry.notify
-        if entry.outcome in _COUNTED:
-            made.alert_ids[number] = entry.alert_id
-        elif entry.outcome is not Outcome.SUPPRESSED:
+        made, counts = self.decisions, entry.outcome in _COUNTED
+        decision = Decision(entry.outcome, entry.alert_id if counts else None, entry.notify)
+        made.numbers[number] = made.numbered(decision)
+        if not counts and entry.outcome is not Outcome.SUPPRESSED:
             made.reasons[number] = entry.reason
         if channels is not None:
             made.told[number] = channels

@@ -91,12 +91,6 @@ class Triggers:
             self.own.get(number),
         )
 
-    def drop_first(self, number: int) -> None:
-        """Forget the earliest rows."""
-        for column in (self.at, self.name_of, self.kinds, self.ranks, self.reading_of, self.said_of, self.alert_ids):
-            del column[:number]
-        self.own = {place - number: own for place, own in self.own.items() if place >= number}
-
 
 def triggers_of(rows: Iterable[StoredTrigger]) -> Triggers:
     """The same rows as columns."""

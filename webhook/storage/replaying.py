@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import compress
 from typing import Any
 
 import sqlalchemy as sa
 
 from webhook.domain.alert import AlertStatus, NotifyReason, Outcome
-from webhook.domain.past import Attack, Past, Wanted, beginnings, known_past
+from webhook.domain.past import Attack, Past, Stored, Wanted, beginnings, known_past
 from webhook.domain.session import UNHEARD
 from webhook.domain.severity import Escalation, rises_by_time
 from webhook.domain.throttle import LONGEST_WINDOW
 from webhook.domain.triggers import Triggers
 from webhook.storage.database import Database, allow
-from webhook.storage.tables import alert, alert_dynamic, alert_instance, notification
-from webhook.storage.trigger_columns import read_triggers
+from webhook.storage.tables import alert, alert_dynamic, alert_instance, alert_trigger_log, notification
+from webhook.storage.trigger_columns import TriggerLog, Where
 
 _LONGEST = timedelta(seconds=20)  # for a statement: somebody waits
 
@@ -31,20 +29,18 @@ class StoredPast:
 
     database: Database
 
-    def read(self, wanted: Wanted) -> tuple[Past, Triggers]:
+    @contextmanager
+    def read(self, wanted: Wanted) -> Iterator[Stored]:
         """`Past.since` is later than wanted where there are too many triggers."""
         with read_only(self.database) as connection:
             attacks = _attacks(connection, wanted)
             begun = beginnings(attacks, wanted.since, wanted.remembered)
             readable = {condition: at for condition, at in begun.items() if at >= wanted.earliest}
-            triggers = read_triggers(connection, wanted, readable)
-            since = wanted.since
-            if len(triggers) > wanted.limit:
-                _drop_part(triggers)
-                since = max(since, triggers.at[0]) if triggers.at else since
-            created = _created(triggers)
-            past = known_past(attacks, created, since, wanted.remembered)
-            return read_past(connection, wanted, attacks, past), triggers
+            log = TriggerLog(connection, wanted, readable)
+            past = known_past(attacks, _created(connection, wanted, log.where), log.since, wanted.remembered)
+            rows = Triggers()
+            with closing(log.read(rows)) as more:
+                yield Stored(read_past(connection, wanted, attacks, past), rows, more)
 
 
 @contextmanager
@@ -89,18 +85,16 @@ def _rises(history: Mapping[str, Any]) -> int:
     return rises_by_time(map(Escalation.from_json, history.get("escalations", ())))
 
 
-def _drop_part(triggers: Triggers) -> None:
-    """The first delivery, of which not all may have been read."""
-    triggers.drop_first(bisect_right(triggers.at, triggers.at[0]))
-
-
-def _created(triggers: Triggers) -> set[tuple[str, datetime]]:
-    """Conditions and times of triggers that began an alert."""
-    begins = [said.outcome == Outcome.CREATED for said in triggers.said]
-    rows = zip(triggers.at, triggers.name_of, strict=True)
-    return {
-        (triggers.names[name].condition, at) for at, name in compress(rows, map(begins.__getitem__, triggers.said_of))
-    }
+def _created(connection: sa.Connection, wanted: Wanted, read: Where) -> set[tuple[str, datetime]]:
+    """Conditions and times of triggers that began an alert, of those that are read."""
+    t, a, d = alert_trigger_log.c, alert.c, alert_dynamic.c
+    began = sa.and_(t.alert_id == a.id, t.created_at == d.first_triggered_at, t.outcome == Outcome.CREATED.value)
+    query = (
+        sa.select(t.condition_fingerprint, t.created_at)
+        .select_from(alert.join(alert_dynamic, d.alert_id == a.id).join(alert_trigger_log, began))
+        .where(a.account_id == wanted.account_id, a.alert_type == wanted.alert_type, *read)
+    )
+    return {(condition, at) for condition, at in connection.execute(query)}
 
 
 def read_past(connection: sa.Connection, wanted: Wanted, attacks: Sequence[Attack], past: Past) -> Past:

@@ -1,15 +1,17 @@
 """The trigger log of one account and alert type, read by the column.
 
 A row of its own for each trigger costs the driver more than all that is then done with it. So the database joins each
-column of some thousand triggers to one text, from the latest to the earliest, between two deliveries.
+column of some thousand triggers to one text, from one delivery to another, while those before are being decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import chain, islice, repeat, starmap
+from functools import reduce
+from itertools import islice, repeat
 from operator import le
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -29,51 +31,70 @@ _SWEEP = "sweep"
 _AT_ONCE = 10_000
 """Triggers of the account; what is done with them holds other threads up."""
 
+Where = Sequence[sa.ColumnElement[bool]]
 
-def read_triggers(connection: sa.Connection, wanted: Wanted, begun: Mapping[str, datetime]) -> Triggers:
-    """One more than the limit; before `since` only of conditions in `begun`."""
-    c = alert_trigger_log.c
-    first = min(begun.values(), default=wanted.since)
-    early = sa.and_(c.created_at >= first, c.condition_fingerprint.in_(sorted(begun)))
-    account = (c.account_id == wanted.account_id, c.created_at >= first)
-    ours = (
-        *account,
-        c.alert_type == wanted.alert_type,
-        c.outcome != Outcome.REJECTED.value,
-        sa.or_(c.created_at >= wanted.since, early) if begun else sa.true(),
-    )
-    columns = _Columns()
-    parts = _parts(connection, account, ours, labels=wanted.labels)
-    with ThreadPoolExecutor(1) as ahead:  # the database works on the next part meanwhile
-        waiting = ahead.submit(next, parts, None)
-        while columns.number <= wanted.limit and (part := waiting.result()) is not None:
+
+class TriggerLog:
+    """What is wanted of it, in one transaction; before `since` only of conditions in `begun`.
+
+    `since` is later than wanted where there are more triggers than the limit.
+    """
+
+    def __init__(self, connection: sa.Connection, wanted: Wanted, begun: Mapping[str, datetime]) -> None:
+        self._connection, self._check = connection, wanted.check
+        self._readings = _Readings(connection.dialect.name, wanted.names, labels=wanted.labels)
+        c = alert_trigger_log.c
+        first = min(begun.values(), default=wanted.since)
+        early = sa.and_(c.created_at >= first, c.condition_fingerprint.in_(sorted(begun)))
+        self._account: Where = (c.account_id == wanted.account_id, c.created_at >= first)
+        self.where: Where = (
+            *self._account,
+            c.alert_type == wanted.alert_type,
+            c.outcome != Outcome.REJECTED.value,
+            sa.or_(c.created_at >= wanted.since, early) if begun else sa.true(),
+        )
+        self._spans = list(_spans(connection, self._account))
+        self.since = wanted.since
+        if len(self._spans) * _AT_ONCE > wanted.limit:
+            self._keep(wanted.limit)
+
+    def _keep(self, most: int) -> None:
+        """The last ones, from a delivery on."""
+        at = alert_trigger_log.c.created_at
+        query = sa.select(at).where(*self.where).order_by(at.desc()).offset(most).limit(1)
+        if (over := self._connection.scalar(query)) is None:
+            return
+        later = at > over
+        self._account, self.where = (*self._account, later), (*self.where, later)
+        self._spans = list(_spans(self._connection, self._account))
+        self.since = max(self.since, self._connection.scalar(sa.select(sa.func.min(at)).where(*self.where)) or over)
+
+    def read(self, rows: Triggers) -> Generator[None, None, None]:
+        """Add what there is to `rows`, in the order in which it came; at each step whole deliveries."""
+        columns, parts = _Columns(rows, self._readings), self._parts()
+        with ThreadPoolExecutor(1) as ahead:  # the database works on the next part meanwhile
             waiting = ahead.submit(next, parts, None)
-            columns.add(*part)
-            wanted.check()
-    found = columns.triggers()
-    found.drop_first(max(0, len(found) - wanted.limit - 1))
-    return found
+            while (part := waiting.result()) is not None:
+                waiting = ahead.submit(next, parts, None)
+                columns.add(*part)
+                self._check()
+                yield
+
+    def _parts(self) -> Iterator[tuple[Sequence[str | None], Sequence[Any]]]:
+        """The texts of `_cells`, and what the thresholds of the reports among them say."""
+        c = alert_trigger_log.c
+        cells = sa.select(*_cells(self._connection.dialect.name, self._readings.cell())).where(*self.where)
+        reports = sa.select(c.created_at, c.position, c.fingerprint, c.verdict).where(*self.where, c.source == REPORTS)
+        for span in reversed(self._spans):
+            texts = self._connection.execute(cells.where(*span)).one()
+            reported = f",{REPORTS}," in (texts[_KINDS] or "")
+            yield tuple(texts), self._connection.execute(reports.where(*span)).all() if reported else ()
 
 
-_Where = Sequence[sa.ColumnElement[bool]]
-_Part = tuple[Sequence[str | None], Sequence[Any]]
-
-
-def _parts(connection: sa.Connection, account: _Where, ours: _Where, *, labels: bool) -> Iterator[_Part]:
-    """The texts of `_cells`, and what the thresholds of the reports among them say."""
-    c = alert_trigger_log.c
-    cells = sa.select(*_cells(connection.dialect.name, labels=labels)).where(*ours)
-    reports = sa.select(c.created_at, c.position, c.fingerprint, c.verdict).where(*ours, c.source == REPORTS)
-    for span in _spans(connection, account):
-        texts = connection.execute(cells.where(*span)).one()
-        reported = any(f'"{REPORTS}"' in text for text in texts[_SOURCE : _SOURCE + 1] if text)
-        yield tuple(texts), connection.execute(reports.where(*span)).all() if reported else ()
-
-
-def _spans(connection: sa.Connection, account: _Where) -> Iterator[_Where]:
+def _spans(connection: sa.Connection, account: Where) -> Iterator[Where]:
     """Of time, from the last to the first; none of them parts a delivery."""
     at = alert_trigger_log.c.created_at
-    rest: _Where = ()
+    rest: Where = ()
     begins = sa.select(at).where(*account).order_by(at.desc()).offset(_AT_ONCE).limit(1)
     while (begin := connection.scalar(begins.where(*rest))) is not None:
         yield (*rest, at >= begin)
@@ -81,37 +102,63 @@ def _spans(connection: sa.Connection, account: _Where) -> Iterator[_Where]:
     yield rest
 
 
-_NAMES = ("fingerprint", "starts_at", "condition_fingerprint", "alert_id")
-_KINDS = ("status", "source", "severity", "outcome", "notify")
-_READINGS = ("metrics_data", "labels")
-_SOURCE = 8
-_ARBITRARY = ("alert_name", "fingerprint")  # what may have any character in it
+_NAME = ("fingerprint", "starts_at", "condition_fingerprint", "alert_id", "alert_name")
+_KIND = ("status", "source", "severity", "outcome", "notify", "position")
+_KINDS = 2
 _BETWEEN = "\x1f"  # which JSON has not
 
 
-def _cells(dialect: str, *, labels: bool) -> list[sa.ColumnElement[str]]:
-    """Each column as one text for `_cells_of`, in the order that `_Columns.add` knows."""
-    names = ("created_at", "position", "alert_name", *_NAMES, *_KINDS, *(_READINGS if labels else _READINGS[:1]))
-    columns = [alert_trigger_log.c[name] for name in names]
-    if dialect == "sqlite":
-        return [sa.func.json_group_array(sa.type_coerce(column, sa.types.NullType())) for column in columns]
-    return [_joined(column) for column in columns]
+def _cells(dialect: str, reading: sa.ColumnElement[str]) -> list[sa.ColumnElement[str]]:
+    """One text each for `_Columns.add`: times, names, kinds, readings."""
+    c = alert_trigger_log.c
+    text = _text_of(dialect)
+    name = (sa.func.json_array if dialect == "sqlite" else sa.func.json_build_array)(*(text(c[one]) for one in _NAME))
+    cells = (text(c.created_at), text(name), _joined([text(c[one]) for one in _KIND]), reading)
+    return [sa.func.aggregate_strings(cell, _BETWEEN) for cell in cells]
 
 
-def _joined(column: sa.Column[Any]) -> sa.ColumnElement[str]:
-    """By PostgreSQL, which makes JSON of texts more slowly."""
-    text = sa.cast(column, sa.Text)
-    if column.name in _ARBITRARY:
-        return sa.cast(sa.func.json_agg(text), sa.Text)
-    if column.name in _READINGS:
-        return sa.func.aggregate_strings(text, _BETWEEN)
-    filled = sa.func.coalesce(text, "") if column.nullable else text
-    return '["' + sa.func.aggregate_strings(filled, '","') + '"]'
+def _text_of(dialect: str) -> Any:  # noqa: ANN401 - a function of a column
+    """As it is stored, or as the database writes it."""
+    convert = sa.type_coerce if dialect == "sqlite" else sa.cast
+    return lambda column: convert(column, sa.Text)
 
 
-def _cells_of(text: str) -> list[Any]:
-    found: list[Any] = from_json(text) if text.startswith("[") else text.split(_BETWEEN)
-    return found
+def _joined(texts: Sequence[Any]) -> Any:  # noqa: ANN401 - a column
+    return reduce(lambda before, text: before + "," + text, texts)
+
+
+class _Readings:
+    """What conditions are judged by, as JSON: of metrics, and of labels after them, no more than they name."""
+
+    def __init__(self, dialect: str, names: Sequence[str], *, labels: bool) -> None:
+        self._text = _text_of(dialect)
+        self._sources = ("metrics_data", "labels")[: 1 + labels]
+        self._names = list(names) if all(map(_PLAIN.fullmatch, names)) else None  # else all there is
+
+    def cell(self) -> Any:  # noqa: ANN401 - a column
+        return _joined([self._document(alert_trigger_log.c[source]) for source in self._sources])
+
+    def _document(self, column: sa.Column[Any]) -> Any:  # noqa: ANN401 - a column
+        if self._names is None:
+            return self._text(column)
+        found = ((name, self._text(column.op("->", return_type=column.type)(name))) for name in self._names)
+        cells = [sa.literal(f'"{name}":') + sa.func.coalesce(cell, _MISSING) for name, cell in found]
+        return sa.literal("{") + _joined(cells) + "}" if cells else sa.literal("{}")
+
+    def read(self, texts: Iterable[str]) -> list[Reading]:
+        """All in one text: reading them one by one takes three times as long."""
+        text = f"[{','.join(texts)}]"
+        found = from_json(text)
+        if self._names is not None and f":{_MISSING}" in text:
+            found = [{name: cell for name, cell in document.items() if cell is not None} for document in found]
+        if len(self._sources) == 1:
+            return list(zip(found, repeat(_NO_LABELS)))
+        return list(zip(found[::2], found[1::2], strict=True))
+
+
+_MISSING = "null"
+_PLAIN = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # whose way within a document each database takes alike
+_NO_LABELS: Mapping[str, str] = {}
 
 
 class _Kind(NamedTuple):
@@ -119,99 +166,88 @@ class _Kind(NamedTuple):
     rank: int  # of the severity
     said: Said
     reported: bool
+    position: int
 
 
 class _Columns:
     """Texts as columns of `Triggers`: what is the same is made once, as nearly all of it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Triggers, readings: _Readings) -> None:
+        self._rows, self._reader = rows, readings
         self._times = _Times()
-        self._kinds, self._names, self._readings = _Numbered(), _Numbered(), _Numbered()
-        self._alert_names: list[str] = []  # by the number of the name
-        self._parts: list[Sequence[list[Any]]] = []
-        self._own: dict[tuple[datetime, int, str], Verdict] = {}
-        self.number = 0
+        self._names, self._kinds, self._readings = _Numbered(), _Numbered(), _Numbered()
+        self._said: dict[Said, int] = {}
+        self._made: list[tuple[_Kind, int]] = []  # with the number of what was said
+        self._alert_ids: list[str | None] = []  # by the number of the name
 
     def add(self, texts: Sequence[str | None], reports: Iterable[Any]) -> None:
-        """Those before the ones that are there; `reports` with their times, positions, fingerprints and verdicts."""
-        at, position, alert_name, *rest = [_cells_of(text or "[]") for text in texts]
-        self._own.update(((time, place, name), _own(verdict)) for time, place, name, verdict in reports)
-        times = list(map(self._times.__getitem__, at))
-        names, kinds, readings = rest[:4], rest[4:9], rest[9:]
-        part: list[list[Any]] = [
-            times,
-            self._named(list(zip(*names, strict=True)), alert_name),
-            list(map(self._kinds.__getitem__, zip(*kinds, strict=True))),
-            list(map(self._readings.__getitem__, zip(*readings, strict=True))),
-            list(map(int, position)),
+        """Those after the ones that are there; `reports` with their times, positions, fingerprints and verdicts."""
+        at, name, kind, reading = (text.split(_BETWEEN) if text else [] for text in texts)
+        names, readings = len(self._names), len(self._readings)
+        columns = [
+            list(map(numbered.__getitem__, column))
+            for numbered, column in zip(self._numbered, (at, name, kind, reading), strict=True)
         ]
-        order = list(zip(times, part[-1], strict=True))
-        if not all(map(le, order, islice(order, 1, None))):
-            places = sorted(range(len(order)), key=order.__getitem__)
-            part = [list(map(column.__getitem__, places)) for column in part]
-        self._parts.append(part)
-        self.number += len(order)
+        self._name(islice(self._names, names, None))
+        self._made += map(self._kind, islice(self._kinds, len(self._made), None))
+        self._rows.readings += self._reader.read(islice(self._readings, readings, None))
+        self._rows.said = list(self._said)
+        self._extend(_in_order(columns, [kind.position for kind, _ in self._made]), reports)
 
-    def _named(self, names: Sequence[tuple[str, ...]], alert_names: Sequence[str]) -> list[int]:
-        known = len(self._names)
-        numbers = list(map(self._names.__getitem__, names))
-        if len(self._names) > known:
-            first = dict(zip(reversed(numbers), reversed(alert_names), strict=True))
-            self._alert_names += [first[number] for number in range(known, len(self._names))]
-        return numbers
+    @property
+    def _numbered(self) -> tuple[Mapping[str, Any], ...]:
+        return self._times, self._names, self._kinds, self._readings
 
-    def triggers(self) -> Triggers:
-        """From the first to the last."""
-        if not self.number:
-            return Triggers()
-        columns = zip(*reversed(self._parts), strict=True)
-        at, name_of, kind_of, reading_of, positions = (list(chain.from_iterable(column)) for column in columns)
-        kinds, ranks, said, reported = zip(*starmap(_kind, self._kinds), strict=True)
-        alert_ids = [str(UUID(alert_id)) if alert_id else None for *_, alert_id in self._names]
-        names = [
-            Name(condition, (key, self._times[start]), name)
-            for (key, start, condition, _), name in zip(self._names, self._alert_names, strict=True)
-        ]
-        own = {
-            place: self._own[at[place], positions[place], names[name_of[place]].key[0]]
-            for place, kind in enumerate(kind_of if any(reported) else ())
-            if reported[kind]
-        }
-        return Triggers(
-            at,
-            name_of,
-            list(map(kinds.__getitem__, kind_of)),
-            list(map(ranks.__getitem__, kind_of)),
-            reading_of,
-            kind_of,
-            list(map(alert_ids.__getitem__, name_of)),
-            own,
-            names,
-            _read(self._readings),
-            list(said),
-        )
+    def _name(self, texts: Iterable[str]) -> None:
+        for key, start, condition, alert_id, name in from_json(f"[{','.join(texts)}]"):
+            self._rows.names.append(Name(condition, (key, self._times[start]), name))
+            self._alert_ids.append(str(UUID(alert_id)) if alert_id else None)
+
+    def _kind(self, text: str) -> tuple[_Kind, int]:
+        kind = _kind(text)
+        return kind, self._said.setdefault(kind.said, len(self._said))
+
+    def _extend(self, columns: Sequence[list[Any]], reports: Iterable[Any]) -> None:
+        rows, before = self._rows, len(self._rows)
+        at, name_of, kind_of, reading_of = columns
+        kinds, said = [kind for kind, _ in self._made], [said for _, said in self._made]
+        rows.at += at
+        rows.name_of += name_of
+        rows.reading_of += reading_of
+        rows.kinds += map([kind.kind for kind in kinds].__getitem__, kind_of)
+        rows.ranks += map([kind.rank for kind in kinds].__getitem__, kind_of)
+        rows.said_of += map(said.__getitem__, kind_of)
+        rows.alert_ids += map(self._alert_ids.__getitem__, name_of)
+        told = {(time, position, name): _own(verdict) for time, position, name, verdict in reports}
+        for place, number in enumerate(kind_of if told else ()):
+            if kinds[number].reported:
+                name = rows.names[name_of[place]].key[0]
+                rows.own[before + place] = told[at[place], kinds[number].position, name]
 
 
-class _Numbered(dict[tuple[str, ...], int]):
+def _in_order(columns: list[list[Any]], positions: Sequence[int]) -> list[list[Any]]:
+    """By time, and by the position that their kind has."""
+    at, _, kind_of, _ = columns
+    order = list(zip(at, map(positions.__getitem__, kind_of), strict=True))
+    if all(map(le, order, islice(order, 1, None))):
+        return columns
+    places = sorted(range(len(order)), key=order.__getitem__)
+    return [list(map(column.__getitem__, places)) for column in columns]
+
+
+class _Numbered(dict[str, int]):
     """Numbers in order; what is new gets the next one."""
 
-    def __missing__(self, cells: tuple[str, ...]) -> int:
-        number = self[cells] = len(self)
+    def __missing__(self, text: str) -> int:
+        number = self[text] = len(self)
         return number
 
 
-def _read(texts: Iterable[tuple[str, ...]]) -> list[Reading]:
-    """All in one text: reading them one by one takes three times as long."""
-    documents = [from_json(f"[{','.join(column)}]") for column in zip(*texts, strict=True)]
-    return list(zip(*documents, *([repeat(_NO_LABELS)] if len(documents) == 1 else [])))  # noqa: B905 - endless
-
-
-_NO_LABELS: Mapping[str, str] = {}
-
-
-def _kind(status: str, source: str, severity: str, outcome: str, notify: str) -> _Kind:
+def _kind(text: str) -> _Kind:
+    status, source, severity, outcome, notify, position = text.split(",")
     kind = FIRING if status == TriggerStatus.FIRING else SWEPT if source == _SWEEP else RESOLVED
-    return _Kind(kind, Severity(severity).rank, Said(outcome, notify), source == REPORTS and kind == FIRING)
+    reported = source == REPORTS and kind == FIRING
+    return _Kind(kind, Severity(severity).rank, Said(outcome, notify), reported, int(position))
 
 
 class _Times(dict[str, datetime]):
