@@ -23,12 +23,13 @@ COPY docs/runbooks docs/runbooks
 RUN sh image.sh package webhook /opt/sentinel
 
 FROM ${PYTHON} AS base
+ARG PYTHON
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.description="Prometheus-native fraud attack alerting for payment merchants" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.11.13-slim-bookworm"
+      org.opencontainers.image.base.name="docker.io/library/${PYTHON}"
 RUN groupadd --gid 10001 sentinel \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin sentinel
 # The root may be read-only: what is written goes to /tmp, which wants a tmpfs then.

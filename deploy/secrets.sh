@@ -33,6 +33,7 @@ rm -f .random
 echo "postgresql://sentinel:$(cat postgres_password)@postgres:5432/sentinel" >.text && keep database_url <.text
 echo "redis://:$(cat redis_password)@redis:6379/0" >.text && keep redis_url <.text
 printf 'requirepass %s\nsave ""\nappendonly no\n' "$(cat redis_password)" >.text && keep redis.conf <.text
+printf 'AUTH_TOKEN=%s' "$(cat grafana_renderer_token)" >.text && keep renderer.env <.text
 rm -f .text
 # Yours: where on-call hears of a webhook that is down, an address of Slack's incoming webhooks.
 [ -e oncall_slack_url ] || : >oncall_slack_url

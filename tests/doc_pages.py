@@ -16,6 +16,10 @@ from docs.tables import slug
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+_PROGRAM = re.compile(
+    r"(?:[A-Z_]+=\S+ )*"
+    r"(?:sentinel-webhook|sentinel-exporter|python3?|curl|kubectl|docker|make|promtool|amtool|pg_\w+)(?= )"
+)
 _PARSER = MarkdownIt("commonmark").enable("table")
 
 
@@ -65,6 +69,23 @@ class Page:
     def blocks(self) -> list[tuple[int, str]]:
         """Line and text of each block of YAML."""
         return [((t.map or [0])[0] + 1, t.content) for t in self.tokens if t.type == "fence" and t.info == "yaml"]
+
+    @cached_property
+    def scripts(self) -> list[tuple[int, str]]:
+        """Line and text of each block that is neither data nor a picture."""
+        blocks = [token for token in self.tokens if token.type in ("fence", "code_block")]
+        return [((t.map or [0])[0] + 1, t.content) for t in blocks if t.info in ("", "sh")]
+
+    @cached_property
+    def commands(self) -> list[tuple[int, str]]:
+        """Line of the block, and each command in it as it is typed: without prompt, comment and virtual environment."""
+        found = []
+        for line, text in self.scripts:
+            lines = re.sub(r"\\\n\s*", "", text).splitlines()
+            shown = [each[2:] for each in lines if each.startswith("$ ")] or lines
+            typed = [re.sub(r"(?<!\S)\.venv/bin/", "", re.sub(r"\s+# .*", "", each)).strip() for each in shown]
+            found += [(line, each) for each in typed if _PROGRAM.match(each)]
+        return found
 
     def _inline(self) -> Iterator[tuple[int, Token]]:
         for token in self.tokens:

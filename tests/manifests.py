@@ -13,7 +13,7 @@ import servers
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-OVERLAYS = ("dev", "prod", "prometheus-operator")
+OVERLAYS = ("dev", "prod", "prod-by-backlog", "prometheus-operator")
 NAME = "app.kubernetes.io/name"
 Document = dict[str, Any]
 
@@ -92,6 +92,19 @@ def secrets(pod: Document) -> Iterator[tuple[str, Document, bool]]:
             yield volume["name"], source, source.get("optional", False)
         for each in volume.get("projected", {}).get("sources", ()):
             yield volume["name"], each["secret"], each["secret"].get("optional", False)
+
+
+def required_secrets(manifests: Manifests) -> set[tuple[str, str]]:
+    """Name and key of each without which a pod does not start."""
+    named: set[tuple[str, str]] = set()
+    for pod, container in manifests.containers():
+        for _, source, may_be_missing in secrets(pod):
+            if not may_be_missing:
+                named |= {(source["name"], item["key"]) for item in source["items"]}
+        values = [each["valueFrom"] for each in container.get("env", ()) if "valueFrom" in each]
+        references = [value["secretKeyRef"] for value in values if "secretKeyRef" in value]
+        named |= {(reference["name"], reference["key"]) for reference in references}
+    return named
 
 
 def secret_files(pod: Document, container: Document) -> set[str]:

@@ -61,7 +61,13 @@ def _url(value: object) -> str:
     return text
 
 
+def _members(value: object) -> str:
+    return "|".join(_url(each.strip()) for each in str(value).split("|"))
+
+
 Url = Annotated[str, PlainValidator(_url)]
+Cluster = Annotated[str, PlainValidator(_members)]
+"""Addresses of its members with | between them, or the one of who is no cluster."""
 
 
 def _issuer(value: object) -> str:
@@ -136,8 +142,9 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr | None = Field(None, description="Of the model.")
     public_url: Url = Field("http://127.0.0.1:8080", description="Where links in messages lead.")
     prometheus_url: Url = Field("http://127.0.0.1:9090", description="History for charts, previews and summaries.")
-    alertmanager_url: Annotated[list[Url], NoDecode, Field(min_length=1)] = Field(
-        ["http://127.0.0.1:9093"], description="What still fires; of several that are no cluster all, with commas."
+    alertmanager_url: Annotated[list[Cluster], NoDecode, Field(min_length=1)] = Field(
+        ["http://127.0.0.1:9093"],
+        description="What still fires. Members of a cluster with `|` between them, those that are none with commas.",
     )
     channels: Annotated[list[str], NoDecode] = Field(["console"], description="On which messages go out, with commas.")
     slack_channel: str | None = Field(

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from webhook.config_commands import fail
 if TYPE_CHECKING:
     from webhook.adapters.prometheus_api import PrometheusApi
     from webhook.rules.check import Wanted
+    from webhook.rules.deploy import Deployment
     from webhook.rules.finding import Finding
     from webhook.rules.known import Metrics
 
@@ -64,7 +65,7 @@ def check(
     """Look for mistakes in rule files, all of which Prometheus would read together. Exit code 1 on errors."""
     from webhook.rules.check import Wanted, errors, summary  # noqa: PLC0415 - other commands do without
 
-    wanted = Wanted(_known(config, url), beside, tests, promtool=not without_promtool)
+    wanted = Wanted(_known(config, *([url] if url else [])), beside, tests, promtool=not without_promtool)
     found = _findings(files, wanted)
     if as_json:
         click.echo(json.dumps([finding.document() for finding in found], indent=2))
@@ -108,49 +109,81 @@ def backtest(file: Path, days: float, url: str, step: str | None, beside: Sequen
 @rules.command("deploy")
 @click.argument("file", type=FILE)
 @click.option("--to", "folder", type=FOLDER, required=True, help="Where Prometheus reads its rules.")
-@_prometheus
+@click.option(
+    "--prometheus",
+    "urls",
+    metavar="URL",
+    envvar="SENTINEL_PROMETHEUS_URL",
+    multiple=True,
+    default=["http://127.0.0.1:9090"],
+    show_default=True,
+    help="Of each Prometheus that reads this folder; may be given several times.",
+)
 @_config
 @_tests
 @click.option("--without-promtool", is_flag=True, help="Without Prometheus' own check and unit tests.")
+@click.option("--without-tests", is_flag=True, help="Although no unit test loads FILE.")
+@click.option("--reload-with", "command", metavar="COMMAND", help="What sends SIGHUP, where HTTP is closed to reloads.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds to wait for it to be healthy.")
 @click.option("--dry-run", is_flag=True, help="Check it, show the difference, and write nothing.")
 def deploy(  # noqa: PLR0917 - click gives them by name
     file: Path,
     folder: Path,
-    url: str,
+    urls: Sequence[str],
     config: Path | None,
     tests: Path | None,
+    command: str | None,
     timeout: float | None,
     *,
     without_promtool: bool,
+    without_tests: bool,
     dry_run: bool,
 ) -> None:
-    """Check and test FILE, write it, load it, and wait until it is healthy; else all is as before.
+    """Check and test FILE, write it, load it, and wait until it is healthy everywhere; else all is as before.
+
+    FILE is the new text, in another folder than the one that Prometheus reads.
 
     Exit code 1 when it is not deployed, 2 when what was there before could not be put back.
     """
     from webhook.rules.check import Wanted, errors  # noqa: PLC0415 - other commands do without
-    from webhook.rules.deploy import DeployError, Deployment, NotTakenBackError  # noqa: PLC0415 - as above
+    from webhook.rules.deploy import Deployment  # noqa: PLC0415 - as above
 
-    text = file.read_text("utf-8")
     others = [path for path in sorted(folder.glob("*.y*ml")) if path.name != file.name]
-    found = _findings([file], Wanted(_known(config, url), others, tests, promtool=not without_promtool))
+    found = _findings([file], Wanted(_known(config, *urls), others, tests, promtool=not without_promtool))
     for finding in found:
         click.echo(_shown(finding), err=True)
-    with _prometheus_at(url) as api:
-        deployment = Deployment(api, folder, lambda line: click.echo(line, err=True), timeout)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is half done is taken back
-        if errors(found):
-            fail([f"{file} is not deployed: it has errors"])
-        try:
-            if dry_run:
-                deployment.preflight()
-                click.echo("".join(_difference(folder / file.name, file, text)) or "no difference\n", nl=False)
-            else:
-                deployment.run(file.name, text)
-        except DeployError as error:
-            click.echo(f"sentinel-webhook: {file} is not deployed: {error}", err=True)
-            sys.exit(2 if isinstance(error, NotTakenBackError) else 1)
+    if errors(found):
+        fail([f"{file} is not deployed: it has errors"])
+    if not (without_promtool or without_tests):
+        _must_be_tested(file, tests)
+    with ExitStack() as stack:
+        apis = [stack.enter_context(_prometheus_at(url)) for url in dict.fromkeys(urls)]
+        _carry_out(Deployment(apis, folder, lambda line: click.echo(line, err=True), timeout, command), file, dry_run)
+
+
+def _carry_out(deployment: Deployment, file: Path, dry_run: bool) -> None:
+    from webhook.rules.deploy import NotTakenBackError  # noqa: PLC0415 - other commands do without
+    from webhook.rules.reloading import DeployError  # noqa: PLC0415 - as above
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is half done is taken back
+    text = file.read_text("utf-8")
+    try:
+        if dry_run:
+            deployment.preflight(file)
+            click.echo("".join(_difference(deployment.folder / file.name, file, text)) or "no difference\n", nl=False)
+        else:
+            deployment.run(file, text)
+    except DeployError as error:
+        click.echo(f"sentinel-webhook: {file} is not deployed: {error}", err=True)
+        sys.exit(2 if isinstance(error, NotTakenBackError) else 1)
+
+
+def _must_be_tested(file: Path, tests: Path | None) -> None:
+    from webhook.rules.promtool import tests_folder, tests_of  # noqa: PLC0415 - other commands do without
+
+    if not tests_of(file, tests):
+        hint = f"no unit test in {tests_folder(file, tests)} has it among its rule_files: write one (docs/rules.md)"
+        fail([f"{file} is not deployed: {hint}, give --tests, or --without-tests"])
 
 
 def _difference(target: Path, file: Path, text: str) -> Iterator[str]:
@@ -170,11 +203,11 @@ class _Progress:
             click.echo(f"{rule}: asked", err=True)
 
 
-def _known(config: Path | None, url: str | None) -> Metrics:
+def _known(config: Path | None, *urls: str) -> Metrics:
     from webhook.rules.known import ConfigUnreadableError, Metrics, family, own_metrics, source_metrics  # noqa: PLC0415
 
     every = list(own_metrics())
-    if url:
+    for url in urls:
         with _prometheus_at(url) as api:
             every += [metric for name, kind in api.metric_types().items() for metric in family(name, kind, None)]
     if config:
@@ -182,7 +215,7 @@ def _known(config: Path | None, url: str | None) -> Metrics:
             every += source_metrics(config)
         except ConfigUnreadableError as error:
             fail([str(error)])
-    return Metrics(every, complete=bool(config or url))
+    return Metrics(every, complete=bool(config or urls))
 
 
 def _findings(files: Sequence[Path], wanted: Wanted) -> list[Finding]:

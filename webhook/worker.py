@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from webhook.adapters.alertmanager import WARM_UP, AlertmanagerFiring, FiringAnywhere
+from webhook.adapters.alertmanager import WARM_UP, firing_of
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.prometheus import PrometheusHistory
 from webhook.alert_type_settings import Duration
@@ -309,7 +309,7 @@ def build_worker(
     outbox = Outbox(database, Paces(*paces(notifiers, settings.notifier_options)))
     history = PrometheusHistory(settings.prometheus_url)
     warm_up = min(WARM_UP, shortest_timeout(types) / 10)
-    firing = FiringAnywhere([AlertmanagerFiring(url, warm_up=warm_up) for url in settings.alertmanager_url])
+    firing = firing_of(settings.alertmanager_url, warm_up=warm_up)
     reconciliation = build_reconciliation(settings, database, registry, firing)
     words = build_words(settings, database, registry, clock, parallel=options.parallel)
     panels = grafana_panels(settings.grafana)

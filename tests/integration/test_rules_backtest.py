@@ -52,6 +52,7 @@ def scene(seed: int = 7) -> dict[str, list[float | None]]:
         "gap": gap[:STEPS],
         "one_missing": [None if index == 40 else high for index in range(STEPS)],
         "ends": [*repeat(high, 35), *repeat(None, STEPS)][:STEPS],
+        "flickers": blocks(12, *([4, 2] * 7)),  # each time too short to fire, and back before it ends
         "drawn": [drawn.choice((high, high, low, 0.55, None)) for _ in range(STEPS)],
         "drawn_slowly": [each for _ in range(STEPS // 5) for each in [drawn.choice((high, low, None))] * 5],
     }
@@ -125,6 +126,21 @@ def test_a_backtest_says_what_prometheus_recorded(live: Live, alert: str) -> Non
         assert list(outcome.fired) == list(outcome.now), "what the same rule did is what it would have done"
 
 
+def test_what_is_held_since_long_before_the_period_fires_in_it(live: Live) -> None:
+    """An alert that fired once, and whose series comes back within keep_firing_for, for less than `for` each time."""
+    times = until_a_miss(live)
+    told = recorded(live, "Kept")
+    assert "firing" in told["flickers"].values(), "the scene is what it is meant to be"
+    held = [time for time in times[len(times) // 2 :] if told["flickers"].get(time) == "firing"]
+    for start in (*held[:1], *held[len(held) // 2 :][:1]):
+        tested = backtest(live, Period(start, times[-1]))["Kept"]
+        seen = [time for time in times if time >= tested.first]
+        assert (tested.notes, seen[:1]) == ([], [start])
+        said = {dict(each.labels)["account_id"]: at(tuple(each.history), seen) for each in tested.outcomes}
+        wanted = {account: {t: told[account][t] for t in seen if t in told[account]} for account in told}
+        assert {name: states for name, states in said.items() if states} == {n: s for n, s in wanted.items() if s}
+
+
 def backtest(live: Live, period: Period, rules: str | None = None, **options: int) -> dict[str, BacktestedRule]:
     tester = Backtester(live.api, period, progress=lambda *_: None, **options)
     file = read(live.rules) if rules is None else parse(rules, str(live.rules))
@@ -187,7 +203,7 @@ groups:
     assert "many-to-many" in found["Many"].problem
     assert "@ start()" in found["AtTheEnd"].problem
     assert "every value would be another alert" in found["Valued"].problem
-    assert (found["Fine"].problem, len(found["Fine"].outcomes)) == ("", 9)
+    assert (found["Fine"].problem, len(found["Fine"].outcomes)) == ("", 10)
 
 
 def test_on_the_command_line(live: Live) -> None:

@@ -148,7 +148,9 @@ def test_every_query_of_a_runbook_can_be_asked(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-COMMANDS = ("amtool", "curl", "promtool", "psql", "redis-cli", "sentinel-exporter", "sentinel-webhook", "systemctl")
+COMMANDS = (
+    "amtool", "curl", "docker", "promtool", "psql", "redis-cli", "sentinel-exporter", "sentinel-webhook", "systemctl",
+)  # fmt: skip
 
 
 def promql_of(runbook: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +18,8 @@ WARM_UP = timedelta(seconds=90)
 """Prometheus sends what fires again every minute: an Alertmanager that has just started may know nothing yet."""
 
 
+Answer = TypeVar("Answer")
+
 _GIVEN_UP = "alertmanager_notifications_failed_total"
 
 
@@ -25,10 +27,16 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def firing_of(addresses: Sequence[str], *, warm_up: timedelta = WARM_UP) -> FiringAnywhere:
+    """Of those that know nothing of one another; with | between them stand the members of one cluster."""
+    members = [[AlertmanagerFiring(one, warm_up=warm_up) for one in each.split("|")] for each in addresses]
+    return FiringAnywhere([each[0] if len(each) == 1 else FiringInCluster(each) for each in members])
+
+
 class FiringAnywhere:
     """What any of several Alertmanagers holds that know nothing of one another."""
 
-    def __init__(self, each: Sequence[AlertmanagerFiring]) -> None:
+    def __init__(self, each: Sequence[AlertmanagerFiring | FiringInCluster]) -> None:
         self._each = each
 
     def firing(self) -> frozenset[str]:
@@ -46,6 +54,45 @@ class FiringAnywhere:
     def close(self) -> None:
         for one in self._each:
             one.close()
+
+
+class FiringInCluster:
+    """Of members whom Prometheus sends the same alerts: as long as one answers, what none of these holds has ended."""
+
+    def __init__(self, members: Sequence[AlertmanagerFiring]) -> None:
+        self._members = members
+
+    def firing(self) -> frozenset[str]:
+        """Raise HistoryUnavailable where no member can answer, or all have just started."""
+        return frozenset[str]().union(*self._answers(AlertmanagerFiring.firing))
+
+    def mark(self) -> str:
+        """Changes when a member goes or comes back, too: what it has given up meanwhile it alone knows."""
+        told = self._asked(AlertmanagerFiring.mark)
+        return "+".join("away" if isinstance(one, HistoryUnavailable) else one for one in told)
+
+    def silences(self) -> list[Silence]:
+        return [silence for one in self._answers(AlertmanagerFiring.silences) for silence in one]
+
+    def close(self) -> None:
+        for one in self._members:
+            one.close()
+
+    def _answers(self, question: Callable[[AlertmanagerFiring], Answer]) -> list[Answer]:
+        return [one for one in self._asked(question) if not isinstance(one, HistoryUnavailable)]
+
+    def _asked(self, question: Callable[[AlertmanagerFiring], Answer]) -> list[Answer | HistoryUnavailable]:
+        """Of each member its answer, or why there is none; raise HistoryUnavailable where all have none."""
+        told: list[Answer | HistoryUnavailable] = []
+        for one in self._members:
+            try:
+                told.append(question(one))
+            except HistoryUnavailable as error:
+                told.append(error)
+        failures = [one for one in told if isinstance(one, HistoryUnavailable)]
+        if len(failures) == len(told):
+            raise failures[-1]
+        return told
 
 
 class AlertmanagerFiring:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
@@ -57,11 +57,12 @@ class RunningRule:
 
 @dataclass(frozen=True, slots=True)
 class RunningGroup:
-    """`evaluated` is when its last evaluation began, None before the first; `interval` in seconds."""
+    """`evaluated` is when its last evaluation began, None before the first; seconds; a `limit` of 0 is none."""
 
     name: str
     file: str
     interval: float
+    limit: int
     evaluated: datetime | None
     rules: Sequence[RunningRule]
 
@@ -91,6 +92,10 @@ class PrometheusApi:
             )
             for each in data["result"]
         ]
+
+    def now(self) -> datetime:
+        """By its own clock, to the millisecond."""
+        return datetime.fromtimestamp(float(self._ask("POST", "/api/v1/query", query="time()")["result"][1]), UTC)
 
     def groups(self) -> list[RunningGroup]:
         return [_group(each) for each in self._ask("GET", "/api/v1/rules")["groups"]]
@@ -163,7 +168,8 @@ def _group(told: Mapping[str, Any]) -> RunningGroup:
     evaluated = datetime.fromisoformat(told["lastEvaluation"])
     rules = [_rule(each) for each in told["rules"]]
     file, interval = str(told["file"]), float(told["interval"])
-    return RunningGroup(str(told["name"]), file, interval, evaluated if evaluated.year > 1 else None, rules)
+    limit = int(told.get("limit") or 0)
+    return RunningGroup(str(told["name"]), file, interval, limit, evaluated if evaluated.year > 1 else None, rules)
 
 
 def _rule(told: Mapping[str, Any]) -> RunningRule:

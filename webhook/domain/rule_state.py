@@ -80,6 +80,26 @@ def episodes(evaluations: Iterable[tuple[int, Collection[Key]]], hold: Hold) -> 
     return found
 
 
+def settled(evaluations: Sequence[tuple[int, Collection[Key]]], hold: Hold) -> bool:
+    """Whether what they leave active is the same, whatever was active before the first of them.
+
+    What fires may be held from long before by a series that comes back within `keep` again and again.
+    """
+    begin = min((now for now, _ in evaluations), default=0)
+    few: dict[Key, Active] = {}
+    many = {key: Active(begin - hold.wait, begin) for _, found in evaluations for key in found}
+    for now, found in evaluations:
+        few, many = step(few, found, now, hold), step(many, found, now, hold)
+    return {key: _going_on(alert) for key, alert in few.items()} == {
+        key: _going_on(alert) for key, alert in many.items()
+    }
+
+
+def _going_on(alert: Active) -> tuple[int | None, int | None]:
+    """What decides how it goes on."""
+    return (alert.since if alert.fired is None else None), alert.absent
+
+
 def firing(history: Sequence[Episode], start: int, end: int) -> list[tuple[int, int]]:
     """From when to when it fired between `start` and `end`."""
     spans = [

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import promql_parser as pq
-import yaml
 
 from webhook.adapters.prometheus_api import MOST_POINTS, Points, PrometheusApi, PrometheusError, TooMuchError, chunks
-from webhook.domain.rule_state import Episode, Hold, episodes, firing, spans
+from webhook.domain.rule_state import Episode, Hold, episodes, firing, settled, spans
 from webhook.rules import templates
 from webhook.rules.alignment import offset_ms
-from webhook.rules.document import Group, Rule, RuleFile, seconds
+from webhook.rules.document import Group, Rule, RuleFile
 from webhook.rules.promql import text_of, walk
 from webhook.rules.recordings import CannotComputeError, Recordings
+from webhook.rules.running import default_interval
 
 DAY = 86_400_000
 _FEWEST_POINTS = 10
+_FURTHER_BACK = 10
+"""How often the time before the period is doubled for what is kept firing: of half an hour two weeks."""
 _OWN_LABELS = ("__name__", "alertname", "alertstate")
 
 Labels = frozenset[tuple[str, str]]
@@ -74,7 +76,7 @@ class Backtester:
         self._step = step
         self._progress = progress
         self._running = api.groups()
-        self._default = _default_interval(api)
+        self._default = default_interval(api)
 
     def run(self, file: RuleFile, beside: Sequence[RuleFile] = ()) -> Backtest:
         """Raise PrometheusError where it cannot be asked at all; what is wrong with one rule is that rule's problem."""
@@ -88,7 +90,7 @@ class Backtester:
         try:
             expr = recordings.substituted(_testable(rule))
             hold = Hold(_ms(rule.duration("for")), _ms(rule.duration("keep_firing_for")), rule.group.limit)
-            history = self._history(rule, expr, hold, interval, first)
+            history, known = self._history(rule, expr, hold, interval, first)
         except (CannotComputeError, TooMuchError) as error:
             return BacktestedRule(rule, interval, first, problem=str(error))
         except PrometheusError as error:
@@ -96,6 +98,8 @@ class Backtester:
                 raise
             return BacktestedRule(rule, interval, first, problem=f"Prometheus cannot evaluate it: {error}")
         notes = [f"{name} is not recorded as in the file: computed from its expression" for name in recordings.computed]
+        if not known:
+            notes.append("what keep_firing_for held at the start of the period began too long before to be known")
         now = self._now(rule, interval, first)
         outcomes = [self._outcome(key, history.get(key, ()), now.get(key, ())) for key in {*history, *now}]
         outcomes.sort(key=lambda each: (-sum(end - start for start, end in each.fired), sorted(each.labels)))
@@ -103,19 +107,33 @@ class Backtester:
             rule, interval, first, [each for each in outcomes if each.history or each.now], notes=notes
         )
 
-    def _history(self, rule: Rule, expr: pq.Expr, hold: Hold, interval: int, first: int) -> dict[Labels, list[Episode]]:
-        """Begins early enough for what fired at the start of the period to fire there."""
+    def _history(
+        self, rule: Rule, expr: pq.Expr, hold: Hold, interval: int, first: int
+    ) -> tuple[dict[Labels, list[Episode]], bool]:
+        """Begins early enough for what fired at the start of the period to fire there; False where that is too far."""
         early = -(-(hold.wait + hold.keep) // interval) + 1
-        begin = first - early * interval
+        begin, end = first - early * interval, self._period.end
+        at = self._found(rule, expr, begin, end, interval)
+        for _ in range(_FURTHER_BACK):
+            before = [(time, at.get(time, ())) for time in range(begin, first, interval)]
+            if known := not hold.keep or settled(before, hold):
+                break
+            begin, end, early = begin - early * interval, begin - interval, 2 * early
+            at |= self._found(rule, expr, begin, end, interval)
+        times = range(begin, self._period.end + 1, interval)
+        return episodes(((time, at.get(time, ())) for time in times), hold), known
+
+    def _found(self, rule: Rule, expr: pq.Expr, begin: int, end: int, interval: int) -> dict[int, set[Labels]]:
+        """Series of the expression at each evaluation that finds any."""
         at: dict[int, set[Labels]] = {}
         own = {*_OWN_LABELS, *rule.labels}
-        for labels, points in self._points(rule.name.text, expr.prettify(), begin, interval):
+        for labels, points in self._points(rule.name.text, expr.prettify(), begin, interval, end):
             key = frozenset(item for item in labels.items() if item[0] not in own)
             for time, _ in points:
                 if key in at.setdefault(time, set()):
                     raise CannotComputeError(f"two series become one alert at {time / 1000:.3f}: {dict(key)}")
                 at[time].add(key)
-        return episodes(((time, at.get(time, ())) for time in range(begin, self._period.end + 1, interval)), hold)
+        return at
 
     def _outcome(self, key: Labels, history: Sequence[Episode], now: Sequence[Span]) -> Outcome:
         start, end = self._period.start, self._period.end
@@ -129,14 +147,15 @@ class Backtester:
             own |= {label for each in group.rules if each.name == rule.name.text for label in each.labels}
         times: dict[Labels, set[int]] = {}
         query = f'ALERTS{{alertname="{rule.name.text}",alertstate="firing"}}'
-        for labels, points in self._points(f"{rule.name.text}, as it ran", query, first, interval):
+        for labels, points in self._points(f"{rule.name.text}, as it ran", query, first, interval, self._period.end):
             key = frozenset(item for item in labels.items() if item[0] not in own)
             times.setdefault(key, set()).update(time for time, _ in points)
         return {key: spans(sorted(found), interval, self._period.end) for key, found in times.items()}
 
-    def _points(self, name: str, query: str, start: int, interval: int) -> Iterator[tuple[dict[str, str], Points]]:
+    def _points(
+        self, name: str, query: str, start: int, interval: int, end: int
+    ) -> Iterator[tuple[dict[str, str], Points]]:
         """A day at a time, or what Prometheus can answer at once; raise TooMuchError where that is next to nothing."""
-        end = self._period.end
         most = min(MOST_POINTS, max(DAY // interval, _FEWEST_POINTS))
         whole = end - start
         while start <= end:
@@ -189,15 +208,6 @@ def _normal(query: str) -> str:
         return text_of(pq.parse(query))
     except ValueError:
         return query
-
-
-def _default_interval(api: PrometheusApi) -> float:
-    """Seconds; Prometheus' own default where its configuration says nothing."""
-    try:
-        told: Mapping[str, str] = (yaml.safe_load(api.config()) or {}).get("global") or {}
-        return seconds(str(told.get("evaluation_interval", "1m")))
-    except (yaml.YAMLError, AttributeError, ValueError):
-        return 60.0
 
 
 def _ms(duration: float) -> int:

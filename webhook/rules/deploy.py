@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import promql_parser
-
-from webhook.adapters.prometheus_api import PrometheusApi, PrometheusError, RunningGroup
+from webhook.adapters.prometheus_api import PrometheusApi, PrometheusError
 from webhook.rules.document import RuleFile, parse
-from webhook.rules.promql import text_of
+from webhook.rules.reloading import DeployError, reload_with
+from webhook.rules.running import default_interval, differences, of_file, unhealthy, unseen
 
 BACKUPS = ".backups"
 """In the folder of the rules; its files do not end as rule files do."""
@@ -31,41 +30,51 @@ _PAUSE = 0.2
 Say = Callable[[str], None]
 
 
-class DeployError(Exception):
-    pass
-
-
 class NotTakenBackError(DeployError):
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """`timeout` in seconds, or None for as long as two evaluations of the slowest group take, and a minute."""
+    """Into a folder that one Prometheus reads, or several.
 
-    api: PrometheusApi
+    `timeout` in seconds, or None for as long as two evaluations of the slowest group take, and a minute. `command`
+    makes all of them reload, where they do not by HTTP.
+    """
+
+    apis: Sequence[PrometheusApi]
     folder: Path
     say: Say
     timeout: float | None = None
+    command: str | None = None
 
-    def preflight(self) -> None:
-        """Raise DeployError where it could not be loaded, whatever the file."""
-        flags = self.api.flags()
-        if flags.get("web.enable-lifecycle") != "true":
-            raise DeployError(f"{self.api.url} cannot be told to reload: start Prometheus with --web.enable-lifecycle")
-        well, _ = self.api.loaded()
-        if not well:
-            raise DeployError(f"{self.api.url} could not load its configuration the last time: correct that first")
+    def preflight(self, file: Path) -> None:
+        """Raise DeployError where it could not be loaded, whatever is in the file."""
+        if (target := self.folder / file.name).exists() and target.samefile(file):
+            raise DeployError(
+                f"it is the very file that Prometheus reads, so what runs now is written nowhere else and could not be"
+                f" put back: keep the new text in a folder of your own, put {target} back as it was, and deploy from"
+                " there"
+            )
+        for api in self.apis:
+            if self.command is None and api.flags().get("web.enable-lifecycle") != "true":
+                raise DeployError(
+                    f"{api.url} cannot be told to reload: start Prometheus with --web.enable-lifecycle, or give"
+                    " --reload-with a command that sends it SIGHUP"
+                )
+            if not api.loaded()[0]:
+                raise DeployError(f"{api.url} could not load its configuration the last time: correct that first")
         if not os.access(self.folder, os.W_OK):
             raise DeployError(f"{self.folder} cannot be written to")
 
-    def run(self, name: str, text: str) -> None:
-        """Write `text` as that file; raise DeployError with everything as before, or NotTakenBackError."""
+    def run(self, source: Path, text: str) -> None:
+        """Write `text` under its name; raise DeployError with everything as before, or NotTakenBackError."""
+        name = source.name
         target, file = self.folder / name, parse(text, name)
-        self.preflight()
+        self.preflight(source)
         with _locked(self.folder):
             before = target.read_text("utf-8") if target.exists() else None
-            if before == text and not _differences(file, _of_file(self.api.groups(), name), since=None):
+            if before == text and all(self._runs(api, file, name) for api in self.apis):
                 self.say(f"{target} is as it should be, and runs")
                 return
             backup = _back_up(self.folder, name, before)
@@ -78,75 +87,84 @@ class Deployment:
                 if isinstance(error, (DeployError, PrometheusError, OSError)):
                     raise DeployError(f"{_why(error)}; taken back, Prometheus runs what it ran before") from None
                 raise
-            self.say(f"deployed: {_counted(file)} of {target} healthy")
+            self.say(f"deployed: {_counted(file)} of {target} healthy{self._where()}")
+
+    def _where(self) -> str:
+        return f" on each of {len(self.apis)}" if len(self.apis) > 1 else ""
+
+    def _runs(self, api: PrometheusApi, file: RuleFile, name: str) -> bool:
+        groups = of_file(api.groups(), name)
+        return not (unseen(file) or differences(file, groups, default_interval(api)) or unhealthy(groups))
 
     def _load(self, file: RuleFile, name: str) -> None:
-        since = datetime.now(UTC)
-        self.api.reload()
-        _, loaded = self.api.loaded()
-        self.say(f"loaded at {loaded:%H:%M:%S} UTC, waiting for the first evaluation")
-        groups = _of_file(self.api.groups(), name)
+        since = [api.now() for api in self.apis]
+        self._reload()
+        for api, before in zip(self.apis, since, strict=True):
+            self._healthy(api, file, name, before)
+
+    def _reload(self) -> None:
+        if self.command is None:
+            for api in self.apis:
+                api.reload()
+        else:
+            reload_with(self.command, self.apis)
+
+    def _healthy(self, api: PrometheusApi, file: RuleFile, name: str, since: datetime) -> None:
+        """Wait until it is; raise DeployError. `since` by the clock of that Prometheus."""
+        on = f"{api.url}: " if len(self.apis) > 1 else ""
+        _, loaded = api.loaded()
+        self.say(f"{on}loaded at {loaded:%H:%M:%S} UTC, waiting for the first evaluation")
+        groups, usual = of_file(api.groups(), name), default_interval(api)
         if file.groups and not groups:
-            raise DeployError(f"Prometheus does not read {self.folder / name}: look at rule_files in its configuration")
+            raise DeployError(
+                f"{on}Prometheus does not read {self.folder / name}: look at rule_files in its configuration"
+            )
         slowest = max((group.interval for group in groups), default=0.0)
         deadline = time.monotonic() + (self.timeout or 2 * slowest + 60)
         while True:
-            groups = _of_file(self.api.groups(), name)
+            groups = of_file(api.groups(), name)
             for group in groups:
                 for rule in group.rules:
                     if rule.health == "err" or rule.error:
-                        raise DeployError(f"{rule.name} fails: {rule.error}")
-            missing = _differences(file, groups, since)
+                        raise DeployError(f"{on}{rule.name} fails: {rule.error}")
+            missing = [*differences(file, groups, usual), *unhealthy(groups, since)]
             if not missing:
                 return
             if time.monotonic() > deadline:
-                raise DeployError(f"not healthy in time: {'; '.join(missing[:3])}")
+                raise DeployError(f"{on}not healthy in time: {'; '.join(missing[:3])}")
             time.sleep(_PAUSE)
 
     def _take_back(self, target: Path, before: str | None, backup: Path | None, error: BaseException) -> None:
-        """Raise NotTakenBackError."""
+        """Of all of them, though one may be away; raise NotTakenBackError."""
+        problems: list[str] = []
         try:
             if before is None:
                 target.unlink(missing_ok=True)
             else:
                 _write(target, before)
-            self.api.reload()
-            well, _ = self.api.loaded()
-        except (OSError, PrometheusError) as second:
-            kept = f"the rules from before are in {backup}" if backup else f"remove {target}"
-            raise NotTakenBackError(f"{_why(error)}; and taking it back failed: {_why(second)}; {kept}") from None
-        if not well:
-            raise NotTakenBackError(f"{_why(error)}; {target} is as before, but Prometheus does not load it")
+            problems = self._loaded_again()
+        except (OSError, DeployError, PrometheusError) as second:
+            problems.append(_why(second))
+        if problems:
+            kept = f"the rules from before are in {backup}" if backup else f"{target} was not there before"
+            raise NotTakenBackError(
+                f"{_why(error)}; and taking it back failed: {'; '.join(problems)}; {kept}"
+            ) from None
 
-
-def _differences(file: RuleFile, groups: Sequence[RunningGroup], since: datetime | None) -> list[str]:
-    """What of the file does not run as it is written, or was not evaluated since then."""
-    running = {group.name: group for group in groups}
-    found = [f"the group {name} still runs" for name in running.keys() - {group.name.text for group in file.groups}]
-    for group in file.groups:
-        there = running.get(group.name.text)
-        if there is None:
-            found.append(f"the group {group.name.text} does not run")
-            continue
-        wanted = [(rule.name.text, _spelled(rule.expr.text), rule.duration("for")) for rule in group.rules]
-        if wanted != [(rule.name, _spelled(rule.query), rule.duration) for rule in there.rules]:
-            found.append(f"the group {group.name.text} runs other rules")
-        found += [f"{rule.name} is {rule.health}" for rule in there.rules if rule.health != "ok" or rule.error]
-        if since is not None and (there.evaluated is None or there.evaluated < since) and group.rules:
-            found.append(f"the group {group.name.text} has not been evaluated since")
-    return found
-
-
-def _spelled(query: str) -> str:
-    try:
-        return text_of(promql_parser.parse(query))
-    except ValueError:
-        return "".join(query.split())
-
-
-def _of_file(groups: Sequence[RunningGroup], name: str) -> list[RunningGroup]:
-    """Those of the file of this name: Prometheus may know its folder by another path."""
-    return [group for group in groups if PurePosixPath(group.file).name == name]
+    def _loaded_again(self) -> list[str]:
+        """Where that failed, and why; raise DeployError."""
+        if self.command is not None:
+            reload_with(self.command, self.apis)
+        problems = []
+        for api in self.apis:
+            try:
+                if self.command is None:
+                    api.reload()
+                if not api.loaded()[0]:
+                    problems.append(f"{api.url} does not load what it ran before")
+            except PrometheusError as error:
+                problems.append(_why(error))
+        return problems
 
 
 def _counted(file: RuleFile) -> str:

@@ -106,12 +106,17 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """`interval` is None where Prometheus' own evaluation interval counts; seconds otherwise."""
+    """`interval` is None where Prometheus' own evaluation interval counts; seconds otherwise.
+
+    `labels` are those of all its rules, `offset` is how many seconds back it looks.
+    """
 
     file: str
     name: Value
     interval: float | None
     limit: int
+    labels: Mapping[str, Value] = field(default_factory=dict)
+    offset: float = 0.0
     rules: list[Rule] = field(default_factory=list, repr=False)
 
 
@@ -173,7 +178,9 @@ class _Reading:
                 self._problem(node, "", "a group has no name", "give it a name: that no other group of the file has")
                 continue
             interval, limit = self._scalar(fields.get("interval")), self._scalar(fields.get("limit"))
-            group = Group(self._source.file, name, self._seconds(interval), self._number(limit))
+            labels, offset = self._texts(fields.get("labels"), ""), self._scalar(fields.get("query_offset"))
+            back = self._seconds(offset, "query_offset") or 0.0
+            group = Group(self._source.file, name, self._seconds(interval), self._number(limit), labels, back)
             group.rules.extend(self._rules(group, fields.get("rules")))
             yield group
 

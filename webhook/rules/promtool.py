@@ -46,9 +46,14 @@ def tested(path: Path) -> list[Finding]:
 
 
 def tests_of(rules: Path, folder: Path | None) -> list[Path]:
-    """Files of unit tests that load these rules; they stand in `folder`, or in `tests` beside the rules' folder."""
-    folder = folder or rules.resolve().parent.parent / "tests"
+    """Files of unit tests that load these rules."""
+    folder = tests_folder(rules, folder)
     return [path for path in sorted(folder.glob("*.yml")) if rules.resolve() in _loaded(path)]
+
+
+def tests_folder(rules: Path, folder: Path | None) -> Path:
+    """Where unit tests stand: `folder`, or `tests` beside the rules' folder."""
+    return folder or rules.resolve().parent.parent / "tests"
 
 
 def _loaded(test_file: Path) -> set[Path]:

@@ -269,6 +269,18 @@ def test_everybody_gets_the_time_that_a_clean_stop_takes(overlay: str) -> None:
 
 
 @overlays
+def test_the_worker_asks_each_alertmanager_by_its_own_name(overlay: str) -> None:
+    """By one name over several pods it would hear of another one at each look: of another count, of fewer alerts."""
+    manifests = rendered(overlay)
+    (asked,) = manifests.generated("ConfigMap", "webhook-settings")["data"]["SENTINEL_ALERTMANAGER_URL"].split(",")
+    body = manifests.one("StatefulSet", "alertmanager")["spec"]
+    service = manifests.one("Service", body["serviceName"])["metadata"]["name"]
+    names = [f"alertmanager-{ordinal}.{service}" for ordinal in range(body["replicas"])]
+    port = manifests.container("alertmanager")["ports"][0]["containerPort"]
+    assert asked.split("|") == [f"http://{name}:{port}" for name in (names if len(names) > 1 else [service])]
+
+
+@overlays
 def test_peers_of_alertmanager_find_each_other(overlay: str) -> None:
     arguments = rendered(overlay).container("alertmanager")["args"]
     (peer,) = [word.partition("=")[2] for word in arguments if word.startswith("--cluster.peer=")]

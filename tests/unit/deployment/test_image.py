@@ -73,6 +73,9 @@ def test_every_stage_begins_with_the_python_that_the_lock_files_are_made_for() -
     }
     assert len(re.findall(r"^FROM ", DOCKERFILE, re.MULTILINE)) == len(stages())
     assert f"ARG VERSION={PROJECT['version']}\n" in DOCKERFILE
+    base = stages()["base"][1]
+    assert 'image.base.name="docker.io/library/${PYTHON}"' in base, "also where another one was given"
+    assert "\nARG PYTHON\n" in base.partition("LABEL")[0], "empty in a stage that does not declare it"
 
 
 def test_what_the_image_is_made_of_reaches_the_build_and_nothing_else() -> None:
@@ -194,6 +197,7 @@ def test_secrets_are_random_whole_and_closed_to_others(project: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     text = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.is_file()}
     assert {name for name, content in text.items() if len(content) < 30} == {"oncall_slack_url"}
+    assert text["renderer.env"] == f"AUTH_TOKEN={text['grafana_renderer_token']}"
     Fernet(text["encryption_keys"])
     assert text["database_url"] == f"postgresql://sentinel:{text['postgres_password']}@postgres:5432/sentinel"
     assert text["redis_url"] == f"redis://:{text['redis_password']}@redis:6379/0"
@@ -214,6 +218,8 @@ def test_compose_understands_its_file_and_finds_each_secret(project: Path) -> No
     assert "is not set" not in done.stderr
     whole = yaml.safe_load(done.stdout)
     assert set(whole["services"]) == set(COMPOSE["services"])
+    token = (project / "deploy/secrets/grafana_renderer_token").read_text(encoding="utf-8")
+    assert whole["services"]["renderer"]["environment"]["AUTH_TOKEN"] == token
     files = {name: Path(each["file"]) for name, each in whole["secrets"].items()}
     assert not [name for name, file in files.items() if not file.is_file()]
     used = {
@@ -247,6 +253,18 @@ def test_every_container_is_confined_limited_and_watched() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
         secret = [key for key in service.get("environment", {}) if re.search(r"TOKEN|PASSWORD|KEY|DATABASE_URL", key)]
         assert all(key.endswith("_FILE") for key in secret), name
+
+
+def test_no_container_can_end_prometheus_or_make_it_reload() -> None:
+    flags = [flag.partition("=")[0] for flag in COMPOSE["services"]["prometheus"]["command"]]
+    assert not {"--web.enable-lifecycle", "--web.enable-admin-api"} & set(flags)
+
+
+def test_grafana_shows_its_renderer_the_token_that_this_one_wants() -> None:
+    grafana, renderer = COMPOSE["services"]["grafana"], COMPOSE["services"]["renderer"]
+    assert grafana["environment"]["GF_RENDERING_RENDERER_TOKEN__FILE"] == "/run/secrets/grafana_renderer_token"
+    assert "grafana_renderer_token" in grafana["secrets"]
+    assert renderer["env_file"] == ["deploy/secrets/renderer.env"]
 
 
 def test_what_needs_the_database_waits_until_it_has_been_migrated() -> None:

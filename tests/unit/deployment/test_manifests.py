@@ -6,14 +6,28 @@ import functools
 import json
 import re
 import tomllib
+from pathlib import Path
 
 import jsonschema
 import kubernetes_validate.utils as kubernetes
 import pytest
 import yaml
-from manifests import NAME, OVERLAYS, ROOT, Document, environment, rendered, secret_files, secrets, selects
+from manifests import (
+    NAME,
+    OVERLAYS,
+    ROOT,
+    Document,
+    environment,
+    rendered,
+    required_secrets,
+    secret_files,
+    secrets,
+    selects,
+)
+from prometheus_client import CollectorRegistry
 
 from k8s.generate import CONFIG_MAPS, written
+from webhook.pipeline.delivery_metrics import DeliveryMetrics
 
 NEWEST = kubernetes.latest_version()
 CUSTOM = "monitoring.coreos.com/v1"
@@ -30,6 +44,9 @@ DOCUMENTED = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
 @functools.cache
 def validator(api_version: str, kind: str) -> jsonschema.Draft202012Validator:
     """With unknown keys refused, which Kubernetes would drop with a warning at most."""
+    if api_version == CUSTOM:
+        text = (Path(__file__).parent / "prometheus_operator.yaml").read_text(encoding="utf-8")
+        return jsonschema.Draft202012Validator(yaml.safe_load(text)[kind])
     folder = f"kubernetes-json-schema/v{NEWEST}-local-strict"
     group = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
     schema = kubernetes.schema_contents(f"{folder}/{kind.lower()}-{group}.json", NEWEST)
@@ -51,10 +68,38 @@ def test_every_document_is_what_kubernetes_takes(overlay: str) -> None:
     problems = [
         f"{told(document)}: {'.'.join(map(str, error.path))}: {error.message[:200]}"
         for document in rendered(overlay).documents
-        if document["apiVersion"] != CUSTOM
         for error in validator(document["apiVersion"], document["kind"]).iter_errors(document)
     ]
     assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        ("ServiceMonitor", "interval: 15s", "intervall: 15s"),
+        ("ServiceMonitor", "interval: 15s", "interval: 15"),
+        ("ServiceMonitor", "targetLabel: job", "target_label: job"),
+        ("ServiceMonitor", "action: replace", "action: set"),
+        ("PrometheusRule", "severity: P3", "severity: 3"),
+        ("PrometheusRule", "for: 10m", "for: ten"),
+        ("PrometheusRule", "expr: ", "query: "),
+    ],
+)
+def test_what_the_operator_would_refuse_is_found(kind: str, old: str, new: str) -> None:
+    found = []
+    for document in rendered("prometheus-operator").of(kind):
+        text = yaml.safe_dump(document, width=10_000)
+        assert not list(validator(CUSTOM, kind).iter_errors(document))
+        if old in text:
+            found += list(validator(CUSTOM, kind).iter_errors(yaml.safe_load(text.replace(old, new))))
+    assert found
+
+
+def test_groups_of_one_prometheus_rule_have_names_of_their_own() -> None:
+    """The operator takes them as a map by name."""
+    for document in rendered("prometheus-operator").of("PrometheusRule"):
+        names = [group["name"] for group in document["spec"]["groups"]]
+        assert len(names) == len(set(names)), told(document)
 
 
 def test_the_validator_refuses_what_kubernetes_would() -> None:
@@ -161,20 +206,12 @@ def test_config_maps_that_are_named_are_there_and_fit_into_one(overlay: str) -> 
 def test_secrets_are_named_alone_and_all_told_to_the_operator(overlay: str) -> None:
     manifests = rendered(overlay)
     assert manifests.of("Secret") == []
-    named: set[tuple[str, str]] = set()
-    for pod, container in manifests.containers():
-        for _, source, may_be_missing in secrets(pod):
-            assert f"`{source['name']}`" in DOCUMENTED
-            if not may_be_missing:
-                named |= {(source["name"], item["key"]) for item in source["items"]}
-        references = [
-            each["valueFrom"]["secretKeyRef"]
-            for each in container.get("env", ())
-            if "valueFrom" in each and "secretKeyRef" in each["valueFrom"]
-        ]
-        named |= {(reference["name"], reference["key"]) for reference in references}
+    for pod, _ in manifests.containers():
+        assert [each["name"] for _, each, _ in secrets(pod) if f"`{each['name']}`" not in DOCUMENTED] == []
     rows = dict(re.findall(r"^\| `(sentinel-[a-z]+)` \| (.+?) \|", DOCUMENTED, re.MULTILINE))
-    missing = [f"{name}: {key}" for name, key in sorted(named) if f"`{key}`" not in rows.get(name, "")]
+    missing = [
+        f"{name}: {key}" for name, key in sorted(required_secrets(manifests)) if f"`{key}`" not in rows.get(name, "")
+    ]
     assert missing == []
 
 
@@ -190,7 +227,7 @@ def test_services_disruption_budgets_and_scalers_find_their_pods(overlay: str) -
     manifests = rendered(overlay)
     pods = manifests.pods()
     for service in manifests.of("Service"):
-        if service["spec"].get("type") == "ExternalName":
+        if service["spec"].get("type") == "ExternalName" or service["metadata"]["name"] == "nowhere":
             continue
         found = [name for name, labels in pods.items() if selects({"matchLabels": service["spec"]["selector"]}, labels)]
         assert len(found) == 1, told(service)
@@ -207,7 +244,9 @@ def test_services_disruption_budgets_and_scalers_find_their_pods(overlay: str) -
     for scaler in scaled:
         target = manifests.one("Deployment", scaler["spec"]["scaleTargetRef"]["name"])
         assert "replicas" not in target["spec"], "each change of the manifests would undo what was scaled"
-    assert {each["metadata"]["name"] for each in scaled} == {"webhook", "worker"}
+    assert {each["metadata"]["name"] for each in scaled} == {"webhook"} | (
+        {"worker"} if overlay == "prod-by-backlog" else set()
+    )
 
 
 def in_order(document: Document) -> str:
@@ -222,10 +261,29 @@ def test_production_is_as_large_as_the_design_says() -> None:
     scaler = manifests.one("HorizontalPodAutoscaler", "webhook")["spec"]
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 5)
     assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
-    assert manifests.one("HorizontalPodAutoscaler", "worker")["spec"]["minReplicas"] == 2
     replicas = {each["metadata"]["name"]: each["spec"].get("replicas") for each in manifests.workloads}
     assert replicas["alertmanager"] == 3
     assert replicas["universal-exporter"] == 3
+    assert replicas["worker"] == 3
+
+
+def test_workers_are_scaled_by_what_waits_for_them() -> None:
+    """By CPU they never would be: they wait for others."""
+    scaler = rendered("prod-by-backlog").one("HorizontalPodAutoscaler", "worker")["spec"]
+    (metric,) = [each["external"]["metric"]["name"] for each in scaler["metrics"]]
+    registry = CollectorRegistry()
+    DeliveryMetrics(registry)
+    assert metric in {sample.name for family in registry.collect() for sample in family.samples}
+    pages = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    (adapter,) = [
+        yaml.safe_load(block)
+        for block in re.findall(r"```yaml\n(.*?)```", pages, re.DOTALL)
+        if "externalRules" in block
+    ]
+    (rule,) = adapter["externalRules"]
+    assert rule["name"]["as"] == metric
+    assert metric in rule["seriesQuery"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 5)
 
 
 @overlays

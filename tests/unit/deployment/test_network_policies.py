@@ -8,6 +8,8 @@ from itertools import product
 import pytest
 from manifests import OVERLAYS, Document, Manifests, rendered, selects
 
+from webhook.web.receiver import PATH
+
 FLOW = {
     # metrics and alerts
     ("prometheus", "universal-exporter", 8000),
@@ -35,9 +37,9 @@ STORE = {
 }
 OUTWARD = {
     "alertmanager": {443},
-    "universal-exporter": {443, 3306, 5432, 8089, 9092},
-    "webhook": {443, 5432, 6379},
-    "worker": {443, 587, 5432},
+    "universal-exporter": {443, 3306, 5432, 8089, 9092, 9093, 9094},
+    "webhook": {443, 465, 587, 5432, 6379},
+    "worker": {443, 465, 587, 5432},
     "migrate": {5432},
 }
 
@@ -54,7 +56,7 @@ def opens(rule: Document, peer: str, labels: dict[str, str], port: int) -> bool:
     if peer not in rule:
         return True
     return any(
-        "podSelector" in each and "namespaceSelector" not in each and selects(each["podSelector"], labels)
+        "ipBlock" not in each and not each.get("namespaceSelector") and selects(each.get("podSelector", {}), labels)
         for each in rule[peer]
     )
 
@@ -130,13 +132,43 @@ def test_only_those_who_must_reach_out_of_the_cluster(overlay: str) -> None:
     assert outward == OUTWARD
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_sources_are_reached_in_any_namespace_and_anywhere_else(overlay: str) -> None:
+    """Pods are named by their namespaces: Cilium, for one, does not find them by an address range."""
+    (rule,) = rendered(overlay).one("NetworkPolicy", "universal-exporter")["spec"]["egress"]
+    assert {"namespaceSelector": {}} in rule["to"]
+    assert {each["ipBlock"]["cidr"] for each in rule["to"] if "ipBlock" in each} == {"0.0.0.0/0", "::/0"}
+
+
+def leads_to(paths: list[Document], asked: str) -> str:
+    """The Service of the longest path that the address begins with, part by part."""
+    fitting = [each for each in paths if f"{asked}/".startswith(f"{each['path'].rstrip('/')}/")]
+    assert all(each["pathType"] == "Prefix" for each in paths)
+    return str(max(fitting, key=lambda each: len(each["path"]))["backend"]["service"]["name"])
+
+
+def test_what_prometheus_and_alertmanager_ask_for_is_not_published() -> None:
+    manifests = rendered("prod")
+    (paths,) = [
+        rule["http"]["paths"]
+        for rule in manifests.one("Ingress", "sentinel")["spec"]["rules"]
+        if not rule["host"].startswith("grafana.")
+    ]
+    for inside in ("/metrics", "/metrics/", PATH):
+        assert leads_to(paths, inside) == "nowhere", inside
+    for public in ("/", "/alerts", "/metricsandmore", "/api/v1/alerts", "/api/v1/alerts/metrics", "/live/stream"):
+        assert leads_to(paths, public) == "webhook", public
+    assert "selector" not in manifests.one("Service", "nowhere")["spec"]
+
+
 def test_people_come_in_by_the_ingress_alone() -> None:
     manifests = rendered("prod")
     policy = manifests.one("NetworkPolicy", "ingress")["spec"]
     named = {
-        rule["http"]["paths"][0]["backend"]["service"]["name"]
+        path["backend"]["service"]["name"]
         for rule in manifests.one("Ingress", "sentinel")["spec"]["rules"]
-    }
+        for path in rule["http"]["paths"]
+    } - {"nowhere"}
     assert {name for name, labels in manifests.pods().items() if selects(policy["podSelector"], labels)} == named
     for name in named:
         assert manifests.one("Service", name)["spec"]["ports"][0]["name"] == "http"

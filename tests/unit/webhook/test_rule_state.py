@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.domain.rule_state import Episode, Hold, episodes, firing, spans
+from webhook.domain.rule_state import Episode, Hold, episodes, firing, settled, spans
 
 STEP = 10
 keys = st.sets(st.sampled_from("abc"))
@@ -48,6 +48,29 @@ def expected(scene: list[set[str]], key: str, hold: Hold) -> list[str | None]:
             gone = now if gone is None else gone
             said.append("firing" if before == "firing" and now < gone + hold.keep else None)
     return said
+
+
+@given(scenes, scenes, scenes, holds)
+def test_what_is_settled_goes_on_in_one_way_whatever_was_before(
+    before: list[set[str]], known: list[set[str]], after: list[set[str]], hold: Hold
+) -> None:
+    whole = evaluated([*before, *known, *after])
+    cut = whole[len(before) :]
+    if not settled(cut[: len(known)], hold):
+        return
+    long, short = episodes(whole, hold), episodes(cut, hold)
+    for now, _ in cut[len(known) :]:
+        assert {key: state(long.get(key, []), now) for key in "abc"} == {
+            key: state(short.get(key, []), now) for key in "abc"
+        }
+
+
+def test_what_comes_back_in_time_is_not_settled_and_what_stays_away_is() -> None:
+    hold = Hold(wait=30, keep=30)
+    flickers = evaluated([{"a"}, set(), {"a"}, set(), {"a"}, set()])
+    assert not settled(flickers, hold)
+    assert settled([*flickers, *[(time, set[str]()) for time in (60, 70, 80)]], hold)
+    assert settled(evaluated([{"a"}] * 4), hold)
 
 
 @given(scenes, holds)
