@@ -194,17 +194,7 @@ def derive(
             config, speed=speed, targets={EXPORTER_JOB: [exporter], **(others or {})}, alertmanagers=alertmanagers
         ),
     )
-    change = partial(derive_rules, speed=speed, range_scale=None)
-    if scale_ranges:
-        change = partial(
-            derive_rules,
-            speed=speed,
-            range_scale=partial(scale_duration, speed=speed, floor_ms=2 * scrape_ms),
-            step_scale=partial(scale_duration, speed=speed, floor_ms=scrape_ms),
-        )
-    rules = {path.name: _derived(path, change) for path in sorted(prometheus_dir.glob("rules/*.yml"))}
-    if not rules:
-        raise ValueError(f"{prometheus_dir / 'rules'}: no rule files")
+    rules = _derived_rules(prometheus_dir / "rules", speed, scrape_ms if scale_ranges else None)
     alertmanager = _derived(
         source_dir / "alertmanager" / "alertmanager.yml",
         lambda config: derive_alertmanager(
@@ -212,6 +202,22 @@ def derive(
         ),
     )
     _write(target_dir, {"prometheus.yml": prometheus, "alertmanager.yml": alertmanager}, rules)
+
+
+def _derived_rules(folder: Path, speed: float, scrape_ms: int | None) -> dict[str, Document]:
+    """By file name. `scrape_ms`: where ranges are scaled, too."""
+    change = partial(derive_rules, speed=speed, range_scale=None)
+    if scrape_ms is not None:
+        change = partial(
+            derive_rules,
+            speed=speed,
+            range_scale=partial(scale_duration, speed=speed, floor_ms=2 * scrape_ms),
+            step_scale=partial(scale_duration, speed=speed, floor_ms=scrape_ms),
+        )
+    rules = {path.name: _derived(path, change) for path in sorted(folder.glob("*.yml"))}
+    if not rules:
+        raise ValueError(f"{folder}: no rule files")
+    return rules
 
 
 def _derived(path: Path, change: Callable[[Document], T]) -> T:

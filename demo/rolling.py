@@ -34,27 +34,8 @@ def rolling_metrics(
         account_id, at, and the metric columns; one row per merchant and instant with a transaction in the window,
         ordered by both.
     """
-    judged = pl.col("status").count()
-    has_cards = pl.col("card_id").count() > 0
-    has_amounts = pl.col("amount").count() > 0
-    blocked = (pl.col("status") == "blocked").sum()
-    failed = pl.col("status").is_in(["blocked", "declined"]).sum()
-    unusual = (pl.col("amount_ratio") >= UNUSUAL_RATIO).sum()
-    some = judged > 0
-    rows = (
-        _per_instant(transactions, first, step, count, window)
-        .group_by("account_id", "at")
-        .agg(
-            pl.when(some).then(blocked / judged).alias("block_rate"),
-            pl.when(some).then(failed / judged).alias("failed_auth_rate"),
-            pl.len().cast(pl.Int64).alias("transaction_count"),
-            (pl.len() / (window * speed)).alias("transaction_rate"),
-            pl.when(has_cards)
-            .then(pl.col("card_id").drop_nulls().n_unique().cast(pl.Int64))
-            .alias("unique_card_count"),
-            pl.when(has_cards & has_amounts).then(unusual / pl.len()).alias("unusual_spend_rate"),
-        )
-    )
+    paid = _per_instant(transactions, first, step, count, window).group_by("account_id", "at")
+    rows = paid.agg(*_of_payments(window * speed))
     reported = (
         _per_instant(chargebacks, first, step, count, window)
         .group_by("account_id", "at")
@@ -66,6 +47,25 @@ def rolling_metrics(
         .with_columns((total / pl.col("transaction_count")).alias("chargeback_rate"), total)
         .sort("account_id", "at")
     )
+
+
+def _of_payments(seconds: float) -> list[pl.Expr]:
+    """What the payments of a window make, `seconds` its length in data time."""
+    judged = pl.col("status").count()
+    has_cards = pl.col("card_id").count() > 0
+    has_amounts = pl.col("amount").count() > 0
+    blocked = (pl.col("status") == "blocked").sum()
+    failed = pl.col("status").is_in(["blocked", "declined"]).sum()
+    unusual = (pl.col("amount_ratio") >= UNUSUAL_RATIO).sum()
+    some = judged > 0
+    return [
+        pl.when(some).then(blocked / judged).alias("block_rate"),
+        pl.when(some).then(failed / judged).alias("failed_auth_rate"),
+        pl.len().cast(pl.Int64).alias("transaction_count"),
+        (pl.len() / seconds).alias("transaction_rate"),
+        pl.when(has_cards).then(pl.col("card_id").drop_nulls().n_unique().cast(pl.Int64)).alias("unique_card_count"),
+        pl.when(has_cards & has_amounts).then(unusual / pl.len()).alias("unusual_spend_rate"),
+    ]
 
 
 def _per_instant(rows: pl.DataFrame, first: float, step: float, count: int, window: float) -> pl.DataFrame:

@@ -37,8 +37,8 @@ from webhook.notifiers.webapp import WebAppOptions
 from webhook.notifiers.webhook import WebhookOptions
 from webhook.summary_settings import SummarySettings
 from webhook.web.config_document import MerchantEntry
-from webhook.worker import PREFIX as WORKER_PREFIX
-from webhook.worker import WorkerOptions
+from webhook.worker_options import PREFIX as WORKER_PREFIX
+from webhook.worker_options import WorkerOptions
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by `make docs` from the models: change those, not this page. -->"

@@ -52,12 +52,15 @@ def _seconds(value: float | None) -> str:
 def table(results: Sequence[Result]) -> str:
     """A line for each run."""
     heads = ("drill", "run", "result", "fault s", "next s", "caught up s", "delivered", "logged", "attacks", "messages",
-             "repeated", "total s")  # fmt: skip
+             "repeated", "allowed", "total s")  # fmt: skip
     rows: list[tuple[str, ...]] = [heads]
     for one in results:
         figures = one.verdict.figures
         result = "ok" if one.passed else "FAILED"
-        counts = [str(figures.get(name, "-")) for name in ("delivered", "logged", "attacks", "messages", "repeated")]
+        counts = [
+            str(figures.get(name, "-"))
+            for name in ("delivered", "logged", "attacks", "messages", "repeated", "broken_off")
+        ]
         kind = "control" if one.control else "drill"
         times = (f"{one.fault_s:.1f}", _seconds(one.first_s), _seconds(one.caught_up_s))
         rows.append((one.drill, kind, result, *times, *counts, f"{one.seconds:.0f}"))

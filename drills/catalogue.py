@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from drills import disk
 from drills.memory import tree
 from drills.programs import Program
 from drills.run import Drill, Run
@@ -23,8 +22,6 @@ from tests import servers
 from tests.fakes_llm import hanging
 
 _FAILURES = 6
-_FULL = 64 * 1024
-"""Bytes that files may grow to on a disk that is full."""
 
 
 def _kill_serve(run: Run) -> None:
@@ -39,6 +36,7 @@ def _kill_serve(run: Run) -> None:
 def _kill_worker(run: Run) -> None:
     """When Slack has taken a message and the worker has not heard so yet."""
     killed = threading.Event()
+    run.broken_off += 1
     run.stack.slack.under_way = partial(_kill, run.stack["worker"], killed)
     servers.wait_for(killed.is_set, what="a message under way")
     run.stack["worker"].wait_until_ready()
@@ -64,23 +62,22 @@ def _lock_sqlite(run: Run) -> None:
 
 
 def _fill_disk(run: Run) -> None:
-    pids = [pid for name in ("serve", "worker") for pid in tree(run.stack[name].pid)]
-    with _limited(pids):
+    """Until a delivery was refused, and for 6 s; the control run refuses none."""
+    assert run.stack.sqlite is not None
+    if run.stack.disk is None:
+        run.say(
+            "NOT a full disk: nothing may be mounted here. Files of `serve` and `worker` cannot grow instead (EFBIG)"
+        )
+        with disk.not_growing(pid for name in ("serve", "worker") for pid in tree(run.stack[name].pid)):
+            run.wait(6)
+        return
+    disk.empty_log(run.stack.sqlite)
+    before = run.stack.tap.refused
+    with disk.full(run.stack.disk):
+        run.say(f"the file system of {disk.MIB} MiB that the database is on is full")
         run.wait(6)
-
-
-@contextmanager
-def _limited(pids: Iterable[int]) -> Iterator[None]:
-    """Files of these processes may not grow, and cannot be written beyond the first pages."""
-    before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids}
-    for pid, (_, hard) in before.items():
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (_FULL, hard))
-    try:
-        yield
-    finally:
-        for pid, limits in before.items():
-            with suppress(ProcessLookupError):
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        if not run.control:
+            servers.wait_for(lambda: run.stack.tap.refused > before, what="a delivery that was refused")
 
 
 def _stop_redis(run: Run) -> None:
@@ -147,31 +144,39 @@ def _shift(alert: dict[str, Any], shifts: dict[str, timedelta]) -> dict[str, Any
 
 
 def _deploy_broken(run: Run) -> None:
-    """New processes get the new file; the old ones go when the new ones are ready, or at once in the control run."""
+    """A rolling deployment: the old processes go when the new ones are ready, and go on where those give up."""
     path = run.stack.folder / "broken.yaml"
     path.write_text(yaml.safe_dump({"alert_types": {"default": {"session_timeout": "soon"}}, "chanels": {}}))
-    environment = run.stack.environment | {"SENTINEL_CONFIG_FILE": str(path)}
-    old = [run.stack["serve"], run.stack["worker"]]
-    if run.control:
-        for program in old:
-            program.stop()
-    new = [_successor(run, program.name, environment) for program in old]
+    ports = {"serve": servers.free_port(), "worker": servers.free_port()}
+    new = [_successor(run, name, path, port) for name, port in ports.items()]
     for program in new:
         program.start(wait=False)
-    servers.wait_for(lambda: not any(program.alive() for program in new), what="the new processes gave up")
-    for program in new:
+    servers.wait_for(lambda: all(map(_ready_or_gone, new)), what="the new processes ready, or gone", timeout=120)
+    if any(program.alive() for program in new):
+        run.say("the new processes took the file")
+        run.stack.tap.port = ports["serve"]
+        for name in ports:
+            run.stack[name].stop()
+    for program in (one for one in new if not one.alive()):
         said = program.tail()
         if not (path.name in said and "session_timeout" in said and "chanels" in said and "Traceback" not in said):
-            run.broken.append(f"{program.name} does not say what is wrong with its file: {said}")
+            run.broken.append(f"{program.name} does not say what is wrong with its file: {said[-300:]}")
     run.carried_on()
 
 
-def _successor(run: Run, name: str, environment: dict[str, str]) -> Program:
-    port = servers.free_port()
+def _ready_or_gone(program: Program) -> bool:
+    return not program.alive() or program.ready()
+
+
+def _successor(run: Run, name: str, config: Path, port: int) -> Program:
+    """With a file of its own."""
     command = ["serve", "--port", str(port)] if name == "serve" else ["worker"]
-    own = environment | ({"SENTINEL_WORKER_METRICS_PORT": str(port)} if name == "worker" else {})
-    program = sentinel(f"new-{name}", command, run.stack.folder, own, port=port, needs=run.drill.needs)
+    own = {"SENTINEL_CONFIG_FILE": str(config), "SENTINEL_WORKER_METRICS_PORT": str(port)}
+    needs = run.drill.needs_of(control=run.control)
+    environment = run.stack.environment | own
+    program = sentinel(f"new-{name}", command, run.stack.folder, environment, port=port, needs=needs)
     program.kept = False
+    run.exits.callback(program.stop)
     return program
 
 
@@ -218,10 +223,10 @@ DRILLS: dict[str, Drill] = {
         ),
         Drill(
             "disk",
-            "no file of `serve` and `worker` can grow for 6 s, on SQLite",
+            "the file system that the SQLite file is on is full for 6 s",
             "what could not be stored is answered with 200",
             _fill_disk,
-            replace(_SQLITE, lease=15.0),
+            replace(_SQLITE, lease=15.0, small_disk=True),
             without={"serve": "503"},
         ),
         Drill(
@@ -276,8 +281,9 @@ DRILLS: dict[str, Drill] = {
         Drill(
             "config",
             "deploy a broken configuration file: the new processes say what is wrong with it, the old ones go on",
-            "the old processes go before the new ones are ready",
+            "a file is taken whatever is wrong with it",
             _deploy_broken,
+            without={"new-serve": "validation", "new-worker": "validation"},
             carries_on=True,
         ),
     )

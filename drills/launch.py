@@ -144,6 +144,21 @@ def _reconciliation() -> None:
     _replace(Reconciliation, "run_once", lambda *_: 0)
 
 
+def _prometheus_mark() -> None:
+    """Only Alertmanager is asked whether deliveries failed, not Prometheus."""
+    from webhook.adapters.fired import PrometheusFired  # noqa: PLC0415
+
+    _replace(PrometheusFired, "mark", lambda _: "")
+
+
+def _validation() -> None:
+    """A configuration file is taken whatever is wrong with it: what it says is not understood, and defaults stand."""
+    from webhook import config  # noqa: PLC0415
+
+    read = config._config_file  # noqa: SLF001 - what says what is wrong with it
+    _replace(config, "_config_file", lambda path, _: read(path, []))
+
+
 WITHOUT: Mapping[str, Callable[[], None]] = {
     "commit-before-200": _commit_before_200,
     "503": _503,
@@ -154,6 +169,8 @@ WITHOUT: Mapping[str, Callable[[], None]] = {
     "retries": _retries,
     "own-clock": _own_clock,
     "reconciliation": _reconciliation,
+    "prometheus-mark": _prometheus_mark,
+    "validation": _validation,
 }
 
 

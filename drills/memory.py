@@ -26,11 +26,8 @@ class Growth:
         return max((size for _, size in self.samples), default=0.0)
 
     def an_hour(self) -> float:
-        """MiB an hour over the last two thirds: by Theil and Sen, whom a few stray samples do not move."""
-        if not self.samples:
-            return 0.0
-        began, ended = self.samples[0][0], self.samples[-1][0]
-        late = [one for one in self.samples if one[0] >= began + (ended - began) / 3]
+        """MiB an hour over the second half: by Theil and Sen, whom a few stray samples do not move."""
+        late = self._late()
         late = late[:: max(1, len(late) // 200)]
         slopes = [
             (size - earlier) / (at - before)
@@ -41,14 +38,29 @@ class Growth:
         return 3600 * statistics.median(slopes) if slopes else 0.0
 
     def grown(self) -> float:
-        """MiB from the beginning of the last two thirds to the end, by that slope."""
-        return self.an_hour() * (self.samples[-1][0] - self.samples[0][0]) * 2 / 3 / 3600 if self.samples else 0.0
+        """MiB from the middle to the end, by that slope."""
+        late = self._late()
+        return self.an_hour() * (late[-1][0] - late[0][0]) / 3600 if late else 0.0
+
+    def size(self) -> float:
+        """Of the second half, the median in MiB."""
+        return statistics.median(size for _, size in self._late()) if self.samples else 0.0
+
+    def _late(self) -> list[tuple[float, float]]:
+        if not self.samples:
+            return []
+        began, ended = self.samples[0][0], self.samples[-1][0]
+        return [one for one in self.samples if one[0] >= (began + ended) / 2]
 
 
 def sample(growths: Mapping[str, Growth], pids: Mapping[str, int], at: float) -> None:
-    """Add the proportional set size (PSS) of each: what processes share counts once."""
+    """Add what each holds itself, the anonymous part of its proportional set size: what forks share counts once.
+
+    Files that it has mapped are left out: they cannot leak, and each count of them changes with whoever else on the
+    machine runs Python.
+    """
     for name, pid in pids.items():
-        size = sum(_pss(one) for one in tree(pid))
+        size = sum(_held(one) for one in tree(pid))
         if size:
             growths[name].samples.append((at, size / _KIB))
 
@@ -65,9 +77,9 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def _pss(pid: int) -> int:
-    """KiB; the resident size where PSS may not be read, as of another user's process."""
-    for path, name in ((f"/proc/{pid}/smaps_rollup", "Pss:"), (f"/proc/{pid}/status", "VmRSS:")):
+def _held(pid: int) -> int:
+    """KiB; the resident size where that may not be read, as of another user's process."""
+    for path, name in ((f"/proc/{pid}/smaps_rollup", "Pss_Anon:"), (f"/proc/{pid}/status", "VmRSS:")):
         with suppress(OSError):
             for line in Path(path).read_text().splitlines():
                 if line.startswith(name):

@@ -1,15 +1,17 @@
-"""An attack that begins and ends while the webhook is down, in a real Prometheus and Alertmanager.
+"""An attack that begins and ends while nobody can be told, in a real Prometheus and Alertmanager.
 
-Alertmanager tells nobody of it any more: what has ended before it could be delivered once is dropped. It is in
-Prometheus' ALERTS, where the worker finds it after the outage.
+Alertmanager tells nobody of it any more: what has ended before it could be delivered once, or before Alertmanager has
+heard of it, is dropped. It is in Prometheus' ALERTS, where the worker finds it after the outage.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -19,12 +21,15 @@ import yaml
 from drills.run import Result, Say
 from drills.stack import Needs, Stack, running
 from drills.verify import Verdict
+from tests import servers
 from tests.servers import wait_for
 from tests.stub_server import StubServer, respond
 from webhook.storage.tables import alert, alert_dynamic, alert_instance, notification
 
 HELP = "an attack begins and ends while `serve` and `worker` are down, in Prometheus and Alertmanager; they come back"
 CONTROL = "the worker does not compare Prometheus' ALERTS with what was received"
+CUT_HELP = "an attack begins and ends while Prometheus cannot reach Alertmanager; all of them live"
+CUT_CONTROL = "only Alertmanager is asked whether something was not delivered"
 
 _BEFORE, _MISSED = "acc_before", "acc_missed"
 _CONTROL_S = 60.0
@@ -45,10 +50,18 @@ class Metrics(StubServer):
 
 
 def run(*, control: bool, say: Say) -> Result:
-    began = time.monotonic()
+    return _run("missed", {"worker": "reconciliation"} if control else {}, _while_down, say)
+
+
+def cut(*, control: bool, say: Say) -> Result:
+    return _run("cut", {"worker": "prometheus-mark"} if control else {}, _while_cut, say)
+
+
+def _run(drill: str, without: dict[str, str], fault: Callable[[Stack, Metrics, Say], _Attack], say: Say) -> Result:
+    """`fault` brings an attack about that nobody hears of."""
+    control, began = bool(without), time.monotonic()
     with Metrics() as metrics:
         metrics.rates = {_BEFORE: 0.0, _MISSED: 0.0}
-        without = {"worker": "reconciliation"} if control else {}
         with running(Needs(prometheus=_prometheus(metrics), without=without)) as stack:
             _write_rules(stack)
             say(f"started in {time.monotonic() - began:.0f} s")
@@ -56,12 +69,12 @@ def run(*, control: bool, say: Say) -> Result:
             wait_for(lambda: _told(stack, _BEFORE), what="the first message", timeout=_PATIENCE_S)
             known.end()
             down = time.monotonic()
-            missed = _while_down(stack, metrics, say)
+            missed = fault(stack, metrics, say)
             up = time.monotonic()
             verdict = _watch(stack, missed, control=control)
             done = time.monotonic()
             found = done - up if not verdict.missing else None
-    result = Result("missed", control, verdict, done - began, fault_s=up - down)
+    result = Result(drill, control, verdict, done - began, fault_s=up - down)
     result.first_s = result.caught_up_s = found
     return result
 
@@ -134,6 +147,33 @@ def _while_down(stack: Stack, metrics: Metrics, say: Say) -> _Attack:
         stack[name].start()
     say("`serve` and `worker` are back")
     return missed
+
+
+def _while_cut(stack: Stack, metrics: Metrics, say: Say) -> _Attack:
+    """Over before they reach each other again."""
+    path = stack.folder / "prometheus.yml"
+    connected = path.read_text()
+    address = stack.alertmanager.removeprefix("http://")
+    _configure(stack, path, connected.replace(address, f"127.0.0.1:{servers.free_port()}"))
+    say("Prometheus cannot reach Alertmanager")
+    metrics.rates[_MISSED] = 0.41
+    begun = wait_for(lambda: _recorded(stack, _MISSED), what="the alert in Prometheus", timeout=_PATIENCE_S)
+    metrics.rates[_MISSED] = 0.0
+    wait_for(lambda: not _recorded(stack, _MISSED), what="its end in Prometheus", timeout=_PATIENCE_S)
+    say("an attack has begun and ended")
+    _configure(stack, path, connected)
+    say("they reach each other again")
+    return _Attack(stack, metrics, _MISSED, datetime.fromisoformat(begun[0]["activeAt"]))
+
+
+def _configure(stack: Stack, path: Path, text: str) -> None:
+    path.write_text(text)
+    requests.post(f"{stack.prometheus}/-/reload", timeout=60).raise_for_status()
+
+
+def _recorded(stack: Stack, account: str) -> list[dict[str, Any]]:
+    alerts = requests.get(f"{stack.prometheus}/api/v1/alerts", timeout=60).json()["data"]["alerts"]
+    return [one for one in alerts if one["labels"].get("account_id") == account and one["state"] == "firing"]
 
 
 def _wait_until_given_up(stack: Stack) -> None:

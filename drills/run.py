@@ -84,9 +84,15 @@ class Run:
     stack: Stack
     load: Load
     say: Say
+    exits: ExitStack
+    """What a fault has started ends with it."""
+
     fault_began: float = 0.0
     fault_ended: float = 0.0
     broken: list[str] = field(default_factory=list)
+    broken_off: int = 0
+    """Calls that the fault broke off when Slack had the message."""
+
     caught_up: float | None = None
 
     @property
@@ -126,7 +132,8 @@ class Run:
 
     def verify(self) -> Verdict:
         delivered = self.stack.tap.delivered
-        verdict = verify(self.attacks, delivered, self.stack.tap, self.read(), self.stack.slack)
+        tap, slack = self.stack.tap, self.stack.slack
+        verdict = verify(self.attacks, delivered, tap, self.read(), slack, broken_off=self.broken_off)
         verdict.broken[:0] = [*self.broken, *self.load.refused]
         return verdict
 
@@ -136,7 +143,7 @@ def run(drill: Drill, *, control: bool, say: Say) -> Result:
     began = time.monotonic()
     with ExitStack() as stack:
         started = stack.enter_context(running(drill.needs_of(control=control)))
-        one = Run(drill, control, started, Load(started.alertmanager, drill.gap, drill.length), say)
+        one = Run(drill, control, started, Load(started.alertmanager, drill.gap, drill.length), say, stack)
         say(f"started in {time.monotonic() - began:.0f} s")
         one.load.start()
         stack.callback(one.load.finish)

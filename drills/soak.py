@@ -34,8 +34,15 @@ _SAMPLED_S = 5.0
 _TOLD_S = 30.0
 _PATIENCE_S = 600.0
 _JUDGED = ("serve", "worker")
-_MIB_AN_HOUR = 12.0
-_NOISE_MIB = 3.0
+_GROWS = 0.01
+"""Part of its size that a process may grow by in the second half of a run, and `_NOISE_MIB` at least.
+
+In half an hour no less can be told from noise: sizes scatter by a percent from one sample to the next (what is being
+answered, when the collector ran), and of 180 samples a slope is uncertain by some tenths of that scatter, by all of it
+when the machine is slow for minutes. A leak that is slower shows in a longer run, whose half may grow by no more.
+"""
+
+_NOISE_MIB = 1.0
 _WARM_MINUTES = 10
 """In a shorter run memory is shown and not judged: caches fill, and each thread takes its first."""
 
@@ -152,9 +159,10 @@ def judge(run: Soak, verdict: Verdict, rate: int) -> bool:
     fine = _goal("alerts a second, median once all have begun", slowest, f">= {rate}", holds=slowest >= rate)
     for name in _JUDGED:
         growth = run.growth[name]
-        hours = run.elapsed() * 2 / 3 / 3600
-        bound = max(_NOISE_MIB, _MIB_AN_HOUR * hours)
-        told = f"{growth.grown():.2f} MiB more in the last two thirds, {growth.an_hour():.1f} an hour"
+        bound = allowed(growth)
+        told = (
+            f"{growth.grown():.2f} MiB more in the second half, of {growth.size():.0f}; {growth.an_hour():.1f} an hour"
+        )
         if run.rows[-1]["seconds"] < 60 * _WARM_MINUTES - _TOLD_S:
             print(f"  memory of {name}: {told}; judged in runs of {_WARM_MINUTES} minutes and more")
         else:
@@ -169,6 +177,11 @@ def judge(run: Soak, verdict: Verdict, rate: int) -> bool:
     print(f"  from decision to Slack: p50 {p50:.3f} s  p95 {p95:.3f} s  p99 {p99:.3f} s")
     print(f"  {json.dumps(verdict.figures)}")
     return fine
+
+
+def allowed(growth: Growth) -> float:
+    """MiB more in the second half."""
+    return max(_NOISE_MIB, _GROWS * growth.size())
 
 
 def _goal(name: str, measured: object, wanted: str, *, holds: bool) -> bool:

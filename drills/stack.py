@@ -1,6 +1,7 @@
 """The stack of a drill: Alertmanager, a tap, `serve`, `worker`, a store, Slack, and what else a drill asks for.
 
-Alertmanager's times and Sentinel's are divided by about 90, so that what takes minutes in production takes seconds.
+What takes minutes in production takes seconds: a session timeout of 15 min is 18 s, Alertmanager's repeat after
+4 min 45 s comes after 3 s.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from drills import disk
 from drills import store as stores
 from drills.programs import Program, supervised
 from drills.slack import Slack
@@ -34,9 +36,13 @@ session timeout is well above that, as the 15 min of production are above 5."""
 
 @dataclass(frozen=True)
 class Needs:
-    """What the stack of a drill has. `session_timeout`, `lease` in s. `without`: what the process lacks, by command."""
+    """What the stack of a drill has. `session_timeout`, `lease` in s. `without`: what the process lacks, by command.
+
+    `small_disk`: SQLite's file is on a file system of its own that can be filled, where one may be mounted.
+    """
 
     store: str = "postgresql"
+    small_disk: bool = False
     redis: bool = False
     prometheus: str = ""  # its configuration; none runs without
     llm: bool = False
@@ -61,6 +67,7 @@ class Stack:
     environment: dict[str, str]
     llm: LlmStub | None = None
     sqlite: Path | None = None
+    disk: Path | None = None
 
     @property
     def alertmanager(self) -> str:
@@ -79,7 +86,8 @@ def running(needs: Needs) -> Iterator[Stack]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentinel-drill-")))
         programs: dict[str, Program] = {}
-        url, sqlite = _store(stack, needs, folder, programs)
+        small = stack.enter_context(disk.small(folder)) if needs.small_disk else None
+        url, sqlite = _store(stack, needs, small or folder, programs)
         slack, tap = stack.enter_context(Slack()), stack.enter_context(Tap(port=servers.free_port()))
         llm = stack.enter_context(LlmStub(answers=[good()])) if needs.llm else None
         ports = {name: servers.free_port() for name in ("alertmanager", "prometheus", "redis", "worker")}
@@ -98,7 +106,7 @@ def running(needs: Needs) -> Iterator[Stack]:
             program.start(wait=False)
         for program in ours:
             program.wait_until_ready()
-        yield Stack(folder, store, slack, tap, programs, environment, llm, sqlite)
+        yield Stack(folder, store, slack, tap, programs, environment, llm, sqlite, small)
 
 
 def _store(stack: ExitStack, needs: Needs, folder: Path, programs: dict[str, Program]) -> tuple[str, Path | None]:

@@ -57,6 +57,11 @@ class Tap(StubServer):
         return sum(one.alerts for one in self.passed if one.status != http.client.OK)
 
     @property
+    def refused(self) -> int:
+        """Calls that were answered, and not with 200."""
+        return sum(one.status not in (None, http.client.OK) for one in self.passed)
+
+    @property
     def calls(self) -> int:
         return sum(one.status == http.client.OK for one in self.passed)
 

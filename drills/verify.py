@@ -38,12 +38,18 @@ class Verdict:
         return [*self.broken, *self.missing]
 
 
-def verify(attacks: Sequence[Attack], delivered: int, tap: Tap, stored: Stored, slack: Slack) -> Verdict:
-    """`delivered`: the tap's count from before the store was read."""
+def verify(
+    attacks: Sequence[Attack], delivered: int, tap: Tap, stored: Stored, slack: Slack, *, broken_off: int = 0
+) -> Verdict:
+    """`delivered`: the tap's count from before the store was read.
+
+    `broken_off`: calls that the drill itself broke off when Slack had the message; of these nobody can be sure.
+    """
     verdict = Verdict()
     _ledger(verdict, delivered, tap, stored)
     _alerts(verdict, attacks, stored)
     _messages(verdict, attacks, stored, slack)
+    _repeats(verdict, stored, slack, broken_off)
     return verdict
 
 
@@ -86,17 +92,25 @@ def _messages(verdict: Verdict, attacks: Sequence[Attack], stored: Stored, slack
         _tell(verdict.missing, f"attacks have no message `{reason}`", unsent)
     never = [one.account for one in stored.messages if one.status == "SENT" and not taken[one.id]]
     _tell(verdict.broken, "messages are said to be sent and Slack never took them", never)
-    more = [one.account for one in stored.messages if taken[one.id] > 1 + one.maybe_repeated]
-    _tell(verdict.broken, "messages came to Slack more often than is known", more)
     dead = [one.account for one in stored.messages if one.status == "FAILED"]
     _tell(verdict.broken, "messages were given up", dead)
     waiting = [one.account for one in stored.messages if one.status in ("PENDING", "SENDING")]
     _tell(verdict.missing, "messages are still in the outbox", waiting)
+    verdict.figures |= {"messages": len(stored.messages), "taken": taken.total()}
+
+
+def _repeats(verdict: Verdict, stored: Stored, slack: Slack, broken_off: int) -> None:
+    """A message that came again is known to, and there are no more of them than the drill has brought about."""
+    taken = Counter(one.notification_id for one in list(slack.taken))
+    more = [one.account for one in stored.messages if taken[one.id] > 1 + one.maybe_repeated]
+    _tell(verdict.broken, "messages came to Slack more often than is known", more)
+    repeated = sum(count - 1 for count in taken.values())
+    if repeated > broken_off:
+        verdict.broken.append(f"{repeated} messages came to Slack again, and the drill broke off {broken_off} calls")
     verdict.figures |= {
-        "messages": len(stored.messages),
-        "taken": taken.total(),
         "maybe_repeated": sum(one.maybe_repeated for one in stored.messages),
-        "repeated": sum(max(0, count - 1) for count in taken.values()),
+        "repeated": repeated,
+        "broken_off": broken_off,
     }
 
 

@@ -75,6 +75,16 @@ def board(  # one argument for each thing that dashboards differ in
     )
     for variable in variables:
         built.with_variable(variable)
+    ids = _fill(built, sections)
+    model = built.build()
+    for place, (one, own) in enumerate(zip(model.panels or (), ids, strict=True), 100):
+        assert isinstance(one, Panel | RowPanel)
+        one.id_val = own or place
+    return json.dumps(model, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+
+
+def _fill(built: Dashboard, sections: Sequence[Section]) -> list[int]:
+    """The ids that rows and panels have of their own, 0 for none."""
     ids: list[int] = []
     for section in sections:
         if section.title:
@@ -83,11 +93,7 @@ def board(  # one argument for each thing that dashboards differ in
         for piece in section.pieces:
             built.with_panel(piece.panel())
             ids.append(piece.id)
-    model = built.build()
-    for place, (one, own) in enumerate(zip(model.panels or (), ids, strict=True), 100):
-        assert isinstance(one, Panel | RowPanel)
-        one.id_val = own or place
-    return json.dumps(model, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+    return ids
 
 
 def choice(name: str, label: str, query: str, *, several: bool = True) -> QueryVariable:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from fakes_slack import SlackStub
 from notes import NOW, Shop
 from prometheus_client import CollectorRegistry
@@ -62,3 +64,26 @@ def deliver(dispatcher: Dispatcher, now: datetime = NOW) -> int:
     claimed = dispatcher.run_once(now)
     dispatcher.finish(60)
     return claimed
+
+
+@pytest.fixture
+def shop(store_url: str) -> Iterator[Shop]:
+    shop = Shop(store_url)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackStub]:
+    with SlackStub() as stub:
+        yield stub
+
+
+Make = Callable[..., Dispatcher]
+
+
+@pytest.fixture
+def make(shop: Shop, slack: SlackStub) -> Iterator[Make]:
+    dispatchers = Dispatchers(shop, slack)
+    yield dispatchers.make
+    dispatchers.close()

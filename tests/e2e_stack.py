@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -135,8 +135,40 @@ def whole_stack(
     Scraped less often than that: a scrape has no more time than its interval, and one that fails ends what fires.
     """
     ports = {name: servers.free_port() for name in ("exporter", "webhook", "worker", "prometheus", "am1", "am2")}
+    config, webhook = folder / "config", f"http://127.0.0.1:{ports['webhook']}"
+    configure(folder, config, ports)
+    with ExitStack() as stack:
+        payments = make_payments(payments_url)
+        stack.callback(payments.close)
+        slack = stack.enter_context(SlackStub())
+        platform = stack.enter_context(metric_platform(payments, "platform-token"))
+        environment = {
+            **os.environ,
+            **settings_of(config, ports, store_url, slack),
+            "PAYMENTS_DATABASE_URL": payments_url,
+            "PAYMENTS_INTERVAL": "4s",  # what was collected is served for five times as long
+            "PAYMENTS_WINDOW": f"{WINDOW_S:g}s",
+            "METRIC_PLATFORM_URL": platform,
+            "METRIC_PLATFORM_TOKEN": "platform-token",
+            **(further or {}),
+        }
+        for arguments in (["migrate"], ["config", "import", str(config / "merchants.yaml")]):
+            subprocess.run([BIN / "sentinel-webhook", *arguments], env=environment, check=True, cwd=folder)
+        for name, command, ready in programs(ports):
+            (folder / name).mkdir()
+            started = servers.running(command, folder=folder / name, environment=environment, ready=ready)
+            stack.enter_context(started)
+        alertmanagers = tuple(
+            stack.enter_context(servers.alertmanager(config / "alertmanager.yml", port=ports[name]))
+            for name in ("am1", "am2")
+        )
+        prometheus = stack.enter_context(servers.prometheus(config / "prometheus.yml", port=ports["prometheus"]))
+        yield Stack(payments, slack, webhook, prometheus, alertmanagers)
+
+
+def configure(folder: Path, config: Path, ports: Mapping[str, int]) -> None:
+    """The files of all of them, into `config`."""
     local = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
-    config, webhook = folder / "config", f"http://{local['webhook']}"
     token_file = folder / "ingest_token"
     token_file.write_text(TOKENS["INGEST_TOKEN"])
     derive(
@@ -152,7 +184,7 @@ def whole_stack(
             "alertmanager": [local["am1"], local["am2"]],
         },
         alertmanagers=[local["am1"], local["am2"]],
-        webhook_url=f"{webhook}/api/v1/alerts/prometheus/webhook",
+        webhook_url=f"http://{local['webhook']}/api/v1/alerts/prometheus/webhook",
         credentials_file=token_file,
     )
     with_patience(config / "prometheus.yml")
@@ -160,60 +192,34 @@ def whole_stack(
     default = {"session_timeout": interval, "occurrence_interval": interval}
     (config / "webhook.yaml").write_text(yaml.safe_dump({"alert_types": {"default": default}}))
     (config / "merchants.yaml").write_text(yaml.safe_dump([OWN_THRESHOLD]))
-    with ExitStack() as stack:
-        payments = make_payments(payments_url)
-        stack.callback(payments.close)
-        slack = stack.enter_context(SlackStub())
-        platform = stack.enter_context(metric_platform(payments, "platform-token"))
-        environment = {
-            **os.environ,
-            **{f"SENTINEL_{name}": value for name, value in TOKENS.items()},
-            "PAYMENTS_DATABASE_URL": payments_url,
-            "PAYMENTS_INTERVAL": "4s",  # what was collected is served for five times as long
-            "PAYMENTS_WINDOW": f"{WINDOW_S:g}s",
-            "METRIC_PLATFORM_URL": platform,
-            "METRIC_PLATFORM_TOKEN": "platform-token",
-            "SENTINEL_DATABASE_URL": store_url,
-            "SENTINEL_PUBLIC_URL": webhook,
-            "SENTINEL_PROMETHEUS_URL": f"http://{local['prometheus']}",
-            "SENTINEL_WORKER_METRICS_PORT": str(ports["worker"]),
-            "SENTINEL_ALERTMANAGER_URL": f"http://{local['am1']}",
-            "SENTINEL_CONFIG_FILE": str(config / "webhook.yaml"),
-            "SENTINEL_CHANNELS": '["slack"]',
-            "SENTINEL_SLACK_BOT_TOKEN": "xoxb-test",
-            "SENTINEL_SLACK_CHANNEL": "C0FRAUD",
-            "SENTINEL_SLACK_API_URL": slack.url,
-            **(further or {}),
-        }
 
-        def run(name: str, *command: str, ready: str | None = None) -> None:
-            place = folder / name
-            place.mkdir()
-            stack.enter_context(
-                servers.running(
-                    [str(BIN / command[0]), *command[1:]],
-                    folder=place,
-                    environment=environment,
-                    ready=lambda: ready is None or servers.answers(ready),
-                )
-            )
 
-        for arguments in (["migrate"], ["config", "import", str(config / "merchants.yaml")]):
-            subprocess.run([BIN / "sentinel-webhook", *arguments], env=environment, check=True, cwd=folder)
-        run("serve", "sentinel-webhook", "serve", "--port", str(ports["webhook"]), ready=f"{webhook}/-/ready")
-        run("worker", "sentinel-webhook", "worker")
-        run(
-            "exporter",
-            "sentinel-exporter",
-            "--config",
-            str(ROOT / "demo" / "exporter-config.yaml"),
-            "--port",
-            str(ports["exporter"]),
-            ready=f"http://{local['exporter']}/-/ready",
-        )
-        alertmanagers = tuple(
-            stack.enter_context(servers.alertmanager(config / "alertmanager.yml", port=ports[name]))
-            for name in ("am1", "am2")
-        )
-        prometheus = stack.enter_context(servers.prometheus(config / "prometheus.yml", port=ports["prometheus"]))
-        yield Stack(payments, slack, webhook, prometheus, alertmanagers)
+def settings_of(config: Path, ports: Mapping[str, int], store_url: str, slack: SlackStub) -> dict[str, str]:
+    """Of `serve` and `worker`."""
+    own = {
+        **TOKENS,
+        "DATABASE_URL": store_url,
+        "PUBLIC_URL": f"http://127.0.0.1:{ports['webhook']}",
+        "PROMETHEUS_URL": f"http://127.0.0.1:{ports['prometheus']}",
+        "WORKER_METRICS_PORT": str(ports["worker"]),
+        "ALERTMANAGER_URL": f"http://127.0.0.1:{ports['am1']}",
+        "CONFIG_FILE": str(config / "webhook.yaml"),
+        "CHANNELS": '["slack"]',
+        "SLACK_BOT_TOKEN": "xoxb-test",
+        "SLACK_CHANNEL": "C0FRAUD",
+        "SLACK_API_URL": slack.url,
+    }
+    return {f"SENTINEL_{name}": value for name, value in own.items()}
+
+
+def programs(ports: Mapping[str, int]) -> Iterator[tuple[str, list[str], Callable[[], bool]]]:
+    """Name, command, and whether it is ready; of the worker nobody asks."""
+
+    def answers(name: str) -> Callable[[], bool]:
+        return lambda: servers.answers(f"http://127.0.0.1:{ports[name]}/-/ready")
+
+    own, exporter = str(BIN / "sentinel-webhook"), str(BIN / "sentinel-exporter")
+    config = str(ROOT / "demo" / "exporter-config.yaml")
+    yield "serve", [own, "serve", "--port", str(ports["webhook"])], answers("webhook")
+    yield "worker", [own, "worker"], lambda: True
+    yield "exporter", [exporter, "--config", config, "--port", str(ports["exporter"])], answers("exporter")

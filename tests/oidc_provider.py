@@ -73,6 +73,15 @@ class Provider:
         return jwt.encode({"alg": "RS256", "kid": "k1"}, claims, self.key)
 
 
+def _answer(request: BaseHTTPRequestHandler, status: int, document: dict[str, Any]) -> None:
+    body = json.dumps(document).encode()
+    request.send_response(status)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
 @contextmanager
 def serving() -> Iterator[Provider]:
     provider = Provider()
@@ -98,12 +107,7 @@ def serving() -> Iterator[Provider]:
             self.answer(*provider.token(asked, self.headers.get("Authorization", "")))
 
         def answer(self, status: int, document: dict[str, Any]) -> None:
-            body = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            _answer(self, status, document)
 
         def log_message(self, *args: object) -> None:
             pass

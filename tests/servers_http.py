@@ -194,10 +194,7 @@ def forward_proxy() -> Iterator[Proxy]:
         def do_GET(self) -> None:
             if not self._let_in():
                 return
-            headers = {name: value for name, value in self.headers.items() if not name.startswith("Proxy-")}
-            with requests.Session() as session:
-                session.trust_env = False
-                answer = session.get(self.path, headers=headers, timeout=60)
+            answer = _forwarded(self)
             self.send_response(answer.status_code)
             self.end_headers()
             self.wfile.write(answer.content)
@@ -220,6 +217,13 @@ def forward_proxy() -> Iterator[Proxy]:
     with served(Handler) as url:
         state.url = url
         yield state
+
+
+def _forwarded(request: BaseHTTPRequestHandler) -> requests.Response:
+    headers = {name: value for name, value in request.headers.items() if not name.startswith("Proxy-")}
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(request.path, headers=headers, timeout=60)
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

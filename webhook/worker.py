@@ -13,19 +13,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import sqlalchemy as sa
 import structlog
 from prometheus_client import CollectorRegistry
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from webhook.adapters.alertmanager import WARM_UP, firing_of
+from webhook.adapters.alertmanager import WARM_UP, FiringAnywhere, firing_of
 from webhook.adapters.charts import MatplotlibCharts
 from webhook.adapters.prometheus import PrometheusHistory
-from webhook.alert_type_settings import Duration
 from webhook.channels import build_channels
 from webhook.config import ConfigError, Settings
 from webhook.domain.access import token_mark
@@ -41,7 +38,7 @@ from webhook.pipeline.dispatch import RECORD_WITHIN, Dispatcher
 from webhook.pipeline.follow import Follow
 from webhook.pipeline.reconcile import Reconciliation
 from webhook.pipeline.sweep import Sweep, shortest_timeout, sweep_interval
-from webhook.ports import FollowingNotifier
+from webhook.ports import FollowingNotifier, Notifier
 from webhook.reconcile_wiring import build_reconciliation
 from webhook.storage.channel_health import ChannelHealth, channel_health
 from webhook.storage.database import Database
@@ -58,6 +55,7 @@ from webhook.storage.standing import Standings
 from webhook.storage.sweeping import Sweeping
 from webhook.summary_wiring import build_words
 from webhook.web.worker_status import serve_status, status_app
+from webhook.worker_options import PREFIX, WorkerOptions, worker_options
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -86,24 +84,7 @@ STUCK_LONG = timedelta(minutes=10)
 STOP_WITHIN = 15.0
 """Seconds that texts and charts under way get when the worker is told to stop; then calls are broken off."""
 
-PREFIX = "SENTINEL_WORKER_"
-
 log = structlog.get_logger()
-
-
-class WorkerOptions(BaseSettings):
-    """`SENTINEL_WORKER_*`."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
-
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
-        None, description="Where metrics and health are served; without it they are not."
-    )
-    metrics_host: str = Field("127.0.0.1", description="The address to listen on.")
-    sweep_interval: Duration | None = Field(
-        None, description="How often sessions are settled; follows the shortest timeout by default."
-    )
-    parallel: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Messages of each channel at a time.")
 
 
 @dataclass(slots=True)
@@ -285,77 +266,82 @@ def _serve_status(app: WSGIApplication, host: str, port: int) -> Callable[[], No
         raise ConfigError([f"{PREFIX}METRICS_PORT: cannot listen on {host}:{port}: {why}"]) from None
 
 
-def worker_options() -> WorkerOptions:
-    try:
-        return WorkerOptions()
-    except ValidationError as error:
-        details = error.errors(include_input=False, include_url=False)
-        raise ConfigError(
-            f"{PREFIX}{str(detail['loc'][0]).upper()}: {detail['msg'].removeprefix('Value error, ')}"
-            for detail in details
-        ) from None
-
-
 def build_worker(
     settings: Settings, options: WorkerOptions, registry: CollectorRegistry, clock: Callable[[], datetime] | None = None
 ) -> Worker:
     """Wire everything; raise ConfigError where a channel lacks a setting."""
-    clock = clock or _utc_now
-    types = settings.alert_types
+    clock, owner = clock or _utc_now, _owner()
     url = settings.database_url.get_secret_value()
     database = Database(url, pool_size=options.parallel + 4, meter=DatabaseMetrics(registry))
     metrics = DeliveryMetrics(registry)
     notifiers = build_channels(settings, StoredSmsLog(database, clock), _readers(settings, database))
     outbox = Outbox(database, Paces(*paces(notifiers, settings.notifier_options)))
-    history = PrometheusHistory(settings.prometheus_url)
-    warm_up = min(WARM_UP, shortest_timeout(types) / 10)
-    firing = firing_of(settings.alertmanager_url, warm_up=warm_up)
+    firing = _firing(settings)
     reconciliation = build_reconciliation(settings, database, registry, firing)
     words = build_words(settings, database, registry, clock, parallel=options.parallel)
-    panels = grafana_panels(settings.grafana)
-    owner = _owner()
-    following = {name: one for name, one in notifiers.items() if isinstance(one, FollowingNotifier)}
+    chart, *closing_charts = _chart(settings, registry)
     dispatcher = Dispatcher(
         outbox=outbox,
         notifiers=notifiers,
-        secrets=settings.secret_box,
-        public_url=settings.public_url,
         owner=owner,
         clock=clock,
         meter=metrics,
-        alert_types=types,
         summariser=words.summaries,
-        summary_budget=settings.summary_chain.budget,
-        chart=AlertChart(history, MatplotlibCharts(), history, panels, ChartMetrics(registry)),
+        chart=chart,
         parallel=options.parallel,
+        **_of_every_message(settings),
     )
     return Worker(
         dispatcher=dispatcher,
-        sweep=Sweep(
-            Sweeping(database, types, settings.ingest.channels, settings.ingest.operations), outbox, types, firing
-        ),
         reconciliation=reconciliation,
-        follow=Follow(Standings(database), following, settings.public_url, settings.secret_box),
-        purge=Purge(
-            database, Retention(settings.retention, settings.audit_retention, settings.version_retention), types
-        ),
+        follow=_follow(settings, database, notifiers),
         leases=Leases(database, owner),
         outbox=outbox,
         metrics=metrics,
-        sweep_interval=options.sweep_interval or sweep_interval(types),
+        sweep_interval=options.sweep_interval or sweep_interval(settings.alert_types),
         clock=clock,
-        close=_closing(
-            words.close,
-            history.close,
-            reconciliation.close,
-            firing.close,
-            database.close,
-            *([panels.close] if panels is not None else []),
-        ),
-        why_unready=partial(unready, database),
-        health=partial(_health, database),
+        close=_closing(words.close, *closing_charts, reconciliation.close, firing.close, database.close),
+        **_upkeep(settings, database, outbox, firing),
         **_canary(settings, dispatcher, metrics, clock),
     )
+
+
+def _firing(settings: Settings) -> FiringAnywhere:
+    warm_up = min(WARM_UP, shortest_timeout(settings.alert_types) / 10)
+    return firing_of(settings.alertmanager_url, warm_up=warm_up)
+
+
+def _chart(settings: Settings, registry: CollectorRegistry) -> tuple[Any, ...]:
+    """The charts, and what ends what they use."""
+    history, panels = PrometheusHistory(settings.prometheus_url), grafana_panels(settings.grafana)
+    chart = AlertChart(history, MatplotlibCharts(), history, panels, ChartMetrics(registry))
+    return chart, history.close, *([panels.close] if panels is not None else [])
+
+
+def _of_every_message(settings: Settings) -> dict[str, Any]:
+    return {
+        "secrets": settings.secret_box,
+        "public_url": settings.public_url,
+        "alert_types": settings.alert_types,
+        "summary_budget": settings.summary_chain.budget,
+    }
+
+
+def _follow(settings: Settings, database: Database, notifiers: Mapping[str, Notifier]) -> Follow:
+    following = {name: one for name, one in notifiers.items() if isinstance(one, FollowingNotifier)}
+    return Follow(Standings(database), following, settings.public_url, settings.secret_box)
+
+
+def _upkeep(settings: Settings, database: Database, outbox: Outbox, firing: FiringAnywhere) -> dict[str, Any]:
+    types = settings.alert_types
+    sweeping = Sweeping(database, types, settings.ingest.channels, settings.ingest.operations)
+    retention = Retention(settings.retention, settings.audit_retention, settings.version_retention)
+    return {
+        "sweep": Sweep(sweeping, outbox, types, firing),
+        "purge": Purge(database, retention, types),
+        "why_unready": partial(unready, database),
+        "health": partial(_health, database),
+    }
 
 
 def _canary(

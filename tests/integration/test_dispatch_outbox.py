@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from dispatchers import TOKEN, Dispatchers, History, deliver
+from dispatchers import TOKEN, Make, deliver, make, shop, slack
 from fakes_llm import completion
 from fakes_slack import CHANNEL_ID, SlackStub
 from notes import BLOCK_RATE, NOW, Shop
@@ -20,96 +19,14 @@ from servers import wait_for
 from structlog.testing import capture_logs
 from summaries_parts import Desk
 
-from webhook.adapters.charts import MatplotlibCharts
 from webhook.domain.message import Message
 from webhook.notifiers.console import Console
 from webhook.notifiers.slack import Slack, SlackOptions
-from webhook.pipeline.chart import AlertChart
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.pipeline.dispatch import Dispatcher
 from webhook.ports import Receipt
 
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
-
-
-@pytest.fixture
-def slack() -> Iterator[SlackStub]:
-    with SlackStub() as stub:
-        yield stub
-
-
-Make = Callable[..., Dispatcher]
-
-
-@pytest.fixture
-def make(shop: Shop, slack: SlackStub) -> Iterator[Make]:
-    dispatchers = Dispatchers(shop, slack)
-    yield dispatchers.make
-    dispatchers.close()
-
-
-def test_text_then_chart(shop: Shop, slack: SlackStub, make: Make) -> None:
-    history = History()
-    sent = shop.add_notification(shop.add_alert(started=NOW - timedelta(minutes=10)))
-
-    assert deliver(make(chart=AlertChart(history, MatplotlibCharts()))) == 1
-
-    (message,) = slack.messages
-    assert message["channel"] == "#northwind"
-    assert "35.04 % (threshold 20 %)" in json.dumps(message["blocks"], ensure_ascii=False)
-    assert [file[:4] for file in slack.files] == [b"\x89PNG"]
-    assert slack.shared[0]["thread_ts"] == message["ts"]
-    assert history.asked == [("block_rate", "acc_017")]
-    row = shop.row(sent)
-    assert (row["status"], row["sent_at"]) == ("SENT", NOW)
-    assert row["metadata"]["provider"]["reference"] == message["ts"]
-    assert row["metadata"]["chart"]["bytes"] == len(slack.files[0])
-    assert slack.calls[0].method == "chat.postMessage"
-
-
-def test_a_chart_that_fails_leaves_the_text_sent(shop: Shop, slack: SlackStub, make: Make) -> None:
-    sent = shop.add_notification(shop.add_alert())
-    with capture_logs() as logs:
-        deliver(make(chart=AlertChart(History(away=True), MatplotlibCharts())))
-
-    row = shop.row(sent)
-    assert (row["status"], row["error_message"]) == ("SENT", None)
-    assert row["metadata"]["chart"] == {"error": "Prometheus: connection refused"}
-    assert "chart_failed" in {entry["event"] for entry in logs}
-    assert len(slack.messages) == 1
-
-
-def test_an_upload_that_fails_leaves_the_text_sent(shop: Shop, slack: SlackStub, make: Make) -> None:
-    slack.fail_next("files.completeUploadExternal", error="not_in_channel")
-    sent = shop.add_notification(shop.add_alert())
-    deliver(make(chart=AlertChart(History(), MatplotlibCharts())))
-
-    assert shop.row(sent)["status"] == "SENT"
-    assert shop.row(sent)["metadata"]["chart"] == {
-        "error": "Slack: not_in_channel: the bot is not in the channel: invite it there"
-    }
-
-
-def test_a_chart_that_breaks_in_an_unforeseen_way_harms_nobody(shop: Shop, slack: SlackStub, make: Make) -> None:
-    class Broken(MatplotlibCharts):
-        def render(self, *_: object) -> bytes:
-            raise ZeroDivisionError
-
-    dispatcher = make(chart=AlertChart(History(), Broken()))
-    sent = shop.add_notification(shop.add_alert())
-    with capture_logs() as logs:
-        deliver(dispatcher)
-
-    assert shop.row(sent)["status"] == "SENT"
-    assert shop.row(sent)["metadata"]["chart"] == {"error": "ZeroDivisionError()"}
-    assert "work_failed" in {entry["event"] for entry in logs}
-    shop.add_notification(shop.add_alert())
-    assert deliver(dispatcher) == 1
+__all__ = ["make", "shop", "slack"]
 
 
 def test_a_failure_is_tried_again_later(shop: Shop, slack: SlackStub, make: Make) -> None:
@@ -217,21 +134,6 @@ def test_a_lost_answer_is_looked_for_before_it_is_sent_again(shop: Shop, slack: 
     assert shop.row(row)["maybe_repeated"] == 1
     deliver(make(), NOW + timedelta(minutes=1))
     assert (shop.row(row)["status"], len(slack.messages)) == ("SENT", 1)
-
-
-def test_charts_wait_for_a_moment_without_texts(shop: Shop, slack: SlackStub, make: Make) -> None:
-    never, history = threading.Event(), History()
-    slack.fail_next("chat.postMessage", hold=never)
-    for number in range(2):
-        shop.add_notification(shop.add_alert(started=NOW - timedelta(minutes=10)), account_id=f"acc_{number}")
-    dispatcher = make(chart=AlertChart(history, MatplotlibCharts()))
-    dispatcher.run_once(NOW)
-    wait_for(lambda: len(slack.messages) == 1, what="the text that is not held")
-    assert history.asked == []
-    never.set()
-    dispatcher.finish(60)
-    assert len(slack.messages) == 2
-    wait_for(lambda: len(slack.files) == 2, what="charts")
 
 
 def test_a_permanent_error_and_an_unknown_channel_are_dead_letters(shop: Shop, slack: SlackStub, make: Make) -> None:

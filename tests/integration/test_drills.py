@@ -19,6 +19,7 @@ from drills.entries import ENTRIES
 from drills.load import Attack
 from drills.memory import Growth
 from drills.slack import Slack, Taken
+from drills.soak import allowed
 from drills.store import Message, Stored
 from drills.tap import Passed, Tap
 from drills.verify import verify
@@ -28,19 +29,22 @@ FIRST = Message("1", "acc_1", "first", "SENT", 0, 0.1)
 LAST = replace(FIRST, id="2", reason="resolved")
 FINE = Stored(4, Counter(created=1), {"acc_1": ["RESOLVED"]}, Counter(), [FIRST, LAST])
 TAKEN = ["1", "2"]
+KNOWN = replace(FINE, messages=[replace(FIRST, maybe_repeated=1), LAST])
 
 
-def problems(stored: Stored = FINE, taken: list[str] | None = None, delivered: int = 4) -> list[str]:
+def problems(
+    stored: Stored = FINE, taken: list[str] | None = None, delivered: int = 4, broken_off: int = 0
+) -> list[str]:
     attack = Attack("acc_1", 0.0, datetime.now(UTC), posted=True)
     tap, slack = Tap(passed=[Passed(0.0, delivered, 200, 0.0)]), Slack()
     slack.taken = [Taken(0.0, one, reply=False) for one in taken or TAKEN]
-    return verify([attack], delivered, tap, stored, slack).problems
+    return verify([attack], delivered, tap, stored, slack, broken_off=broken_off).problems
 
 
 def test_what_is_as_it_should_be_is_no_problem() -> None:
     assert problems() == []
-    repeated = replace(FINE, messages=[replace(FIRST, maybe_repeated=1), LAST])
-    assert problems(repeated, ["1", "1", "2"]) == [], "what may have come twice is known to"
+    assert problems(KNOWN, ["1", "1", "2"], broken_off=1) == [], "what the drill broke off may come again"
+    assert problems(KNOWN) == [], "and need not"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,8 @@ def test_what_is_as_it_should_be_is_no_problem() -> None:
         ({"stored": replace(FINE, messages=[FIRST, replace(LAST, status="PENDING")])}, "still in the outbox"),
         ({"stored": replace(FINE, messages=[FIRST, replace(LAST, status="FAILED")])}, "given up"),
         ({"taken": ["1"]}, "Slack never took them"),
-        ({"taken": ["1", "1", "2"]}, "more often than is known"),
+        ({"taken": ["1", "1", "2"], "broken_off": 1}, "more often than is known"),
+        ({"stored": KNOWN, "taken": ["1", "1", "2"]}, "1 messages came to Slack again, and the drill broke off 0"),
     ],
 )
 def test_what_is_wrong_is_seen(found: dict[str, object], what: str) -> None:
@@ -71,10 +76,20 @@ def test_memory_that_grows_is_told_from_memory_that_varies() -> None:
 
     assert Growth(leak).an_hour() == pytest.approx(36, abs=2)
     assert Growth(noise).an_hour() == pytest.approx(0, abs=1)
+    assert Growth(leak).grown() > allowed(Growth(leak))
+    assert Growth(noise).grown() < allowed(Growth(noise))
+
+
+def test_a_leak_that_was_within_twelve_mib_an_hour_is_short() -> None:
+    """A process of 120 MiB that would have doubled in half a day."""
+    leak = [(float(at), 120 + at / 360 + at % 3) for at in range(0, 1800, 5)]
+
+    assert Growth(leak).an_hour() == pytest.approx(10, abs=1)
+    assert Growth(leak).grown() > allowed(Growth(leak))
 
 
 def test_every_drill_says_what_it_does_and_what_its_control_lacks() -> None:
-    asked = "serve worker postgresql sqlite redis prometheus alertmanager disk llm slack clock config missed"
+    asked = "serve worker postgresql sqlite redis prometheus alertmanager disk llm slack clock config missed cut"
     assert set(asked.split()) <= ENTRIES.keys()
     assert all(entry.help and entry.control for entry in ENTRIES.values())
 

@@ -15,7 +15,8 @@ from webhook.config import Settings
 from webhook.storage.database import Database
 from webhook.storage.migrations import _LOCK, downgrade, upgrade
 from webhook.storage.schema import REVISION
-from webhook.worker import WorkerOptions, build_worker
+from webhook.worker import build_worker
+from webhook.worker_options import WorkerOptions
 
 on_postgresql = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
 

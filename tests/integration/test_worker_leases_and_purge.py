@@ -31,7 +31,8 @@ from webhook.storage.tables import (
     handled_request,
     notification,
 )
-from webhook.worker import Worker, WorkerOptions, build_worker
+from webhook.worker import Worker, build_worker
+from webhook.worker_options import WorkerOptions
 
 DAY = timedelta(days=1)
 RETENTION = Retention(alerts=30 * DAY, audit=100 * DAY)

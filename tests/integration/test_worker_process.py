@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry
 from servers import answers, wait_for
 
 from webhook.config import ConfigError, load_settings
-from webhook.worker import build_worker, worker_options
+from webhook.worker import build_worker
+from webhook.worker_options import worker_options
 
 TOKEN, KEY = "xoxb-secret-token", "sk-very-secret"
 

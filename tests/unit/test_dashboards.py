@@ -21,6 +21,7 @@ from servers import program
 from grafana.__main__ import DASHBOARDS, FOLDER
 from grafana.attack import PANELS
 from grafana.rule_limits import rule_limits
+from grafana.slo import PROMISES
 from webhook.grafana_settings import DashboardPanel, GrafanaSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,3 +228,21 @@ def test_the_data_source_is_the_one_that_dashboards_choose() -> None:
 def test_dashboards_are_looked_for_where_they_are_mounted() -> None:
     (provider,) = provisioned("dashboards")["providers"]
     assert provider["options"]["path"] == "/var/lib/grafana/dashboards"
+
+
+def test_what_is_promised_is_what_the_rules_record() -> None:
+    groups = yaml.safe_load((ROOT / "prometheus" / "rules" / "slo.yml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"] if "promise" in rule.get("labels", {})]
+    allowed = {
+        rule["labels"]["promise"]: float(rule["expr"].split(" * ")[0])
+        for rule in rules
+        if rule["record"] == "promise:sentinel_slo_allowed:rate5m"
+    }
+    assert allowed == {promise.id: pytest.approx(1 - promise.objective) for promise in PROMISES}
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "k8s/base/prometheus/prometheus.yaml"])
+def test_prometheus_keeps_what_a_promise_is_kept_over(name: str) -> None:
+    found = re.search(r"--storage\.tsdb\.retention\.time=(\d+)d", (ROOT / name).read_text())
+    assert found is not None
+    assert int(found[1]) > 30

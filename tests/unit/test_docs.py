@@ -24,8 +24,8 @@ from webhook.alert_type_settings import ConfigFile
 from webhook.config import PREFIX, SECRETS, Settings
 from webhook.notifiers.registry import CHANNELS
 from webhook.web.config_file import read_config_file
-from webhook.worker import PREFIX as WORKER_PREFIX
-from webhook.worker import WorkerOptions
+from webhook.worker_options import PREFIX as WORKER_PREFIX
+from webhook.worker_options import WorkerOptions
 
 Problems = Iterator[tuple[int, str]]
 """Line and what is wrong in it."""

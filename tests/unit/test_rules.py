@@ -160,7 +160,7 @@ def promql_of(runbook: Path) -> list[str]:
 
 @pytest.mark.parametrize("rule", RECORDINGS, ids=name_of)
 def test_a_recorded_series_says_its_level_its_metric_and_what_was_done(rule: Rule) -> None:
-    assert re.fullmatch(r"(account|job|channel|source|metric):sentinel_\w+:\w+", rule["record"])
+    assert re.fullmatch(r"(account|job|channel|source|metric|promise):sentinel_\w+:\w+", rule["record"])
     held = {kind for names, kinds, _ in groups_of_tests() if rule["record"] in names for kind in kinds}
     read = any(rule["record"] in other["expr"] for other in ALERTS)
     assert RECORDS in held or read, "no unit test looks at it"

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from webhook.adapters.http_errors import plain
 from webhook.adapters.prometheus import account_query
@@ -19,6 +21,11 @@ from webhook.ports import HistoryUnavailable
 _DEFAULT_STEP_S = 60.0  # of a rule that is not there any more
 _ALERTS = 'ALERTS{alertstate="firing",alert_type!=""}'
 _ITS_OWN = ("__name__", "alertstate")
+_STARTED, _DROPPED, _KNOWN = (
+    "process_start_time_seconds",
+    "prometheus_notifications_dropped_total",
+    "prometheus_notifications_alertmanagers_discovered",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,8 @@ class PrometheusFired:
     """Of rules that are Sentinel's: their alerts have an `alert_type`."""
 
     def __init__(self, base_url: str, *, timeout: float = 10.0) -> None:
-        self._url = f"{base_url.rstrip('/')}/api/v1"
+        self._root = base_url.rstrip("/")
+        self._url = f"{self._root}/api/v1"
         self._timeout = timeout
         self._session = requests.Session()
 
@@ -50,6 +58,19 @@ class PrometheusFired:
             for first, last in runs(times, step)
             if _time(first) > since + timedelta(seconds=2.5 * step) and _time(last + 2.5 * step) < until
         ]
+
+    def mark(self) -> str:
+        """Its start and how many alerts no Alertmanager took since; raise HistoryUnavailable.
+
+        What answers without these counts (Mimir, Thanos, a proxy) has always the same mark: nothing is known of it.
+        """
+        counts = self._counts()
+        if _DROPPED not in counts:
+            return ""
+        mark = f"{counts.get(_STARTED, 0):.0f} {counts[_DROPPED]:.0f}"
+        if counts.get(_KNOWN, 1):
+            return mark
+        return f"{mark} nobody to send to at {datetime.now(UTC).isoformat()}"  # not every version counts these
 
     def annotations(self, fired: Fired) -> dict[str, str]:
         """What the rule says of itself, the merchant's name, and its metrics: the highest values of that time.
@@ -97,6 +118,23 @@ class PrometheusFired:
                 one = _Rule(rule.get("labels") or {}, rule.get("annotations") or {}, float(group["interval"]))
                 rules.setdefault(rule["name"], []).append(one)
         return rules
+
+    def _counts(self) -> dict[str, float]:
+        """Samples of its /metrics by name, added up; none where there is no such page."""
+        try:
+            response = self._session.get(f"{self._root}/metrics", timeout=self._timeout)
+            if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                response.raise_for_status()
+            families = list(text_string_to_metric_families(response.text if response.ok else ""))
+        except requests.RequestException as error:
+            raise HistoryUnavailable(f"Prometheus: {plain(error)}") from None
+        except ValueError as error:
+            raise HistoryUnavailable(f"Prometheus: unexpected answer: {plain(error)}") from None
+        counts: dict[str, float] = {}
+        for sample in (sample for family in families for sample in family.samples):
+            if sample.name in (_STARTED, _DROPPED, _KNOWN):
+                counts[sample.name] = counts.get(sample.name, 0) + sample.value
+        return counts
 
     def _get(self, path: str, **parameters: str) -> dict[str, Any]:
         try:

@@ -153,7 +153,7 @@ def gap_after(
 ) -> tuple[datetime | None, datetime]:
     """`missing_since` and `changed_at` after a look; `before`: the last look, and both as they were.
 
-    Where Alertmanager has failed since the last look, or was started anew, what it then had in hand began earlier.
+    Where a sender has failed since the last look, or was started anew, what it then had in hand began earlier.
     """
     seen_at, missing_since, changed_at = before
     if same:

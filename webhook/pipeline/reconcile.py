@@ -1,7 +1,8 @@
-"""After an outage: what fired and ended while Alertmanager could not deliver is found in Prometheus and ingested.
+"""After an outage: what fired and ended while it could not be delivered is found in Prometheus and ingested.
 
-Alertmanager counts the deliveries that it gave up. Where it has given up one since it was last looked at, or was
-started anew, what fired since then is compared with what was received. What still fires comes by itself.
+Alertmanager counts the deliveries that it gave up, Prometheus the alerts that no Alertmanager took. Where either has
+counted one since the last look, or was started anew, what fired since then is compared with what was received. What
+still fires comes by itself. Where nothing failed nothing is looked for: what Alertmanager mutes is in ALERTS, too.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Senders(Protocol):
 class Recorded(Protocol):
     """See `webhook.adapters.fired.PrometheusFired`."""
 
+    def mark(self) -> str: ...
     def fired(self, since: datetime, until: datetime) -> list[Fired]: ...
     def annotations(self, fired: Fired) -> dict[str, str]: ...
     def close(self) -> None: ...
@@ -74,7 +76,7 @@ class Reconciliation:
     def run_once(self, now: datetime) -> int:
         """How many firings were found that nobody had heard of."""
         try:
-            gap = self.reception.look(self.senders.mark(), now)
+            gap = self.reception.look(f"{self.senders.mark()}; {self.recorded.mark()}", now)
             if gap is None:
                 return 0
             found = self._find(gap, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -42,22 +43,13 @@ def channel_health(
 ) -> dict[str, ChannelHealth]:
     """By channel, of messages to `accounts` alone, None: to all; those of which there is nothing are left out."""
     n, own = notification.c, within(notification.c.account_id, accounts)
-    lately = connection.execute(
+    lately = (
         sa.select(n.channel_type, sa.func.max(n.sent_at).label("sent"), sa.func.max(n.failed_at).label("failed"))
         .where(n.created_at > now - LATELY, *own)
         .group_by(n.channel_type)
-    ).all()
-    depth = connection.execute(
-        sa.select(
-            n.channel_type,
-            n.status,
-            sa.func.count().label("number"),
-            sa.func.sum(sa.case((n.retry_count > 0, 1), else_=0)).label("again"),
-        )
-        .where(n.status.in_((*_WAITING, _FAILED)), *own)
-        .group_by(n.channel_type, n.status)
-    ).all()
-    times = {row.channel_type: row for row in lately}
+    )
+    times = {row.channel_type: row for row in connection.execute(lately)}
+    depth = _depth(connection, own)
     counts = {(row.channel_type, row.status): row.number for row in depth}
     again = {row.channel_type: row.again for row in depth if row.status == _PENDING and row.again}
     errors = {
@@ -83,6 +75,19 @@ def channel_health(
         )
         for channel in sorted({*times, *(channel for channel, _ in counts)})
     }
+
+
+def _depth(connection: sa.Connection, own: Sequence[sa.ColumnElement[bool]]) -> Sequence[sa.Row[Any]]:
+    """How many wait or were given up, by channel and status; `again`: of these, who was tried before."""
+    n = notification.c
+    query = sa.select(
+        n.channel_type,
+        n.status,
+        sa.func.count().label("number"),
+        sa.func.sum(sa.case((n.retry_count > 0, 1), else_=0)).label("again"),
+    )
+    waiting = query.where(n.status.in_((*_WAITING, _FAILED)), *own)
+    return connection.execute(waiting.group_by(n.channel_type, n.status)).all()
 
 
 def _error(connection: sa.Connection, own: list[sa.ColumnElement[bool]], *which: sa.ColumnElement[bool]) -> str:

@@ -62,7 +62,7 @@ reception = sa.Table(
     "reception",
     metadata,
     sa.Column("name", sa.String(32), primary_key=True),
-    sa.Column("mark", sa.Text, nullable=False),  # what Alertmanager counted at the last look
+    sa.Column("mark", sa.Text, nullable=False),  # what the senders counted at the last look
     time_column("seen_at"),  # the last look
     time_column("changed_at"),  # the first look with this mark
     time_column("missing_since", nullable=True),  # what fired since then may not have been delivered

@@ -26,7 +26,7 @@ class Reception:
         self._lookback = lookback
 
     def look(self, mark: str, now: datetime) -> Gap | None:
-        """Remember what Alertmanager counts, and say since when something may be missing; None: nothing is."""
+        """Remember what the senders count, and say since when something may be missing; None: nothing is."""
         r = reception.c
         with self._database.write() as connection:
             row = connection.execute(sa.select(reception).where(r.name == _NAME)).one_or_none()

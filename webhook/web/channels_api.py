@@ -116,11 +116,7 @@ class ChannelSite:
 
 def channels_blueprint(site: ChannelSite) -> APIBlueprint:
     routes = blueprint("channels", "Channels")
-    routes.register_error_handler(BadSettings, lambda error: problem(HTTPStatus.BAD_REQUEST, f"{error}."))
-    routes.register_error_handler(ForbiddenAddress, lambda error: problem(HTTPStatus.BAD_REQUEST, f"{error}."))
-    routes.register_error_handler(
-        ConfigNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "That configuration does not choose this channel.")
-    )
+    _tell_errors(routes)
 
     @routes.get("/channels", responses={200: ChannelList})
     def channels() -> Response:
@@ -158,6 +154,14 @@ def channels_blueprint(site: ChannelSite) -> APIBlueprint:
         )
 
     return routes
+
+
+def _tell_errors(routes: APIBlueprint) -> None:
+    routes.register_error_handler(BadSettings, lambda error: problem(HTTPStatus.BAD_REQUEST, f"{error}."))
+    routes.register_error_handler(ForbiddenAddress, lambda error: problem(HTTPStatus.BAD_REQUEST, f"{error}."))
+    routes.register_error_handler(
+        ConfigNotFound, lambda _: problem(HTTPStatus.NOT_FOUND, "That configuration does not choose this channel.")
+    )
 
 
 def _entry(

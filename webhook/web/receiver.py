@@ -54,8 +54,7 @@ def register_receiver(
 
     def receive() -> Response:
         try:
-            credential = door.admit().credential
-            repeatable = repeatable_delivery(request, ROUTE, credential, _answered)
+            repeatable = repeatable_delivery(request, ROUTE, door.admit().credential, _answered)
             received = _parse(request)
         except RequestEntityTooLarge:
             return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {max_body_bytes} bytes are taken")
@@ -66,11 +65,15 @@ def register_receiver(
         except AlreadyAnswered as answered:
             return again(answered)
         except StoreUnavailable as error:
-            log.warning("store_unavailable", reason=str(error), alerts=len(received))
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), Retry_After=_RETRY_AFTER)
+            return _come_again(error, len(received))
         return Response(json.dumps(_answer(changes)), mimetype="application/json")
 
     app.add_url_rule(PATH, "receive_alerts", receive, methods=["POST"])
+
+
+def _come_again(error: StoreUnavailable, alerts: int) -> Response:
+    log.warning("store_unavailable", reason=str(error), alerts=alerts)
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), Retry_After=_RETRY_AFTER)
 
 
 def _parse(request: Request) -> list[Trigger | Rejected]:

@@ -20,6 +20,7 @@ from exporter.shard import Shard
 from webhook import server, worker
 from webhook.__main__ import main as webhook
 from webhook.config import SECRETS, Settings
+from webhook.worker_options import WorkerOptions
 
 COMPOSE: Document = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
@@ -38,7 +39,7 @@ def known_variables() -> set[str]:
         "summaries",
         "grafana",
     }
-    options = {f"SENTINEL_WORKER_{name.upper()}" for name in worker.WorkerOptions.model_fields}
+    options = {f"SENTINEL_WORKER_{name.upper()}" for name in WorkerOptions.model_fields}
     shared = {f"SENTINEL_{name.upper()}" for name in names}
     files = {f"SENTINEL_{name.upper()}_FILE" for name in SECRETS}
     of_exporter = {str(parameter.envvar) for parameter in exporter.params if getattr(parameter, "envvar", None)}
