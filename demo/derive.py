@@ -23,7 +23,9 @@ DEFAULT_SCRAPE_INTERVAL = "1m"  # Prometheus' own, where the file names none
 FLOOR_MS = 1000
 REPEAT_FLOOR_MS = 950  # below the floor of group_interval: a repeat that is due exactly at a flush misses it
 
-WEBHOOK_URL = "http://127.0.0.1:8080/api/v1/alerts/prometheus/webhook"
+WEBHOOK_PATH = "/api/v1/alerts/prometheus/webhook"
+WEBHOOK_URL = f"http://127.0.0.1:8080{WEBHOOK_PATH}"
+PAGES = "${SENTINEL_PUBLIC_URL}"
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -37,12 +39,17 @@ def scale_duration(text: object, speed: float, floor_ms: int = FLOOR_MS) -> str:
 
 
 def derive_prometheus(
-    config: Document, *, speed: float, targets: Mapping[str, Sequence[str]], alertmanagers: Sequence[str]
+    config: Document,
+    *,
+    speed: float,
+    targets: Mapping[str, Sequence[str]],
+    alertmanagers: Sequence[str],
+    pages: str = "",
 ) -> tuple[Document, int]:
     """Prometheus' configuration, and the milliseconds between two scrapes of the exporter.
 
     Of the jobs those in `targets` stay, at these addresses: what else production watches does not run beside the
-    demo. Only the exporter is scraped more often, for its data pass faster.
+    demo. Only the exporter is scraped more often, for its data pass faster. `pages`: where runbooks are.
     """
     general = dict(config.get("global") or {})
     jobs = {job.get("job_name"): job for job in config.get("scrape_configs") or ()}
@@ -52,6 +59,8 @@ def derive_prometheus(
     for key in ("scrape_interval", "evaluation_interval"):
         general[key] = scale_duration(general.get(key, DEFAULT_SCRAPE_INTERVAL), speed)
     _shorten_timeout(general, general["scrape_interval"])
+    if labels := general.get("external_labels"):
+        general["external_labels"] = {name: str(text).replace(PAGES, pages) for name, text in labels.items()}
     derived_jobs = [_derive_job(jobs[name], speed, usual, list(targets[name])) for name in jobs if name in targets]
     scrape_interval = next(job["scrape_interval"] for job in derived_jobs if job["job_name"] == EXPORTER_JOB)
     derived = {
@@ -124,10 +133,11 @@ def _derive_rule(rule: Document, speed: float, range_scale: Scale | None, step_s
 def derive_alertmanager(config: Document, *, speed: float, webhook_url: str, credentials_file: str) -> Document:
     """Alertmanager's configuration: routes with shorter times, webhooks at `webhook_url`, each with its own query.
 
-    Receivers of other kinds are emptied: a demo writes to nobody. So are the intervals in which routes are muted:
-    whoever starts it is there.
+    Receivers of other kinds and webhooks of others are emptied: a demo writes to nobody. So are the intervals in
+    which routes are muted: whoever starts it is there. Templates stay behind with those who read them.
     """
     derived = {**config, "route": _derive_route(config["route"], speed)}
+    derived.pop("templates", None)
     if config.get("time_intervals"):
         derived["time_intervals"] = [{**each, "time_intervals": []} for each in config["time_intervals"]]
     if config.get("global"):
@@ -150,7 +160,10 @@ def _derive_route(route: Document, speed: float) -> Document:
 def _derive_receiver(receiver: Document, webhook_url: str, credentials_file: str) -> Document:
     webhooks = []
     for webhook in receiver.get("webhook_configs") or ():
-        query = urlsplit(webhook["url"]).query
+        address = urlsplit(webhook["url"])
+        if address.path != WEBHOOK_PATH:
+            continue
+        query = address.query
         http = dict(webhook.get("http_config") or {})
         http["authorization"] = {"type": "Bearer", "credentials_file": credentials_file}
         webhooks.append({**webhook, "url": f"{webhook_url}?{query}" if query else webhook_url, "http_config": http})
@@ -191,7 +204,11 @@ def derive(
     prometheus, scrape_ms = _derived(
         prometheus_dir / "prometheus.yml",
         lambda config: derive_prometheus(
-            config, speed=speed, targets={EXPORTER_JOB: [exporter], **(others or {})}, alertmanagers=alertmanagers
+            config,
+            speed=speed,
+            targets={EXPORTER_JOB: [exporter], **(others or {})},
+            alertmanagers=alertmanagers,
+            pages="{0.scheme}://{0.netloc}".format(urlsplit(webhook_url)),
         ),
     )
     rules = _derived_rules(prometheus_dir / "rules", speed, scrape_ms if scale_ranges else None)

@@ -35,6 +35,11 @@ echo "redis://:$(cat redis_password)@redis:6379/0" >.text && keep redis_url <.te
 printf 'requirepass %s\nsave ""\nappendonly no\n' "$(cat redis_password)" >.text && keep redis.conf <.text
 printf 'AUTH_TOKEN=%s' "$(cat grafana_renderer_token)" >.text && keep renderer.env <.text
 rm -f .text
-# Yours: where on-call hears of a webhook that is down, an address of Slack's incoming webhooks.
-[ -e oncall_slack_url ] || : >oncall_slack_url
+# Yours to fill: incoming webhooks of Slack's for on-call and teams, and who calls when nothing comes any more. Alertmanager
+# leaves out what has an empty file (alertmanager/start.sh).
+for name in oncall_slack_url team_analysts_slack_url team_data_slack_url team_platform_slack_url heartbeat_url; do
+    [ -e "$name" ] || : >"$name"
+done
 echo "$written secrets written, the others were there: $folder"
+[ -s oncall_slack_url ] || echo "$folder/oncall_slack_url is empty: nobody will hear that the webhook is down"
+[ -s heartbeat_url ] || echo "$folder/heartbeat_url is empty: nobody will hear that Prometheus or Alertmanager is down"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTE = "# Written by `make k8s`: change the files that it names, not this one.\n"
 CONFIG_MAPS = {  # by folder, the ConfigMap and which files it holds
     "prometheus": {"prometheus-config": "prometheus.yml", "prometheus-rules": "rules/*.yml"},
-    "alertmanager": {"alertmanager-config": "alertmanager.yml"},
+    "alertmanager": {"alertmanager-config": "[!k]*"},  # all but the kustomization.yaml itself
     "grafana": {
         "grafana-datasources": "provisioning/datasources/*.y*ml",
         "grafana-providers": "provisioning/dashboards/*.y*ml",

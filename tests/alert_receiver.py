@@ -96,14 +96,14 @@ class Alertmanager:
     url: str
     started: dict[str, str] = field(default_factory=dict)
 
-    def post(self, *alerts: dict[str, str], resolved: bool = False) -> None:
+    def post(self, *alerts: dict[str, str], resolved: bool = False, **annotations: str) -> None:
         """Each alert is its labels; the start of a firing is kept until it is resolved."""
         now = datetime.now(UTC)
         end = now if resolved else now + timedelta(hours=4)
         body = [
             {
                 "labels": labels,
-                "annotations": {"account_id": labels.get("account_id", "")},
+                "annotations": {"account_id": labels.get("account_id", ""), **annotations},
                 "startsAt": self.started.setdefault(json.dumps(labels), now.isoformat()),
                 "endsAt": end.isoformat(),
                 "generatorURL": "http://prometheus/graph",

@@ -161,6 +161,42 @@ def test_operations_alerts_are_grouped_by_what_is_wrong_and_inhibit_nothing(
     assert sorted(map(sorted, groups("ExporterDataStale").values())) == [["metric_platform"], ["payments"]]
 
 
+def test_an_exporter_that_is_gone_speaks_for_its_sources_and_for_no_others(
+    alertmanager: Alertmanager, receiver: Receiver
+) -> None:
+    def about(name: str, case: str, **labels: str) -> dict[str, str]:
+        return {"alertname": name, "severity": "P2", "alert_type": "OPERATIONS", "case": case, **labels}
+
+    alertmanager.post(
+        about("ExporterDown", "", job="sharded", instance="a:8000"),
+        about("ExporterAbsent", "", job="gone"),
+        about("ExporterDown", "", instance="b:8000"),
+        about("SourceAbsent", "held", job="sharded", source="payments"),
+        about("ExporterShardMissing", "held", job="sharded"),
+        about("SourceAbsent", "held", job="gone", source="payments"),
+        about("MetricPullFailureRateHigh", "held", job="gone", source="payments"),
+        # of another exporter, of another shard that is there, of no exporter, and about no source
+        about("SourceAbsent", "free", job="other", source="payments"),
+        about("ExporterSourceStopped", "free", job="sharded", source="payments"),
+        about("SourceAbsent", "free", source="payments"),
+        about("FraudMetricAbsent", "free", metric="sentinel_block_rate"),
+        {**about("CardTestingDetected", "free", job="gone", source="payments"), "alert_type": "CARD_TESTING"},
+    )
+
+    def states() -> dict[str, set[bool]]:
+        """Whether anything inhibits them, by case."""
+        found: dict[str, set[bool]] = {}
+        for each in requests.get(f"{alertmanager.url}/api/v2/alerts", timeout=60).json():
+            if case := each["labels"].get("case"):
+                found.setdefault(case, set()).add(bool(each["status"]["inhibitedBy"]))
+        return found
+
+    wait_for(lambda: states().get("held") == {True}, what="consequences are held back")
+    for name in ("ExporterSourceStopped", "FraudMetricAbsent", "CardTestingDetected"):
+        receiver.wait_for(name, "firing")
+    assert states() == {"held": {True}, "free": {False}}
+
+
 HIGHER = pytest.mark.parametrize("severity", ["P2", "P1"], ids=["in the same group", "in the urgent group"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import requests
 import servers
 from fakes_llm import LlmStub, failure, raw
 from servers import wait_for
+from stub_server import StubServer, respond, respond_json
 
 from webhook.adapters.alertmanager import AlertmanagerFiring, FiringAnywhere
 from webhook.ports import HistoryUnavailable
@@ -105,6 +107,40 @@ def test_of_several_each_is_asked_and_all_must_answer(alertmanager: str, free_po
     with pytest.raises(HistoryUnavailable):
         FiringAnywhere([here, away]).firing()
     FiringAnywhere([here, away]).close()
+
+
+class Counting(StubServer):
+    """As an Alertmanager with receiver-name-in-metrics, which has given up deliveries."""
+
+    def __init__(self, **given_up: int) -> None:
+        self.given_up = given_up
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        if request.path != "/metrics":
+            respond_json(request, 200, {"uptime": "2026-01-01T00:00:00Z"})
+            return
+        lines = [
+            f'alertmanager_notifications_failed_total{{integration="webhook",receiver_name="{name}"}} {count}'
+            for name, count in self.given_up.items()
+        ]
+        text = "# TYPE alertmanager_notifications_failed_total counter\n" + "\n".join(lines) + "\n"
+        respond(request, 200, text.encode(), {"Content-Type": "text/plain"})
+
+
+def test_a_heartbeat_that_fails_is_no_delivery_that_was_given_up() -> None:
+    """Reconciliation would take what Alertmanager holds back on purpose for missed, again and again."""
+
+    def mark(**given_up: int) -> str:
+        with Counting(**given_up) as stub:
+            source = AlertmanagerFiring(stub.url, timeout=60)
+            try:
+                return source.mark()
+            finally:
+                source.close()
+
+    quiet = {"sentinel-webhook": 1, "sentinel-operations": 0}
+    assert mark(**quiet, heartbeat=7) == mark(**quiet, heartbeat=0)
+    assert mark(**quiet, heartbeat=7) != mark(**{**quiet, "sentinel-operations": 1}, heartbeat=7)
 
 
 def test_nobody_listening_is_unavailable(free_port: Callable[[], int]) -> None:

@@ -23,7 +23,7 @@ ALERT = """
       - alert: {name}
         expr: {expr}
         for: 5m
-        labels: {{alert_type: OPERATIONS, severity: P3}}
+        labels: {{alert_type: OPERATIONS, severity: P3, team: platform}}
         annotations: {{summary: A, description: B, runbook_url: 'https://example.com/a'}}
 """
 OTHERS = "groups:\n  - name: others\n    interval: 1s\n    rules:" + ALERT.format(name="Other", expr="up == 0")

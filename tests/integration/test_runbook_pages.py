@@ -56,6 +56,17 @@ def test_the_alerts_page_links_it_for_those_on_call_alone(ours: Site) -> None:
     assert "Runbook" not in page(ours.logged_in(ours.keys[Role.MERCHANT]), f"/alerts/{ours.own}")
 
 
+def test_the_page_of_an_operations_alert_names_the_team(ours: Site) -> None:
+    def told(account: str) -> bool:
+        change = {"account_id": account, "metadata": {"labels": {"team": "data & co"}}}
+        with ours.database.write() as connection:
+            connection.execute(sa.update(alert).where(alert.c.id == ours.own).values(change))
+        return "<dt>Team</dt><dd><bdi>data &amp; co" in page(ours.logged_in(ours.keys[Role.OPS]), f"/alerts/{ours.own}")
+
+    assert told("_operations")
+    assert not told("acc_001")
+
+
 @pytest.mark.parametrize(
     ("address", "link"),
     [

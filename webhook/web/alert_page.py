@@ -16,7 +16,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from webhook.domain.action import Doing, VersionChanged
-from webhook.domain.alert import CommentType, Outcome
+from webhook.domain.alert import OPERATIONS_ACCOUNT, CommentType, Outcome
 from webhook.domain.explanation import explain
 from webhook.domain.runbook import runbook_address
 from webhook.domain.session import IllegalChange
@@ -167,6 +167,7 @@ def _render_alert(site: Api, alert_id: str, form: Form) -> str:
         alert=record,
         action=action_text(record.suggested_action),
         source=record.metadata.get("summary_source"),
+        team=_team(record),
         compared=compared,
         others=others,
         charted=[reading.metric for reading in compared if reading.recorded][:CHARTED] if site.charts else [],
@@ -181,6 +182,12 @@ def _render_alert(site: Api, alert_id: str, form: Form) -> str:
         form=form,
         reason_length=REASON_LENGTH,
     )
+
+
+def _team(record: AlertRecord) -> str:
+    """Who is to mend what an operations alert is about, where its rule says so."""
+    labels = record.metadata.get("labels") or {}
+    return str(labels.get("team") or "") if record.account_id == OPERATIONS_ACCOUNT else ""
 
 
 def _timeline(triggers: list[TriggerRecord]) -> list[TimelineEntry]:

@@ -78,7 +78,11 @@ def test_prometheus_scrapes_our_exporter_and_what_runs_beside_it_under_their_own
     others = {"sentinel-worker": ["127.0.0.1:9101"], "alertmanager": ["127.0.0.1:9093", "127.0.0.1:9094"]}
     derive(ROOT, tmp_path, speed=60, scale_ranges=False, others=others, credentials_file=tmp_path / "token")
     config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
-    assert config["global"] == {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    assert config["global"] == {
+        "scrape_interval": "1s",
+        "evaluation_interval": "1s",
+        "external_labels": {"sentinel": "http://127.0.0.1:8080"},
+    }
     assert config["scrape_configs"] == [
         {"job_name": name, "scrape_interval": interval, "static_configs": [{"targets": targets}]}
         for name, interval, targets in (
@@ -87,6 +91,7 @@ def test_prometheus_scrapes_our_exporter_and_what_runs_beside_it_under_their_own
             ("alertmanager", "15s", ["127.0.0.1:9093", "127.0.0.1:9094"]),
         )
     ]
+    assert config["alerting"]["alert_relabel_configs"] == [{"action": "labeldrop", "regex": "sentinel"}]
     assert config["alerting"]["alertmanagers"] == [{"static_configs": [{"targets": ["127.0.0.1:9093"]}]}]
 
 
@@ -180,11 +185,11 @@ def test_alertmanager_keeps_its_routes_and_inhibition_with_shorter_times(tmp_pat
     config, before = derived(tmp_path)["alertmanager.yml"], production("alertmanager/alertmanager.yml")
     assert config["inhibit_rules"] == before["inhibit_rules"]
     assert config["global"] == {"resolve_timeout": "5s"}
-    route, urgent = config["route"], config["route"]["routes"][1]
+    route, urgent = config["route"], config["route"]["routes"][-1]
     times = ("group_wait", "group_interval", "repeat_interval")
     assert [route[time] for time in times] == ["500ms", "5s", "4750ms"]
     assert [urgent[time] for time in times[:2]] == ["0s", "1s"]
-    assert urgent["matchers"] == before["route"]["routes"][1]["matchers"]
+    assert urgent["matchers"] == before["route"]["routes"][-1]["matchers"]
 
 
 def test_no_hour_is_muted(tmp_path: Path) -> None:
@@ -201,7 +206,8 @@ def test_a_repeat_stays_due_before_the_next_flush(tmp_path: Path, speed: float) 
 
 def test_webhooks_get_the_address_and_the_token_and_keep_the_rest(tmp_path: Path) -> None:
     receivers = {each["name"]: each["webhook_configs"] for each in derived(tmp_path)["alertmanager.yml"]["receivers"]}
-    assert receivers.pop("oncall-direct") == []
+    others = {"oncall-direct", "heartbeat", "team-analysts", "team-data", "team-platform"}
+    assert [receivers.pop(name) for name in others] == [[]] * len(others)
     for name, (webhook,) in receivers.items():
         assert webhook["url"] == (f"{WEBHOOK}?priority=urgent" if name.endswith("-urgent") else WEBHOOK)
         assert webhook["send_resolved"] is True

@@ -222,7 +222,8 @@ def files_named(config: object) -> Iterator[str]:
 @overlays
 def test_alertmanager_delivers_to_the_webhook_with_its_token(overlay: str) -> None:
     manifests = rendered(overlay)
-    hooks = [hook for receiver in ALERTMANAGER["receivers"] for hook in receiver.get("webhook_configs", ())]
+    receivers = [each for each in ALERTMANAGER["receivers"] if each["name"].startswith("sentinel-")]
+    hooks = [hook for receiver in receivers for hook in receiver["webhook_configs"]]
     assert hooks
     for hook in hooks:
         url = urlsplit(hook["url"])
@@ -230,12 +231,14 @@ def test_alertmanager_delivers_to_the_webhook_with_its_token(overlay: str) -> No
         assert url.port in {port["port"] for port in service["spec"]["ports"]}
         assert url.hostname in COMPOSE["services"]
         assert url.path == "/api/v1/alerts/prometheus/webhook"
-    wanted = set(files_named(ALERTMANAGER))
+    wanted = {*files_named(ALERTMANAGER), "/etc/alertmanager/secrets/heartbeat_url"}  # which start.sh reads
     assert "/etc/alertmanager/secrets/ingest_token" in wanted
     (found,) = [secret_files(pod, each) for pod, each in manifests.containers() if each["name"] == "alertmanager"]
     assert wanted <= found
     assert wanted <= {each["target"] for each in COMPOSE["services"]["alertmanager"]["secrets"]}
-    assert not ALERTMANAGER.get("templates"), "name them in k8s/generate.py, so that they are deployed"
+    (config,) = [pod["volumes"] for pod, each in manifests.containers() if each["name"] == "alertmanager"]
+    (name,) = [each["configMap"]["name"] for each in config if "configMap" in each]
+    assert {"start.sh", "oncall.tmpl"} <= set(manifests.one("ConfigMap", name)["data"])
 
 
 @overlays
@@ -253,6 +256,50 @@ def test_prometheus_and_alertmanager_read_what_is_mounted(overlay: str) -> None:
     for folder in (path for path in (ROOT / "grafana/provisioning").glob("*") if path.is_dir()):
         assert f"/etc/grafana/provisioning/{folder.name}" in mounted
     assert "/var/lib/grafana/dashboards" in mounted
+
+
+@overlays
+def test_links_of_prometheus_and_alertmanager_lead_where_people_reach_them(overlay: str) -> None:
+    manifests = rendered(overlay)
+    names = {each["name"] for _, each in manifests.containers()} & {"prometheus", "alertmanager"}
+    for name in names:
+        container = manifests.container(name)
+        (told,) = [word.partition("=")[2] for word in container["args"] if word.startswith("--web.external-url=")]
+        assert told == "$(PUBLIC_URL)"
+        url = urlsplit(environment(container)["PUBLIC_URL"])
+        assert url.hostname == (f"{name}.sentinel.example.com" if overlay.startswith("prod") else "localhost"), (
+            "one for each"
+        )
+        # or a path of that address would be wanted by whoever asks inside
+        assert "--web.route-prefix=/" in container["args"]
+    if "prometheus" in names:
+        (runbooks,) = [each for each in manifests.container("prometheus")["env"] if "valueFrom" in each]
+        reference = runbooks["valueFrom"]["configMapKeyRef"]
+        assert (runbooks["name"], reference["key"]) == ("SENTINEL_PUBLIC_URL", "SENTINEL_PUBLIC_URL")
+        assert reference["name"] == manifests.generated("ConfigMap", "webhook-settings")["metadata"]["name"]
+
+
+def test_what_start_sh_writes_is_what_alertmanager_reads() -> None:
+    written = "/run/alertmanager"
+    assert f"WRITTEN:-{written}" in (ROOT / "alertmanager/start.sh").read_text(encoding="utf-8")
+    service, container = COMPOSE["services"]["alertmanager"], rendered("prod").container("alertmanager")
+    assert service["tmpfs"] == [written]
+    assert service["entrypoint"] == container["command"] == ["/bin/sh", "/etc/alertmanager/config/start.sh"]
+    for words in (service["command"], container["args"]):
+        assert f"--config.file={written}/alertmanager.yml" in words
+        # or reconciliation would take a heartbeat that fails for alerts that were not delivered
+        assert "--enable-feature=receiver-name-in-metrics" in words
+
+
+def test_links_of_compose_have_one_setting_each() -> None:
+    for name, port in (("prometheus", 9090), ("alertmanager", 9093)):
+        command = COMPOSE["services"][name]["command"]
+        (told,) = [word.partition("=")[2] for word in command if word.startswith("--web.external-url=")]
+        assert told == f"${{{name.upper()}_PUBLIC_URL:-http://127.0.0.1:{port}}}"
+        assert "--web.route-prefix=/" in command
+        assert told.strip("${}").partition(":-")[0] in (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    settings = {COMPOSE["services"][name]["environment"]["SENTINEL_PUBLIC_URL"] for name in ("prometheus", "webhook")}
+    assert len(settings) == 1
 
 
 @overlays

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import promql_parser as pq
 
 from webhook.rules import templates
+from webhook.rules.checks.required import WATCHDOG
 from webhook.rules.context import Context
 from webhook.rules.document import Rule, Value
 from webhook.rules.finding import Finding, Level
@@ -33,7 +34,7 @@ _OF_GAUGES = ("delta", "idelta", "deriv", "predict_linear")
 
 def comparison(rule: Rule, context: Context) -> Iterator[Finding]:
     """Each part of an alert's expression must be able to be false."""
-    if not rule.is_alert or rule.parsed is None:
+    if not rule.is_alert or rule.parsed is None or rule.name.text == WATCHDOG:
         return
     if not _decides(rule.parsed, context):
         message = "nothing is compared: it fires as long as the metric exists"

@@ -19,16 +19,23 @@ SEVERITIES = ("P0", "P1", "P2", "P3")
 OF_MERCHANTS = ("account_id", "merchant_name")
 TEXTS = ("summary", "description")
 LABELS = ("alert_type", "severity")
+TEAMS = ("analysts", "data", "platform")
+WATCHDOG = "Watchdog"
+"""Fires always, to somebody who calls when it stops. Without alert_type, or it would be an alert that never ends."""
 
 _ROUNDED = re.compile(r"%[-+#0]*\d*\.\d+[efg]|\bhumanize\w*")
 
 
 def required(rule: Rule, _: Context) -> Iterator[Finding]:
     if rule.is_alert:
-        yield from _labels(rule)
-        yield from _values_of_labels(rule)
+        if rule.name.text == WATCHDOG:
+            yield from _watchdog(rule)
+        else:
+            yield from _labels(rule)
+            yield from _values_of_labels(rule)
+            yield from _wait(rule)
         yield from _annotations(rule)
-        yield from _wait(rule)
+        yield from _runbook(rule)
     elif ":" not in rule.name.text:
         hint = "name it level:metric:operation, as account:sentinel_block_rate:max"
         yield rule.finding(
@@ -41,6 +48,9 @@ def _labels(rule: Rule) -> Iterator[Finding]:
         if label not in rule.labels:
             hint = f"add {label}: to labels:, one of {', '.join(SEVERITIES if label == 'severity' else ALERT_TYPES)}"
             yield rule.finding("required-label", rule.name.place, f"the label {label} is missing", hint)
+    if rule.about_operations and "team" not in rule.labels:
+        hint = f"add team: to labels:, who is to mend it: {', '.join(TEAMS)}; docs/rules.md says what each owns"
+        yield rule.finding("required-label", rule.name.place, "the label team is missing", hint)
     for label, value in rule.labels.items():
         if templates.reads_value(value.text):
             hint = "values belong in annotations: as a label, each value makes another alert, which never fires"
@@ -51,7 +61,7 @@ def _labels(rule: Rule) -> Iterator[Finding]:
 
 
 def _values_of_labels(rule: Rule) -> Iterator[Finding]:
-    severity, alert_type = rule.labels.get("severity"), rule.labels.get("alert_type")
+    severity, alert_type, team = (rule.labels.get(each) for each in ("severity", "alert_type", "team"))
     if severity and severity.text not in SEVERITIES:
         hint = f"use one of {', '.join(SEVERITIES)}"
         yield rule.finding("severity", severity.place, f"the severity {severity.text} is unknown", hint)
@@ -60,6 +70,19 @@ def _values_of_labels(rule: Rule) -> Iterator[Finding]:
         hint = f"did you mean {near[0]}?" if near else "merchants need a configuration of this type to set thresholds"
         message = f"the alert_type {alert_type.text} is new"
         yield rule.finding("alert-type", alert_type.place, message, hint, Level.WARNING)
+    if rule.about_operations and team and team.text not in TEAMS:
+        near = difflib.get_close_matches(team.text, TEAMS, n=1)
+        hint = (
+            f"did you mean {near[0]}?" if near else "give it a route in alertmanager.yml, or only on-call hears of it"
+        )
+        yield rule.finding("team", team.place, f"the team {team.text} is new", hint, Level.WARNING)
+
+
+def _watchdog(rule: Rule) -> Iterator[Finding]:
+    if "alert_type" in rule.labels:
+        hint = "remove it: reconciliation would make it an alert, which grows graver for as long as all is well"
+        place = rule.labels["alert_type"].place
+        yield rule.finding("watchdog", place, f"{WATCHDOG} has an alert_type", hint)
 
 
 def _annotations(rule: Rule) -> Iterator[Finding]:
@@ -90,6 +113,9 @@ def _wait(rule: Rule) -> Iterator[Finding]:
         yield rule.finding(
             "for", place, "it fires at the first evaluation", "add for: 5m, or as long as you like", level
         )
+
+
+def _runbook(rule: Rule) -> Iterator[Finding]:
     if "runbook_url" not in rule.annotations:
         hint = "add runbook_url: to annotations:, a page that says what to do"
         yield rule.finding("runbook", rule.name.place, "no runbook", hint, Level.WARNING)

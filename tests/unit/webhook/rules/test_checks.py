@@ -41,7 +41,7 @@ groups:
       - alert: SourceDown
         expr: sentinel_source_up == 0
         for: 5m
-        labels: {alert_type: OPERATIONS, severity: P3}
+        labels: {alert_type: OPERATIONS, team: data, severity: P3}
         annotations: {summary: "{{ $labels.source }} is down", description: Look, runbook_url: https://example.com/down}
 """
 LABELS = frozenset({"account_id", "merchant_name", "job", "instance"})
@@ -70,6 +70,20 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
     assert findings(GOOD) == []
 
 
+def test_a_watchdog_always_fires_and_is_no_alert() -> None:
+    text = """\
+groups:
+  - name: a
+    rules:
+      - alert: Watchdog
+        expr: vector(1)
+        labels: {severity: none}
+        annotations: {summary: It fires, description: As it has to, runbook_url: https://example.com/watchdog}
+"""
+    assert findings(text) == []
+    assert "comparison" in {each.check for each in findings(text.replace("alert: Watchdog", "alert: Other"))}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "check", "at"),
     [
@@ -82,6 +96,9 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
         (DOWN, "expr: sentinel_source_up ==", "syntax", "sentinel_source_up =="),
         # labels, annotations, waits
         ("          severity: P2\n", "", "required-label", "Wave"),
+        ("team: data, ", "", "required-label", "SourceDown"),
+        ("team: data", "team: dat", "team", "dat,"),
+        ("alert: SourceDown", "alert: Watchdog", "watchdog", "OPERATIONS"),
         ("severity: P2", "severity: critical", "severity", "critical"),
         ("alert_type: CARD_TESTING", "alert_type: CARD_TESTIN", "alert-type", "CARD_TESTIN"),
         ("severity: P2", "severity: P2\n          region: EU", "extra-label", "EU"),
