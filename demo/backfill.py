@@ -24,7 +24,10 @@ BLOCK = 7200.0
 """Seconds of a Prometheus block; blocks begin at multiples of it."""
 
 RECORDED = (*(f"account:{family.name}:max" for family in FAMILIES.values()), "account:sentinel_block_rate:usual")
-"""What the rules in merchants.yml would have recorded of each merchant: there is one series of it in the history."""
+"""What the rules in merchants.yml would have recorded of each merchant: there is one series of it in the history.
+
+Each minute: of what is usual more often than they do, so that a day of history is surely enough for a baseline.
+"""
 
 _READ = ("account_id", "card_id", "amount", "status", "amount_ratio", "created_at")
 

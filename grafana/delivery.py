@@ -115,7 +115,7 @@ CHANNELS = (
     Course(
         "Test messages",
         "How long ago one last went through, by channel. More than 15 minutes fires CanaryNotDelivered.",
-        [(f"time() - max by (channel) (sentinel_canary_last_success_timestamp_seconds{_OF})", "{{channel}}")],
+        [(f"time() - max by (channel) (sentinel_canary_last_success_timestamp_seconds{_OF} > 0)", "{{channel}}")],
         units.Seconds,
         limits=[(900, RED)],
     ),

@@ -36,12 +36,14 @@ NOT_HERE = {
 
 
 def remember(stack: Stack, folder: Path) -> None:
-    """What Prometheus would have recorded of the merchants an hour a week ago and in the last three, as blocks.
+    """What Prometheus would have recorded of the merchants an hour a week ago and in the last five, as blocks.
+
+    Of the week that is more than 288 samples, which a baseline is made of at least.
 
     It looks for new ones once a minute.
     """
     now = int(time.time()) // 60 * 60
-    moments = [*range(now - WEEK - HOUR, now - WEEK + HOUR, 60), *range(now - 3 * HOUR, now - 60, 60)]
+    moments = [*range(now - WEEK - HOUR, now - WEEK + HOUR, 60), *range(now - 5 * HOUR, now - 60, 60)]
     rates = ("block_rate", "failed_auth_rate", "unusual_spend_rate", "chargeback_rate", "transaction_rate")
     names = [f"account:sentinel_{name}:max" for name in (*rates, "transaction_count")]
     lines = []

@@ -67,6 +67,31 @@ def test_a_canary_is_measured_and_stands_nowhere(shop: Shop) -> None:
     assert shop.rows(notification) == shop.rows(alert) == []
 
 
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_channel_that_is_dead_from_the_start_is_measured_too(shop: Shop) -> None:
+    """CanaryNotDelivered has nothing to compare where there is no series."""
+    registry, line = CollectorRegistry(), Line()
+    line.down = True
+    metrics = DeliveryMetrics(registry)
+    sender = Dispatcher(Outbox(shop.database), {"console": line}, "http://sentinel", "one", lambda: NOW, metrics)
+    canary = Canary(sender, {"console": line}, {"console": {"channel": "C1"}}, "http://sentinel", metrics, lambda: NOW)
+    last = "sentinel_canary_last_success_timestamp_seconds"
+    assert registry.get_sample_value(last, {"channel": "console"}) is None
+
+    canary.run_once(NOW)
+    sender.finish(60)
+    assert registry.get_sample_value(last, {"channel": "console"}) == 0
+
+    line.down = False
+    canary.run_once(NOW)
+    sender.finish(60)
+    line.down = True
+    canary.run_once(NOW)
+    sender.finish(60)
+    sender.close()
+    assert registry.get_sample_value(last, {"channel": "console"}) == NOW.timestamp()
+
+
 def test_on_call_channels_are_read_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text(

@@ -70,7 +70,8 @@ def test_prometheus_knows_the_last_day_as_the_store_does(tmp_path: Path, run_pro
 def test_the_history_has_what_the_rules_record_and_cannot_make_of_it_themselves() -> None:
     rules = (Path(__file__).resolve().parents[2] / "prometheus/rules/merchants.yml").read_text()
     recorded = {rule["record"] for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]}
-    made = {f"account:sentinel_block_rate:{what}" for what in ("avg7d", "stddev7d", "deviation7d")}
+    made = {f"account:sentinel_block_rate:{what}" for what in ("avg7d", "stddev7d", "deviation7d", "unusual")}
+    made.add("metric:sentinel_accounts:count")
     assert recorded == {*RECORDED, *made}
 
 

@@ -73,7 +73,11 @@ RUNS = (
         "amtool config routes test --config.file=alertmanager/alertmanager.yml severity=P1 account_id=acc_017",
         "sentinel-webhook-urgent",
     ),
-    Run("sentinel-webhook rules check prometheus/rules/card_testing.yml --config demo/exporter-config.yaml", "1 file"),
+    Run(
+        "sentinel-webhook rules check prometheus/rules/card_testing.yml --beside prometheus/rules/merchants.yml "
+        "--config demo/exporter-config.yaml",
+        "1 file",
+    ),
     Run("sentinel-webhook vapid-key --out /path/to/vapid.key", "public key: "),
     Run("sentinel-webhook migrate"),
     Run("sentinel-webhook config import merchants.yaml --dry-run", "acc_017 CARD_TESTING"),

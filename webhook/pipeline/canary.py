@@ -29,6 +29,7 @@ class Senders(Protocol):
 
 
 class Meter(Protocol):
+    def canary_begun(self, channel: str) -> None: ...
     def canary(self, channel: str, seconds: float, at: datetime) -> None: ...
     def canary_failed(self, channel: str) -> None: ...
 
@@ -46,6 +47,7 @@ class Canary:
 
     def run_once(self, now: datetime) -> None:
         for channel, settings in self.channels.items():
+            self.meter.canary_begun(channel)
             queued = monotonic()
             message = trial_message(now, self.public_url)
 

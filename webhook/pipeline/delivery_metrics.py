@@ -67,7 +67,7 @@ class DeliveryMetrics:
         )
         self._canary_at = Gauge(
             "sentinel_canary_last_success_timestamp_seconds",
-            "When a test message last went through.",
+            "When a test message last went through; 0 until one did in this worker.",
             ["channel"],
             registry=registry,
         )
@@ -124,6 +124,11 @@ class DeliveryMetrics:
 
     def paused(self, note: Note, seconds: float) -> None:
         self._pauses.labels(note.channel_type).inc(seconds)
+
+    def canary_begun(self, channel: str) -> None:
+        """From now on there is a series of it, 0 until a test message went through: what is not there no rule sees."""
+        self._canary_at.labels(channel)
+        self._canary_failed.labels(channel)
 
     def canary(self, channel: str, seconds: float, at: datetime) -> None:
         self._canary.labels(channel).observe(seconds)

@@ -267,7 +267,9 @@ def test_links_of_prometheus_and_alertmanager_lead_where_people_reach_them(overl
         (told,) = [word.partition("=")[2] for word in container["args"] if word.startswith("--web.external-url=")]
         assert told == "$(PUBLIC_URL)"
         url = urlsplit(environment(container)["PUBLIC_URL"])
-        assert url.hostname == (f"{name}.sentinel.example.com" if overlay.startswith("prod") else "localhost"), "one for each"
+        assert url.hostname == (f"{name}.sentinel.example.com" if overlay.startswith("prod") else "localhost"), (
+            "one for each"
+        )
         # or a path of that address would be wanted by whoever asks inside
         assert "--web.route-prefix=/" in container["args"]
     if "prometheus" in names:

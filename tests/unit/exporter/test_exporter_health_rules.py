@@ -68,7 +68,7 @@ def test_replicas_of_an_exporter_never_double_an_alert_about_a_source() -> None:
     doubled = {
         rule["alert"]
         for rule in RULES
-        for match in re.finditer(r"\b(sentinel_\w+|up\b)", rule["expr"])
+        for match in re.finditer(r"(?<![\w:])(sentinel_\w+|up\b)", rule["expr"])
         if not re.search(aggregated, rule["expr"][: match.start()])
     }
     assert doubled == {"ExporterDown", "MetricPullFailureRateHigh"}  # a ratio of each replica, then the worst of them

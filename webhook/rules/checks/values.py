@@ -58,13 +58,22 @@ def _metrics(rule: Rule, context: Context) -> Iterator[Finding]:
     assert rule.parsed is not None
     for metric in sorted(context.metrics_of(rule.parsed)):
         name = metric.removeprefix(_OWN)
-        wanted = f"max by (account_id) ({metric})"
         unknown = context.metrics.complete and context.metrics.get(metric) is None
-        if metric.startswith(_OWN) and not unknown and holds(rule, name, context) != wanted:
+        if metric.startswith(_OWN) and not unknown and not _worst(metric, holds(rule, name, context)):
             message = f"no annotation {name} holds {metric}"
+            wanted = f"account:{metric}:max"
+            if wanted not in context.recorded:
+                wanted = f"max by (account_id) ({metric})"
             hint = f"add {name}: with the value of {wanted}, so that merchants can set conditions on it"
             place = rule.annotations[name].place if name in rule.annotations else rule.name.place
             yield rule.finding("value", place, message, hint)
+
+
+def _worst(metric: str, text: str) -> bool:
+    """Whether it is the account's worst at this moment, or since a scrape that may have failed."""
+    now = re.escape(f"max by (account_id) ({metric})")
+    bridged = re.escape(f"max by (account_id) (last_over_time({metric}[") + r"\w+" + re.escape("]))")
+    return re.fullmatch(f"{now}|{bridged}", text) is not None
 
 
 def holds(rule: Rule, name: str, context: Context) -> str:

@@ -212,6 +212,11 @@ def test_a_recording_rule_stands_for_its_expression() -> None:
     """Values, thresholds and labels are seen through it, also where rules read each other in a circle."""
     recorded = GOOD.replace("max by (account_id) (sentinel_block_rate) > 0.2", "account:sentinel_block_rate:max > 0.2")
     assert findings(recorded) == []
+    bridged = recorded.replace("(sentinel_block_rate)\n", "(last_over_time(sentinel_block_rate[2m30s]))\n", 1)
+    assert bridged != recorded
+    assert findings(bridged) == []
+    hourly = recorded.replace("(sentinel_block_rate)\n", "(avg_over_time(sentinel_block_rate[1h]))\n", 1)
+    assert [finding.check for finding in findings(hourly)] == ["value"]
     circle = (
         "      - {record: 'a:x:a', expr: 'a:x:b + a:x:b offset 1h'}\n      - {record: 'a:x:b', expr: 'a:x:a > 1'}\n"
     )
