@@ -31,8 +31,8 @@ _REPEATS_S = REPEAT_S + 0.9
 """From one delivery of a group to its next: what is due between two flushes waits for the second, a second later."""
 
 _TIMEOUT_S = 60.0
-"""Of a session. No fault is made here: a machine that stalls for some seconds is no attack that ends and begins anew, as
-in production, where it is minutes between two deliveries and three times as many until a session ends."""
+"""Of a session. No fault is made here: a machine that stalls for some seconds is no attack that ends and begins anew,
+as in production, where it is minutes between two deliveries and three times as many until a session ends."""
 
 _SAMPLED_S = 5.0
 _TOLD_S = 30.0
