@@ -19,8 +19,10 @@ left_out() { # FILE: what goes without it
 cp "$config"/*.tmpl "$written"
 text=$(cat "$config/alertmanager.yml")
 for file in $(printf '%s\n' "$text" | sed -n 's/^ *# with \([a-z_]*\)$/\1/p'); do
-    if ! grep -qs '[^[:space:]]' "$secrets/$file"; then
-        echo "start.sh: $secrets/$file is empty or missing: $(left_out "$file")" >&2
+    # What is no address would keep Alertmanager from starting, and all alerts with it.
+    if [ "$(tr -d '\r' 2>/dev/null <"$secrets/$file" | grep -c .)" != 1 ] ||
+        ! tr -d '\r' <"$secrets/$file" | grep -Eq "^ *https?://[^[:space:]\"'#]+ *\$"; then
+        echo "start.sh: $secrets/$file is missing, empty or not one address: $(left_out "$file")" >&2
         text=$(printf '%s\n' "$text" | sed "/^ *# with $file\$/,/^ *# end\$/d")
     elif [ "$file" = heartbeat_url ]; then
         address=$(tr -d '[:space:]' <"$secrets/$file" | sed 's/[&|\\]/\\&/g')

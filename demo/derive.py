@@ -201,16 +201,14 @@ def derive(
     if not 0 < speed < float("inf"):
         raise ValueError(f"speed must be a positive number, not {speed}")
     prometheus_dir = source_dir / "prometheus"
-    prometheus, scrape_ms = _derived(
-        prometheus_dir / "prometheus.yml",
-        lambda config: derive_prometheus(
-            config,
-            speed=speed,
-            targets={EXPORTER_JOB: [exporter], **(others or {})},
-            alertmanagers=alertmanagers,
-            pages="{0.scheme}://{0.netloc}".format(urlsplit(webhook_url)),
-        ),
+    change = partial(
+        derive_prometheus,
+        speed=speed,
+        targets={EXPORTER_JOB: [exporter], **(others or {})},
+        alertmanagers=alertmanagers,
+        pages="{0.scheme}://{0.netloc}".format(urlsplit(webhook_url)),
     )
+    prometheus, scrape_ms = _derived(prometheus_dir / "prometheus.yml", change)
     rules = _derived_rules(prometheus_dir / "rules", speed, scrape_ms if scale_ranges else None)
     alertmanager = _derived(
         source_dir / "alertmanager" / "alertmanager.yml",

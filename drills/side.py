@@ -71,8 +71,10 @@ def _refused(it: Deployed, verdict: Verdict) -> None:
     answer = requests.post(it.deploy, timeout=60)
     if answer.ok:
         verdict.broken.append("the reload took the broken file")
-    said = answer.text + it.program.tail()
-    if it.config.name not in said:
+    try:
+        servers.wait_for(lambda: it.config.name in answer.text + it.program.tail(), what="a line about it", timeout=30)
+    except AssertionError:
+        said = answer.text + it.program.tail()
         verdict.broken.append(f"the reload does not say what is wrong: {said[-300:]}")
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTE = "# Written by `make k8s`: change the files that it names, not this one.\n"
 CONFIG_MAPS = {  # by folder, the ConfigMap and which files it holds
     "prometheus": {"prometheus-config": "prometheus.yml", "prometheus-rules": "rules/*.yml"},
-    "alertmanager": {"alertmanager-config": "[!k]*"},  # all but the kustomization.yaml itself
+    "alertmanager": {"alertmanager-config": "alertmanager.yml *.tmpl start.sh"},
     "grafana": {
         "grafana-datasources": "provisioning/datasources/*.y*ml",
         "grafana-providers": "provisioning/dashboards/*.y*ml",
@@ -52,7 +52,8 @@ def written(root: Path = ROOT) -> dict[Path, str]:
 def _kustomization(folder: Path, maps: dict[str, str]) -> str:
     lines = [NOTE + "configMapGenerator:"]
     for name, pattern in maps.items():
-        found = sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern))
+        paths = (path for each in pattern.split() for path in folder.glob(each))
+        found = sorted(path.relative_to(folder).as_posix() for path in paths)
         lines.append(f"  - name: {name}")
         lines += ["    files:", *(f"      - {path}" for path in found)] if found else ["    literals: []"]
     return "\n".join(lines) + "\n"

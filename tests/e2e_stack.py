@@ -52,7 +52,7 @@ class Stack:
     prometheus: str
     alertmanagers: tuple[str, ...]
 
-    def attack(self, account_id: str, *, approved: int, blocked: int, declined: int) -> None:
+    def pay(self, account_id: str, *, approved: int, blocked: int = 0, declined: int = 0) -> None:
         """Write transactions of this moment, each with a card of its own."""
         statuses = ["approved"] * approved + ["blocked"] * blocked + ["declined"] * declined
         with self.payments.write() as connection:

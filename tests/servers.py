@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,10 +24,19 @@ FORGETFUL = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c a
 DEBIAN = "install Debian's package, as `make test` does"
 
 
+_LOWEST, _HIGHEST = 10_000, 32_000
+"""Below what the kernel gives to connections: none of those takes a port before the server does that it is for."""
+
+_ports = itertools.count(random.SystemRandom().randrange(_HIGHEST - _LOWEST))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Another one each time."""
+    while True:
+        port = _LOWEST + next(_ports) % (_HIGHEST - _LOWEST)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(condition: Callable[[], T], *, timeout: float = 60, what: str = "condition", step: float = 0.05) -> T:

@@ -149,6 +149,7 @@ def deploy(  # noqa: PLR0917 - click gives them by name
     from webhook.rules.deploy import Deployment  # noqa: PLC0415 - as above
 
     others = [path for path in sorted(folder.glob("*.y*ml")) if path.name != file.name]
+    text = file.read_text("utf-8")
     found = _findings([file], Wanted(_known(config, *urls), others, tests, promtool=not without_promtool))
     for finding in found:
         click.echo(_shown(finding), err=True)
@@ -158,15 +159,17 @@ def deploy(  # noqa: PLR0917 - click gives them by name
         _must_be_tested(file, tests)
     with ExitStack() as stack:
         apis = [stack.enter_context(_prometheus_at(url)) for url in dict.fromkeys(urls)]
-        _carry_out(Deployment(apis, folder, lambda line: click.echo(line, err=True), timeout, command), file, dry_run)
+        if file.read_text("utf-8") != text:
+            fail([f"{file} is not deployed: it was changed while it was checked; run it again"])
+        deployment = Deployment(apis, folder, lambda line: click.echo(line, err=True), timeout, command)
+        _carry_out(deployment, file, text, dry_run=dry_run)
 
 
-def _carry_out(deployment: Deployment, file: Path, dry_run: bool) -> None:
+def _carry_out(deployment: Deployment, file: Path, text: str, *, dry_run: bool) -> None:
     from webhook.rules.deploy import NotTakenBackError  # noqa: PLC0415 - other commands do without
     from webhook.rules.reloading import DeployError  # noqa: PLC0415 - as above
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is half done is taken back
-    text = file.read_text("utf-8")
     try:
         if dry_run:
             deployment.preflight(file)

@@ -274,6 +274,7 @@ def build_worker(
     url = settings.database_url.get_secret_value()
     database = Database(url, pool_size=options.parallel + 4, meter=DatabaseMetrics(registry))
     metrics = DeliveryMetrics(registry)
+    metrics.begun(settings.channels)
     notifiers = build_channels(settings, StoredSmsLog(database, clock), _readers(settings, database))
     outbox = Outbox(database, Paces(*paces(notifiers, settings.notifier_options)))
     firing = _firing(settings)

@@ -47,7 +47,7 @@ def told(stack: Stack, word: str) -> list[dict[str, Any]]:
 
 def test_one_merchant_is_told_of_its_attack_and_of_its_end_and_another_is_not(stack: Stack) -> None:
     for account_id in ("acc_001", "acc_002"):
-        stack.attack(account_id, approved=APPROVED, blocked=BLOCKED, declined=DECLINED)
+        stack.pay(account_id, approved=APPROVED, blocked=BLOCKED, declined=DECLINED)
 
     wait_for(lambda: stack.slack.files, timeout=240, what="a message with a chart")
     assert_told_once(stack)
@@ -55,7 +55,9 @@ def test_one_merchant_is_told_of_its_attack_and_of_its_end_and_another_is_not(st
     assert_a_second_alertmanager_changes_no_count(stack)
 
     stack.let_the_window_pass()
-    wait_for(lambda: alerts(stack, status="RESOLVED"), timeout=240, what="the alert is resolved")
+    for account_id in ("acc_001", "acc_002"):  # they go on selling
+        stack.pay(account_id, approved=APPROVED)
+    wait_for(lambda: alerts(stack, status="RESOLVED"), timeout=240, step=1, what="the alert is resolved")
     wait_for(lambda: told(stack, "has ended"), what="a resolved message")
     assert_both_ended(stack)
 

@@ -78,6 +78,12 @@ def evaluate(prometheus: str, folder: Path, *, fires: bool) -> None:
     requests.post(f"{prometheus}/-/reload", timeout=60).raise_for_status()
 
 
+def recorded(prometheus: str) -> list[Any]:
+    answer = requests.get(f"{prometheus}/api/v1/query", params={"query": 'ALERTS{alertstate="firing"}'}, timeout=60)
+    found: list[Any] = answer.json()["data"]["result"]
+    return found
+
+
 def test_a_firing_as_alertmanager_had_it(
     tmp_path: Path,
     run_prometheus: Callable[..., str],
@@ -139,6 +145,7 @@ def test_what_prometheus_could_not_tell_alertmanager_is_found(
 
     evaluate(server, tmp_path, fires=True)
     wait_for(lambda: prometheus.mark() != before[1], what="alerts that nobody took")
+    wait_for(lambda: recorded(server), what="it in ALERTS, an evaluation or two later")
     assert reconciliation.run_once(datetime.now(UTC)) == 0, "it goes on"
     evaluate(server, tmp_path, fires=False)
     (one,) = wait_for(lambda: prometheus.fired(since, datetime.now(UTC)), what="its end in ALERTS")

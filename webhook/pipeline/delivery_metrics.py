@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from webhook.domain.alert import NotifyReason
 from webhook.domain.message import Note
 from webhook.pipeline.sweep import Swept
 
@@ -111,6 +112,13 @@ class DeliveryMetrics:
             registry=registry,
         )
         self._errors = Counter("sentinel_worker_errors", "Rounds that failed.", ["loop"], registry=registry)
+
+    def begun(self, channels: Iterable[str]) -> None:
+        """There are series of what they send and give up from now on: a rate does not see what begins with 1."""
+        for channel in channels:
+            for reason in NotifyReason:
+                for outcome in ("sent", "failed"):
+                    self._notifications.labels(channel, reason.value, outcome)
 
     def sent(self, note: Note, now: datetime) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "sent").inc()

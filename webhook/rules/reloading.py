@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from webhook.adapters.prometheus_api import PrometheusApi, PrometheusError
 
@@ -20,12 +20,19 @@ class DeployError(Exception):
     pass
 
 
+def _wait_until_later(api: PrometheusApi, at: datetime) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while api.now() < at + _SECOND:
+        if time.monotonic() > deadline:
+            raise DeployError(f"{api.url}: its clock is behind its last reload: set it right first")
+        time.sleep(_PAUSE)
+
+
 def reload_with(command: str, apis: Sequence[PrometheusApi]) -> None:
     """Raise DeployError where the command fails, PrometheusError where one does not load what it has read."""
     before = [api.loaded() for api in apis]
     for api, (_, at) in zip(apis, before, strict=True):
-        while api.now() < at + _SECOND:
-            time.sleep(_PAUSE)
+        _wait_until_later(api, at)
     try:
         done = subprocess.run(  # noqa: S603 - the operator's own command
             shlex.split(command), check=False, capture_output=True, text=True, timeout=_PATIENCE

@@ -74,11 +74,21 @@ class TriggerLog:
         columns, parts = _Columns(rows, self._readings), self._parts()
         with ThreadPoolExecutor(1) as ahead:  # the database works on the next part meanwhile
             waiting = ahead.submit(next, parts, None)
-            while (part := waiting.result()) is not None:
-                waiting = ahead.submit(next, parts, None)
-                columns.add(*part)
-                self._check()
-                yield
+            try:
+                while (part := waiting.result()) is not None:
+                    waiting = ahead.submit(next, parts, None)
+                    columns.add(*part)
+                    self._check()
+                    yield
+            finally:
+                if not waiting.done():
+                    self._break_off()
+
+    def _break_off(self) -> None:
+        """The statement that runs: nobody waits for it any more."""
+        driver = self._connection.connection.driver_connection
+        if driver is not None:
+            (driver.interrupt if self._connection.dialect.name == "sqlite" else driver.cancel)()
 
     def _parts(self) -> Iterator[tuple[Sequence[str | None], Sequence[Any]]]:
         """The texts of `_cells`, and what the thresholds of the reports among them say."""
