@@ -210,12 +210,9 @@ def derive(
     )
     prometheus, scrape_ms = _derived(prometheus_dir / "prometheus.yml", change)
     rules = _derived_rules(prometheus_dir / "rules", speed, scrape_ms if scale_ranges else None)
-    alertmanager = _derived(
-        source_dir / "alertmanager" / "alertmanager.yml",
-        lambda config: derive_alertmanager(
-            config, speed=speed, webhook_url=webhook_url, credentials_file=str(Path(credentials_file).absolute())
-        ),
-    )
+    credentials = str(Path(credentials_file).absolute())
+    route = partial(derive_alertmanager, speed=speed, webhook_url=webhook_url, credentials_file=credentials)
+    alertmanager = _derived(source_dir / "alertmanager" / "alertmanager.yml", route)
     _write(target_dir, {"prometheus.yml": prometheus, "alertmanager.yml": alertmanager}, rules)
 
 

@@ -149,9 +149,9 @@ def test_what_has_no_address_is_left_out_and_said(tmp_path: Path) -> None:
     assert model["route"] == before["route"]
     assert [each["name"] for each in model["receivers"]] == [each["name"] for each in before["receivers"]]
     empty = {each["name"] for each in model["receivers"] if set(each) == {"name"}}
-    assert empty == {"oncall-direct", "team-analysts", "team-platform", "heartbeat"}
+    assert empty == {"nobody", "oncall-direct", "team-analysts", "team-platform", "heartbeat"}
     assert [line.partition(": ")[2] for line in said.splitlines()] == [
-        f"{tmp_path}/secrets/{name} is empty or missing: {what}"
+        f"{tmp_path}/secrets/{name} is missing, empty or not one address: {what}"
         for name, what in (
             ("oncall_slack_url", "nobody hears that the webhook is down"),
             ("team_analysts_slack_url", "that team has no channel of its own"),
@@ -160,6 +160,39 @@ def test_what_has_no_address_is_left_out_and_said(tmp_path: Path) -> None:
         )
     ]
     assert file.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["hc-ping.com/abc", "https://a.example/x#y\nhttps://b.example", 'https://a.example/"x', "'"]
+)
+def test_what_is_no_address_keeps_nothing_else_from_starting(tmp_path: Path, text: str) -> None:
+    file, said = written(tmp_path, {"heartbeat_url": text})
+    subprocess.run([servers.program("amtool"), "check-config", str(file)], check=True, capture_output=True)
+    assert "heartbeat_url is missing, empty or not one address" in said
+    assert "example" not in said, "it may be a secret"
+
+
+def test_what_has_ended_of_a_group_that_goes_on_is_told_apart(tmp_path: Path) -> None:
+    def told(*statuses: str) -> str:
+        alerts = [
+            {"status": status, "labels": {}, "annotations": {"summary": f"<{number}>", "description": status}}
+            for number, status in enumerate(statuses)
+        ]
+        group = {"status": statuses[0], "alerts": alerts, "groupLabels": {"alertname": "ExporterDown"}}
+        (tmp_path / "data.json").write_text(json.dumps({**group, "receiver": "x", "externalURL": "http://a"}))
+        command = ["template", "render", f"--template.glob={FOLDER}/*.tmpl", f"--template.data={tmp_path}/data.json"]
+        text = '--template.text={{ template "oncall.text" . }}'
+        return subprocess.run(
+            [servers.program("amtool"), *command, text], check=True, capture_output=True, text=True
+        ).stdout
+
+    assert told("firing", "resolved", "firing").split("\n")[:3] == [
+        "&lt;0&gt;: firing",
+        "&lt;2&gt;: firing",
+        "(1 ended)",
+    ]
+    assert told("resolved").split("\n")[0] == "&lt;0&gt;: resolved"
+    assert "… 12 in all" in told(*["firing"] * 12)
 
 
 def test_every_rule_that_goes_to_a_person_directly_has_words_for_what_to_do() -> None:

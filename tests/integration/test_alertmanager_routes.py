@@ -63,6 +63,7 @@ RECEIVERS = {
     f"{FAILED} integration=webhook": f"team-platform,{DIRECT},{OPERATIONS_URGENT}",
     # the one that always fires
     "alertname=Watchdog severity=none team=platform": "heartbeat",
+    "alertname=Watchdog severity=none": "nobody",
     "severity=P2 account_id=acc_017 alert_type=CARD_TESTING alertname=OutboxBacklog": USUAL,
 }
 
@@ -81,7 +82,7 @@ def test_a_team_that_the_documentation_adds_hears_of_its_own_sources_too(tmp_pat
     text = (CONFIG.parents[1] / "docs" / "rules.md").read_text()
     (example,) = [each for each in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "team-payments" in each]
     model = copy.deepcopy(MODEL)
-    operations = model["route"]["routes"][1]
+    operations = model["route"]["routes"][2]
     operations["routes"] = [*yaml.safe_load(example), *operations["routes"]]
     model["receivers"].append({"name": "team-payments"})
     file = tmp_path / "alertmanager.yml"
@@ -152,14 +153,14 @@ def test_teams_of_the_rules_are_those_that_have_a_route_and_lose_nothing_else() 
 
 
 def test_only_operations_alerts_of_the_lowest_severity_are_ever_muted() -> None:
-    (watchdog, operations, urgent) = MODEL["route"]["routes"]
+    (watchdog, other_watchdogs, operations, urgent) = MODEL["route"]["routes"]
     timed = [
         route["matchers"]
         for route in routes(operations)
         if {"mute_time_intervals", "active_time_intervals"} & set(route)
     ]
     assert timed == [['severity="P3"']] * (len(OF_TEAMS) + 1)
-    for route in (MODEL["route"], watchdog, urgent):
+    for route in (MODEL["route"], watchdog, other_watchdogs, urgent):
         assert not {"mute_time_intervals", "active_time_intervals"} & set(route)
     assert operations["matchers"] == ['alert_type="OPERATIONS"']
 

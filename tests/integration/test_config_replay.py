@@ -28,6 +28,7 @@ from webhook.storage.replaying import StoredPast, read_only
 from webhook.storage.reporting import ReportRuns
 from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import alert_dynamic, alert_trigger_log, notification
+from webhook.storage.trigger_columns import TriggerLog
 
 DAY = timedelta(days=1)
 NAMES = (("CardTestingDetected", "P3"), ("CardTestingSevere", "P2"), ("CardTestingCritical", "P1"))
@@ -359,6 +360,27 @@ def test_a_preview_ends_and_only_one_runs(attacks: Shop) -> None:
     busy = Previews(Waiting(), None, attacks.settings)
     assert busy.run(same, attacks.now, DAY).replayed.triggers == 30
     assert busy.run(same, attacks.now, DAY).replayed.triggers == 30, "the next one has its turn"
+
+
+ENDLESS = {
+    "postgresql": "SELECT pg_sleep(600)",
+    "sqlite": "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n",
+}
+
+
+def test_a_preview_that_ends_early_waits_for_no_statement(attacks: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = TriggerLog._parts
+
+    def parts(log: Any) -> Any:
+        yield next(read(log))
+        log._connection.execute(sa.text(ENDLESS[attacks.database.dialect]))
+
+    monkeypatch.setattr(TriggerLog, "_parts", parts)
+    hasty = Previews(StoredPast(attacks.database), None, attacks.settings, seconds=0)
+    with pytest.raises(PreviewTooLong):
+        hasty.run(MerchantConfig("acc_001", "CARD_TESTING"), attacks.now, DAY)
+    monkeypatch.undo()
+    assert previewed(attacks, MerchantConfig("acc_001", "CARD_TESTING")).replayed.triggers == 30
 
 
 @pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)  # SQLite has no such transaction

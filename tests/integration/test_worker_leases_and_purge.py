@@ -82,6 +82,9 @@ def test_of_two_workers_one_sweeps_and_the_other_goes_on_when_it_has_stopped(
     first, of_first = make_worker(store_url, NOW)
     second, of_second = make_worker(store_url, NOW)
 
+    given_up = {"channel": "console", "reason": "first", "outcome": "failed"}
+    assert of_first.get_sample_value("sentinel_notifications_total", given_up) == 0, "else the first is no increase"
+
     first._sweep()
     second._sweep()
     assert shop.alert(ended)["status"] == "RESOLVED"

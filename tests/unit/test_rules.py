@@ -180,6 +180,19 @@ def test_no_alert_is_one_of_a_replica_but_that_it_is_down() -> None:
     }
 
 
+def test_what_bridges_a_missed_scrape_is_longer_than_two_of_them() -> None:
+    recorded = [rule["expr"] for rule in RECORDINGS if rule["record"].startswith("account:")]
+    (bridge,) = {each for expr in recorded for each in re.findall(r"last_over_time\(sentinel_\w+\[(\w+)\]", expr)}
+    ours = yaml.safe_load((ROOT / "prometheus" / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    monitors = (ROOT / "k8s" / "overlays" / "prometheus-operator" / "monitors.yaml").read_text("utf-8")
+    theirs = [each for each in yaml.safe_load_all(monitors) if each["metadata"]["name"] == "universal-exporter"]
+    intervals = [job["scrape_interval"] for job in ours if job["job_name"] == "sentinel-exporter"]
+    intervals += [point["interval"] for each in theirs for point in each["spec"]["endpoints"]]
+    assert len(intervals) == 2
+    for interval in intervals:
+        assert parse_duration(bridge) >= 2.5 * parse_duration(interval)
+
+
 def test_a_repeat_is_due_before_the_next_flush_and_counts_as_an_occurrence() -> None:
     """Docs/rules.md tells what Alertmanager makes of a repeat that is due just when the group is flushed."""
     route = yaml.safe_load((ROOT / "alertmanager" / "alertmanager.yml").read_text())["route"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import reduce
 from itertools import islice, repeat
@@ -81,11 +81,12 @@ class TriggerLog:
                     self._check()
                     yield
             finally:
-                if not waiting.done():
+                while not waiting.done():  # nobody waits for it any more; it may be about to begin
                     self._break_off()
+                    wait([waiting], timeout=0.2)
 
     def _break_off(self) -> None:
-        """The statement that runs: nobody waits for it any more."""
+        """The statement that runs."""
         driver = self._connection.connection.driver_connection
         if driver is not None:
             (driver.interrupt if self._connection.dialect.name == "sqlite" else driver.cancel)()

@@ -206,7 +206,7 @@ def test_a_repeat_stays_due_before_the_next_flush(tmp_path: Path, speed: float) 
 
 def test_webhooks_get_the_address_and_the_token_and_keep_the_rest(tmp_path: Path) -> None:
     receivers = {each["name"]: each["webhook_configs"] for each in derived(tmp_path)["alertmanager.yml"]["receivers"]}
-    others = {"oncall-direct", "heartbeat", "team-analysts", "team-data", "team-platform"}
+    others = {"nobody", "oncall-direct", "heartbeat", "team-analysts", "team-data", "team-platform"}
     assert [receivers.pop(name) for name in others] == [[]] * len(others)
     for name, (webhook,) in receivers.items():
         assert webhook["url"] == (f"{WEBHOOK}?priority=urgent" if name.endswith("-urgent") else WEBHOOK)

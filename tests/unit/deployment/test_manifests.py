@@ -293,7 +293,8 @@ def test_every_part_of_the_repository_that_is_deployed_is_in_it_whole(overlay: s
         if folder == "prometheus" and overlay == "prometheus-operator":
             continue
         for name, pattern in maps.items():
-            files = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / folder).glob(pattern)}
+            paths = (path for each in pattern.split() for path in (ROOT / folder).glob(each))
+            files = {path.name: path.read_text(encoding="utf-8") for path in paths}
             assert (manifests.generated("ConfigMap", name).get("data") or {}) == files, name
 
 
