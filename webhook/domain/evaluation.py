@@ -29,6 +29,7 @@ COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
+_MOST_JUDGED = 1000
 OPERATORS = (*COMPARISONS, "in", "not_in", "contains", "regex")
 
 
@@ -47,6 +48,7 @@ class Condition:
     priority: int = 0
     time_window: str = ""
     compare: Callable[[float, Any], bool] | None = field(init=False, repr=False, compare=False)
+    judged: dict[str, bool | None] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Look the comparison up once: nearly all conditions compare a number with a number."""
@@ -174,8 +176,20 @@ def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[s
     """What is no metric compared with a number."""
     value = metrics.get(condition.metric_name)
     text = labels.get(condition.metric_name) if value is None else value
-    met = None if text is None else _other_met(condition.operator, text, condition.threshold)
-    return condition, text, met
+    return condition, text, None if text is None else _known_met(condition, text)
+
+
+def _known_met(condition: Condition, value: float | str) -> bool | None:
+    """Labels have few values."""
+    if not isinstance(value, str):
+        return _other_met(condition.operator, value, condition.threshold)
+    try:
+        return condition.judged[value]
+    except KeyError:
+        if len(condition.judged) >= _MOST_JUDGED:
+            condition.judged.clear()
+        met = condition.judged[value] = _other_met(condition.operator, value, condition.threshold)
+        return met
 
 
 def _other_met(symbol: str, value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401 - number, text or list

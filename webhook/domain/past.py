@@ -30,7 +30,7 @@ class Wanted:
     """Triggers of one account and type since a time, with what happened before as far as `earliest`.
 
     At most `limit` triggers, and then the latest. What ended at most `remembered` before still matters. `names`: what
-    conditions name, and `labels` whether that may be labels too. `check` is called between reads and may raise.
+    conditions name. `check` is called between reads and may raise.
     """
 
     account_id: str
@@ -40,7 +40,6 @@ class Wanted:
     remembered: timedelta
     limit: int
     names: Sequence[str] = ()
-    labels: bool = True
     check: Callable[[], None] = lambda: None
 
 

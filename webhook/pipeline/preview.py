@@ -120,7 +120,6 @@ class Previews:
             remembered=_memory(self._settings.types[config.alert_type]),
             limit=self._most,
             names=sorted({condition.metric_name for condition in config.conditions}),
-            labels=any(condition.compare is None for condition in config.conditions),
             check=budget.check,
         )
         with self._stored.read(wanted) as (past, triggers, more):

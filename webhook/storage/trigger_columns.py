@@ -42,7 +42,7 @@ class TriggerLog:
 
     def __init__(self, connection: sa.Connection, wanted: Wanted, begun: Mapping[str, datetime]) -> None:
         self._connection, self._check = connection, wanted.check
-        self._readings = _Readings(connection.dialect.name, wanted.names, labels=wanted.labels)
+        self._readings = _Readings(connection.dialect.name, wanted.names)
         c = alert_trigger_log.c
         first = min(begun.values(), default=wanted.since)
         early = sa.and_(c.created_at >= first, c.condition_fingerprint.in_(sorted(begun)))
@@ -139,32 +139,40 @@ def _joined(texts: Sequence[Any]) -> Any:  # noqa: ANN401 - a column
 
 
 class _Readings:
-    """What conditions are judged by, as JSON: of metrics, and of labels after them, no more than they name."""
+    """What conditions are judged by, as JSON: what they name among the metrics, else among the labels."""
 
-    def __init__(self, dialect: str, names: Sequence[str], *, labels: bool) -> None:
+    def __init__(self, dialect: str, names: Sequence[str]) -> None:
         self._text = _text_of(dialect)
-        self._sources = ("metrics_data", "labels")[: 1 + labels]
         self._names = list(names) if all(map(_PLAIN.fullmatch, names)) else None  # else all there is
 
     def cell(self) -> Any:  # noqa: ANN401 - a column
-        return _joined([self._document(alert_trigger_log.c[source]) for source in self._sources])
-
-    def _document(self, column: sa.Column[Any]) -> Any:  # noqa: ANN401 - a column
+        c = alert_trigger_log.c
         if self._names is None:
-            return self._text(column)
-        found = ((name, self._text(column.op("->", return_type=column.type)(name))) for name in self._names)
-        cells = [sa.literal(f'"{name}":') + sa.func.coalesce(cell, _MISSING) for name, cell in found]
-        return sa.literal("{") + _joined(cells) + "}" if cells else sa.literal("{}")
+            return sa.literal("[") + _joined([self._text(c.metrics_data), self._text(c.labels)]) + "]"
+        if not self._names:
+            return sa.literal("{}")
+        values = ((name, self._in(c.metrics_data, name), self._in(c.labels, name)) for name in self._names)
+        found = [sa.literal(f'"{name}":') + sa.func.coalesce(*either, _MISSING) for name, *either in values]
+        return sa.literal("{") + _joined(found) + "}"
+
+    def _in(self, document: sa.Column[Any], name: str) -> Any:  # noqa: ANN401 - a column
+        return self._text(document.op("->", return_type=document.type)(name))
 
     def read(self, texts: Iterable[str]) -> list[Reading]:
         """All in one text: reading them one by one takes three times as long."""
         text = f"[{','.join(texts)}]"
         found = from_json(text)
-        if self._names is not None and f":{_MISSING}" in text:
-            found = [{name: cell for name, cell in document.items() if cell is not None} for document in found]
-        if len(self._sources) == 1:
-            return list(zip(found, repeat(_NO_LABELS)))
-        return list(zip(found[::2], found[1::2], strict=True))
+        if self._names is None:
+            return [(metrics, labels) for metrics, labels in found]
+        if '":"' in text or f":{_MISSING}" in text:
+            return [_parted(values) for values in found]
+        return list(zip(found, repeat(_NO_LABELS)))
+
+
+def _parted(values: Mapping[str, Any]) -> Reading:
+    """Metrics are numbers, labels texts."""
+    labels = {name: value for name, value in values.items() if isinstance(value, str)}
+    return {name: value for name, value in values.items() if value is not None and name not in labels}, labels
 
 
 _MISSING = "null"
