@@ -203,6 +203,17 @@ def attacks(store_url: str) -> Shop:
     shop.database.close()
 
 
+def test_a_condition_on_a_number_finds_a_label(store_url: str) -> None:
+    shop = Shop(store_url)
+    for number, bin_ in enumerate(("412345", "555555")):
+        alert = firing(name=f"Rule{number}")
+        alert["labels"]["bin"] = bin_
+        shop.deliver(alert, after=MINUTE)
+    found = previewed(shop, MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("bin", ">", 500_000),)))
+    assert (found.replayed.outcomes["created", "suppressed"], found.undetermined.triggers) == (1, 0)
+    shop.database.close()
+
+
 def test_a_higher_threshold_takes_exactly_the_lower_alerts_away(attacks: Shop) -> None:
     higher = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("block_rate", ">", 0.4),))
     before = attacks.rows(alert_trigger_log), attacks.rows(notification)
