@@ -73,7 +73,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         with whole_stack(folder, *stores, further=further) as running:
             remember(running, folder)
             for account in MERCHANTS:
-                running.attack(account, approved=211, blocked=137, declined=43)
+                running.pay(account, approved=211, blocked=137, declined=43)
             told_and_acknowledged(running, "VELOCITY_ATTACK")
             first = (
                 "sentinel_alert_response_seconds_count",
