@@ -97,7 +97,9 @@ class NotificationStrategy(_Strict):
         [], description="When it has occurred so often."
     )
     interval_minutes: Annotated[float, Field(ge=0, le=525_600), AfterValidator(_a_minute_or_never)] = Field(
-        60, description="While it lasts: every so many minutes, 0 never, at least 1."
+        60,
+        description="While it lasts: every so many minutes, 0 never, at least 1.",
+        json_schema_extra={"anyOf": [{"const": 0}, {"minimum": 1}]},
     )
 
 
