@@ -99,7 +99,7 @@ class NotificationStrategy(_Strict):
     interval_minutes: Annotated[float, Field(ge=0, le=525_600), AfterValidator(_a_minute_or_never)] = Field(
         60,
         description="While it lasts: every so many minutes, 0 never, at least 1.",
-        json_schema_extra={"anyOf": [{"const": 0}, {"minimum": 1}]},
+        json_schema_extra={"anyOf": [{"const": 0}, {"type": "number", "minimum": 1}]},
     )
 
 
