@@ -33,8 +33,8 @@ PROMISES = (
     Promise(
         "taken-in",
         "Alerts are taken in",
-        "Requests of Alertmanager that the webhook answered with 2xx, as Alertmanager saw them: one that finds nobody"
-        " counts too. It tries again, so a bad request is an alert that comes late.",
+        "Deliveries of Alertmanager that the webhook took in, as Alertmanager saw them. It tries each for a while, and"
+        " what it gives up comes with its next repeat, so that is an alert that comes late.",
         0.999,
     ),
     Promise(

@@ -67,13 +67,6 @@ def deliver(dispatcher: Dispatcher, now: datetime = NOW) -> int:
 
 
 @pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
-
-
-@pytest.fixture
 def slack() -> Iterator[SlackStub]:
     with SlackStub() as stub:
         yield stub

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,3 +102,17 @@ def _words(inline: Token) -> str:
 
 
 PAGES = [Page(path) for path in FILES]
+
+
+def carried_out(text: str, place: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """What a shell in this folder makes of a block of the documentation."""
+    return subprocess.run(
+        ["sh", "-eu", "-c", text],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=place,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )

@@ -53,7 +53,7 @@ from webhook.storage.schema import unready
 from webhook.storage.sms_log import StoredSmsLog
 from webhook.storage.standing import Standings
 from webhook.storage.sweeping import Sweeping
-from webhook.summary_wiring import build_words
+from webhook.summary_wiring import Words, build_words
 from webhook.web.worker_status import serve_status, status_app
 from webhook.worker_options import PREFIX, WorkerOptions, worker_options
 
@@ -274,58 +274,71 @@ def build_worker(
     url = settings.database_url.get_secret_value()
     database = Database(url, pool_size=options.parallel + 4, meter=DatabaseMetrics(registry))
     metrics = DeliveryMetrics(registry)
-    metrics.begun(settings.channels)
     notifiers = build_channels(settings, StoredSmsLog(database, clock), _readers(settings, database))
+    metrics.begun(notifiers)
     outbox = Outbox(database, Paces(*paces(notifiers, settings.notifier_options)))
     firing = _firing(settings)
     reconciliation = build_reconciliation(settings, database, registry, firing)
     words = build_words(settings, database, registry, clock, parallel=options.parallel)
-    chart, *closing_charts = _chart(settings, registry)
-    dispatcher = Dispatcher(
-        outbox=outbox,
-        notifiers=notifiers,
-        owner=owner,
-        clock=clock,
-        meter=metrics,
-        summariser=words.summaries,
-        chart=chart,
-        parallel=options.parallel,
-        **_of_every_message(settings),
+    chart, close_chart = _chart(settings, registry)
+    dispatcher = _dispatcher(
+        settings, options, notifiers, outbox=outbox, owner=owner, clock=clock, meter=metrics, words=words, chart=chart
     )
     return Worker(
         dispatcher=dispatcher,
+        sweep=_sweep(settings, database, outbox, firing),
         reconciliation=reconciliation,
         follow=_follow(settings, database, notifiers),
+        purge=_purge(settings, database),
         leases=Leases(database, owner),
         outbox=outbox,
         metrics=metrics,
         sweep_interval=options.sweep_interval or sweep_interval(settings.alert_types),
         clock=clock,
-        close=_closing(words.close, *closing_charts, reconciliation.close, firing.close, database.close),
-        **_upkeep(settings, database, outbox, firing),
+        close=_closing(words.close, close_chart, reconciliation.close, firing.close, database.close),
+        why_unready=partial(unready, database),
+        health=partial(_health, database),
         **_canary(settings, dispatcher, metrics, clock),
     )
 
 
 def _firing(settings: Settings) -> FiringAnywhere:
-    warm_up = min(WARM_UP, shortest_timeout(settings.alert_types) / 10)
-    return firing_of(settings.alertmanager_url, warm_up=warm_up)
+    return firing_of(settings.alertmanager_url, warm_up=min(WARM_UP, shortest_timeout(settings.alert_types) / 10))
 
 
-def _chart(settings: Settings, registry: CollectorRegistry) -> tuple[Any, ...]:
+def _chart(settings: Settings, registry: CollectorRegistry) -> tuple[AlertChart, Callable[[], None]]:
     """The charts, and what ends what they use."""
     history, panels = PrometheusHistory(settings.prometheus_url), grafana_panels(settings.grafana)
     chart = AlertChart(history, MatplotlibCharts(), history, panels, ChartMetrics(registry))
-    return chart, history.close, *([panels.close] if panels is not None else [])
+    return chart, _closing(history.close, *([panels.close] if panels is not None else []))
 
 
-def _of_every_message(settings: Settings) -> dict[str, Any]:
-    return {
-        "secrets": settings.secret_box,
-        "public_url": settings.public_url,
-        "alert_types": settings.alert_types,
-        "summary_budget": settings.summary_chain.budget,
-    }
+def _dispatcher(
+    settings: Settings,
+    options: WorkerOptions,
+    notifiers: Mapping[str, Notifier],
+    *,
+    outbox: Outbox,
+    owner: str,
+    clock: Callable[[], datetime],
+    meter: DeliveryMetrics,
+    words: Words,
+    chart: AlertChart,
+) -> Dispatcher:
+    return Dispatcher(
+        outbox=outbox,
+        notifiers=notifiers,
+        secrets=settings.secret_box,
+        public_url=settings.public_url,
+        owner=owner,
+        clock=clock,
+        meter=meter,
+        alert_types=settings.alert_types,
+        summariser=words.summaries,
+        summary_budget=settings.summary_chain.budget,
+        chart=chart,
+        parallel=options.parallel,
+    )
 
 
 def _follow(settings: Settings, database: Database, notifiers: Mapping[str, Notifier]) -> Follow:
@@ -333,16 +346,14 @@ def _follow(settings: Settings, database: Database, notifiers: Mapping[str, Noti
     return Follow(Standings(database), following, settings.public_url, settings.secret_box)
 
 
-def _upkeep(settings: Settings, database: Database, outbox: Outbox, firing: FiringAnywhere) -> dict[str, Any]:
-    types = settings.alert_types
-    sweeping = Sweeping(database, types, settings.ingest.channels, settings.ingest.operations)
+def _sweep(settings: Settings, database: Database, outbox: Outbox, firing: FiringAnywhere) -> Sweep:
+    sweeping = Sweeping(database, settings.alert_types, settings.ingest.channels, settings.ingest.operations)
+    return Sweep(sweeping, outbox, settings.alert_types, firing)
+
+
+def _purge(settings: Settings, database: Database) -> Purge:
     retention = Retention(settings.retention, settings.audit_retention, settings.version_retention)
-    return {
-        "sweep": Sweep(sweeping, outbox, types, firing),
-        "purge": Purge(database, retention, types),
-        "why_unready": partial(unready, database),
-        "health": partial(_health, database),
-    }
+    return Purge(database, retention, settings.alert_types)
 
 
 def _canary(

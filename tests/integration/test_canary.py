@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from notes import NOW, Shop
+from notes import NOW, Shop, shop
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -21,12 +21,7 @@ from webhook.ports import Receipt, TemporaryDeliveryError
 from webhook.storage.outbox import Outbox
 from webhook.storage.tables import alert, notification
 
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
+__all__ = ["shop"]
 
 
 class Line(Console):

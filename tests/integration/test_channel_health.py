@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
-import pytest
 import sqlalchemy as sa
-from notes import NOW, Shop
+from notes import NOW, Shop, shop
 from prometheus_client import CollectorRegistry
 
 from webhook.pipeline.delivery_metrics import DeliveryMetrics
 from webhook.storage.channel_health import ChannelHealth, channel_health
 from webhook.storage.delivery_tables import pace
 
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
+__all__ = ["shop"]
 
 
 def health(shop: Shop, accounts: frozenset[str] | None = None) -> dict[str, ChannelHealth]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from notes import NOW, Shop
+from notes import NOW, Shop, shop
 
 from webhook.domain.alert import AlertTypes
 from webhook.domain.gathered import gathered
@@ -22,15 +21,10 @@ from webhook.storage.outbox import Outbox
 from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import alert_config, alert_dynamic, alert_trigger_log, notification
 
+__all__ = ["shop"]
+
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 LATER = NOW + HOUR
-
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
 
 
 def sweep_of(shop: Shop) -> Sweep:

@@ -6,9 +6,9 @@ import json
 import threading
 from datetime import timedelta
 
-from dispatchers import History, Make, deliver, make, shop, slack
+from dispatchers import History, Make, deliver, make, slack
 from fakes_slack import SlackStub
-from notes import NOW, Shop
+from notes import NOW, Shop, shop
 from servers import wait_for
 from structlog.testing import capture_logs
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from dispatchers import TOKEN, Make, deliver, make, shop, slack
+from dispatchers import TOKEN, Make, deliver, make, slack
 from fakes_llm import completion
 from fakes_slack import CHANNEL_ID, SlackStub
-from notes import BLOCK_RATE, NOW, Shop
+from notes import BLOCK_RATE, NOW, Shop, shop
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from servers import wait_for

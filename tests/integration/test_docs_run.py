@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from cryptography.fernet import Fernet
-from doc_pages import PAGES, ROOT, Page
+from doc_pages import PAGES, ROOT, Page, carried_out
 from servers import free_port, postgresql, program
 
 STACK = "a stack that runs: tests/e2e, and the other tests of its routes"
@@ -165,15 +164,6 @@ def test_the_commands_run_in_this_order(place: Path, databases: dict[str, str]) 
         for name, value in blanks.items():
             command = command.replace(f"SENTINEL_{name}=…", f"SENTINEL_{name}={value}")
         environment = around | {name: value.format(**databases) for name, value in run.environment.items()}
-        done = subprocess.run(
-            ["sh", "-c", command],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            cwd=place,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
+        done = carried_out(command, place, environment)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         assert run.prints in done.stdout + done.stderr, f"{command}\n{done.stdout}{done.stderr}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Barrier
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from notes import NOW, Shop
+from notes import NOW, Shop, shop
 
 from webhook.domain.retrying import NextTry
 from webhook.domain.summary import template_summary
@@ -18,14 +17,9 @@ from webhook.ports import Receipt
 from webhook.storage.outbox import Outbox
 from webhook.storage.tables import alert_dynamic, notification
 
+__all__ = ["shop"]
+
 LEASE = timedelta(seconds=60)
-
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from notes import NOW, Shop
+from notes import NOW, Shop, shop
 from servers import wait_for
 
 from webhook.domain.gathered import gathered
@@ -21,15 +21,10 @@ from webhook.storage.pacing import Paces
 from webhook.storage.tables import alert_dynamic, notification
 from webhook.turns import Turns
 
+__all__ = ["shop"]
+
 LEASE = timedelta(seconds=60)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
 
 
 def place(channel: str) -> dict[str, object]:

@@ -131,6 +131,18 @@ def test_logging_out_needs_the_form_and_ends_the_session(client: FlaskClient) ->
     assert client.get("/alerts").status_code == 303
 
 
+def test_an_answer_under_way_undoes_nothing(client: FlaskClient, database: Database) -> None:
+    """The browser keeps the cookie that comes last: a page that only shows must not bring back an older session."""
+    alert = f"/alerts/{rows.insert_alert(database)}"
+    token = token_in(client.get(alert).text)
+    late = client.get(alert, headers={FRAGMENT_HEADER: "1"})
+    done = client.post(f"{alert}/acknowledge", data={"csrf_token": token})
+    assert "Set-Cookie" in done.headers
+    assert "Set-Cookie" not in late.headers
+    assert "Acknowledged" in client.get(alert).text
+    assert "Set-Cookie" not in client.get(alert).headers
+
+
 def test_a_form_from_elsewhere_or_long_ago_changes_nothing(client: FlaskClient, database: Database) -> None:
     alert_id = rows.insert_alert(database)
     response = client.post(f"/alerts/{alert_id}/resolve", data={"note": "x", "confirmed": "yes", "csrf_token": "old"})

@@ -11,7 +11,7 @@ from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
-from notes import BLOCK_RATE, NOW, Shop
+from notes import BLOCK_RATE, NOW, Shop, shop
 from servers import wait_for
 
 from webhook.domain.alert import AlertTypes, AlertTypeSettings
@@ -21,6 +21,8 @@ from webhook.storage.access_tables import audit_log
 from webhook.storage.outbox import Outbox
 from webhook.storage.sweeping import SweepBatch, Sweeping
 from webhook.storage.tables import alert_comment, alert_dynamic, alert_instance, alert_trigger_log, notification
+
+__all__ = ["shop"]
 
 MINUTE = timedelta(minutes=1)
 AGO = NOW - 20 * MINUTE
@@ -38,13 +40,6 @@ class Firing:
         if self._away:
             raise HistoryUnavailable("connection refused")
         return self._fingerprints
-
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
 
 
 def sweep_of(shop: Shop, firing: Firing | None = None) -> Sweep:

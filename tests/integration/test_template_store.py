@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from ingest_shop import save_configs
-from notes import NOW, Shop, make_note
+from notes import NOW, Shop, make_note, shop
 
 from webhook.domain.access import Principal, Role
 from webhook.domain.circumstances import Circumstances
@@ -20,14 +19,9 @@ from webhook.storage.model_tokens import TokenBudget
 from webhook.storage.summary_facts import SummaryFacts
 from webhook.storage.templates import TemplateStore
 
+__all__ = ["shop"]
+
 ANA = Principal("ana", Role.OPS, "api_key/sk_1")
-
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
 
 
 def test_each_change_is_a_version_and_old_ones_stay(shop: Shop) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from notes import NOW, Shop
+from notes import NOW, Shop, shop
 from prometheus_client import CollectorRegistry
 
 from webhook.config import Settings
@@ -34,15 +33,10 @@ from webhook.storage.tables import (
 from webhook.worker import Worker, build_worker
 from webhook.worker_options import WorkerOptions
 
+__all__ = ["shop"]
+
 DAY = timedelta(days=1)
 RETENTION = Retention(alerts=30 * DAY, audit=100 * DAY)
-
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
 
 
 def add(shop: Shop, table: sa.Table, **row: Any) -> None:

@@ -7,14 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import requests
 from fakes_slack import SlackStub
-from notes import Shop
+from notes import Shop, shop
 from prometheus_client import CollectorRegistry
 from servers import answers, wait_for
 
@@ -22,14 +22,9 @@ from webhook.config import ConfigError, load_settings
 from webhook.worker import build_worker
 from webhook.worker_options import worker_options
 
+__all__ = ["shop"]
+
 TOKEN, KEY = "xoxb-secret-token", "sk-very-secret"
-
-
-@pytest.fixture
-def shop(store_url: str) -> Iterator[Shop]:
-    shop = Shop(store_url)
-    yield shop
-    shop.close()
 
 
 def start(folder: Path, **settings: str) -> subprocess.Popen[bytes]:

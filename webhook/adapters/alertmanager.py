@@ -17,13 +17,11 @@ from webhook.ports import HistoryUnavailable
 WARM_UP = timedelta(seconds=90)
 """Prometheus sends what fires again every minute: an Alertmanager that has just started may know nothing yet."""
 
+_GIVEN_UP = "alertmanager_notifications_failed_total"
+_ELSEWHERE = "heartbeat"
+"""A receiver that is no webhook of ours; Alertmanager names it with --enable-feature=receiver-name-in-metrics."""
 
 Answer = TypeVar("Answer")
-
-_GIVEN_UP = "alertmanager_notifications_failed_total"
-_ELSEWHERE = (
-    "heartbeat"  # a webhook that is not ours; Alertmanager names it with --enable-feature=receiver-name-in-metrics
-)
 
 
 def _utc_now() -> datetime:

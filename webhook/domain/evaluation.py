@@ -29,8 +29,9 @@ COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-_MOST_JUDGED = 1000
 OPERATORS = (*COMPARISONS, "in", "not_in", "contains", "regex")
+
+_MOST_JUDGED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Condition:
 
     `threshold` is a number, a list for `in` and `not_in`, text for `contains` and `regex`. A name that is no
     metric is looked up among the labels, so `region in [AP, EU]` works too. A text that is a number compares as that
-    number: labels are always texts. `time_window` is for people: the window is the rule's.
+    number: labels are always texts. `time_window` is for people: the window is the rule's. `judged` remembers what
+    texts came to: labels have few values, and a long list takes a while.
     """
 
     metric_name: str
@@ -180,16 +182,13 @@ def _judge(condition: Condition, metrics: Mapping[str, float], labels: Mapping[s
 
 
 def _known_met(condition: Condition, value: float | str) -> bool | None:
-    """Labels have few values."""
-    if not isinstance(value, str):
-        return _other_met(condition.operator, value, condition.threshold)
-    try:
-        return condition.judged[value]
-    except KeyError:
-        if len(condition.judged) >= _MOST_JUDGED:
-            condition.judged.clear()
-        met = condition.judged[value] = _other_met(condition.operator, value, condition.threshold)
-        return met
+    known = condition.judged
+    if isinstance(value, str) and value in known:
+        return known.get(value)
+    met = _other_met(condition.operator, value, condition.threshold)
+    if isinstance(value, str) and len(known) < _MOST_JUDGED:
+        known[value] = met
+    return met
 
 
 def _other_met(symbol: str, value: float | str, threshold: Any) -> bool | None:  # noqa: ANN401 - number, text or list

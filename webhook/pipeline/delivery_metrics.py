@@ -119,6 +119,7 @@ class DeliveryMetrics:
             for reason in NotifyReason:
                 for outcome in ("sent", "failed"):
                     self._notifications.labels(channel, reason.value, outcome)
+            self._delay.labels(channel)
 
     def sent(self, note: Note, now: datetime) -> None:
         self._notifications.labels(note.channel_type, note.reason.value, "sent").inc()

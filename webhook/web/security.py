@@ -57,6 +57,8 @@ def secure_application(app: Flask, public_url: str) -> None:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=public_url.startswith("https:"),
         PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
+        # Only an answer that changes the session carries it: one that was under way would undo a change made meanwhile.
+        SESSION_REFRESH_EACH_REQUEST=False,
         WTF_CSRF_CHECK_DEFAULT=False,  # the receiver's senders have no cookie
         WTF_CSRF_TIME_LIMIT=int(SESSION_LIFETIME.total_seconds()),
     )

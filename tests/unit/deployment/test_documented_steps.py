@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from doc_pages import PAGES
+from doc_pages import PAGES, carried_out
 from manifests import ROOT, Manifests, rendered, required_secrets
 
 KUBECTL = r'''
@@ -75,15 +75,7 @@ def checkout(tmp_path: Path) -> Path:
 def test_what_an_overlay_needs_is_there_before_it_is_applied(checkout: Path) -> None:
     environment = {"PATH": f"{checkout}/programs:/usr/bin:/bin", "CLUSTER": str(checkout / "cluster.json")}
     for text in blocks():
-        done = subprocess.run(
-            ["sh", "-eu", "-c", text],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            cwd=checkout,
-            env=environment,
-        )
+        done = carried_out(text, checkout, environment)
         assert done.returncode == 0, f"{text}\n{done.stderr}"
     applied = dict(json.loads((checkout / "cluster.json").read_text())["applied"])
     assert applied.keys() == {"prod", "dev"}
