@@ -11,13 +11,14 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import reduce
-from itertools import islice, repeat
+from itertools import islice, zip_longest
 from operator import le
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic_core import from_json
+from sqlalchemy.dialects.postgresql import array
 
 from webhook.domain.alert import Outcome, TriggerStatus
 from webhook.domain.evaluation import Verdict
@@ -98,7 +99,7 @@ class TriggerLog:
         reports = sa.select(c.created_at, c.position, c.fingerprint, c.verdict).where(*self.where, c.source == REPORTS)
         for span in reversed(self._spans):
             texts = self._connection.execute(cells.where(*span)).one()
-            reported = f",{REPORTS}," in (texts[_KINDS] or "")
+            reported = f'"{REPORTS}"' in (texts[_KINDS] or "")
             yield tuple(texts), self._connection.execute(reports.where(*span)).all() if reported else ()
 
 
@@ -123,8 +124,11 @@ def _cells(dialect: str, reading: sa.ColumnElement[str]) -> list[sa.ColumnElemen
     """One text each for `_Columns.add`: times, names, kinds, readings."""
     c = alert_trigger_log.c
     text = _text_of(dialect)
-    name = (sa.func.json_array if dialect == "sqlite" else sa.func.json_build_array)(*(text(c[one]) for one in _NAME))
-    cells = (text(c.created_at), text(name), _joined([text(c[one]) for one in _KIND]), reading)
+    name, kind = ([text(c[one]) for one in of] for of in (_NAME, _KIND))
+    lists: tuple[sa.ColumnElement[str], ...] = sa.func.json_array(*name), sa.func.json_array(*kind)
+    if dialect == "postgresql":  # kinds are words and numbers of ours: nothing to escape
+        lists = sa.func.to_json(array(name)), sa.literal('["') + sa.func.concat_ws('","', *kind) + '"]'
+    cells = (text(c.created_at), *map(text, lists), reading)
     return [sa.func.aggregate_strings(cell, _BETWEEN) for cell in cells]
 
 
@@ -144,16 +148,25 @@ class _Readings:
     def __init__(self, dialect: str, names: Sequence[str]) -> None:
         self._text = _text_of(dialect)
         self._names = list(names) if all(map(_PLAIN.fullmatch, names)) else None  # else all there is
+        self._found = self._at_once if dialect == "sqlite" else self._one_by_one
 
     def cell(self) -> Any:  # noqa: ANN401 - a column
         c = alert_trigger_log.c
         if self._names is None:
             return sa.literal("[") + _joined([self._text(c.metrics_data), self._text(c.labels)]) + "]"
-        if not self._names:
-            return sa.literal("{}")
-        values = ((name, self._in(c.metrics_data, name), self._in(c.labels, name)) for name in self._names)
-        found = [sa.literal(f'"{name}":') + sa.func.coalesce(*either, _MISSING) for name, *either in values]
-        return sa.literal("{") + _joined(found) + "}"
+        return sa.literal("[") + self._found(self._names) + "]" if self._names else sa.literal("[[]]")
+
+    def _at_once(self, names: list[str]) -> Any:  # noqa: ANN401 - a column
+        """Two lists, the labels where a metric is missing: SQLite takes a document apart for each question."""
+        paths = [f"$.{name}" for name in (names if len(names) > 1 else names * 2)]  # of one path it makes no list
+        c = alert_trigger_log.c
+        metrics, labels = (self._text(sa.func.json_extract(column, *paths)) for column in (c.metrics_data, c.labels))
+        return sa.case((sa.func.instr(metrics, _MISSING) > 0, _joined([metrics, labels])), else_=metrics)
+
+    def _one_by_one(self, names: list[str]) -> Any:  # noqa: ANN401 - a column
+        c = alert_trigger_log.c
+        values = [sa.func.coalesce(self._in(c.metrics_data, n), self._in(c.labels, n), _MISSING) for n in names]
+        return sa.literal("[") + _joined(values) + "]"
 
     def _in(self, document: sa.Column[Any], name: str) -> Any:  # noqa: ANN401 - a column
         return self._text(document.op("->", return_type=document.type)(name))
@@ -161,18 +174,24 @@ class _Readings:
     def read(self, texts: Iterable[str]) -> list[Reading]:
         """All in one text: reading them one by one takes three times as long."""
         text = f"[{','.join(texts)}]"
-        found = from_json(text)
-        if self._names is None:
+        found, names = from_json(text), self._names
+        if names is None:
             return [(metrics, labels) for metrics, labels in found]
-        if '":"' in text or f":{_MISSING}" in text:
-            return [_parted(values) for values in found]
-        return list(zip(found, repeat(_NO_LABELS)))
+        if '"' in text or _MISSING in text:
+            return [_parted(names, *lists) for lists in found]
+        return [(dict(zip(names, metrics)), _NO_LABELS) for (metrics,) in found]  # noqa: B905 - one is said twice
 
 
-def _parted(values: Mapping[str, Any]) -> Reading:
+def _parted(names: Sequence[str], values: Sequence[Any], otherwise: Sequence[Any] = ()) -> Reading:
     """Metrics are numbers, labels texts."""
-    labels = {name: value for name, value in values.items() if isinstance(value, str)}
-    return {name: value for name, value in values.items() if value is not None and name not in labels}, labels
+    metrics, labels = {}, {}
+    for name, value, other in zip_longest(names, values, otherwise):
+        found = other if value is None else value
+        if isinstance(found, str):
+            labels[name] = found
+        elif found is not None:
+            metrics[name] = found
+    return metrics, labels
 
 
 _MISSING = "null"
@@ -263,7 +282,7 @@ class _Numbered(dict[str, int]):
 
 
 def _kind(text: str) -> _Kind:
-    status, source, severity, outcome, notify, position = text.split(",")
+    status, source, severity, outcome, notify, position = from_json(text)
     kind = FIRING if status == TriggerStatus.FIRING else SWEPT if source == _SWEEP else RESOLVED
     reported = source == REPORTS and kind == FIRING
     return _Kind(kind, Severity(severity).rank, Said(outcome, notify), reported, int(position))
