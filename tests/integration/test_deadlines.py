@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from servers_http import Answer, api_server
 from servers_smtp import STEPS, hanging_smtp
 
 from webhook.notifiers import deadline as deadlines
-from webhook.notifiers.deadline import cut_all_short
+from webhook.notifiers.deadline import cut_all_short, deadline
 from webhook.notifiers.email import Email, EmailOptions
 from webhook.notifiers.outgoing import guarded_session
 from webhook.notifiers.posting import call
@@ -89,6 +90,15 @@ def test_a_name_server_that_hangs_is_not_waited_for() -> None:
         call("webhook", session, "POST", "https://slow.example/", timeout=0.3)
     never.set()
     assert not caught.value.unsure
+
+
+def test_a_connection_that_came_too_late_is_closed() -> None:
+    with hanging_smtp("greeting") as port, deadline(60) as until:
+        until.cut_short()
+        connected = socket.create_connection(("127.0.0.1", port))
+        with pytest.raises(TimeoutError):
+            until.note(connected)
+        assert connected.fileno() == -1
 
 
 def mail(port: int) -> Email:

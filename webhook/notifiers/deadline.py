@@ -45,13 +45,14 @@ class Deadline:
         return self.left <= 0
 
     def note(self, connection: socket.socket) -> None:
-        """Shut this connection down at the end, whatever becomes of the object; raise TimeoutError after it."""
+        """Shut it down at the end, whatever becomes of the object; past the end, close it and raise TimeoutError."""
         copy = socket.socket(fileno=os.dup(connection.fileno()))
         with _lock:
             self._sockets.append(copy)
             if not self.passed:
                 return
         self.cut_short()
+        connection.close()  # whoever has just made it does not hold it yet
         raise TimeoutError("the time of this call is up")
 
     def cut_short(self) -> None:
