@@ -33,8 +33,9 @@ clean: ## forget the demo's data (the virtual environment stays)
 	rm -rf .run
 
 .PHONY: test
-test: lint check-rules ## everything that is tested: lint, types, imports, rules, and all tests over real servers
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: .venv/dev.stamp test-packages ## everything that is tested: lint, types, imports, rules, and all tests over real servers
+	@$(MAKE) --jobs=2 --output-sync=target lint check-rules
+	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: .venv/dev.stamp ## style, types and import contracts

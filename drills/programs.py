@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,11 +52,16 @@ class Program:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, wait: bool = True) -> None:
+        """In another thread: an interrupt comes to this one, and must not come between a process and its note."""
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(self._start_if_gone).result()
+        if wait:
+            self.wait_until_ready()
+
+    def _start_if_gone(self) -> None:
         with self._lock:
             if not self.alive():
                 self._start()
-        if wait:
-            self.wait_until_ready()
 
     def _start(self) -> None:
         self.starts += 1
@@ -116,8 +122,8 @@ class Program:
     def revive(self) -> None:
         """What a supervisor does: start it again when it has ended by itself."""
         with self._lock:
-            if self.kept and self._process is not None and not self.alive():
-                self._start()
+            if self.kept and self._process is not None:
+                self._start_if_gone()
 
 
 @contextmanager

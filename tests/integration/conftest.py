@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import page_rows as rows
 import pytest
@@ -14,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket
+from pydantic import BaseModel
 from stores import PATIENCE_S
 
 from webhook.storage.database import Database
@@ -23,6 +25,23 @@ if TYPE_CHECKING:  # selenium takes its time
     from selenium.webdriver import Chrome
 
     from webhook.web.live import Broadcaster
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schemas_once() -> Iterator[None]:
+    """Each model's JSON schema is made once, not for every app of every test: that takes longer than all the rest."""
+    made: dict[Any, bytes] = {}
+    make = BaseModel.model_json_schema.__func__  # type: ignore[attr-defined]
+
+    def model_json_schema(model: type[BaseModel], **wanted: Any) -> dict[str, Any]:
+        key = (model, *sorted(wanted.items()))
+        if key not in made:
+            made[key] = pickle.dumps(make(model, **wanted))
+        return pickle.loads(made[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseModel, "model_json_schema", classmethod(model_json_schema))
+        yield
 
 
 class Compiled(BytecodeCache):
