@@ -50,7 +50,7 @@ class Connections:
     def cancel(self) -> None:
         waited_for = self._socket
         if waited_for is not None:
-            shut_down(waited_for.fileno())
+            shut_down(waited_for)
 
     def mount(self, session: requests.Session) -> None:
         adapter = _TimedAdapter(self)

@@ -120,7 +120,7 @@ class HttpClient:
     def cancel(self) -> None:
         waited_for = self._socket
         if waited_for is not None:
-            shut_down(waited_for.fileno())
+            shut_down(waited_for)
 
     def close(self) -> None:
         self._session.close()

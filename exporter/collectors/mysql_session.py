@@ -137,8 +137,7 @@ class MysqlSession:
             other.cursor().execute(f"KILL QUERY {self._connection.thread_id()}")  # type: ignore[no-untyped-call] # pymysql's stubs
         sock = getattr(self._connection, "_sock", None)
         if sock is not None:
-            with contextlib.suppress(OSError):
-                shut_down(sock.fileno())
+            shut_down(sock)
 
     def _limit_rows(self, limit: int) -> None:
         """Have the server stop early; a query with a LIMIT of its own takes no notice."""

@@ -29,7 +29,7 @@ from psycopg.waiting import Wait
 
 from exporter.collectors.base import Collection
 from exporter.collectors.columns import frame_of_chunks, joined
-from exporter.collectors.sockets import shut_down
+from exporter.collectors.sockets import another, shut_down
 from exporter.collectors.sql_parameters import numbered
 from exporter.collectors.sql_session import Answer, Statement, Target, no_rows, one_line
 from exporter.errors import CollectError, Denied, QueryRefused, TimedOut, Unauthorized, Unreachable
@@ -75,6 +75,7 @@ class PostgresqlSession:
             )
         except psycopg.Error as error:
             raise self._failure(error, connecting=True) from None
+        self._socket = another(self._connection.fileno())
 
     def begin(self, collection: Collection) -> None:
         self._collection = collection
@@ -108,13 +109,13 @@ class PostgresqlSession:
 
     def close(self) -> None:
         self._connection.close()
+        self._socket.close()
 
     def _break_off(self) -> None:
         """Have the server end the query, and end the wait for it in any case."""
         with contextlib.suppress(psycopg.Error, OSError):
             self._connection.cancel_safe(timeout=2)
-        with contextlib.suppress(psycopg.Error):
-            shut_down(self._connection.fileno())
+        shut_down(self._socket)
 
     def _copied(self, query: str, wanted: Sequence[str], limit: int) -> Answer:
         described = self._described(query)

@@ -7,7 +7,16 @@ import os
 import socket
 
 
-def shut_down(descriptor: int) -> None:
-    """Shut the connection behind a file descriptor down; the thread that waits for it sees a closed connection."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
-        connection.shutdown(socket.SHUT_RDWR)
+def shut_down(connection: socket.socket) -> None:
+    """Shut it down from any thread; the one that waits for it sees a closed connection.
+
+    By the object, which knows when it was closed: the number of its descriptor may be of another connection by then.
+    Below TLS, whose own `shutdown` changes what the waiting thread works with.
+    """
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def another(descriptor: int) -> socket.socket:
+    """The connection behind a descriptor that its library keeps open now; it lasts until this one is closed, too."""
+    return socket.socket(fileno=os.dup(descriptor))

@@ -24,4 +24,4 @@ class WaitedSocket:
     def cancel(self) -> None:
         waited_for = self._socket
         if waited_for is not None and self.collection is not None:
-            shut_down(waited_for.fileno())
+            shut_down(waited_for)
