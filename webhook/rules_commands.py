@@ -169,7 +169,8 @@ def _carry_out(deployment: Deployment, file: Path, text: str, *, dry_run: bool) 
     from webhook.rules.deploy import NotTakenBackError  # noqa: PLC0415 - other commands do without
     from webhook.rules.reloading import DeployError  # noqa: PLC0415 - as above
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is half done is taken back
+    for number in (signal.SIGTERM, signal.SIGHUP):  # stopped, or its terminal is gone: what is half done is taken back
+        signal.signal(number, lambda *_: sys.exit(1))
     try:
         if dry_run:
             deployment.preflight(file)

@@ -18,7 +18,7 @@ from pathlib import Path
 from webhook.adapters.prometheus_api import PrometheusApi, PrometheusError
 from webhook.rules.document import RuleFile, parse
 from webhook.rules.reloading import DeployError, reload_with
-from webhook.rules.running import default_interval, differences, of_file, unhealthy, unseen
+from webhook.rules.running import default_interval, differences, failing, of_file, unhealthy, unseen
 
 BACKUPS = ".backups"
 """In the folder of the rules; its files do not end as rule files do."""
@@ -123,10 +123,8 @@ class Deployment:
         deadline = time.monotonic() + (self.timeout or 2 * slowest + 60)
         while True:
             groups = of_file(api.groups(), name)
-            for group in groups:
-                for rule in group.rules:
-                    if rule.health == "err" or rule.error:
-                        raise DeployError(f"{on}{rule.name} fails: {rule.error}")
+            if why := failing(groups, since):
+                raise DeployError(f"{on}{why}")
             missing = [*differences(file, groups, usual), *unhealthy(groups, since)]
             if not missing:
                 return

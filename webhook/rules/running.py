@@ -55,6 +55,13 @@ def unhealthy(groups: Sequence[RunningGroup], since: datetime | None = None) -> 
     ]
 
 
+def failing(groups: Sequence[RunningGroup], since: datetime) -> str:
+    """What failed in an evaluation since then. A group that a reload leaves as it was keeps its errors from before."""
+    evaluated = [group for group in groups if group.evaluated is not None and group.evaluated >= since]
+    rules = [rule for group in evaluated for rule in group.rules]
+    return next((f"{rule.name} fails: {rule.error}" for rule in rules if rule.health == "err" or rule.error), "")
+
+
 def unseen(file: RuleFile) -> bool:
     """Whether it sets what the API does not show, so that nobody can say whether it runs."""
     return any(group.offset for group in file.groups)

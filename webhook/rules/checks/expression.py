@@ -41,6 +41,11 @@ def comparison(rule: Rule, context: Context) -> Iterator[Finding]:
         yield rule.finding("comparison", rule.expr.place, message, "compare it with a number, as in > 0.2")
     if not rule.about_merchants:
         return
+    for part in walk(rule.parsed):
+        joined = isinstance(part, pq.BinaryExpr) and operator(part) == "and"
+        if joined and _decides(part, context) and not all(_decides(each, context) for each in children(part)):
+            message = "one side of `and` is not compared: it holds as long as the metric exists"
+            yield rule.finding("comparison", rule.expr.place, message, "compare it, too", Level.WARNING)
     for each in comparisons(rule.parsed):
         if number(each.rhs) is None:
             hint = "compare with a number, as in a / b > 2: then value and threshold can be annotations"
@@ -65,8 +70,10 @@ def _decides(expr: pq.Expr, context: Context, seen: frozenset[str] = frozenset()
 
 def _joined(expr: pq.BinaryExpr, context: Context, seen: frozenset[str]) -> bool:
     sides = (_decides(each, context, seen) for each in (expr.lhs, expr.rhs))
-    if operator(expr) in ("and", "or"):
+    if operator(expr) == "or":
         return all(sides)
+    if operator(expr) == "and":
+        return any(sides)
     return operator(expr) == "unless" or is_comparison(expr) or (not is_bool(expr) and any(sides))
 
 

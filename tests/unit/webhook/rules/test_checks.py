@@ -70,6 +70,14 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
     assert findings(GOOD) == []
 
 
+@pytest.mark.parametrize(
+    "expression",
+    ["sentinel_source_warm and sentinel_source_up == 0", "sentinel_source_up == 0 and on () sentinel_source_warm"],
+)
+def test_one_side_that_compares_decides_for_both(expression: str) -> None:
+    assert "comparison" not in {each.check for each in findings(GOOD.replace(DOWN, f"expr: {expression}"))}
+
+
 def test_a_watchdog_always_fires_and_is_no_alert() -> None:
     text = """\
 groups:
@@ -114,6 +122,7 @@ groups:
         (DOWN, "expr: sentinel_source_up", "comparison", "sentinel_source_up"),
         (DOWN, "expr: sentinel_source_up == bool 0", "comparison", "sentinel_source_up"),
         (DOWN, "expr: sentinel_source_up == 0 or sentinel_source_warm", "comparison", "sentinel_source_up"),
+        (DOWN, "expr: sentinel_source_up and sentinel_source_warm", "comparison", "sentinel_source_up"),
         (FIRST, "max by (account_id) (sentinel_block_rate)", "comparison", "|"),
         (
             FIRST,

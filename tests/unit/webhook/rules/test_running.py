@@ -9,7 +9,7 @@ import pytest
 
 from webhook.adapters.prometheus_api import RunningGroup, RunningRule
 from webhook.rules.document import parse
-from webhook.rules.running import differences, of_file, unhealthy, unseen
+from webhook.rules.running import differences, failing, of_file, unhealthy, unseen
 
 FILE = """
 groups:
@@ -76,3 +76,10 @@ def test_what_has_not_been_evaluated_since_is_not_healthy_yet() -> None:
 def test_what_the_api_does_not_show_may_or_may_not_run() -> None:
     assert not unseen(parse(FILE, "a.yml"))
     assert unseen(parse(FILE.replace("labels: {team: payments}", "query_offset: 1m"), "a.yml"))
+
+
+def test_an_error_counts_once_it_was_seen_again() -> None:
+    failed = replace(GROUP, rules=(replace(RULES[0], health="err", error="many-to-many"), RULES[1]))
+    assert failing([GROUP, failed], AT) == "account:rate:max fails: many-to-many"
+    assert failing([GROUP, failed], AT + timedelta(seconds=1)) == ""
+    assert unhealthy([failed], AT + timedelta(seconds=1)), "and it is waited for"
