@@ -53,7 +53,15 @@ def test_a_refusal_is_final_and_names_no_secret(
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(500), Answer(503), Answer(reset=True), Answer(raw=b"what\r\n"), Answer(hold=threading.Event())]
+    "answer",
+    [
+        Answer(429, headers={"Retry-After": "7"}),
+        Answer(500),
+        Answer(503),
+        Answer(reset=True),
+        Answer(raw=b"what\r\n"),
+        Answer(hold=threading.Event()),
+    ],
 )
 def test_what_passes_is_tried_again(stub: ProviderStub, answer: Answer) -> None:
     stub.usual = lambda _: answer

@@ -116,6 +116,7 @@ def test_a_message_is_taken_in_one_call(name: str, stub: ProviderStub) -> None:
         (Answer(429), 30),
         (Answer(500, b"<html>"), None),
         (Answer(503), None),
+        (Answer(503, headers={"Retry-After": "70"}), 70),
         (Answer(408), None),
         (Answer(reset=True), None),
         (Answer(raw=b"\x00garbage\r\n\r\n"), None),

@@ -62,6 +62,7 @@ def test_what_slack_refuses_is_final(stub: SlackWebhookStub, status: int, word: 
         (Refusal(429, "rate_limited"), 30),
         (Refusal(500, "rollup_error"), None),
         (Refusal(503, "<html>down</html>"), None),
+        (Refusal(503, "<html>down</html>", {"Retry-After": "70"}), 70),
         (Refusal(reset=True), None),
     ],
 )

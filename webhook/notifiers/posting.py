@@ -96,7 +96,8 @@ def refusal(who: str, reply: Reply, why: str = "", *, blind: bool = False) -> De
     if reply.taken:
         return None
     words = f"{who}: HTTP {reply.status}" + (f", {why}" if why else "")
-    if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+    asked = reply.status == HTTPStatus.SERVICE_UNAVAILABLE and reply.retry_after
+    if asked or reply.status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = seconds_to_wait(reply.retry_after)
         return TemporaryDeliveryError(f"{words}, wait {wait:g} s", retry_after=wait)
     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 from urllib.error import HTTPError
 
@@ -116,7 +117,7 @@ def _advice(name: str, data: Mapping[str, Any]) -> str:
 
 
 def by_status(status: int, retry_after: str | None, words: str) -> DeliveryError:
-    if status == _TOO_MANY:
+    if status == _TOO_MANY or (status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after):
         wait = seconds_to_wait(retry_after)
         return TemporaryDeliveryError(f"Slack: {words}, wait {wait:g} s", retry_after=wait)
     if status >= _SERVER_ERROR:

@@ -33,7 +33,7 @@ from webhook.reader_ports import PushTarget, Readers
 
 PATIENCE = timedelta(minutes=2)
 BUDGET_S = 15.0
-"""For all pushes of one try: a worker's lease on the message is 60 s, its summary may take half of that."""
+"""For all pushes of one try: a worker's lease on the message is 90 s, its summary may take half of that."""
 
 BODY_LENGTH = 1000
 """Characters of the summary that are shown in a notification; the page has all of it."""
