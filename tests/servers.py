@@ -20,6 +20,7 @@ from typing import TypeVar
 import requests
 
 T = TypeVar("T")
+_LOCALE = ("--locale=C", "--lc-ctype=C.UTF-8")  # bytes for order, and letters that are more than ASCII's
 FORGETFUL = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off"
 DEBIAN = "install Debian's package, as `make test` does"
 
@@ -134,7 +135,7 @@ def postgresql() -> Iterator[str]:
     with service_folder("postgresql") as (folder, user):
         data, port = folder / "data", free_port()
         subprocess.run(
-            [program("initdb"), "-D", data, "-U", "sentinel", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+            [program("initdb"), "-D", data, "-U", "sentinel", "-A", "trust", "-E", "UTF8", *_LOCALE, "--no-sync"],
             check=True, capture_output=True, user=user, cwd=folder,
         )  # fmt: skip
         options = f"-p {port} -k {folder} -h 127.0.0.1 -c max_connections=200 {FORGETFUL}"

@@ -29,16 +29,14 @@ from webhook.storage.reporting import ReportRuns
 from webhook.storage.sweeping import Sweeping
 from webhook.storage.tables import alert_dynamic, alert_trigger_log, notification
 from webhook.storage.trigger_columns import TriggerLog
+from webhook.web.previewing import preview_answer
 
 DAY = timedelta(days=1)
 NAMES = (("CardTestingDetected", "P3"), ("CardTestingSevere", "P2"), ("CardTestingCritical", "P1"))
 
 
 class History:
-    """A shop whose worker sweeps and sends each minute, to which a platform reports too.
-
-    Its people close alerts now and then, or ask for a message again.
-    """
+    """A shop whose worker sweeps and sends each minute, with a platform's reports; people close and ask again."""
 
     def __init__(self, shop: Shop, seed: int) -> None:
         self.shop, self.random = shop, random.Random(seed)
@@ -309,12 +307,12 @@ class Recorded:
 
 
 def test_what_lacks_a_metric_passes_as_it_does_live_and_history_is_told_beside(attacks: Shop) -> None:
-    """Ten attacks at intervals of half an hour, each of two firing triggers."""
     wanted = MerchantConfig("acc_001", "CARD_TESTING", conditions=(Condition("failed_auth_rate", ">", 0.5),))
     found = previewed(attacks, wanted, history=Recorded())
     assert (found.replayed.alerts.unchanged, found.replayed.alerts.vanish, found.replayed.messages.vanish) == (10, 0, 0)
     assert found.history == {"failed_auth_rate": ""}
     assert asdict(found.undetermined) == {"triggers": 20, "met": 14, "not_met": 4, "unknown": 2}
+    assert "20 triggers lack a metric and pass; by what Prometheus has" in preview_answer(found)["message"]
     both = replace(wanted, conditions=(*wanted.conditions, Condition("unheard_of", ">", 1.0)))
     found = previewed(attacks, both, history=Recorded())
     assert found.history == {"failed_auth_rate": "", "unheard_of": "Prometheus: gone"}

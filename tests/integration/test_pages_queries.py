@@ -54,7 +54,13 @@ def test_filters_narrow_and_combine(database: Database, seeded: dict[str, str]) 
 
 @pytest.mark.parametrize(
     ("search", "name"),
-    [("nordLICHT", "attack"), ("acc_017", "attack"), ("Café", "resolved"), ("<script>", "hostile")],
+    [
+        ("nordLICHT", "attack"),
+        ("acc_017", "attack"),
+        ("Café", "resolved"),
+        ("CAFÉ", "resolved"),
+        ("<script>", "hostile"),
+    ],
 )
 def test_search_finds_a_part_of_a_name_or_account(
     database: Database, seeded: dict[str, str], search: str, name: str

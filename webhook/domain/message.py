@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from webhook.domain.alert import OPERATIONS_ACCOUNT, AlertStatus, NotifyReason
-from webhook.domain.metric import format_duration, format_threshold, format_time, format_value, metric_words
+from webhook.domain.limit import RISING, threshold_words
+from webhook.domain.metric import format_duration, format_time, format_value, metric_words
 from webhook.domain.runbook import runbook_address
 from webhook.domain.severity import Severity
 from webhook.domain.shown import Shown, look_of
@@ -203,11 +204,16 @@ def facts_of(note: Note) -> list[tuple[str, str]]:
     return facts
 
 
+def limit_of(note: Note, name: str) -> str:
+    """`threshold 20 %`, or `alert below 10 %` where low values are the alarming ones."""
+    return threshold_words(name, note.operators.get(name, RISING), note.thresholds[name])
+
+
 def _metric_fact(note: Note, name: str) -> str:
     value = format_value(name, note.metrics[name])
     extra = []
     if name in note.thresholds:
-        extra.append(f"threshold {format_threshold(name, note.thresholds[name])}")
+        extra.append(limit_of(note, name))
     peak = note.peaks.get(name)
     if peak is not None and note.reason is NotifyReason.RESOLVED:
         extra.append(f"peak {format_value(name, peak)}")

@@ -12,12 +12,13 @@ from webhook.domain.message import (
     Summary,
     duration_of,
     ended_at,
+    limit_of,
     merchant_of,
     metric_names,
     one_line,
     printable,
 )
-from webhook.domain.metric import format_duration, format_threshold, format_time, format_value, metric_words
+from webhook.domain.metric import format_duration, format_time, format_value, metric_words
 
 COMMENT_LENGTH = 1000
 _DESCRIPTION_LENGTH = 600
@@ -198,7 +199,7 @@ def _numbers(note: Note) -> str:
 def _number(note: Note, name: str) -> str:
     text = f"{metric_words(name).phrase} is {format_value(name, note.metrics[name], digits=1)}"
     if name in note.thresholds:
-        text += f" (threshold {format_threshold(name, note.thresholds[name])})"
+        text += f" ({limit_of(note, name)})"
     return text
 
 
@@ -213,7 +214,7 @@ def _peaks(note: Note) -> str:
     for name in metric_names(note)[:3]:
         words, last = metric_words(name).phrase, format_value(name, note.metrics[name], digits=1)
         words = words[:1].upper() + words[1:]
-        limit = f" (threshold {format_threshold(name, note.thresholds[name])})" if name in note.thresholds else ""
+        limit = f" ({limit_of(note, name)})" if name in note.thresholds else ""
         if name in note.peaks:
             peak = format_value(name, max(note.peaks[name], note.metrics[name]), digits=1)
             sentences.append(f"{words} peaked at {peak}{limit} and was last {last}.")

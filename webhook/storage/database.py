@@ -158,6 +158,12 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - 
         f"busy_timeout={LONGEST_WAIT_S * 1000}",
     ):
         connection.execute(f"PRAGMA {pragma}")
+    # SQLite's own knows no letters but ASCII's: a search would not find Müller as MÜLLER.
+    connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _lower(value: object) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -106,7 +106,10 @@ def within(column: sa.ColumnElement[str], accounts: frozenset[str] | None) -> li
 
 
 def containing(column: sa.ColumnElement[str], text: str) -> sa.ColumnElement[bool]:
-    """`text` anywhere, in any case: ILIKE on PostgreSQL, for which a column has trigrams and statistics."""
+    """`text` anywhere, in any case: ILIKE on PostgreSQL, for which a column has trigrams and statistics.
+
+    Of letters beyond ASCII where the database's LC_CTYPE is not C.
+    """
     return column.ilike("%" + re.sub("[%_/]", r"/\g<0>", text) + "%", escape="/")
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from webhook.pipeline.preview import Preview
+from webhook.pipeline.preview import Preview, Undetermined
 
 
 def preview_answer(found: Preview) -> dict[str, Any]:
@@ -50,7 +50,20 @@ def preview_answer(found: Preview) -> dict[str, Any]:
 def _words(found: Preview) -> str:
     told = found.replayed.messages
     gone = f"{told.vanish} of {told.stored} messages would not have been sent"
-    return f"{gone}, {told.appear} more would have been." if told.appear else f"{gone}."
+    words = f"{gone}, {told.appear} more would have been." if told.appear else f"{gone}."
+    return f"{words} {_open(found.undetermined)}" if found.undetermined.triggers else words
+
+
+def _open(found: Undetermined) -> str:
+    """What is not in those counts, as none of it would be held back live."""
+    lack = (
+        "1 trigger lacks a metric and passes"
+        if found.triggers == 1
+        else f"{found.triggers:,} triggers lack a metric and pass"
+    )
+    known = found.met + found.not_met
+    told = f"; by what Prometheus has of it the conditions hold for {found.met:,} of {known:,}" if known else ""
+    return f"{lack}{told}."
 
 
 def _time(at: datetime) -> str:

@@ -262,6 +262,13 @@ def test_the_owner_s_variables_can_be_used_in_a_template() -> None:
     assert values["time_window"]["last_seen"] == f"{NOW:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def test_a_low_value_that_alarms_is_told_as_one() -> None:
+    few = make_note(metrics={"unique_card_ratio": 0.0037}, thresholds={"unique_card_ratio": 0.1},
+                    operators={"unique_card_ratio": "<"})  # fmt: skip
+    assert dict(make_message(few).facts)["Cards per transaction"] == "0.37 % (alert below 10 %)"
+    assert "cards per transaction is 0.4 % (alert below 10 %)" in template_summary(few).text
+
+
 def test_facts_are_precise() -> None:
     facts = dict(make_message().facts)
     assert facts["Block rate"] == "35.04 % (threshold 20 %)"
