@@ -107,11 +107,16 @@ class Choice:
         return take_targets(connection, _lock(connection, wanted, during.since), self._paces, during)
 
 
-def _lock(connection: sa.Connection, rows: Sequence[sa.RowMapping], now: datetime) -> list[sa.RowMapping]:
-    """Without those that a worker was sending, and died over, when a person dismissed their alert: nobody is told."""
+def _lock(
+    connection: sa.Connection, rows: Sequence[sa.RowMapping], now: datetime, *, taken: bool = False
+) -> list[sa.RowMapping]:
+    """Without those that a worker was sending, and died over, when a person dismissed their alert: nobody is told.
+
+    `taken`: their place is ours by now, and so not free to others.
+    """
     if not rows:
         return []
-    found = connection.execute(_locked(), {"ids": [row["id"] for row in rows], "now": now}).all()
+    found = connection.execute(_locked(taken=taken), {"ids": [row["id"] for row in rows], "now": now}).all()
     if over := [row.id for row in found if row.over]:
         connection.execute(sa.delete(notification).where(notification.c.id.in_(over)))
     ours = {row.id for row in found if not row.over}
@@ -134,7 +139,7 @@ def _together(connection: sa.Connection, rows: Sequence[sa.RowMapping], now: dat
                 found = _without_own(connection, found, row["channel_type"])
                 if row["id"] not in {peer["id"] for peer in found}:
                     continue
-            peers = _lock(connection, [peer for peer in found if peer["id"] != row["id"]], now)
+            peers = _lock(connection, [peer for peer in found if peer["id"] != row["id"]], now, taken=True)
             groups[row["id"]] = [(peer["id"], Companion(peer["alert_id"], peer["alert_type"])) for peer in peers]
             told |= {peer["id"] for peer in peers}
     return Chosen(ids, groups)
@@ -220,13 +225,13 @@ TELLS_MORE = (NotifyReason.DIGEST.value, NotifyReason.MENTION.value)
 
 
 @cache
-def _locked() -> sa.Select[Any]:
+def _locked(*, taken: bool) -> sa.Select[Any]:
     """Of what was found, all that nobody else has taken meanwhile; apart from finding, which would be done again."""
     n, d = notification.c, alert_dynamic.c
     ids = n.id.in_(sa.bindparam("ids", expanding=True, type_=n.id.type))
     dismissed = sa.exists().where(d.alert_id == n.alert_id, d.status == AlertStatus.DISMISSED.value)
     over = sa.and_(n.reason.not_in(TELLS_MORE), dismissed).label("over")
-    query = sa.select(n.id, over).where(ids, _ready(n), ~_busy(n))
+    query = sa.select(n.id, over).where(ids, _ready(n), sa.true() if taken else ~_busy(n))
     return query.with_for_update(skip_locked=True, of=notification)
 
 
