@@ -125,8 +125,10 @@ def _cells(dialect: str, reading: sa.ColumnElement[str]) -> list[sa.ColumnElemen
     c = alert_trigger_log.c
     text = _text_of(dialect)
     name, kind = ([text(c[one]) for one in of] for of in (_NAME, _KIND))
-    lists: tuple[sa.ColumnElement[str], ...] = sa.func.json_array(*name), sa.func.json_array(*kind)
-    if dialect == "postgresql":  # kinds are words and numbers of ours: nothing to escape
+    lists: tuple[sa.ColumnElement[str], ...]
+    if dialect == "sqlite":
+        lists = sa.func.json_array(*name), sa.func.json_array(*kind)
+    else:  # kinds are words and numbers of ours: nothing to escape
         lists = sa.func.to_json(array(name)), sa.literal('["') + sa.func.concat_ws('","', *kind) + '"]'
     cells = (text(c.created_at), *map(text, lists), reading)
     return [sa.func.aggregate_strings(cell, _BETWEEN) for cell in cells]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 
+from urllib3.util.ssltransport import SSLTransport
+
 from exporter.collectors.sockets import another, shut_down
 
 
@@ -17,6 +19,15 @@ def test_whoever_waits_sees_the_end() -> None:
         shut_down(here)
         waiting.join(60)
     assert got == [b""]
+
+
+def test_tls_inside_tls_is_ended_at_its_socket() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        wrapped = SSLTransport.__new__(SSLTransport)  # without its handshake
+        wrapped.socket = here
+        shut_down(wrapped)
+        assert here.recv(1) == b""
 
 
 def test_a_library_s_connection_is_ended_by_its_descriptor_of_then() -> None:
